@@ -1,0 +1,289 @@
+"""The run record: one JSON file that says what was scored, how, on what, and what came out.
+
+A record is strict in both directions. Unknown keys, NaN and infinity are refused, so that a number either
+has a value or a status that says why it has none. The published JSON Schema is made from the descriptions
+below; `python -m vdm_bench.leaderboards.record > leaderboards/record.schema.json` writes it again.
+"""
+
+import inspect
+import json
+import math
+import re
+import sys
+from dataclasses import asdict, replace
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import pydantic_core
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import write_text
+from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.metrics.score import Interval, Score, Signature
+
+SCHEMA_VERSION: Final = 1
+
+# Control characters, line separators and the characters that reverse the direction of the text around them.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_NAME = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
+
+
+def _encodable(text: str) -> str:
+    """Mend text that UTF-8 cannot hold.
+
+    Such text is real: the name of a file that is not UTF-8 reaches Python with lone surrogates in it, and
+    must not cost a person the record of a long run.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _one_setting(value: Any) -> Any:
+    # Checked before the union is tried, because a union complains once for each of its members.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a setting must not be NaN or infinite")
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError("a setting is a text, a number, true, false or null")
+    return _encodable(value) if isinstance(value, str) else value
+
+
+def _sound_score(score: Score) -> Score:
+    # Pydantic takes an instance of a dataclass as it is, so the fields of one are validated here.
+    score = _SCORE.validate_python(asdict(score))
+    signature = Signature.parse(score.signature)
+    if signature.digest != score.digest:
+        raise ValueError(f"the digest {score.digest} is not that of the signature, {signature.digest}")
+    if signature.metric != score.metric:
+        raise ValueError(f"the signature of {score.metric} is that of {signature.metric}")
+    if (score.value is None) != (score.status != "ok"):
+        raise ValueError(
+            f"value {score.value} and status {score.status!r} of {score.metric} contradict each other"
+        )
+    if min(score.n_reference, score.n_generated) < 0:
+        raise ValueError(f"a number of clips of {score.metric} is negative")
+    interval = score.interval
+    if interval and not (interval.low <= interval.high and 0 < interval.level < 1):
+        raise ValueError(f"{interval} of {score.metric} is no interval")
+    marks = tuple(_encodable(mark) for mark in score.marks)
+    return replace(score, status=_encodable(score.status), marks=marks)
+
+
+_SCORE = TypeAdapter(Score)
+SoundScore = Annotated[Score, AfterValidator(_sound_score)]
+Text = Annotated[str, AfterValidator(_encodable)]
+FilledText = Annotated[str, Field(min_length=1), AfterValidator(_encodable)]
+Setting = Annotated[str | int | float | bool | None, BeforeValidator(_one_setting)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ProtocolInfo(_Part):
+    """The protocol that a run followed."""
+
+    name: FilledText = Field(description="Name of the protocol, such as `bair-prediction`.")
+    digest: FilledText = Field(description="Digest over the protocol's canonical JSON.")
+    departures: list[Text] = Field(
+        description="How the run departs from its protocol, such as `generated 64 of 2048 clips`."
+    )
+
+
+class SamplerInfo(_Part):
+    """Where the generated clips came from."""
+
+    kind: FilledText = Field(description="Kind of sampler, such as `baseline`, `callable` or `folder`.")
+    spec: Text = Field(description="The sampler as the user gave it.")
+    settings: dict[Text, Setting] = Field(description="Settings of the sampler, by name.")
+    seed: int | None = Field(
+        ge=0, lt=2**63, description="Seed of the run, or null where the clips came ready-made."
+    )
+
+
+class SkippedClip(_Part):
+    """A clip that was expected but could not be scored."""
+
+    source: Text = Field(description="File or folder of the clip, as the user named it.")
+    reason: FilledText = Field(description="Why it was skipped, in a few words.")
+
+
+class ClipCounts(_Part):
+    """How many clips one side of the comparison had.
+
+    Every expected clip is scored, or skipped with a reason, or was never made; only the last sort is not
+    listed, so scored and skipped together cannot be more than expected.
+    """
+
+    source: Text = Field(description="Where the clips came from: a path, a data set or a sampler.")
+    expected: Count = Field(description="Clips that the protocol asks for, or that the source holds.")
+    scored: Count = Field(description="Clips that the scores were made from.")
+    skipped: list[SkippedClip] = Field(description="Expected clips that could not be scored.")
+    repeated: Count = Field(description="Scored clips that repeat an earlier one.")
+    lossy: bool = Field(description="Whether the clips were stored with lossy compression.")
+
+    @model_validator(mode="after")
+    def _counts_add_up(self) -> Self:
+        if self.scored + len(self.skipped) > self.expected:
+            raise ValueError(
+                f"{self.scored} scored and {len(self.skipped)} skipped clips are more than the "
+                f"{self.expected} expected"
+            )
+        if self.repeated > max(self.scored - 1, 0):
+            raise ValueError(f"{self.repeated} of {self.scored} scored clips cannot repeat an earlier one")
+        return self
+
+
+class Environment(_Part):
+    """What the run was made with; recorded beside the scores, and no part of their signatures."""
+
+    python: Text = Field(description="Version of Python.")
+    platform: Text = Field(description="Operating system and architecture.")
+    packages: dict[Text, Text] = Field(description="Versions of the packages in use, by name.")
+    device: Text = Field(description="Device that computed, such as `cpu` or the name of a GPU.")
+    code_version: Text = Field(description="Version of vdm-bench.")
+    code_revision: Text | None = Field(description="Revision of its source, or null outside a checkout.")
+    code_dirty: bool | None = Field(
+        description="Whether the source had uncommitted changes, or null outside a checkout."
+    )
+
+
+class Record(_Part):
+    """One run of vdm-bench: what was scored, how, on what, and what came out."""
+
+    schema_version: Literal[1] = Field(description="Version of this format.")
+    name: str = Field(
+        min_length=1, max_length=200, pattern=_NAME, description="How the model is called in tables; one line."
+    )
+    created: AwareDatetime = Field(description="When the run ended, in UTC.")
+    protocol: ProtocolInfo | None = Field(
+        description="The protocol followed, or null for a plain comparison of two sources."
+    )
+    sampler: SamplerInfo = Field(description="What made the generated clips.")
+    reference: ClipCounts = Field(description="The real clips.")
+    generated: ClipCounts = Field(description="The clips that were judged.")
+    scores: list[SoundScore] = Field(description="One score a metric; no metric twice.")
+    timing_seconds: dict[Text, Seconds] = Field(description="Wall-clock seconds, by stage of the run.")
+    environment: Environment = Field(description="What the run was made with.")
+
+    @field_validator("created")
+    @classmethod
+    def _created_is_utc(cls, value: AwareDatetime) -> AwareDatetime:
+        if value.utcoffset() != timedelta(0):
+            raise ValueError("the time must be given in UTC")
+        return value.replace(tzinfo=UTC)
+
+    @field_validator("scores")
+    @classmethod
+    def _no_metric_twice(cls, scores: list[Score]) -> list[Score]:
+        names = [score.metric for score in scores]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} is there more than once")
+        return scores
+
+    @model_validator(mode="after")
+    def _scores_fit_the_counts(self) -> Self:
+        for score in self.scores:
+            if score.n_reference > self.reference.scored or score.n_generated > self.generated.scored:
+                raise ValueError(
+                    f"{score.metric} claims {score.n_reference} reference and {score.n_generated} generated "
+                    f"clips, but {self.reference.scored} and {self.generated.scored} were scored"
+                )
+        return self
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record as sorted, indented JSON, atomically; the same record gives the same bytes."""
+    write_text(path, _json_text(record.model_dump(mode="json")))
+
+
+def read_record(path: Path) -> Record:
+    """Read a record and check every field of it.
+
+    Raises:
+        InputError: the file is missing, no JSON, of a newer version, or not a sound record.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror}; give a run folder, or the run.json in it"
+        ) from error
+    _check_version(_parse(data, path), path)
+    try:
+        return Record.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is no run record: {_first_wrong_field(error)}; mend the field (record.schema.json describes "
+            "it) or run the benchmark again"
+        ) from error
+
+
+def _parse(data: bytes, path: Path) -> Any:
+    try:
+        return pydantic_core.from_json(data)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}; it may have been cut short, so run the benchmark again"
+        ) from error
+
+
+def _check_version(content: Any, path: Path) -> None:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path} was written by a newer version of vdm-bench (schema_version {version}, this one reads "
+            f"{SCHEMA_VERSION}); update vdm-bench to read it"
+        )
+
+
+def _first_wrong_field(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
+    match first["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            message = "there is no such field"
+        case "missing" | "missing_argument":
+            message = "the field is missing"
+        case "string_pattern_mismatch":
+            message = "a name is one line of visible characters"
+        case _:
+            message = first["msg"].removeprefix("Value error, ")
+    return printable(f"{field}: {message}" if field else message)
+
+
+def record_schema() -> dict[str, Any]:
+    """Give the JSON Schema (Draft 2020-12) of a record, every field described."""
+    schema = Record.model_json_schema()
+    for described in (Score, Interval):
+        _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
+    """Spread the `Attributes:` part of a docstring over the fields: stdlib dataclasses have no other place."""
+    schema["description"], _, attributes = docstring.partition("\n\nAttributes:\n")
+    for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", attributes, re.MULTILINE):
+        schema["properties"][name]["description"] = " ".join(text.split())
+
+
+def _json_text(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(_json_text(record_schema()))

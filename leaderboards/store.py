@@ -1,0 +1,135 @@
+"""Run records on the disk, and as one data frame with a row for every score."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.metrics.score import Score
+
+RECORD_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    run: Record
+    score: Score
+
+    def of_protocol(self, field: str) -> Any:
+        return getattr(self.run.protocol, field, None)
+
+    def of_interval(self, field: str) -> Any:
+        return getattr(self.score.interval, field, None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the frame that `load_runs` gives.
+
+    Attributes:
+        name: its name.
+        dtype: its pandas dtype, also where there are no rows; nullable where a value can be missing.
+        description: what it holds.
+        value: how it is taken from a record and one of its scores.
+    """
+
+    name: str
+    dtype: str
+    description: str
+    value: Callable[[_Row], Any]
+
+
+COLUMNS = (
+    Column("name", "string", "how the model is called", lambda row: row.run.name),
+    Column("protocol", "string", "protocol followed, if any", lambda row: row.of_protocol("name")),
+    Column("protocol_digest", "string", "digest of the protocol", lambda row: row.of_protocol("digest")),
+    Column(
+        "departures",
+        "object",
+        "tuple of texts: how the run departs from its protocol",
+        lambda row: tuple(row.of_protocol("departures") or ()),
+    ),
+    Column("sampler", "string", "the sampler as the user gave it", lambda row: row.run.sampler.spec),
+    Column("seed", "Int64", "seed of the run, if any", lambda row: row.run.sampler.seed),
+    Column("metric", "string", "name of the recipe", lambda row: row.score.metric),
+    Column("value", "Float64", "the score; missing where status is not ok", lambda row: row.score.value),
+    Column("low", "Float64", "lower end of the interval", lambda row: row.of_interval("low")),
+    Column("high", "Float64", "upper end of the interval", lambda row: row.of_interval("high")),
+    Column("level", "Float64", "coverage the interval aims at", lambda row: row.of_interval("level")),
+    Column("floor", "Float64", "what a perfect model is expected to score", lambda row: row.score.floor),
+    Column("higher_is_better", "bool", "direction of the metric", lambda row: row.score.higher_is_better),
+    Column("n_reference", "int64", "reference clips behind the value", lambda row: row.score.n_reference),
+    Column("n_generated", "int64", "generated clips behind the value", lambda row: row.score.n_generated),
+    Column("digest", "string", "equal digest = comparable", lambda row: row.score.digest),
+    Column("signature", "string", "how the score was made", lambda row: row.score.signature),
+    Column("status", "string", "ok, or why there is no value", lambda row: row.score.status),
+    Column("marks", "object", "tuple of texts: what to know beside the value", lambda row: row.score.marks),
+    Column(
+        "skipped",
+        "int64",
+        "clips skipped, reference and generated together",
+        lambda row: len(row.run.reference.skipped) + len(row.run.generated.skipped),
+    ),
+    Column("created", "datetime64[us, UTC]", "when the run ended", lambda row: row.run.created),
+    Column("code_version", "string", "version of vdm-bench", lambda row: row.run.environment.code_version),
+    Column("path", "string", "the record, as it was found", lambda row: row.path),
+)
+
+
+def find_records(path: str | Path) -> list[Path]:
+    """Find the records under a path, sorted.
+
+    A file is taken as a record itself; a folder is searched for `run.json`, with all its subfolders but the
+    hidden ones.
+
+    Raises:
+        InputError: nothing is found, or a folder cannot be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; give a run folder, a folder of such, or a {RECORD_FILE}")
+    found = []
+    for folder, subfolders, files in os.walk(path, onerror=_refuse_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if RECORD_FILE in files:
+            found.append(Path(folder, RECORD_FILE))
+    if not found:
+        raise InputError(f"no {RECORD_FILE} in {path} or below; give a folder that a run was written to")
+    return sorted(found)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(f"cannot search {error.filename}: {error.strerror}; mend its permissions") from error
+
+
+def load_runs(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Read all records under one or several paths into a frame: one row a score, a record once.
+
+    The columns are those of `COLUMNS`; their order and dtypes are the same for any number of rows.
+
+    Raises:
+        InputError: a path without a record, or a record that is not sound.
+    """
+    given = [paths] if isinstance(paths, str | Path) else paths
+    found = {record.resolve(): record for path in given for record in find_records(path)}
+    return _frame((path, read_record(path)) for path in found.values())
+
+
+def frame_of(record: Record) -> pd.DataFrame:
+    """Give the frame of one record that is in memory; its `path` is empty."""
+    return _frame([("", record)])
+
+
+def _frame(runs: Iterable[tuple[str | Path, Record]]) -> pd.DataFrame:
+    rows = [_Row(str(path), run, score) for path, run in runs for score in run.scores]
+    return pd.DataFrame(
+        {column.name: pd.Series([column.value(row) for row in rows], dtype=column.dtype) for column in COLUMNS}
+    )

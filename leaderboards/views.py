@@ -1,0 +1,143 @@
+"""What a table shows of a group of scores, before it is written in one format or another.
+
+All strings here are as they came, hostile ones included; the writers of `tables` make them harmless.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from vdm_bench.leaderboards.groups import BEST, TIE, ScoreGroup
+from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+
+NOTHING = "-"
+SYMBOLS = {BEST: "*", TIE: "="}
+LEGEND = {BEST: "* best", TIE: "= tie: the intervals, or equal values, do not separate it from the best"}
+# Titles of the columns that are aligned to the right.
+NUMERIC = ("rank", "value", "floor", "reference", "generated")
+
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """A group of scores as people read it.
+
+    Attributes:
+        metric: name of the recipe.
+        higher_is_better: direction of the metric.
+        about: numbers of clips, and why the group is not comparable with the one above it; may be empty.
+        titles: titles of the columns.
+        rows: cells, best row first, in the order of the titles.
+        has_best: whether the first row is the best one; not so where no row has a value.
+        notes: legend, footnotes and signature, a line each.
+    """
+
+    metric: str
+    higher_is_better: bool
+    about: tuple[str, ...]
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    has_best: bool
+    notes: tuple[str, ...]
+
+
+def view_groups(groups: Sequence[ScoreGroup]) -> list[GroupView]:
+    """Choose and round what is shown; a group says how it differs from one of its metric above it."""
+    followers = [
+        _view(group, _not_comparable(group, above) if group.metric == above.metric else "")
+        for above, group in pairwise(groups)
+    ]
+    return [*(_view(group, "") for group in groups[:1]), *followers]
+
+
+def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:
+    keys = [f"{key} {here or '(none)'} v {there or '(none)'}" for key, here, there in group.differences(above)]
+    return f"not comparable with the group above: {', '.join(keys)}"
+
+
+def _view(group: ScoreGroup, difference: str) -> GroupView:
+    records = group.rows.to_dict("records")
+    rows = [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
+    footnotes = _numbered_footnotes(rows)
+    levels = {row["level"] for row in rows if row["level"] is not None}
+    cells = [_cells(row, group, levels, footnotes) for row in rows]
+    marks = {row["mark"] for row in rows}
+    return GroupView(
+        metric=group.metric,
+        higher_is_better=group.higher_is_better,
+        about=tuple(line for line in (_clips(group), difference) if line),
+        titles=tuple(cells[0]),
+        rows=tuple(tuple(row.values()) for row in cells),
+        has_best=BEST in marks,
+        notes=(
+            *(line for mark, line in LEGEND.items() if mark in marks),
+            *(f"({number}) {text}" for text, number in footnotes.items()),
+            f"signature {group.signature} (digest {group.digest})",
+        ),
+    )
+
+
+def _clips(group: ScoreGroup) -> str:
+    counts = {"reference": group.n_reference, "generated": group.n_generated}
+    known = [f"{count} {kind}" for kind, count in counts.items() if count]
+    return f"{' and '.join(known)} clips" if known else ""
+
+
+def _numbered_footnotes(rows: Sequence[_Row]) -> dict[str, int]:
+    texts = [text for row in rows for text in _footnotes(row)]
+    return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
+
+
+def _footnotes(row: _Row) -> list[str]:
+    return [
+        *([] if row["status"] == "ok" else [f"no value: {row['status']}"]),
+        *row["marks"],
+        *(f"departs from its protocol: {departure}" for departure in row["departures"]),
+    ]
+
+
+def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]) -> dict[str, str]:
+    """Give the cells of a row by column; which columns there are depends on the group alone."""
+    one_level = len(levels) == 1
+    cells = {
+        "rank": NOTHING if row["rank"] is None else str(row["rank"]),
+        "": SYMBOLS.get(row["mark"], ""),
+        "name": row["name"],
+        "value": _rounded_like_value(row, "value"),
+        f"{_percent(*levels)} interval" if one_level else "interval": _interval(row, with_level=not one_level),
+        "floor": _floor(row),
+    }
+    for kind, shared in (("reference", group.n_reference), ("generated", group.n_generated)):
+        if shared is None:
+            cells[kind] = str(row[f"n_{kind}"])
+    if footnotes:
+        cells["marks"] = " ".join(f"({footnotes[text]})" for text in _footnotes(row))
+    return cells
+
+
+def _interval(row: _Row, *, with_level: bool) -> str:
+    if row["level"] is None:
+        return NOTHING
+    ends = f"[{_rounded_like_value(row, 'low')}, {_rounded_like_value(row, 'high')}]"
+    return f"{ends} {_percent(row['level'])}" if with_level else ends
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g} %"
+
+
+def _rounded_like_value(row: _Row, column: str) -> str:
+    if row[column] is None:
+        return NOTHING
+    known = row[column] if row["value"] is None else row["value"]
+    return rounded(row[column], useful_decimals(known, row["low"], row["high"]))
+
+
+def _floor(row: _Row) -> str:
+    # Not rounded like the value: a wide interval would round a small floor to nothing.
+    floor = row["floor"]
+    return NOTHING if floor is None else rounded(floor, useful_decimals(floor, None, None))

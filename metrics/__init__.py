@@ -1,0 +1,33 @@
+"""Metrics of video generation: feature networks, statistics, distances, scores and signatures.
+
+Needs torch, numpy and safetensors alone. The public names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.frechet import frechet_distance as frechet_distance
+    from vdm_bench.metrics.inception import inception_score as inception_score
+    from vdm_bench.metrics.kernel import kernel_distance as kernel_distance
+    from vdm_bench.metrics.moments import Moments as Moments
+    from vdm_bench.metrics.score import Interval as Interval
+    from vdm_bench.metrics.score import Score as Score
+    from vdm_bench.metrics.score import Signature as Signature
+
+_HOME = {
+    "Interval": "score",
+    "Moments": "moments",
+    "Score": "score",
+    "Signature": "score",
+    "frechet_distance": "frechet",
+    "inception_score": "inception",
+    "kernel_distance": "kernel",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,169 @@
+"""Streaming, mergeable statistics of features, in float64.
+
+Two statistics: the mean and covariance a Frechet distance needs, and the sums of class probabilities an
+inception score needs. Both merge: the statistics of two halves make those of the whole, so blocks may be
+computed anywhere, and are merged in block order so that the result is the same to the last bit.
+
+Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. Nothing here subtracts two large sums, as
+`sum(x x^T) - n m m^T` does: with features far from zero that loses all digits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+class Mergeable(Protocol):
+    """A statistic of a set of clips that can be made from those of its parts."""
+
+    @property
+    def count(self) -> int:
+        """Number of clips."""
+
+    def merge(self, other: Self) -> Self:
+        """Give the statistic of both sets together."""
+
+
+S = TypeVar("S", bound=Mergeable)
+
+
+class Moments:
+    """Count, mean and scatter of feature vectors.
+
+    Attributes:
+        count: N.
+        mean: float64 [d].
+        scatter: float64 [d, d], the sum of (x - mean)(x - mean)^T.
+
+    Example:
+        >>> moments = Moments.from_features(np.array([[0.0, 1.0], [2.0, 1.0]]))
+        >>> moments.count, moments.mean, moments.covariance[0, 0]
+        (2, array([1., 1.]), np.float64(2.0))
+    """
+
+    def __init__(self, count: int, mean: Array, scatter: Array) -> None:
+        self.count = count
+        self.mean = mean
+        self.scatter = scatter
+
+    @classmethod
+    def from_features(cls, features: NDArray[np.floating]) -> "Moments":
+        """Compute the moments of features [N, d], N >= 1.
+
+        Raises:
+            InputError: the shape is wrong, or a value is not finite.
+        """
+        x = _checked(features)
+        mean = x.mean(axis=0)
+        centred = x - mean
+        # The rounding error of the mean is removed to first order: scatter is about the exact mean of x.
+        mean += centred.mean(axis=0)
+        centred = x - mean
+        return cls(len(x), mean, centred.T @ centred)
+
+    def update(self, features: NDArray[np.floating]) -> None:
+        """Add features [N, d] in place."""
+        merged = self.merge(Moments.from_features(features))
+        self.count, self.mean, self.scatter = merged.count, merged.mean, merged.scatter
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Give the moments of both sets together; neither is changed.
+
+        Raises:
+            InputError: the dimensions differ.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise InputError(f"cannot merge {len(self.mean)}-d with {len(other.mean)}-d moments")
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        between = np.outer(delta, delta) * (self.count * (other.count / count))
+        return Moments(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Array:
+        """The unbiased covariance (divided by N - 1): float64 [d, d].
+
+        Raises:
+            InputError: N < 2.
+        """
+        if self.count < 2:
+            raise InputError("a covariance needs at least 2 clips")
+        covariance: Array = self.scatter / (self.count - 1)
+        return covariance
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSums:
+    """What an inception score needs of class probabilities.
+
+    Attributes:
+        count: N.
+        probabilities: float64 [C], sum of p(y|x) over x.
+        negentropy: sum over x and y of p(y|x) log p(y|x), in nats.
+    """
+
+    count: int
+    probabilities: Array
+    negentropy: float
+
+    @classmethod
+    def from_logits(cls, logits: NDArray[np.floating]) -> "ClassSums":
+        """Sum over the softmax of logits [N, C], taken in float64.
+
+        Raises:
+            InputError: the shape is wrong, or a value is not finite.
+        """
+        x = _checked(logits)
+        log_p = x - x.max(axis=1, keepdims=True)
+        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        p = np.exp(log_p)
+        return cls(len(x), p.sum(axis=0), float((p * log_p).sum()))
+
+    @classmethod
+    def from_probabilities(cls, probabilities: NDArray[np.floating]) -> "ClassSums":
+        """Sum over probabilities [N, C] whose rows sum to 1; 0 log 0 counts as 0.
+
+        Raises:
+            InputError: the shape is wrong, or a row is no distribution.
+        """
+        p = _checked(probabilities)
+        if (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
+            raise InputError("class probabilities must not be negative, and each row must sum to 1")
+        log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
+        return cls(len(p), p.sum(axis=0), float((p * log_p).sum()))
+
+    def merge(self, other: "ClassSums") -> "ClassSums":
+        """Give the sums of both sets together."""
+        return ClassSums(
+            self.count + other.count,
+            self.probabilities + other.probabilities,
+            self.negentropy + other.negentropy,
+        )
+
+
+def merge_all(parts: Iterable[S]) -> S:
+    """Merge statistics in the order given; there must be at least one."""
+    first, *rest = parts
+    for part in rest:
+        first = first.merge(part)
+    return first
+
+
+def _checked(features: NDArray[np.floating]) -> Array:
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or not x.size:
+        raise InputError(f"features must have the shape [N, d]; these have {list(x.shape)}")
+    if not np.isfinite(x).all():
+        broken = int((~np.isfinite(x).all(axis=1)).sum())
+        raise InputError(
+            f"{broken} of {len(x)} feature vectors hold NaN or infinity; check the clips behind them"
+        )
+    return x

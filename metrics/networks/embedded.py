@@ -1,0 +1,138 @@
+"""The embedded network: a small 3-D convolutional classifier of `shapes`, shipped with the package.
+
+It tells the shape, the colour and the motion of a clip's subject. Its features make an FVD and its class
+probabilities an inception score with no download: good for demonstrations, CI and calibration. Its numbers
+live in a space of their own and are never comparable with those of I3D; every signature names the network.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing, check_clips
+
+WEIGHTS_FILE = "embedded.safetensors"
+HEADS = {"shape": 5, "colour": 6, "motion": 8}
+FEATURES = 128
+CLASSES = 240
+
+# (input channels, output channels, kernel, stride) of the convolutions over time, height and width
+CONVOLUTIONS = (
+    (3, 32, (3, 5, 5), (1, 2, 2)),
+    (32, 48, (3, 3, 3), (1, 2, 2)),
+    (48, 96, (3, 3, 3), (2, 2, 2)),
+    (96, FEATURES, (3, 3, 3), (1, 1, 1)),
+)
+
+
+class EmbeddedClassifier(nn.Module):
+    """The layers: float32 [N, 3, T, 32, 32] in [-1, 1] -> features [N, 128] and one logit vector a head.
+
+    Convolutions and ReLUs alone: the training script folds its batch normalisation into them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv3d(inside, outside, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
+            for inside, outside, kernel, stride in CONVOLUTIONS
+        )
+        self.temporal = nn.Conv1d(FEATURES, FEATURES, 5, padding=2)
+        self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, count) for name, count in HEADS.items()})
+
+    def features(self, x: Tensor) -> Tensor:
+        """Average the last feature map over space and time: [N, 128]."""
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        return F.relu(self.temporal(x.mean(dim=(-2, -1)))).mean(dim=-1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the features and the logits of each head."""
+        features = self.features(x)
+        return features, {name: head(features) for name, head in self.heads.items()}
+
+
+class EmbeddedNetwork:
+    """The classifier as a feature network.
+
+    Layers: `features` [N, 128], and `logits` [N, 240]: joint log probabilities of (shape, colour, motion) up
+    to a constant, in the order of the labels of `shapes`; their softmax is the product of the three heads'.
+
+    Args:
+        weights: tensors by name; the shipped ones when left out.
+        batch_size: clips a forward pass takes.
+
+    Raises:
+        InputError: the weights do not fit the network.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor] | None = None, *, batch_size: int = 32) -> None:
+        data = _shipped_weights() if weights is None else dict(weights)
+        self._classifier = EmbeddedClassifier().eval().requires_grad_(False)
+        try:
+            self._classifier.load_state_dict(data)
+        except RuntimeError as error:
+            raise InputError("these weights are not those of the embedded network") from error
+        for parameter in self._classifier.convolutions.parameters():
+            parameter.data = _channels_last(parameter.data)
+        self.spec = NetworkSpec(
+            name="embedded",
+            layers={"features": FEATURES, "logits": CLASSES},
+            min_frames=4,
+            batch_size=batch_size,
+            preprocessing=Preprocessing(32, "antialias"),
+            weights_digest=weights_digest(data),
+            licence="Apache-2.0",
+            note="the embedded network's scores are not comparable with scores of I3D, C3D or Inception",
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self._classifier.parameters()).device
+
+    def to(self, device: torch.device) -> "EmbeddedNetwork":
+        """Move the network to `device`, in place."""
+        self._classifier.to(device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, clips: Tensor) -> dict[str, Tensor]:
+        """Compute the layers of uint8 clips [N, T, H, W, 3], T >= 4.
+
+        Raises:
+            InputError: wrong dtype or shape, or too few frames.
+        """
+        check_clips(clips, self.spec)
+        features, logits = self._classifier(_channels_last(self.spec.preprocessing(clips)))
+        log_probabilities = [F.log_softmax(logits[name], dim=-1) for name in HEADS]
+        shape, colour, motion = log_probabilities
+        joint = shape[:, :, None, None] + colour[:, None, :, None] + motion[:, None, None, :]
+        return {"features": features, "logits": joint.flatten(1)}
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Lay out a 5-D tensor for the fast convolution kernels; others stay as they are."""
+    return x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Give the first 8 hexadecimal digits of the SHA-256 over names, shapes and float32 bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+@functools.cache
+def _shipped_weights() -> dict[str, Tensor]:
+    return load(resources.files(__package__).joinpath(WEIGHTS_FILE).read_bytes())

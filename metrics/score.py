@@ -1,0 +1,133 @@
+"""A score and the signature that says how it was made.
+
+The idea is sacreBLEU's: a number is comparable only with numbers of the same signature, so the signature is
+built where the number is made and travels with it. This module needs the standard library alone.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vdm_bench.errors import InputError
+
+DIGEST_LENGTH = 12
+
+# What changes a value, in the order in which a signature prints it. `v` is last and not part of the digest:
+# a new version of this software must not make old numbers incomparable unless the number itself changes,
+# and then one of the other keys changes too.
+SIGNATURE_KEYS = ("net", "in", "task", "ref", "n", "src", "cov", "root", "splits", "prec", "v")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a score was made: the metric's name and ordered `key:value` fields, version last.
+
+    Attributes:
+        metric: name of the recipe, such as `embedded/fvd`.
+        fields: pairs (key, value) in the order of `SIGNATURE_KEYS`.
+
+    Example:
+        >>> signature = Signature.of("fvd", {"n": "2048", "net": "i3d-k400@fa7df956:logits", "v": "0.1.0"})
+        >>> str(signature)
+        'fvd|net:i3d-k400@fa7df956:logits|n:2048|v:0.1.0'
+        >>> Signature.parse(str(signature)) == signature
+        True
+    """
+
+    metric: str
+    fields: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, metric: str, fields: Mapping[str, str]) -> "Signature":
+        """Build a signature from a mapping; the order of its keys does not matter.
+
+        Raises:
+            InputError: a key that is not in `SIGNATURE_KEYS`, or a value with `|` in it.
+        """
+        for key, value in fields.items():
+            if key not in SIGNATURE_KEYS:
+                raise InputError(f"{key!r} is no signature key; known are {', '.join(SIGNATURE_KEYS)}")
+            if "|" in value or not value:
+                raise InputError(f"the signature value {key}:{value!r} is empty or holds the separator '|'")
+        return cls(metric, tuple((key, fields[key]) for key in SIGNATURE_KEYS if key in fields))
+
+    @classmethod
+    def parse(cls, text: str) -> "Signature":
+        """Read what `str(signature)` printed.
+
+        Raises:
+            InputError: the text is no signature.
+        """
+        metric, *parts = text.split("|")
+        pairs = [part.partition(":") for part in parts]
+        if not metric or not all(colon for _, colon, _ in pairs):
+            raise InputError(f"{text!r} is no signature; one looks like 'fvd|net:...|n:2048|v:0.1.0'")
+        return cls.of(metric, {key: value for key, _, value in pairs})
+
+    def __str__(self) -> str:
+        return "|".join([self.metric, *(f"{key}:{value}" for key, value in self.fields)])
+
+    @property
+    def digest(self) -> str:
+        """12 hexadecimal digits over everything but the version; equal digests = comparable scores."""
+        protocol_part = Signature(self.metric, tuple(pair for pair in self.fields if pair[0] != "v"))
+        return hashlib.sha256(str(protocol_part).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval for a score.
+
+    Attributes:
+        low: lower end, in the unit of the score.
+        high: upper end.
+        level: coverage aimed at, such as 0.95.
+        method: how it was made, such as `jackknife-20`.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number and what is needed to trust it.
+
+    Attributes:
+        metric: name of the recipe, such as `embedded/fvd`.
+        value: the number, or None where `status` says why there is none. Never NaN.
+        higher_is_better: direction of the metric.
+        n_reference: reference clips behind the value.
+        n_generated: generated clips behind the value.
+        signature: text of the `Signature`.
+        digest: digest of the signature; equal digest = comparable.
+        interval: confidence interval, or None where there are too few clips for one.
+        floor: what a perfect model is expected to score at these numbers of clips, or None.
+        status: `ok`, or why there is no value.
+        marks: what a reader must know beside the value, such as `2 clips skipped`.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
+
+    metric: str
+    value: float | None
+    higher_is_better: bool
+    n_reference: int
+    n_generated: int
+    signature: str
+    digest: str
+    interval: Interval | None = None
+    floor: float | None = None
+    status: str = "ok"
+    marks: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the score as plain JSON types."""
+        from dataclasses import asdict
+
+        return {**asdict(self), "marks": list(self.marks)}

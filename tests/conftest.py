@@ -1,0 +1,14 @@
+"""Fixtures that the whole test tree shares."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real files that nobody on this project wrote; it stands beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the test data in {folder}")
+    return folder

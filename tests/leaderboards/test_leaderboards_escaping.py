@@ -1,0 +1,105 @@
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text, printable
+
+ESCAPE = "\x1b]0;title\x07\x1b[31mred"
+any_text = st.text(st.characters() | st.sampled_from("\\|`*_[]()<>&~$!{}#%^\"'-=+@ \n\r\t\x1b\u202e:/w."))
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("model", "model"),
+        ("漢字 naïve", "漢字 naïve"),
+        (ESCAPE, "\\x1b]0;title\\x07\\x1b[31mred"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("a\u2028b\u202ec\u200b\x9b", "a\\u2028b\\u202ec\\u200b\\x9b"),
+        ("clip\udcff", "clip\\udcff"),
+    ],
+)
+def test_printable(text: str, safe: str) -> None:
+    assert printable(text) == safe
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("  =1", "'  =1"),
+        ("＝1", "'＝1"),
+        ("\t=1", "\\t=1"),
+        ("a=1", "a=1"),
+        (ESCAPE, printable(ESCAPE)),
+    ],
+)
+def test_csv_cell(text: str, safe: str) -> None:
+    assert csv_cell(text) == safe
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("a|b", "a\\|b"),
+        ("`code`", "\\`code\\`"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("&lt;", "&amp;lt;"),
+        ("[x](javascript:1)", "\\[x\\](javascript:1)"),
+        ("![](https://a.b/c.png)", "\\!\\[\\](https\\://a.b/c.png)"),
+        ("www.a.b", "www\\.a.b"),
+        ("**_~$x$~_**", "\\*\\*\\_\\~\\$x\\$\\~\\_\\*\\*"),
+        ("a\\|b\n# c", "a\\\\\\|b\\\\n# c"),
+    ],
+)
+def test_markdown_text(text: str, safe: str) -> None:
+    assert markdown_text(text) == safe
+
+
+@given(any_text)
+@example("a\\|b")
+@example("\\")
+@example("www.a.b http://a.b")
+def test_a_markdown_table_shows_any_text_as_it_is(text: str) -> None:
+    table = f"| {markdown_text(text)} | b |\n| --- | --- |\n"
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)
+    cells = [token for token in tokens if token.type == "inline"]
+    assert len(cells) == 2
+    children = cells[0].children or []
+    assert {token.type for token in children} <= {"text", "text_special"}
+    assert "".join(token.content for token in children) == printable(text).strip(" ")
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("\\input{/etc/passwd}", "\\textbackslash{}input\\{/etc/passwd\\}"),
+        ("a & b % c # d $ e _ f", "a \\& b \\% c \\# d \\$ e \\_ f"),
+        ("~^", "\\textasciitilde{}\\textasciicircum{}"),
+        ("<a>|`", "\\textless{}a\\textgreater{}\\textbar\\allowbreak{}\\textasciigrave{}"),
+        ("a-b--c---d", "a-b-{}-c-{}-{}-d"),
+        ("a\n\n\\par", "a\\textbackslash{}n\\textbackslash{}n\\textbackslash{}par"),
+        (ESCAPE, "\\textbackslash{}x1b]0;title\\textbackslash{}x07\\textbackslash{}x1b[31mred"),
+    ],
+)
+def test_latex_text(text: str, safe: str) -> None:
+    assert latex_text(text) == safe
+
+
+@given(any_text)
+def test_latex_text_holds_no_command_but_those_that_spell_a_character(text: str) -> None:
+    words = r"text(?:backslash|asciitilde|asciicircum|less|greater|asciigrave|bar\\allowbreak)"
+    rest = re.sub(rf"\\(?:[&%$#_{{}}]|{words}\{{\}})", "", latex_text(text)).replace("-{}", "-")
+    assert not set(rest) & set("\\&%$#_{}~^<>|`\n")
+
+
+@given(any_text)
+def test_no_format_lets_an_unprintable_character_through(text: str) -> None:
+    for escape in (printable, csv_cell, markdown_text, latex_text):
+        assert escape(text).isprintable()

@@ -1,0 +1,273 @@
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.store import COLUMNS, load_runs
+from vdm_bench.leaderboards.tables import format_tables
+
+Make = Callable[..., Any]
+FORMATS = ("text", "csv", "markdown", "latex", "json")
+
+
+@pytest.fixture(scope="session")
+def frame(make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make) -> pd.DataFrame:
+    up = {"metric": "is", "higher_is_better": True, "n_reference": 0}
+    return make_frame(
+        make_record("slow_net", make_score(123.456, ends=(120.1, 126.7), floor=3.1, marks=("lossy",))),
+        make_record(
+            "best net",
+            make_score(121.1, ends=(119.0, 123.3), floor=3.1, marks=("2 clips skipped", "lossy")),
+            make_score(12.345, **up),
+            departures=("64 of 2048 clips",),
+        ),
+        make_record("broken", make_score(None, floor=3.1, status="NaN features")),
+        make_record("far", make_score(500.0, ends=(400.0, 600.0), floor=3.1)),
+        make_record("small", make_score(99.0, n=64, signed={"prec": "bf16"})),
+    )
+
+
+@pytest.fixture(scope="session")
+def pair(make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make) -> pd.DataFrame:
+    return make_frame(
+        make_record("a_b", make_score(7.0, ends=(6.5, 7.5), floor=1.0)),
+        make_record("c", make_score(8.0, ends=(7.6, 8.4), floor=1.0)),
+    )
+
+
+def test_text_of_a_small_frame(pair: pd.DataFrame) -> None:
+    assert format_tables(pair, "text") == (
+        "fvd ↓\n"
+        "256 reference and 256 generated clips\n"
+        "\n"
+        "rank       name   value   95 % interval   floor\n"
+        "───────────────────────────────────────────────\n"
+        "   1   *   a_b     7.00   [6.50, 7.50]    1.000\n"
+        "   2       c       8.00   [7.60, 8.40]    1.000\n"
+        "* best\n"
+        "signature fvd|n:256|v:0.1.0 (digest f7f1d80fb8a7)\n"
+    )
+
+
+def test_markdown_of_a_small_frame(pair: pd.DataFrame) -> None:
+    assert format_tables(pair, "markdown") == (
+        "### fvd ↓\n"
+        "\n"
+        "256 reference and 256 generated clips\n"
+        "\n"
+        "| rank |  | name | value | 95 % interval | floor |\n"
+        "| ---: | --- | --- | ---: | --- | ---: |\n"
+        "| 1 | \\* | a\\_b | 7.00 | \\[6.50, 7.50\\] | 1.000 |\n"
+        "| 2 |  | c | 8.00 | \\[7.60, 8.40\\] | 1.000 |\n"
+        "\n"
+        "- \\* best\n"
+        "- signature fvd\\|n:256\\|v:0.1.0 (digest f7f1d80fb8a7)\n"
+    )
+
+
+def test_latex_of_a_small_frame(pair: pd.DataFrame) -> None:
+    assert format_tables(pair, "latex") == (
+        "\\begin{table}\n"
+        "\\centering\n"
+        "\\caption{fvd $\\downarrow$; 256 reference and 256 generated clips}\n"
+        "\\begin{tabular}{rllrlr}\n"
+        "\\toprule\n"
+        "rank &  & name & value & 95 \\% interval & floor \\\\\n"
+        "\\midrule\n"
+        "1 & * & a\\_b & \\textbf{7.00} & [6.50, 7.50] & 1.000 \\\\\n"
+        "2 &  & c & 8.00 & [7.60, 8.40] & 1.000 \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+        "\\par{\\footnotesize * best\\par}\n"
+        "\\par{\\footnotesize signature fvd\\textbar\\allowbreak{}n:256\\textbar\\allowbreak{}v:0.1.0 "
+        "(digest f7f1d80fb8a7)\\par}\n"
+        "\\end{table}\n"
+    )
+
+
+def test_text_shows_ties_missing_values_footnotes_and_why_groups_are_apart(frame: pd.DataFrame) -> None:
+    tie = "= tie: the intervals, or equal values, do not separate it from the best"
+    assert format_tables(frame, "text") == (
+        "fvd ↓\n"
+        "256 reference and 256 generated clips\n"
+        "\n"
+        "rank       name       value   95 % interval    floor   marks\n"
+        "──────────────────────────────────────────────────────────────────\n"
+        "   1   *   best net   121.1   [119.0, 123.3]   3.100   (1) (2) (3)\n"
+        "   2   =   slow_net   123.5   [120.1, 126.7]   3.100   (2)\n"
+        "   3       far          500   [400, 600]       3.100\n"
+        "   -       broken         -   -                3.100   (4)\n"
+        "* best\n"
+        f"{tie}\n"
+        "(1) 2 clips skipped\n"
+        "(2) lossy\n"
+        "(3) departs from its protocol: 64 of 2048 clips\n"
+        "(4) no value: NaN features\n"
+        "signature fvd|n:256|v:0.1.0 (digest f7f1d80fb8a7)\n"
+        "\n"
+        "fvd ↓\n"
+        "256 reference and 64 generated clips\n"
+        "not comparable with the group above: n 64 v 256, prec bf16 v (none)\n"
+        "\n"
+        "rank       name    value   interval   floor\n"
+        "───────────────────────────────────────────\n"
+        "   1   *   small   99.00   -              -\n"
+        "* best\n"
+        "signature fvd|n:64|prec:bf16|v:0.1.0 (digest 74a6a655ef32)\n"
+        "\n"
+        "is ↑\n"
+        "256 generated clips\n"
+        "\n"
+        "rank       name       value   interval   floor   marks\n"
+        "──────────────────────────────────────────────────────\n"
+        "   1   *   best net   12.35   -              -   (1)\n"
+        "* best\n"
+        "(1) departs from its protocol: 64 of 2048 clips\n"
+        "signature is|n:256|v:0.1.0 (digest 43dc2e987929)\n"
+    )
+
+
+@pytest.mark.parametrize("format_name", ["markdown", "latex"])
+def test_why_groups_are_apart_stands_in_every_format_for_people(frame: pd.DataFrame, format_name: Any) -> None:
+    table = format_tables(frame, format_name)
+    assert table.count("not comparable with the group above: n 64 v 256, prec bf16 v (none)") == 1
+    assert table.count("do not separate it from the best") == 1
+
+
+def test_where_no_row_has_a_value_nothing_is_best(
+    make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make
+) -> None:
+    frame = make_frame(make_record("a", make_score(None, status="NaN features")))
+    for format_name in ("text", "markdown", "latex"):
+        table = format_tables(frame, format_name)
+        assert "best" not in table
+        assert "textbf" not in table
+        assert "(1) no value: NaN features" in table
+
+
+def test_what_differs_in_a_group_is_shown_row_by_row(
+    make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make
+) -> None:
+    frame = make_frame(
+        make_record("a", make_score(7.0, ends=(6.5, 7.5), floor=1.0, n_reference=128)),
+        make_record("b", make_score(8.0, ends=(7.6, 8.4), level=0.9, floor=2.0)),
+    )
+    lines = format_tables(frame, "text").splitlines()
+    assert lines[1] == "256 generated clips"
+    assert lines[3] == "rank       name   value   interval            floor   reference"
+    assert lines[5] == "   1   *   a       7.00   [6.50, 7.50] 95 %   1.000         128"
+    assert lines[6] == "   2       b       8.00   [7.60, 8.40] 90 %   2.000         256"
+
+
+def test_text_is_as_wide_as_asked_and_has_no_colours(
+    make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    frame = make_frame(make_record("x" * 200, make_score(7.0)))
+    for given_width, width in (({}, 100), ({"width": 60}, 60)):
+        text = format_tables(frame, "text", **given_width)
+        assert "\x1b" not in text
+        assert max(len(line) for line in text.splitlines()) == width
+        assert text.count("x") == 200  # folded, nothing lost
+
+
+def test_csv_and_json_hold_every_column_and_every_digit(
+    make_frame: Callable[..., pd.DataFrame], make_record: Make, make_score: Make
+) -> None:
+    value, low = 0.1 + 0.2, -1 / 3
+    frame = make_frame(
+        make_record("a", make_score(value, ends=(low, 1e-17), marks=("m; n", "o")), departures=("d",)),
+        make_record("b", make_score(None, status="too few clips")),
+    )
+    rows = list(csv.DictReader(io.StringIO(format_tables(frame, "csv"))))
+    assert list(rows[0]) == ["rank", "mark", *(column.name for column in COLUMNS)]
+    assert (float(rows[0]["value"]), float(rows[0]["low"]), float(rows[0]["high"])) == (value, low, 1e-17)
+    assert (rows[0]["rank"], rows[0]["mark"], rows[0]["marks"]) == ("1", "best", "m; n; o")
+    assert (rows[1]["rank"], rows[1]["mark"], rows[1]["value"]) == ("", "", "")
+
+    text = format_tables(frame, "json")
+    assert "NaN" not in text
+    (group,) = json.loads(text)["groups"]
+    assert list(group) == [
+        "metric", "digest", "signature", "higher_is_better", "n_reference", "n_generated", "floor", "scores",
+    ]  # fmt: skip
+    assert list(group["scores"][0]) == list(rows[0])
+    assert group["scores"][0] == {
+        "rank": 1,
+        "mark": "best",
+        "name": "a",
+        "protocol": "bair-prediction",
+        "protocol_digest": "ab12",
+        "departures": ["d"],
+        "sampler": "baseline:copy",
+        "seed": 7,
+        "metric": "fvd",
+        "value": value,
+        "low": low,
+        "high": 1e-17,
+        "level": 0.95,
+        "floor": None,
+        "higher_is_better": False,
+        "n_reference": 256,
+        "n_generated": 256,
+        "digest": group["digest"],
+        "signature": "fvd|n:256|v:0.1.0",
+        "status": "ok",
+        "marks": ["m; n", "o"],
+        "skipped": 0,
+        "created": "2026-03-04T05:06:07+00:00",
+        "code_version": "0.1.0",
+        "path": frame["path"][0],
+    }
+    assert group["scores"][1]["value"] is None
+
+
+def test_json_refuses_what_json_cannot_hold(pair: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_tables(pair.assign(floor=pd.array([math.inf, math.inf], dtype="Float64")), "json")
+
+
+@pytest.mark.parametrize(
+    ("format_name", "nothing"),
+    [
+        ("text", "no scores\n"),
+        ("markdown", "no scores\n"),
+        ("latex", "% no scores\n"),
+        ("csv", ",".join(["rank", "mark", *(column.name for column in COLUMNS)]) + "\n"),
+        ("json", '{\n  "groups": []\n}\n'),
+    ],
+)
+def test_no_scores(format_name: Any, nothing: str) -> None:
+    assert format_tables(load_runs([]), format_name) == nothing
+
+
+def test_an_unknown_format_is_refused(pair: pd.DataFrame) -> None:
+    with pytest.raises(
+        InputError, match="'html' is no format of tables; known are text, csv, markdown, latex, json"
+    ):
+        format_tables(pair, "html")  # type: ignore[arg-type]
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_the_order_of_the_rows_does_not_change_a_table(data: st.DataObject, frame: pd.DataFrame) -> None:
+    shuffled = frame.iloc[data.draw(st.permutations(range(len(frame))))]
+    for format_name in FORMATS:
+        assert format_tables(shuffled, format_name) == format_tables(frame, format_name)  # type: ignore[arg-type]
+
+
+def test_tables_do_not_depend_on_the_order_of_the_paths(
+    tmp_path: Path, make_record: Make, make_score: Make, frame: pd.DataFrame
+) -> None:
+    paths = frame["path"].drop_duplicates().tolist()
+    assert format_tables(load_runs(paths[::-1]), "csv") == format_tables(load_runs(paths), "csv")

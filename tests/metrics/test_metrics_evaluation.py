@@ -1,0 +1,137 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics import Signature, frechet_distance, inception_score
+from vdm_bench.metrics.evaluation import Evaluation, FeatureSet
+from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing
+from vdm_bench.metrics.recipes import Recipe, get_recipe
+from vdm_bench.metrics.uncertainty import frechet_floor
+
+SPEC = NetworkSpec("toy", {"features": 6, "logits": 6}, 1, 4, Preprocessing(8, "antialias"), "0123abcd", "MIT")
+FVD = Recipe("toy/fvd", "toy", "toy", "features", "frechet")
+IS = Recipe("toy/is", "toy", "toy", "logits", "inception-score")
+
+
+def feature_set(x: np.ndarray, *, block: int = 16, **facts: object) -> FeatureSet:
+    def blocks(layer: str) -> Iterator[np.ndarray]:
+        yield from (x[start : start + block] for start in range(0, len(x), block))
+
+    values = {"identity": "data", "clip_shape": (16, 32, 32), "count": len(x), "blocks": blocks}
+    return FeatureSet(**{**values, **facts})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def real() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def fake() -> np.ndarray:
+    return np.random.default_rng(1).normal(0.5, 1.2, (250, 6)).astype(np.float32)
+
+
+def test_a_frechet_score_is_the_distance_of_all_clips(real: np.ndarray, fake: np.ndarray) -> None:
+    score = Evaluation(feature_set(real), feature_set(fake)).score(FVD, SPEC)
+    assert score.value == pytest.approx(frechet_distance(real, fake), rel=1e-12)
+    assert score.floor == pytest.approx(frechet_floor(np.cov(real.astype(float).T), 300, 250), rel=1e-9)
+    assert (score.n_reference, score.n_generated, score.higher_is_better) == (300, 250, False)
+    assert score.interval is not None
+    assert score.interval.low < score.value < score.interval.high
+    assert score.marks == ()
+    assert score.signature == (
+        "toy/fvd|net:toy@0123abcd:features|in:16x32x32>8:antialias:stretch|ref:data/300|n:250|src:lossless"
+        "|cov:n-1|root:factor|prec:fp32|v:0.1.0"
+    )
+    assert score.digest == Signature.parse(score.signature).digest
+
+
+def test_an_inception_score_needs_generated_clips_alone(real: np.ndarray, fake: np.ndarray) -> None:
+    score = Evaluation(feature_set(real), feature_set(fake)).score(IS, SPEC)
+    p = np.exp(fake.astype(float))
+    assert score.value == pytest.approx(inception_score(p / p.sum(1, keepdims=True)), rel=1e-9)
+    assert (score.n_reference, score.floor, score.higher_is_better) == (0, None, True)
+    other = Evaluation(feature_set(real[:50], identity="other"), feature_set(fake)).score(IS, SPEC)
+    assert other == score
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+def test_the_partition_into_blocks_changes_a_score_by_rounding_only(
+    real: np.ndarray, fake: np.ndarray, block: int
+) -> None:
+    usual = Evaluation(feature_set(real), feature_set(fake)).score(FVD, SPEC)
+    other = Evaluation(feature_set(real, block=block), feature_set(fake, block=block)).score(FVD, SPEC)
+    assert other.value == pytest.approx(usual.value, rel=1e-12)
+    assert other.interval is not None
+    assert usual.interval is not None
+    assert other.interval.low == pytest.approx(usual.interval.low, rel=1e-9)
+    assert other.digest == usual.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generated": {"count": 249}},
+        {"reference": {"identity": "other"}},
+        {"generated": {"clip_shape": (16, 64, 64)}},
+        {"reference": {"clip_shape": (16, 64, 64)}},
+        {"generated": {"lossy": True}},
+        {"task": "prediction-4-of-16@data"},
+    ],
+)
+def test_what_changes_the_value_changes_the_digest(
+    real: np.ndarray, fake: np.ndarray, change: dict[str, object]
+) -> None:
+    def evaluation(reference: object = None, generated: object = None, task: str | None = None) -> Evaluation:
+        count = (generated or {}).get("count", 250)  # type: ignore[attr-defined]
+        return Evaluation(
+            feature_set(real, **(reference or {})),  # type: ignore[arg-type]
+            feature_set(fake[:count], **(generated or {})),  # type: ignore[arg-type]
+            task,
+        )
+
+    assert evaluation(**change).score(FVD, SPEC).digest != evaluation().score(FVD, SPEC).digest  # type: ignore[arg-type]
+
+
+def test_marks_say_what_a_reader_must_know(real: np.ndarray, fake: np.ndarray) -> None:
+    generated = feature_set(fake[:6], skipped=2, repeated=1, lossy=True)
+    score = Evaluation(feature_set(real, skipped=1), generated, expected_generated=250).score(FVD, SPEC)
+    assert score.marks == (
+        "2 generated clips broken and skipped",
+        "1 generated clip repeating an earlier one",
+        "generated clips from a lossy encoding",
+        "fewer generated clips than feature dimensions (6 for 6)",
+        "1 reference clip broken and skipped",
+        "6 generated clips where the protocol asks for 250",
+        "no interval below 10 clips",
+    )
+    assert score.interval is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"), [((1, 50), "2 reference clips; there is 1"), ((50, 1), "2 generated")]
+)
+def test_a_single_clip_is_refused(real: np.ndarray, sizes: tuple[int, int], words: str) -> None:
+    evaluation = Evaluation(feature_set(real[: sizes[0]]), feature_set(real[: sizes[1]]))
+    with pytest.raises(InputError, match=words):
+        evaluation.score(FVD, SPEC)
+
+
+def test_constant_features_are_refused(real: np.ndarray) -> None:
+    with pytest.raises(InputError, match="all generated clips give the same features"):
+        Evaluation(feature_set(real), feature_set(np.ones((30, 6), np.float32))).score(FVD, SPEC)
+
+
+def test_features_with_nan_are_refused(real: np.ndarray) -> None:
+    broken = real.copy()
+    broken[3, 2] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        Evaluation(feature_set(real), feature_set(broken)).score(FVD, SPEC)
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
+    assert get_recipe("embedded/fvd").layer == "features"
+    with pytest.raises(InputError, match="did you mean 'embedded/fvd'"):
+        get_recipe("embeded/fvd")

@@ -1,0 +1,255 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdm_bench import RunOptions, run
+from vdm_bench.datasets.base import Clip
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.samplers.base import SampleRequest
+from vdm_bench.video.archive import Archive, ArchiveWriter
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["VDM_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def small(name: str, count: int = 100) -> Protocol:
+    return get_protocol(name).model_copy(update={"generated_count": count, "reference_count": 128})
+
+
+class Gray:
+    """A sampler that counts its calls."""
+
+    def __init__(self) -> None:
+        self.requests: list[SampleRequest] = []
+
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        self.requests.append(request)
+        clips = np.empty((len(request), request.frames, request.height, request.width, 3), np.uint8)
+        for clip, seed in zip(clips, request.seeds, strict=True):
+            clip[:] = seed % 256
+        if request.context is not None:
+            clips[:, : request.context.shape[1]] = request.context
+        return clips
+
+
+def test_shipped_protocols_are_pinned() -> None:
+    """Another digest is another protocol: give it another name instead."""
+    digests = {name: get_protocol(name).digest for name in protocol_names()}
+    assert digests == {"shapes-prediction": "82195461c349", "shapes-unconditional": "5aa999dcab69"}
+
+
+@pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction"])
+def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
+    protocol = get_protocol(name)
+    record = run(name, tmp_path / "run", RunOptions(sampler="real", workers=2))
+    assert read_record(tmp_path / "run" / "run.json") == record
+    assert record.protocol is not None
+    assert (record.protocol.name, record.protocol.digest, record.protocol.departures) == (
+        name,
+        protocol.digest,
+        [],
+    )
+    assert (record.reference.scored, record.generated.scored) == (1024, 1024)
+    assert record.generated.repeated == 0
+    fvd, inception = record.scores
+    assert fvd.floor is not None
+    assert fvd.value == pytest.approx(fvd.floor, rel=0.5)
+    assert inception.value is not None
+    assert 180 < inception.value < 240
+    assert f"|task:{protocol.task_signature}|" in fvd.signature
+    assert "|ref:shapes-v1/test/seed0/1024|n:1024|" in fvd.signature
+    assert len(Archive(tmp_path / "run" / "samples")) == 1024
+    assert fvd.marks == ()
+
+
+def test_baselines_are_ranked_sensibly(tmp_path: Path) -> None:
+    names = ["real", "blurred", "shuffled-frames", "copy-last-frame", "noise"]
+    for protocol in ("shapes-unconditional", "shapes-prediction"):
+        scores = {
+            name: run(small(protocol, 256), tmp_path / protocol / name, RunOptions(sampler=name)).scores
+            for name in names
+        }
+        fvd = {name: found[0].value or 0.0 for name, found in scores.items()}
+        inception = {name: found[1].value or 0.0 for name, found in scores.items()}
+        assert min(fvd, key=fvd.__getitem__) == max(inception, key=inception.__getitem__) == "real"
+        assert max(fvd, key=fvd.__getitem__) == min(inception, key=inception.__getitem__) == "noise"
+        assert all(fvd[name] > 3 * fvd["real"] for name in names[1:])
+
+
+def test_sample_i_depends_on_seed_and_i_alone(tmp_path: Path) -> None:
+    protocol = small("shapes-unconditional")
+    whole, part, other = Gray(), Gray(), Gray()
+    run(protocol, tmp_path / "a", RunOptions(sampler=whole))
+    run(protocol, tmp_path / "b", RunOptions(sampler=part, limit=70))
+    run(protocol, tmp_path / "c", RunOptions(sampler=other, seed=1))
+    seeds = [[seed for request in s.requests for seed in request.seeds] for s in (whole, part, other)]
+    assert [request.indices for request in whole.requests] == [tuple(range(64)), tuple(range(64, 100))]
+    assert seeds[1] == seeds[0][:70]
+    assert not set(seeds[2]) & set(seeds[0])
+
+
+def test_a_limited_run_is_marked_and_has_another_digest(tmp_path: Path) -> None:
+    protocol = small("shapes-unconditional")
+    whole = run(protocol, tmp_path / "a", RunOptions(sampler="blurred"))
+    part = run(protocol, tmp_path / "b", RunOptions(sampler="blurred", limit=70))
+    assert part.protocol is not None
+    assert part.protocol.departures == ["generated 70 of 100 clips"]
+    assert "70 generated clips where the protocol asks for 100" in part.scores[0].marks
+    assert {s.digest for s in part.scores}.isdisjoint(s.digest for s in whole.scores)
+
+
+def test_a_complete_run_is_not_run_again(tmp_path: Path) -> None:
+    protocol, sampler = small("shapes-unconditional"), Gray()
+    first = run(protocol, tmp_path, RunOptions(sampler=sampler))
+    calls = len(sampler.requests)
+    assert run(protocol, tmp_path, RunOptions(sampler=sampler)) == first
+    assert len(sampler.requests) == calls == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (RunOptions(sampler="noise", seed=1), "another sampler"),
+        (RunOptions(sampler="real"), "another name, sampler"),
+        (RunOptions(sampler="noise", limit=50), "another clips"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused(tmp_path: Path, options: RunOptions, words: str) -> None:
+    protocol = small("shapes-unconditional")
+    before = run(protocol, tmp_path, RunOptions(sampler="noise"))
+    with pytest.raises(InputError, match=words):
+        run(protocol, tmp_path, options)
+    assert read_record(tmp_path / "run.json") == before
+
+
+def test_a_prediction_gives_the_first_frames_of_the_condition_clips(tmp_path: Path) -> None:
+    sampler, protocol = Gray(), small("shapes-prediction")
+    run(protocol, tmp_path, RunOptions(sampler=sampler))
+    conditions = protocol.open_dataset(protocol.conditions)
+    context = sampler.requests[1].context
+    assert context is not None
+    assert np.array_equal(context[5], conditions[69].frames[:4])
+
+
+def test_clips_that_are_there_already_score_as_the_sampler_that_made_them(tmp_path: Path) -> None:
+    protocol = small("shapes-prediction")
+    made = run(protocol, tmp_path / "a", RunOptions(sampler="blurred"))
+    given = run(protocol, tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+    assert given.scores == made.scores
+    assert given.sampler.kind == "folder"
+
+
+def test_too_few_given_clips_are_a_departure(tmp_path: Path) -> None:
+    run(small("shapes-unconditional"), tmp_path / "a", RunOptions(sampler="blurred"))
+    given = run(small("shapes-unconditional", 120), tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+    assert given.protocol is not None
+    assert given.protocol.departures == ["100 of 120 clips given"]
+    assert given.generated.expected == 120
+
+
+def test_given_clips_must_begin_with_the_given_frames(tmp_path: Path) -> None:
+    protocol = small("shapes-prediction")
+    run(
+        protocol.model_copy(update={"conditions": protocol.reference}), tmp_path / "a", RunOptions(sampler="real")
+    )
+    with pytest.raises(InputError, match="100 of 100 clips .* do not begin with the 4 frames"):
+        run(protocol, tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+
+
+def test_given_clips_must_have_the_protocols_resolution(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 64, 64, 3), dtype=np.uint8)
+    ArchiveWriter(tmp_path / "a", (16, 64, 64)).append([Clip(p, str(i)) for i, p in enumerate(pixels)])
+    with pytest.raises(InputError, match=r"\(16, 64, 64\), shapes-unconditional asks for \(16, 32, 32\)"):
+        run(small("shapes-unconditional"), tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+
+
+def test_a_sampler_that_fails_is_named(tmp_path: Path) -> None:
+    class Broken:
+        def sample(self, request: SampleRequest) -> np.ndarray:
+            raise RuntimeError("out of ideas")
+
+    with pytest.raises(
+        InputError, match=r"sampler Broken failed on clips 0 to 63 \(RuntimeError: out of ideas\)"
+    ):
+        run(small("shapes-unconditional"), tmp_path, RunOptions(sampler=Broken()))
+
+
+def kill_and_finish(protocol: Path, out: Path, moments: list[float]) -> tuple[Record, int]:
+    """Start a run, kill it after each of the moments in seconds, and let it end; count the kills that hit."""
+    command = [sys.executable, "-m", "vdm_bench", "run", str(protocol), "--sampler", "blurred", "--out", str(out)]
+    kills = 0
+    for moment in moments:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out / "plan.json").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, capture_output=True)
+    return read_record(out / "run.json"), kills
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process, killed at random moments of sampling and of extracting features."""
+    protocol = tmp_path / "small.toml"
+    fields = small("shapes-prediction", 700).model_dump(mode="json")
+    choice = '{{ split = "test", seed = {seed} }}'
+    lines = [
+        f"{key} = {choice.format(**value) if isinstance(value, dict) else json.dumps(value)}"
+        for key, value in fields.items()
+    ]
+    protocol.write_text("\n".join(lines))
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache-a"))
+    whole, _ = kill_and_finish(protocol, tmp_path / "whole", [])
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache-b"))
+    draw = random.Random(0)
+    moments = [draw.uniform(0.0, 1.5) for _ in range(6)]
+    killed, kills = kill_and_finish(protocol, tmp_path / "killed", moments)
+    assert kills >= 3
+    assert killed.scores == whole.scores
+    assert killed.generated == whole.generated
+    for file in sorted((tmp_path / "whole" / "samples").iterdir()):
+        assert (tmp_path / "killed" / "samples" / file.name).read_bytes() == file.read_bytes()
+    assert not list((tmp_path / "killed").rglob(".*"))
+
+
+def test_an_unknown_protocol_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match="did you mean 'shapes-unconditional'"):
+        get_protocol("shape-unconditional")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", "is not TOML"),
+        ('name = "x"', "title: Field required"),
+    ],
+)
+def test_a_broken_protocol_file_is_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        get_protocol(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_protocol_must_be_consistent() -> None:
+    fields = get_protocol("shapes-prediction").model_dump()
+    with pytest.raises(ValueError, match="context_frames"):
+        Protocol.model_validate({**fields, "context_frames": 16})
+    with pytest.raises(ValueError, match="Extra inputs"):
+        Protocol.model_validate({**fields, "colour": "red"})

@@ -1,0 +1,33 @@
+"""Evaluation and benchmarking of video generation models: the number that is the same everywhere.
+
+The public names are loaded when they are first used: importing this package loads neither torch nor pandas.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vdm_bench.comparison import ScoreOptions as ScoreOptions
+    from vdm_bench.comparison import compare as compare
+    from vdm_bench.comparison import score as score
+    from vdm_bench.leaderboards.store import load_runs as load_runs
+    from vdm_bench.runner import RunOptions as RunOptions
+    from vdm_bench.runner import run as run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "RunOptions": "runner",
+    "ScoreOptions": "comparison",
+    "compare": "comparison",
+    "load_runs": "leaderboards.store",
+    "run": "runner",
+    "score": "comparison",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,69 @@
+"""The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from vdm_bench import __version__
+from vdm_bench.cli.demo import demo
+from vdm_bench.cli.listing import list_things
+from vdm_bench.cli.report import report
+from vdm_bench.cli.run import run
+from vdm_bench.cli.score import score
+from vdm_bench.errors import VdmBenchError
+
+INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
+
+
+class _Commands(click.Group):
+    """Turns the project's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VdmBenchError as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(
+                f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
+                "`vdm-bench --debug ...`",
+                err=True,
+            )
+            ctx.exit(INTERNAL_ERROR)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order a new user needs them, not by the alphabet
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="vdm-bench %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Measure video generation models: FVD and IS whose every condition is on record.
+
+    \b
+    Exit codes: 0 fine, 2 wrong usage or bad input, 70 a fault of vdm-bench.
+    """
+
+
+for command in (demo, list_things, score, run, report):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; options may be given as environment variables `VDM_BENCH_<VERB>_<OPTION>`."""
+    try:
+        cli(auto_envvar_prefix="VDM_BENCH")
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

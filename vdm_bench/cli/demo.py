@@ -1,0 +1,28 @@
+"""`vdm-bench demo`: the whole way from clips to a table, offline."""
+
+from pathlib import Path
+
+import click
+
+from vdm_bench.cli import options
+
+
+@click.command(short_help="Score the baselines offline and print a table: start here.")
+@click.option(
+    "--out", type=options.PATH, default="vdm-bench-demo", show_default=True, help="Folder for the results."
+)
+@options.workers
+def demo(out: Path, workers: int) -> None:
+    """Score the baselines on shapes-unconditional: offline, on the CPU, in about a minute.
+
+    Prints the table, and writes it with a picture of the clips to report.md.
+    """
+    from vdm_bench.demo import run_demo
+    from vdm_bench.leaderboards.store import load_runs
+    from vdm_bench.leaderboards.tables import format_tables
+    from vdm_bench.progress import Console
+
+    reporter = Console()
+    written = run_demo(out, workers, reporter)
+    click.echo(format_tables(load_runs(out / "runs"), "text").rstrip("\n"))
+    reporter.note(f"wrote {written} and the picture beside it; the runs are in {out / 'runs'}")

@@ -1,0 +1,87 @@
+"""`vdm-bench list`: what there is to choose from."""
+
+import json
+from collections.abc import Callable
+
+import click
+
+Row = dict[str, str]
+
+
+@click.command("list", short_help="List protocols, metrics, networks, datasets, samplers.")
+@click.argument("what", type=click.Choice(["protocols", "metrics", "networks", "datasets", "samplers"]))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_things(what: str, as_json: bool) -> None:
+    """List protocols, metrics, networks, datasets or samplers."""
+    rows = _LISTS[what]()
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        click.echo(f"{row['name']:<{width}}  {row['description']}")
+
+
+def _protocols() -> list[Row]:
+    from vdm_bench.protocols import get_protocol, protocol_names
+
+    found = [get_protocol(name) for name in protocol_names()]
+    return [
+        {
+            "name": protocol.name,
+            "description": f"{protocol.title}; {protocol.generated_count} v {protocol.reference_count} clips",
+            "digest": protocol.digest,
+        }
+        for protocol in found
+    ]
+
+
+def _metrics() -> list[Row]:
+    from vdm_bench.metrics.recipes import RECIPES
+
+    return [
+        {
+            "name": name,
+            "description": f"{recipe.title}; {'higher' if recipe.higher_is_better else 'lower'} is better",
+        }
+        for name, recipe in sorted(RECIPES.items())
+    ]
+
+
+def _networks() -> list[Row]:
+    from vdm_bench.metrics.networks import load_network, network_names
+
+    rows = []
+    for name in network_names():
+        spec = load_network(name).spec
+        layers = ", ".join(f"{layer} [{d}]" for layer, d in spec.layers.items())
+        text = f"{spec.identity}, layers {layers}, input {spec.preprocessing}, from {spec.min_frames} frames"
+        rows.append({"name": name, "description": f"{text}. {spec.note}".rstrip(". ")})
+    return rows
+
+
+def _datasets() -> list[Row]:
+    from vdm_bench.datasets.shapes import CLASS_COUNT, RESOLUTIONS, SPLITS
+
+    sizes = " or ".join(f"{size}x{size}" for size in RESOLUTIONS)
+    text = f"procedural, {CLASS_COUNT} classes, {sizes}, any length; splits {', '.join(SPLITS)}"
+    return [{"name": "shapes", "description": text}]
+
+
+def _samplers() -> list[Row]:
+    from vdm_bench.samplers.baselines import BASELINES
+
+    rows = [
+        {"name": name, "description": (function.__doc__ or "").strip()} for name, function in BASELINES.items()
+    ]
+    own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"
+    return [*rows, {"name": "module:object", "description": own}]
+
+
+_LISTS: dict[str, Callable[[], list[Row]]] = {
+    "protocols": _protocols,
+    "metrics": _metrics,
+    "networks": _networks,
+    "datasets": _datasets,
+    "samplers": _samplers,
+}

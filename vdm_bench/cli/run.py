@@ -1,0 +1,90 @@
+"""`vdm-bench run`: a sampler, or ready clips, under a protocol."""
+
+from pathlib import Path
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.errors import InputError
+
+
+@click.command(short_help="Run a sampler under a protocol.")
+@click.argument("protocol")
+@click.option("--sampler", help="A baseline (`vdm-bench list samplers`) or a callable module:object.")
+@click.option(
+    "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the sampler; may be repeated."
+)
+@click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
+@click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
+@options.skip_broken
+@options.name
+@options.device
+@options.workers
+@options.as_json
+def run(
+    protocol: str,
+    sampler: str | None,
+    pairs: tuple[str, ...],
+    clips: Path | None,
+    out: Path | None,
+    limit: int | None,
+    seed: int,
+    skip_broken: bool,
+    name: str | None,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Run PROTOCOL (a name or a TOML file): generate clips, score them, and record everything.
+
+    A run that was interrupted goes on where it stopped when the same command is given again, and ends with
+    the same score to the last bit.
+
+    \b
+    vdm-bench run shapes-unconditional --sampler real
+    vdm-bench run shapes-prediction --sampler my_model:sample --option steps=64
+    vdm-bench run shapes-unconditional --clips samples/
+    """
+    from vdm_bench import runner
+    from vdm_bench.cli.output import print_record
+    from vdm_bench.metrics.networks import pick_device
+    from vdm_bench.progress import Console
+    from vdm_bench.protocols import get_protocol
+
+    if (sampler is None) == (clips is None):
+        raise InputError("give --sampler NAME or --clips PATH, one of the two")
+    chosen = get_protocol(protocol)
+    record = runner.run(
+        chosen,
+        out or Path("runs", chosen.name, _folder_name(sampler or str(clips))),
+        runner.RunOptions(
+            sampler=sampler,
+            options=dict(_pair(text) for text in pairs),
+            clips=clips,
+            seed=seed,
+            limit=limit,
+            skip_broken=skip_broken,
+            device=pick_device(device),
+            workers=workers,
+            name=name,
+        ),
+        Console(),
+    )
+    print_record(record, as_json)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key.isidentifier() and equals):
+        raise InputError(f"--option {text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _folder_name(text: str) -> str:
+    """Make a folder's name of a sampler: `module:object` becomes `module.object`."""
+    kept = "".join(char if char.isalnum() or char in "-_." else "." for char in text)
+    return kept.strip(".") or "run"

@@ -1,0 +1,79 @@
+"""`vdm-bench score`: two sources of clips against each other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vdm_bench.cli import options
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.geometry import Aspect, ResizeRule
+
+
+@click.command(short_help="Score clips against real clips.")
+@click.argument("generated", type=options.PATH)
+@click.option("--reference", type=options.PATH, required=True, help="Real clips.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="Metric; may be repeated.  [default: embedded/fvd, embedded/is]"
+)
+@click.option("--frames", type=click.IntRange(1), help="Take the first N frames of each clip.  [default: all]")
+@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
+@click.option("--size", type=options.Size(), help="Resize every clip, both sides; needs --resize.")
+@options.resize
+@options.aspect
+@click.option("--strips", is_flag=True, help="Each image is a clip: a horizontal strip of square frames.")
+@options.skip_broken
+@click.option("--out", type=options.PATH, help="Folder to keep the record and the features in.")
+@options.name
+@options.device
+@options.workers
+@options.as_json
+def score(
+    generated: Path,
+    reference: Path,
+    metrics: tuple[str, ...],
+    frames: int | None,
+    stride: int,
+    size: tuple[int, int] | None,
+    resize: "ResizeRule | None",
+    aspect: "Aspect",
+    strips: bool,
+    skip_broken: bool,
+    out: Path | None,
+    name: str | None,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Score the clips in GENERATED against those in --reference.
+
+    Both may be a folder of videos (mp4, mov, avi, mkv, webm, ts, gif, ...), of folders with PNG or JPEG
+    frames, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive, or a run folder.
+
+    \b
+    vdm-bench score samples/ --reference real/
+    vdm-bench score samples/ --reference real/ --frames 16 --size 64 --resize antialias --aspect center-crop
+    """
+    from vdm_bench.cli.output import print_record
+    from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
+    from vdm_bench.metrics.networks import pick_device
+    from vdm_bench.progress import Console
+    from vdm_bench.video.view import View
+
+    record = compare(
+        generated,
+        reference,
+        ScoreOptions(
+            metrics=metrics or DEFAULT_METRICS,
+            view=View(frames, stride, size, resize, aspect),
+            strips=strips,
+            skip_broken=skip_broken,
+            device=pick_device(device),
+            workers=workers,
+            name=name,
+            out=out,
+        ),
+        Console(),
+    )
+    print_record(record, as_json)

@@ -1,0 +1,1 @@
+"""Datasets: clips by index, the same whenever and wherever they are asked for."""

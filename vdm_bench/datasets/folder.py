@@ -1,0 +1,231 @@
+"""A path as a dataset: videos, frame folders, strips, arrays and clip archives, found by what they are."""
+
+import functools
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.base import Clip, ClipDataset
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.video.archive import Archive, is_archive
+from vdm_bench.video.view import View
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    }
+)
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+
+# What a run folder holds beside its clips.
+SAMPLES_FOLDER = "samples"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A clip before it is read: its name, the file or folder it comes from, and how to get its frames."""
+
+    key: str
+    path: Path
+    read: Callable[[View], tuple[NDArray[np.uint8], bool]]  # frames and whether they were lossy
+
+
+class FolderDataset:
+    """The clips below a path, in the order of their relative paths.
+
+    A file is a clip (an array file may be many); a folder of PNG or JPEG images is one clip, its frames; a
+    folder with other content is searched. Hidden files are passed over, files that are no clips are listed in
+    `ignored`.
+
+    Args:
+        path: a file or a folder.
+        view: which frames are taken, and at which size.
+        strips: take each image as a clip of its own, a horizontal strip of square frames.
+
+    Raises:
+        InputError: nothing is there, or nothing that could be a clip.
+    """
+
+    identity = None
+
+    def __init__(self, path: Path, view: View | None = None, *, strips: bool = False) -> None:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a video, an array or a folder of clips")
+        self.path = path
+        self.view = view or View()
+        self.ignored: list[Path] = []
+        self._entries = list(self._find(path, strips))
+        if not self._entries:
+            raise InputError(
+                f"{path} holds no clips; give videos, folders of frames, .npy or .npz arrays, or a clip archive"
+            )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Clip:
+        entry = self._entries[index]
+        frames, lossy = entry.read(self.view)
+        return Clip(self.view.resized(frames), entry.key, lossy=lossy)
+
+    def fingerprint(self, index: int) -> str:
+        """Give the clip's name, view, and the size and time of its file or files."""
+        entry = self._entries[index]
+        files = sorted(entry.path.iterdir()) if entry.path.is_dir() else [entry.path]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return f"{entry.path.resolve()} {entry.key} {self.view} {stats}"
+
+    def _find(self, path: Path, strips: bool) -> Iterable[_Entry]:
+        if path.is_file():
+            entries = self._of_file(path, path.name, strips=True)
+            if not entries:
+                raise InputError(f"{path} is no video, image strip or array; its suffix says what it is")
+            yield from entries
+            return
+        yield from self._of_folder(path, "", strips)
+
+    def _of_folder(self, folder: Path, prefix: str, strips: bool) -> Iterable[_Entry]:
+        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        images = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
+        if images and not strips:
+            yield _Entry(prefix.rstrip("/") or folder.name, folder, functools.partial(_read_frames, folder))
+        for child in children:
+            if child.is_dir():
+                yield from self._of_folder(child, f"{prefix}{child.name}/", strips)
+            elif strips or child not in images:
+                entries = self._of_file(child, prefix + child.name, strips)
+                yield from entries
+                if not entries:
+                    self.ignored.append(child)
+
+    def _of_file(self, path: Path, key: str, strips: bool) -> list[_Entry]:
+        suffix = path.suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            return [_Entry(key, path, functools.partial(_read_video, path))]
+        if suffix in ARRAY_SUFFIXES:
+            return _array_entries(path, key)
+        if suffix in IMAGE_SUFFIXES and strips:
+            return [_Entry(key, path, functools.partial(_read_strip, path))]
+        return []
+
+
+def open_clips(path: Path, view: View | None = None, *, strips: bool = False) -> ClipDataset:
+    """Open what a user names: a clip archive, a run folder (its samples), or anything `FolderDataset` takes.
+
+    Raises:
+        InputError: nothing is there, or nothing that could be a clip.
+    """
+    for folder in (path, path / SAMPLES_FOLDER):
+        if is_archive(folder):
+            return ViewedArchive(Archive(folder), view or View())
+    return FolderDataset(path, view, strips=strips)
+
+
+class ViewedArchive:
+    """An archive seen through a view."""
+
+    identity = None
+
+    def __init__(self, archive: Archive, view: View) -> None:
+        if len(archive) == 0:
+            raise InputError(f"{archive.folder} is a clip archive without clips")
+        self._archive, self._view = archive, view
+
+    def __len__(self) -> int:
+        return len(self._archive)
+
+    def __getitem__(self, index: int) -> Clip:
+        clip = self._archive[index]
+        source = f"{self._archive.folder}#{clip.key}"
+        frames = self._view.resized(_select(clip.frames, self._view, source))
+        return Clip(frames, clip.key, clip.label, clip.caption, clip.lossy)
+
+    def fingerprint(self, index: int) -> str:
+        """Give the clip's content hash and the view."""
+        return f"{self._archive.fingerprint(index)} {self._view}"
+
+
+def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
+    from vdm_bench.video.decode import probe, read_video
+
+    if view.frames is None and view.stride > 1:
+        frames = _select(read_video(path), view, str(path))
+    else:
+        frames = read_video(path, view.indices())
+    return frames, not probe(path).lossless
+
+
+def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
+    from vdm_bench.video.images import is_lossless_image, read_frame_folder
+
+    frames = read_frame_folder(folder)
+    images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    return _select(frames, view, str(folder)), not all(map(is_lossless_image, images))
+
+
+def _read_strip(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
+    from vdm_bench.video.images import is_lossless_image, read_strip
+
+    return _select(read_strip(path), view, str(path)), not is_lossless_image(path)
+
+
+def _array_entries(path: Path, key: str) -> list[_Entry]:
+    """Give an entry for each clip of an array file; a file that cannot be opened is one broken clip."""
+    array = _Array(path)
+    try:
+        count = array.count()
+    except BrokenClipError:
+        return [_Entry(key, path, functools.partial(array.read, 0))]
+    names = [key] if count == 1 else [f"{key}#{index}" for index in range(count)]
+    return [_Entry(name, path, functools.partial(array.read, index)) for index, name in enumerate(names)]
+
+
+class _Array:
+    """An array file that is opened when first needed, once for all threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._clips: NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
+
+    def count(self) -> int:
+        return len(self._opened())
+
+    def read(self, index: int, view: View) -> tuple[NDArray[np.uint8], bool]:
+        return _select(np.asarray(self._opened()[index]), view, str(self._path)), False
+
+    def _opened(self) -> NDArray[np.uint8]:
+        from vdm_bench.video.images import read_array
+
+        with self._lock:
+            if self._clips is None:
+                self._clips = read_array(self._path)
+            return self._clips
+
+
+def _select(frames: NDArray[np.uint8], view: View, source: str) -> NDArray[np.uint8]:
+    """Take a view's frames of a clip that is there whole."""
+    if view.frames is None:
+        return frames[:: view.stride]
+    needed = (view.frames - 1) * view.stride + 1
+    if len(frames) < needed:
+        raise BrokenClipError(source, f"has {len(frames)} frames, {needed} are needed")
+    return frames[: needed : view.stride]

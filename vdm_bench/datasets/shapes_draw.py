@@ -1,0 +1,161 @@
+"""Drawing for `shapes`: bodies and backgrounds on a torus, in integer arithmetic.
+
+Lengths are in 4096ths of the frame's side (`SIDE`), angles in 1024ths of a turn (`FULL_TURN`), sines are
+scaled by 2**14, coverage and blending by 2**8.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 4096
+FULL_TURN = 1024
+SHAPES = ("disc", "square", "triangle", "cross", "ring")
+TEXTURES = ("striped", "checked", "cloudy")
+
+Integers = NDArray[np.int32]
+IntegerArray = TypeVar("IntegerArray", NDArray[np.int32], NDArray[np.int64])
+
+# Rounding makes the table exact: no entry lies near a half (a test checks it), so a library whose cosine is
+# wrong in its last bit gives the same integers.
+_COSINE = np.array([round(math.cos(2 * math.pi * k / FULL_TURN) * 2**14) for k in range(FULL_TURN)], np.int64)
+
+
+def cosine(angle: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cosine of an angle in 1024ths of a turn, times 2**14."""
+    return _COSINE[angle % FULL_TURN]
+
+
+def sine(angle: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sine of an angle in 1024ths of a turn, times 2**14."""
+    return _COSINE[(angle - FULL_TURN // 4) % FULL_TURN]
+
+
+def triangle_wave(x: IntegerArray, period: int) -> IntegerArray:
+    """Rise from 0 to period/2 and fall back to 0 within each period."""
+    inside = x % period
+    return np.minimum(inside, period - inside)
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A shape on its way: positions, angles and radii have one entry a frame, [T].
+
+    Attributes:
+        shape: index into `SHAPES`.
+        x: centre, to the right.
+        y: centre, downwards.
+        angle: in 1024ths of a turn.
+        radius: of the circle around the shape, about.
+        colour: RGB.
+        spotted: whether a dark spot off the centre shows the angle; else no disc could be seen to turn.
+    """
+
+    shape: int
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    angle: NDArray[np.int64]
+    radius: NDArray[np.int64]
+    colour: tuple[int, int, int]
+    spotted: bool
+
+
+def draw_body(canvas: Integers, body: Body) -> None:
+    """Draw a body on `canvas`, int32 [3, T, S, S], in place."""
+    resolution = canvas.shape[-1]
+    pixel = SIDE // resolution
+    centres = np.arange(resolution) * pixel + pixel // 2
+    # On a torus the nearest copy of the centre counts.
+    right = (centres - body.x[:, None] + SIDE // 2) % SIDE - SIDE // 2
+    down = (centres - body.y[:, None] + SIDE // 2) % SIDE - SIDE // 2
+    cos, sin = cosine(body.angle)[:, None], sine(body.angle)[:, None]
+    u = _outer_sum((right * cos) >> 14, (down * sin) >> 14)
+    v = _outer_sum((right * -sin) >> 14, (down * cos) >> 14)
+    radius = body.radius.astype(np.int32)[:, None, None]
+    _blend(canvas, _inside(body.shape, u, v, radius), body.colour, pixel)
+    if body.spotted:
+        offset = radius * 3 // 4 if SHAPES[body.shape] == "ring" else radius // 2
+        red, green, blue = (channel // 4 for channel in body.colour)
+        _blend(canvas, _disc(u - offset, v, radius // 4), (red, green, blue), pixel)
+
+
+def draw_background(
+    texture: int,
+    words: tuple[int, ...],
+    tints: tuple[tuple[int, int, int], tuple[int, int, int]],
+    resolution: int,
+) -> Integers:
+    """Draw a texture between two tints: int32 [3, S, S]; `words` are 68 random integers in [0, 2**16)."""
+    pixel = SIDE // resolution
+    centres = np.arange(resolution, dtype=np.int32) * pixel + pixel // 2
+    x, y = centres[None, :], centres[:, None]
+    match TEXTURES[texture]:
+        case "striped":
+            # Whole numbers of waves, so that the texture closes on the torus.
+            fx, fy = 1 + words[0] % 4, words[1] % 9 - 4
+            weight = triangle_wave(fx * x + fy * y + words[2], SIDE) >> 3
+        case "checked":
+            count = 2 * (1 + words[0] % 3)
+            wave_x = triangle_wave(count * x + words[1], SIDE) - SIDE // 4
+            wave_y = triangle_wave(count * y + words[2], SIDE) - SIDE // 4
+            weight = 128 + np.clip((wave_x * wave_y) >> 9, -128, 127)
+        case _:
+            weight = _clouds(np.array(words[:64], np.int32).reshape(8, 8), resolution)
+    low, high = (np.array(tint, np.int32)[:, None, None] for tint in tints)
+    return low + (((high - low) * weight.astype(np.int32)) >> 8)
+
+
+def _clouds(lattice: Integers, resolution: int) -> Integers:
+    """Bilinear interpolation of a periodic 8x8 lattice of values in [0, 2**16): int32 [S, S] in [0, 256)."""
+    lower, upper, weight = _lattice_positions(resolution)
+    rows = lattice[lower] * (256 - weight[:, None]) + lattice[upper] * weight[:, None]
+    values: Integers = ((rows[:, lower] >> 8) * (256 - weight) + (rows[:, upper] >> 8) * weight) >> 16
+    return values
+
+
+@functools.cache
+def _lattice_positions(resolution: int) -> tuple[Integers, Integers, Integers]:
+    positions = (2 * np.arange(resolution, dtype=np.int32) + 1) * (8 * 256) // (2 * resolution)
+    lower = positions >> 8
+    return lower, (lower + 1) % 8, positions & 255
+
+
+def _outer_sum(right: NDArray[np.int64], down: NDArray[np.int64]) -> Integers:
+    return right.astype(np.int32)[:, None, :] + down.astype(np.int32)[:, :, None]
+
+
+def _inside(shape: int, u: Integers, v: Integers, radius: Integers) -> Integers:
+    """How deep each point lies inside the shape, about, in lengths; negative outside."""
+    depth: Integers
+    match SHAPES[shape]:
+        case "disc":
+            depth = _disc(u, v, radius)
+        case "square":
+            depth = radius * 13 // 16 - np.maximum(np.abs(u), np.abs(v))
+        case "triangle":
+            # Half-planes whose normals stand at 180, 60 and -60 degrees: one corner points along u.
+            slanted = (u * 8192 + np.abs(v) * 14189) >> 14
+            depth = radius * 9 // 16 - np.maximum(slanted, -u)
+        case "cross":
+            wide, narrow = np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v))
+            depth = np.minimum(radius - wide, radius * 3 // 8 - narrow)
+        case _:
+            depth = np.minimum(_disc(u, v, radius), -_disc(u, v, radius // 2))
+    return depth
+
+
+def _disc(u: Integers, v: Integers, radius: Integers) -> Integers:
+    # (r^2 - d^2) / 2r is the distance to the circle, to first order; exact at the edge, where it counts.
+    depth: Integers = (radius * radius - u * u - v * v) // (2 * radius)
+    return depth
+
+
+def _blend(canvas: Integers, depth: Integers, colour: tuple[int, int, int], pixel: int) -> None:
+    """Lay a colour over the canvas where `depth` is positive, with an edge one pixel wide."""
+    coverage = np.clip(depth * 256 // pixel + 128, 0, 256)
+    for plane, value in zip(canvas, colour, strict=True):
+        plane += ((value - plane) * coverage) >> 8

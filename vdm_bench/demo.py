@@ -1,0 +1,40 @@
+"""The demonstration: every baseline under one protocol, a table and a picture."""
+
+from pathlib import Path
+
+from vdm_bench.contact_sheet import write_contact_sheet
+from vdm_bench.datasets.base import ClipDataset
+from vdm_bench.datasets.folder import SAMPLES_FOLDER
+from vdm_bench.files import write_text
+from vdm_bench.leaderboards.store import load_runs
+from vdm_bench.leaderboards.tables import format_tables
+from vdm_bench.progress import Reporter
+from vdm_bench.protocols import get_protocol
+from vdm_bench.runner import RunOptions, run
+from vdm_bench.samplers.baselines import BASELINES
+from vdm_bench.video.archive import Archive
+
+PROTOCOL = "shapes-unconditional"
+PICTURE = "contact-sheet.png"
+
+
+def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
+    """Run the baselines and write `report.md` with a contact sheet; give the report's path.
+
+    Raises:
+        InputError: `out` cannot be written.
+    """
+    protocol = get_protocol(PROTOCOL)
+    rows: list[tuple[str, ClipDataset]] = [("reference", protocol.open_dataset(protocol.reference))]
+    for name in BASELINES:
+        folder = out / "runs" / name
+        run(protocol, folder, RunOptions(sampler=name, workers=workers), reporter)
+        rows.append((name, Archive(folder / SAMPLES_FOLDER)))
+    write_contact_sheet(out / PICTURE, rows)
+    tables = format_tables(load_runs(out / "runs"), "markdown").strip()
+    report = (
+        f"# {protocol.name}\n\n{protocol.title}. Protocol {protocol.digest}.\n\n{tables}\n\n"
+        f"![Real and generated clips, a row each]({PICTURE})\n"
+    )
+    write_text(out / "report.md", report)
+    return out / "report.md"

@@ -1,0 +1,64 @@
+"""Files that are either whole or not there.
+
+Everything the project writes goes to a temporary name in the same folder, is flushed to the disk and is
+renamed, so that a reader, or a run that is started again after a crash, never meets half a file.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from vdm_bench.errors import InputError
+
+_MARK = ".part-"  # in the name of every temporary file
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffix of `path`, because encoders choose a container by it. The folder is
+    made if needed.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    temporary = path.with_name(f".{path.stem}{_MARK}{secrets.token_hex(6)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically; an existing file is replaced."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically; an existing file is replaced."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in `folder` and below."""
+    for path in folder.rglob(f".*{_MARK}*"):
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,269 @@
+"""A run: a sampler under a protocol, in stages that can be interrupted at any moment.
+
+Stages: reference features (cached for all runs of this user), samples (64 clips at a time, into the clip
+archive `samples/`), features of the samples, scores, record. Every file appears whole or not at all, and a
+clip depends on its own seed alone, so a run that is started again goes on and ends with the same bits.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vdm_bench.collect import Collected, Collector
+from vdm_bench.datasets.base import Clip, ClipDataset
+from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
+from vdm_bench.errors import BrokenClipError, InputError, VdmBenchError
+from vdm_bench.files import sweep, write_text
+from vdm_bench.leaderboards.record import ProtocolInfo, Record, SamplerInfo, read_record, write_record
+from vdm_bench.parallel import ordered_map
+from vdm_bench.progress import Reporter, Silent
+from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.samplers import make_sampler
+from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup, checked_samples, sample_seed
+from vdm_bench.scoring import Panel, Side, Stopwatch, make_record
+from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
+from vdm_bench.video.view import View
+
+PLAN_FILE = "plan.json"
+RECORD_FILE = "run.json"
+DEFAULT_SAMPLER = "real"
+
+# Mean absolute difference, in 255ths, by which frames may change in a lossy video file; another clip's frames
+# differ by more.
+LOSSY_CONTEXT_TOLERANCE = 12.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a protocol is run.
+
+    Attributes:
+        sampler: name of a baseline or `module:object`; not used where `clips` is given.
+        options: `key=value` options of the sampler.
+        clips: clips that are there already, instead of a sampler.
+        seed: of the run, in [0, 2**32).
+        limit: generate only so many clips; the run is then marked as departing from its protocol.
+        skip_broken: leave out given clips that cannot be read.
+        device: where networks compute.
+        workers: threads that decode.
+        name: how the run is called in tables; the sampler's name, if None.
+    """
+
+    sampler: str | Sampler | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    clips: Path | None = None
+    seed: int = 0
+    limit: int | None = None
+    skip_broken: bool = False
+    device: str = "cpu"
+    workers: int = 2
+    name: str | None = None
+
+
+def run(protocol: str | Protocol, out: Path, options: RunOptions, reporter: Reporter | None = None) -> Record:
+    """Run a protocol, or go on with a run that was interrupted.
+
+    Args:
+        protocol: its name, the path of its TOML file, or the protocol itself.
+        out: run folder: `run.json`, `samples/`, `features/`.
+        options: how.
+        reporter: where progress goes; nowhere by default.
+
+    Raises:
+        InputError: bad input; or `out` holds a run with other settings.
+    """
+    if isinstance(protocol, str):
+        protocol = get_protocol(protocol)
+    return _Run(protocol, out, options, reporter or Silent()).record()
+
+
+def cache_folder() -> Path:
+    """Where things that several runs share are kept: `VDM_BENCH_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("VDM_BENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vdm-bench")
+
+
+def _call(sampler: Sampler, request: SampleRequest, name: str) -> object:
+    try:
+        return sampler.sample(request)
+    except VdmBenchError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
+            f"({type(error).__name__}: {error}); --debug shows where"
+        ) from error
+
+
+class _Run:
+    def __init__(self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter) -> None:
+        self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
+        self.departures: list[str] = []
+        self.count = self._planned_count()
+        self.stopwatch = Stopwatch()
+
+    def record(self) -> Record:
+        panel = Panel.of(self.protocol.metrics, self.options.device)
+        generate, sampler = self._source()
+        self._keep_plan(sampler)
+        if (self.out / RECORD_FILE).exists():
+            self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
+            return read_record(self.out / RECORD_FILE)
+        with self.stopwatch.stage("samples"):
+            clips = generate()
+        reference, generated = self._collect(panel, clips)
+        with self.stopwatch.stage("scores"):
+            scores = panel.scores(
+                reference,
+                generated,
+                task=self.protocol.task_signature,
+                expected_generated=self.protocol.generated_count,
+            )
+        record = make_record(
+            name=self.options.name or sampler.spec,
+            protocol=ProtocolInfo(
+                name=self.protocol.name, digest=self.protocol.digest, departures=self.departures
+            ),
+            sampler=sampler,
+            reference=Side(f"{self.protocol.dataset}", self.protocol.reference_count, reference),
+            generated=Side(sampler.spec, self.protocol.generated_count, generated),
+            scores=scores,
+            stopwatch=self.stopwatch,
+            device=self.options.device,
+        )
+        write_record(record, self.out / RECORD_FILE)
+        sweep(self.out)
+        return record
+
+    def _planned_count(self) -> int:
+        wanted, limit = self.protocol.generated_count, self.options.limit
+        if limit is None or limit >= wanted:
+            return wanted
+        if limit < 2:
+            raise InputError(f"--limit {limit} is too few; a score needs at least 2 clips")
+        self.departures.append(f"generated {limit} of {wanted} clips")
+        return limit
+
+    def _source(self) -> tuple[Callable[[], ClipDataset], SamplerInfo]:
+        """Give what makes the generated clips, and its description."""
+        chosen, options = self.options.sampler, self.options.options
+        if self.options.clips is not None:
+            if chosen is not None:
+                raise InputError("give either a sampler or clips, not both")
+            folder = self.options.clips
+            info = SamplerInfo(kind="folder", spec=str(folder), settings={}, seed=None)
+            return (lambda: self._given_clips(folder)), info
+        setup = SamplerSetup(self.protocol.open_dataset(self.protocol.conditions), options)
+        if isinstance(chosen, Sampler):
+            kind, name, sampler = "callable", type(chosen).__name__, chosen
+        else:
+            name = chosen or DEFAULT_SAMPLER
+            kind, sampler = make_sampler(name, setup)
+        info = SamplerInfo(kind=kind, spec=name, settings=dict(options), seed=self.options.seed)
+        return (lambda: self._sample(sampler, name)), info
+
+    def _keep_plan(self, sampler: SamplerInfo) -> None:
+        """Write what this run is, or refuse a folder that holds another one."""
+        plan = json.dumps(
+            {
+                "protocol": self.protocol.name,
+                "protocol_digest": self.protocol.digest,
+                "clips": self.count,
+                "name": self.options.name or sampler.spec,
+                "sampler": sampler.model_dump(mode="json"),
+                "skip_broken": self.options.skip_broken,
+            },
+            indent=2,
+            sort_keys=True,
+        )
+        path = self.out / PLAN_FILE
+        if not path.exists():
+            write_text(path, plan + "\n")
+            return
+        old, new = json.loads(path.read_text("utf-8")), json.loads(plan)
+        unlike = [key for key in new if old.get(key) != new[key]]
+        if unlike:
+            raise InputError(
+                f"{self.out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"
+            )
+
+    def _given_clips(self, folder: Path) -> ClipDataset:
+        clips = open_clips(folder, View(frames=self.protocol.frames))
+        if len(clips) < self.count:
+            self.departures.append(f"{len(clips)} of {self.count} clips given")
+            self.count = len(clips)
+        if self.protocol.context_frames:
+            self._check_context(clips, folder)
+        return clips
+
+    def _check_context(self, clips: ClipDataset, folder: Path) -> None:
+        """Refuse given clips that do not begin with the frames their prediction had to start from."""
+        conditions = self.protocol.open_dataset(self.protocol.conditions)
+        given = self.protocol.context_frames
+
+        def differs(index: int) -> bool:
+            try:
+                clip = clips[index]
+            except BrokenClipError:
+                return False  # named, or counted, when the features are computed
+            wanted, found = conditions[index].frames[:given], clip.frames[:given]
+            if not clip.lossy or wanted.shape != found.shape:
+                return not np.array_equal(wanted, found)
+            return float(np.abs(wanted.astype(np.int16) - found).mean()) > LOSSY_CONTEXT_TOLERANCE
+
+        wrong = sum(ordered_map(differs, range(self.count), self.options.workers))
+        if wrong:
+            raise InputError(
+                f"{wrong} of {self.count} clips in {folder} do not begin with the {given} frames given to clip i "
+                "in the order of their names; write the given frames in front of the predicted ones"
+            )
+
+    def _sample(self, sampler: Sampler, name: str) -> ClipDataset:
+        protocol = self.protocol
+        shape = (protocol.frames, protocol.resolution, protocol.resolution)
+        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape)
+        with self.reporter.stage(f"samples of {name}", self.count) as advance:
+            for start in range(0, self.count, SHARD_CLIPS):
+                indices = range(start, min(start + SHARD_CLIPS, self.count))
+                if not writer.has_shard(start // SHARD_CLIPS, len(indices)):
+                    writer.write_shard(start // SHARD_CLIPS, self._sample_shard(sampler, name, indices))
+                advance(len(indices))
+        return Archive(self.out / SAMPLES_FOLDER, self.count)
+
+    def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int]) -> list[Clip]:
+        protocol = self.protocol
+        conditions = protocol.open_dataset(protocol.conditions)
+        given = [conditions[index] for index in indices] if protocol.context_frames else []
+        request = SampleRequest(
+            indices=tuple(indices),
+            seeds=tuple(sample_seed(self.options.seed, index) for index in indices),
+            frames=protocol.frames,
+            height=protocol.resolution,
+            width=protocol.resolution,
+            context=np.stack([clip.frames[: protocol.context_frames] for clip in given]) if given else None,
+        )
+        clips = checked_samples(_call(sampler, request, name), request, name)
+        return [Clip(frames, str(index)) for index, frames in zip(indices, clips, strict=True)]
+
+    def _collect(self, panel: Panel, clips: ClipDataset) -> tuple[Collected, Collected]:
+        options, protocol = self.options, self.protocol
+        collector = Collector(list(panel.networks.values()), options.workers, options.skip_broken, self.reporter)
+        real = protocol.open_dataset(protocol.reference)
+        with self.stopwatch.stage("reference features"):
+            folder = cache_folder() / "features"
+            reference = collector.collect(real, protocol.reference_count, folder, "the reference")
+        with self.stopwatch.stage("generated features"):
+            folder = self.out / "features"
+            generated = collector.collect(clips, self.count, folder, "the generated clips")
+        found = generated.features[0].clip_shape
+        if found != (wanted := (protocol.frames, protocol.resolution, protocol.resolution)):
+            raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {wanted}")
+        return reference, generated

@@ -1,0 +1,29 @@
+"""Samplers: the baselines, or any Python callable."""
+
+import difflib
+
+from vdm_bench.errors import InputError
+from vdm_bench.samplers.base import Sampler, SamplerSetup
+
+
+def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
+    """Make a sampler from what the user wrote; give its kind too.
+
+    Args:
+        spec: name of a baseline, or `module:object`.
+        setup: what the harness offers it.
+
+    Raises:
+        InputError: no sampler is called so, or it cannot be made.
+    """
+    from vdm_bench.samplers.baselines import BASELINES, make_baseline
+
+    if ":" in spec:
+        from vdm_bench.samplers.callable import load_callable
+
+        return "callable", load_callable(spec, setup.options)
+    if spec in BASELINES:
+        return "baseline", make_baseline(spec, setup)
+    near = difflib.get_close_matches(spec, BASELINES, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
+    raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")

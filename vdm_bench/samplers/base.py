@@ -1,0 +1,95 @@
+"""The contract of a sampler: anything that makes clips."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.base import ClipDataset
+from vdm_bench.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRequest:
+    """What a sampler is asked for: N clips.
+
+    Sample i must depend on its own seed (and its own context, label and caption) alone, never on the clips
+    beside it, so that runs can be resumed, divided and repeated.
+
+    Attributes:
+        indices: positions of the clips within the run, N of them.
+        seeds: one integer seed in [0, 2**63) a clip; made from the run's seed and the position.
+        frames: T, the given frames included.
+        height: in pixels.
+        width: in pixels.
+        context: the given first frames, uint8 [N, K, H, W, 3], or None.
+        labels: class of each clip, int64 [N], or None.
+        captions: caption of each clip, or None.
+    """
+
+    indices: tuple[int, ...]
+    seeds: tuple[int, ...]
+    frames: int
+    height: int
+    width: int
+    context: NDArray[np.uint8] | None = None
+    labels: NDArray[np.int64] | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Makes clips: uint8 [N, T, H, W, 3], RGB, the given frames at the beginning."""
+
+    def sample(self, request: SampleRequest) -> NDArray[np.uint8]:
+        """Make the clips of a request."""
+
+
+@dataclass(frozen=True)
+class SamplerSetup:
+    """What the harness offers a sampler that is being made.
+
+    Attributes:
+        conditions: the protocol's condition clips, whole: the baselines are made from them.
+        options: `key=value` pairs of the user.
+    """
+
+    conditions: ClipDataset
+    options: dict[str, str]
+
+
+def sample_seed(run_seed: int, index: int) -> int:
+    """Give the seed of sample `index`, in [0, 2**63): a function of the run's seed and the index alone."""
+    word = np.random.SeedSequence([run_seed, index]).generate_state(1, np.uint64)[0]
+    return int(word) >> 1
+
+
+def checked_samples(output: object, request: SampleRequest, name: str) -> NDArray[np.uint8]:
+    """Check what a sampler returned; a torch tensor on the CPU is taken as an array.
+
+    Raises:
+        InputError: wrong type, shape or dtype, NaN, or given frames that were changed.
+    """
+    try:
+        clips = np.asarray(output)
+    except Exception as error:
+        raise InputError(
+            f"sampler {name} returned {type(output).__name__}, which is no array ({error})"
+        ) from error
+    expected = (len(request), request.frames, request.height, request.width, 3)
+    wanted = f"uint8 [{', '.join(map(str, expected))}], RGB in 0..255"
+    if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
+        raise InputError(f"sampler {name} returned NaN; it must return {wanted}")
+    if clips.dtype != np.uint8:
+        raise InputError(f"sampler {name} returned {clips.dtype}; it must return {wanted}")
+    if clips.shape != expected:
+        raise InputError(f"sampler {name} returned shape {list(clips.shape)}; it must return {wanted}")
+    if request.context is not None:
+        given = request.context.shape[1]
+        if not np.array_equal(clips[:, :given], request.context):
+            raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
+    return clips

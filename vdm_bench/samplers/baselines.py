@@ -1,0 +1,87 @@
+"""Baselines: real clips, and what is wrong with them on purpose. They show what a score's size means."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import InputError
+from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+
+Pixels = NDArray[np.uint8]
+
+
+class Baseline:
+    """Turns condition clip i into sample i; frames that were given stay as they are.
+
+    Args:
+        setup: gives the condition clips.
+        change: makes the rest of the clip, from the real clip uint8 [T, H, W, 3], the number of given frames
+            and a random generator seeded for this sample.
+    """
+
+    def __init__(
+        self, setup: SamplerSetup, change: Callable[[Pixels, int, np.random.Generator], NDArray[Any]]
+    ) -> None:
+        self._conditions, self._change = setup.conditions, change
+
+    def sample(self, request: SampleRequest) -> Pixels:
+        """Make the clips of a request."""
+        given = 0 if request.context is None else request.context.shape[1]
+        clips = np.stack([self._conditions[index].frames for index in request.indices])
+        for clip, seed in zip(clips, request.seeds, strict=True):
+            clip[given:] = self._change(clip, given, np.random.default_rng(seed))
+        return clips
+
+
+def real(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+    """Real clips of another seed: what a perfect model would score."""
+    return clip[given:]
+
+
+def copy_last_frame(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+    """The last given frame stands still (where none is given: the first frame of a real clip)."""
+    last = max(given - 1, 0)
+    return clip[last : last + 1]
+
+
+def shuffled_frames(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+    """Real frames in random order: each frame is perfect, the motion is wrong."""
+    return random.permutation(clip[given:])
+
+
+def blurred(clip: Pixels, given: int, random: np.random.Generator) -> NDArray[Any]:
+    """Real clips, each frame averaged over 5x5 pixels: the motion is right, the frames are soft."""
+    frames = clip[given:].astype(np.uint16)
+    height, width = frames.shape[1:3]
+    padded = np.pad(frames, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    rows = sum(padded[:, shift : shift + height] for shift in range(5))
+    sums = sum(rows[:, :, shift : shift + width] for shift in range(5))
+    means: NDArray[Any] = (sums + 12) // 25
+    return means
+
+
+def noise(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+    """Uniform noise."""
+    return random.integers(0, 256, clip[given:].shape, dtype=np.uint8)
+
+
+BASELINES: dict[str, Callable[[Pixels, int, np.random.Generator], NDArray[Any]]] = {
+    "real": real,
+    "blurred": blurred,
+    "shuffled-frames": shuffled_frames,
+    "copy-last-frame": copy_last_frame,
+    "noise": noise,
+}
+
+
+def make_baseline(name: str, setup: SamplerSetup) -> Baseline:
+    """Make the baseline `name`.
+
+    Raises:
+        InputError: options are given; a baseline has none.
+    """
+    if setup.options:
+        raise InputError(f"the baseline {name!r} has no options; leave out {', '.join(sorted(setup.options))}")
+    return Baseline(setup, BASELINES[name])

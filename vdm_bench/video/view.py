@@ -1,0 +1,67 @@
+"""Which frames of a clip are looked at, and at which size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import Aspect, ResizeRule
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of a clip: frames 0, stride, 2 stride, ..., resized by a named rule.
+
+    Attributes:
+        frames: how many frames, or None for all.
+        stride: step between frames.
+        size: (height, width) to resize to, or None to leave the size.
+        rule: resize rule of `vdm_bench.metrics.resize`; needed where `size` is given.
+        aspect: `stretch` changes the aspect ratio; `center-crop` first cuts the largest middle part that has
+            the ratio of `size`.
+
+    Raises:
+        InputError: a number that is not positive, or a size without a rule.
+    """
+
+    frames: int | None = None
+    stride: int = 1
+    size: tuple[int, int] | None = None
+    rule: ResizeRule | None = None
+    aspect: Aspect = "stretch"
+
+    def __post_init__(self) -> None:
+        if (self.frames is not None and self.frames < 1) or self.stride < 1:
+            raise InputError("frames and stride must be at least 1")
+        if (self.size is None) != (self.rule is None):
+            raise InputError("a size needs a resize rule, and a rule a size; give both --size and --resize")
+
+    def indices(self) -> list[int] | None:
+        """Give the frame indices this view selects, or None for all of an unknown number."""
+        return None if self.frames is None else [i * self.stride for i in range(self.frames)]
+
+    def resized(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Crop and resize uint8 [T, H, W, 3]; values are rounded to the nearest integer."""
+        if self.size is None or self.rule is None:
+            return frames
+        if self.aspect == "center-crop":
+            frames = _center_crop(frames, *self.size)
+        if frames.shape[1:3] == self.size:
+            return frames
+        import torch
+
+        from vdm_bench.metrics.resize import resize
+
+        planes = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
+        values = resize(planes, self.size, self.rule).round_().clamp_(0, 255)
+        return values.to(torch.uint8).movedim(1, -1).contiguous().numpy()
+
+
+def _center_crop(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    old_height, old_width = frames.shape[1:3]
+    # The largest window of the wanted ratio, in whole pixels.
+    new_width = min(old_width, old_height * width // height)
+    new_height = min(old_height, old_width * height // width)
+    top, left = (old_height - new_height) // 2, (old_width - new_width) // 2
+    return frames[:, top : top + new_height, left : left + new_width]
