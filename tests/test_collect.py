@@ -137,7 +137,7 @@ def test_a_source_without_a_single_readable_clip_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("wide", [5, 100])
 def test_clips_of_unlike_size_are_refused(tmp_path: Path, wide: int) -> None:
-    with pytest.raises(InputError, match="16 frames of 32x32 .* and 16 frames of 64x64 .*--resize"):
+    with pytest.raises(InputError, match=r"16 frames of 32x32 .* and 16 frames of 64x64 .*--resize"):
         collector().collect(Clips(wide=(wide,)), 130, tmp_path, "clips")
 
 

@@ -72,9 +72,9 @@ def test_a_third_partys_metrics_package_beside_its_sampler_is_untouched(tmp_path
         "    return np.stack([np.random.default_rng(s).integers(0, 256, shape[1:], dtype=np.uint8)"
         " for s in request.seeds])\n"
     )
+    arguments = "-m vdm_bench run shapes-unconditional --sampler sampler:sample --limit 20 --out run"
     out = subprocess.run(
-        [sys.executable, "-m", "vdm_bench", "run", "shapes-unconditional", "--sampler", "sampler:sample"]
-        + ["--limit", "20", "--out", str(tmp_path / "run")],
+        [sys.executable, *arguments.split()],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -84,14 +84,16 @@ def test_a_third_partys_metrics_package_beside_its_sampler_is_untouched(tmp_path
 
 
 def test_there_is_no_top_level_metrics_import(tmp_path: Path) -> None:
-    code = "import importlib.util as u; print([n for n in ('metrics', 'leaderboards', 'reference_model') if u.find_spec(n)])"
+    names = "'metrics', 'leaderboards', 'reference_model'"
+    code = f"import importlib.util as u; print([n for n in ({names}) if u.find_spec(n)])"
     assert python(code, tmp_path).strip() == "[]"
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys, vdm_bench, vdm_bench.cli, vdm_bench.metrics, vdm_bench.leaderboards\n"
-        "print([n for n in ('torch', 'pandas', 'tensorflow', 'scipy', 'numpy', 'av', 'pydantic', 'rich') if n in sys.modules])"
+        "heavy = 'torch pandas tensorflow scipy numpy av pydantic rich'.split()\n"
+        "print([n for n in heavy if n in sys.modules])"
     )
     assert python(code, tmp_path).strip() == "[]"
 
@@ -102,7 +104,7 @@ def test_metrics_and_model_need_torch_numpy_and_safetensors_alone(tmp_path: Path
 import sys
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in {'pandas', 'pydantic', 'rich', 'scipy', 'av', 'PIL', 'click', 'platformdirs'}:
+        if name.partition('.')[0] in 'pandas pydantic rich scipy av PIL click platformdirs'.split():
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hide())
 import numpy as np

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from vdm_bench.datasets.shapes import Shapes, ShapesLabel
 from vdm_bench.files import atomic_path
-from vdm_bench.metrics.networks.embedded import HEADS, EmbeddedClassifier, EmbeddedNetwork, weights_digest
+from vdm_bench.metrics.networks.embedded import (
+    CONVOLUTIONS,
+    FEATURES,
+    HEADS,
+    EmbeddedClassifier,
+    EmbeddedNetwork,
+    channels_last,
+    weights_digest,
+)
 
 BATCH = 128
 
@@ -31,8 +39,8 @@ class TrainableClassifier(EmbeddedClassifier):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.BatchNorm3d(conv.out_channels) for conv in self.convolutions)
-        self.temporal_norm = nn.BatchNorm1d(self.temporal.out_channels)
+        self.norms = nn.ModuleList(nn.BatchNorm3d(outside) for _, outside, _, _ in CONVOLUTIONS)
+        self.temporal_norm = nn.BatchNorm1d(FEATURES)
 
     def features(self, x: Tensor) -> Tensor:
         """Average the last feature map, as the parent, with normalisation."""
@@ -44,13 +52,15 @@ class TrainableClassifier(EmbeddedClassifier):
         """Give the weights of the plain classifier that computes the same in evaluation mode."""
         plain = EmbeddedClassifier()
         plain.load_state_dict({k: v for k, v in self.state_dict().items() if "norm" not in k})
-        pairs = [*zip(plain.convolutions, self.norms, strict=True), (plain.temporal, self.temporal_norm)]
-        with torch.no_grad():
-            for convolution, norm in pairs:
-                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-                convolution.weight.mul_(scale.reshape(-1, *[1] * (convolution.weight.ndim - 1)))
-                convolution.bias.sub_(norm.running_mean).mul_(scale).add_(norm.bias)
-        return {name: tensor.contiguous() for name, tensor in plain.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+        names = [*(f"convolutions.{i}" for i in range(len(self.norms))), "temporal"]
+        for name, norm in zip(names, [*self.norms, self.temporal_norm], strict=True):
+            state = norm.state_dict()
+            scale = state["weight"] / torch.sqrt(state["running_var"] + 1e-5)  # PyTorch's default epsilon
+            kernel = weights[f"{name}.weight"]
+            weights[f"{name}.weight"] = kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))
+            weights[f"{name}.bias"] = (weights[f"{name}.bias"] - state["running_mean"]) * scale + state["bias"]
+        return {name: tensor.contiguous() for name, tensor in weights.items()}
 
 
 def render(split: str, index: int) -> tuple[np.ndarray, int]:
@@ -80,7 +90,7 @@ def augment(clips: Tensor, generator: torch.Generator) -> Tensor:
 def accuracy(weights: dict[str, Tensor], clips: Tensor, labels: Tensor) -> dict[str, float]:
     """Share of clips whose shape, colour and motion the shipped form of the network names right."""
     network = EmbeddedNetwork(weights)
-    logits = torch.cat([network(batch)["logits"] for batch in clips.split(32)])
+    logits = torch.cat([network(clips[i : i + 32])["logits"] for i in range(0, len(clips), 32)])
     joint = logits.reshape(-1, *HEADS.values())
     guesses = [joint.logsumexp([d for d in (1, 2, 3) if d != axis]).argmax(-1) for axis in (1, 2, 3)]
     return {
@@ -101,7 +111,9 @@ def main(out: Path, train_clips: int, test_clips: int, epochs: int, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     clips, labels = load_clips("train", train_clips)
     test = load_clips("test", test_clips)
-    model = TrainableClassifier().to(memory_format=torch.channels_last_3d)
+    model = TrainableClassifier()
+    for parameter in model.parameters():
+        parameter.data = channels_last(parameter.data)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
     steps = epochs * (train_clips // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.2)
@@ -109,14 +121,15 @@ def main(out: Path, train_clips: int, test_clips: int, epochs: int, seed: int) -
     for epoch in range(epochs):
         model.train()
         total = 0.0
-        for indices in torch.randperm(train_clips, generator=generator).split(BATCH)[: train_clips // BATCH]:
+        order = torch.randperm(train_clips, generator=generator)
+        for indices in order[: train_clips // BATCH * BATCH].reshape(-1, BATCH):
             x = augment(clips[indices], generator).movedim(-1, 1).float() * (2 / 255) - 1
             with torch.autocast("cpu", torch.bfloat16):
-                _, logits = model(x.contiguous(memory_format=torch.channels_last_3d))
+                _, logits = model(channels_last(x))
             losses = [F.cross_entropy(logits[n].float(), labels[indices, h]) for h, n in enumerate(HEADS)]
             loss = torch.stack(losses).sum()
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             total += loss.item()

@@ -81,7 +81,7 @@ class EmbeddedNetwork:
         except RuntimeError as error:
             raise InputError("these weights are not those of the embedded network") from error
         for parameter in self._classifier.convolutions.parameters():
-            parameter.data = _channels_last(parameter.data)
+            parameter.data = channels_last(parameter.data)
         self.spec = NetworkSpec(
             name="embedded",
             layers={"features": FEATURES, "logits": CLASSES},
@@ -111,14 +111,14 @@ class EmbeddedNetwork:
             InputError: wrong dtype or shape, or too few frames.
         """
         check_clips(clips, self.spec)
-        features, logits = self._classifier(_channels_last(self.spec.preprocessing(clips)))
+        features, logits = self._classifier(channels_last(self.spec.preprocessing(clips)))
         log_probabilities = [F.log_softmax(logits[name], dim=-1) for name in HEADS]
         shape, colour, motion = log_probabilities
         joint = shape[:, :, None, None] + colour[:, None, :, None] + motion[:, None, None, :]
         return {"features": features, "logits": joint.flatten(1)}
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     """Lay out a 5-D tensor for the fast convolution kernels; others stay as they are."""
     return x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
 

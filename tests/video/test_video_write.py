@@ -1,13 +1,17 @@
 """Films for people: they play in browsers, keep their colours and frames, and are written whole or not."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
+from vdm_bench.video import write as write_module
 from vdm_bench.video.decode import probe, read_video
 from vdm_bench.video.images import read_strip
 from vdm_bench.video.write import write_clip
@@ -24,7 +28,7 @@ def error_of(shown: Clip, clip: Clip) -> NDArray[np.int16]:
 def smooth() -> Clip:
     """Colours that change gradually in space and time, uint8 [12, 32, 48, 3]."""
     t, y, x = np.meshgrid(np.arange(12), np.arange(32), np.arange(48), indexing="ij")
-    return np.stack([4 * x + t, 6 * y + 2 * t, 200 - 2 * x - 2 * y + t], axis=-1).astype(np.uint8)
+    return np.stack([3 * x + 6 * t, 4 * y + 10 * t, 200 - 2 * x - 2 * y + 4 * t], axis=-1).astype(np.uint8)
 
 
 # Mean absolute error of 0 to 255: what halved colour and 256 colours cost on films of 8-bit noise and edges.
@@ -165,8 +169,28 @@ def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, smooth
     path = tmp_path / "clip.mp4"
     write_clip(path, smooth)
     before = path.read_bytes()
-    with pytest.raises(InputError, match="cannot write .*clip.mp4"):
+    with pytest.raises(InputError, match=r"cannot write .*clip\.mp4"):
         write_clip(path, np.zeros((1, 2, 40_000, 3), np.uint8))  # wider than H.264 can be
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_interrupted_run_leaves_the_old_film(
+    tmp_path: Path, textured: Clip, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    write_clip(path, textured[:3])
+    before = path.read_bytes()
+    converted = write_module._converted
+
+    def interrupted(*arguments: Any) -> Iterator[VideoFrame]:
+        yield from converted(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write_module, "_converted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_clip(path, textured)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -56,10 +56,13 @@ def blurred(clip: Pixels, given: int, random: np.random.Generator) -> NDArray[An
     frames = clip[given:].astype(np.uint16)
     height, width = frames.shape[1:3]
     padded = np.pad(frames, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
-    rows = sum(padded[:, shift : shift + height] for shift in range(5))
-    sums = sum(rows[:, :, shift : shift + width] for shift in range(5))
-    means: NDArray[Any] = (sums + 12) // 25
-    return means
+    rows = np.zeros_like(padded[:, :height])
+    for shift in range(5):
+        rows += padded[:, shift : shift + height]
+    sums = np.full_like(frames, 12)  # half of 25: the division below rounds to the nearest
+    for shift in range(5):
+        sums += rows[:, :, shift : shift + width]
+    return sums // 25
 
 
 def noise(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:

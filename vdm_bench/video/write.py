@@ -116,7 +116,7 @@ def _converted(clip: NDArray[np.uint8], rate: Fraction, form: _Format) -> Iterat
     _add_palette(graph, source) if form.pixel_format == "pal8" else _add_yuv(graph, source)
     graph.configure()
     for index, picture in enumerate(clip):
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = index, 1 / rate
         graph.vpush(frame)
         yield from _drain(graph)

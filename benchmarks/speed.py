@@ -1,0 +1,55 @@
+"""Speed of what every run does, on one core: drawing `shapes`, the embedded network, starting the command.
+
+    taskset -c 0 python benchmarks/speed.py
+
+The network's rate stands beside the rate of a matrix product on the same core in the same run.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
+
+# Multiply-adds of one 16x32x32 clip: output positions x kernel weights, convolution by convolution.
+NETWORK_FLOP = 2 * (16 * 16 * 16 * 7200 + 16 * 8 * 8 * 41472 + 8 * 4 * 4 * 124416 + 8 * 4 * 4 * 331776)
+
+
+def seconds(function: Callable[[], object], repeats: int = 5) -> float:
+    """Give the median time of a call, after one that warms up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    for resolution in (32, 64):
+        dataset = Shapes("test", resolution=resolution)
+        rate = 200 / seconds(lambda data=dataset: [data[i] for i in range(200)])  # type: ignore[misc]
+        print(f"shapes 16x{resolution}x{resolution}: {rate:.0f} clips/s")
+    network, clips = EmbeddedNetwork(), np.stack([Shapes("test")[i].frames for i in range(64)])
+    rate = 64 / seconds(lambda: extract_features(network, clips))
+    a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    product = 2 * 1024**3 / seconds(lambda: a @ b)
+    print(f"embedded network 16x32x32: {rate:.0f} clips/s", end=", ")
+    print(f"{100 * rate * NETWORK_FLOP / product:.0f} % of a matrix product's {product / 1e9:.0f} GFLOP/s")
+    command = [sys.executable, "-m", "vdm_bench", "--help"]
+    start = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    print(f"vdm-bench --help: {start:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

