@@ -50,6 +50,10 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
 
 
+def command(text: str) -> Result:
+    return call(*text.split())
+
+
 def sentence_of(result: Result) -> str:
     """The error of a failed call: one line, no traceback, exit code 2."""
     assert result.exit_code == 2, result.output
@@ -60,7 +64,7 @@ def sentence_of(result: Result) -> str:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("line", "words"),
     [
         ("run shapes-unconditionel --sampler real", "did you mean 'shapes-unconditional'?"),
         ("run shapes-unconditional --sampler reel", "did you mean 'real'?"),
@@ -93,12 +97,12 @@ def sentence_of(result: Result) -> str:
         ("report file", "file is not JSON"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, command: str, words: str) -> None:
-    assert words in sentence_of(call(*command.split()))
+def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, line: str, words: str) -> None:
+    assert words in sentence_of(command(line))
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("line", "words"),
     [
         ("score clips.npy", "Missing option '--reference'"),
         ("score clips.npy --reference other.npy --size 0x8", "is no size; write 64 or 128x96"),
@@ -108,8 +112,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, command: str, w
         ("report --format pdf x", "'latex'"),
     ],
 )
-def test_wrong_usage_is_exit_code_2(here: Path, command: str, words: str) -> None:
-    result = call(*command.split())
+def test_wrong_usage_is_exit_code_2(here: Path, line: str, words: str) -> None:
+    result = command(line)
     assert result.exit_code == 2
     assert words in result.stderr
 
@@ -122,7 +126,7 @@ def test_mixed_resolutions_need_a_resize_rule(here: Path) -> None:
     assert "16 frames of 32x32" in message
     assert "16 frames of 64x64" in message
     assert "--resize" in message
-    resized = call(*"score mixed --reference clips.npy --size 32 --resize antialias".split())
+    resized = command("score mixed --reference clips.npy --size 32 --resize antialias")
     assert resized.exit_code == 0, resized.output
 
 
@@ -144,20 +148,20 @@ def test_an_internal_fault_is_one_sentence_with_its_own_exit_code(
 
 
 def test_score_prints_a_table_and_keeps_a_record(here: Path) -> None:
-    result = call(*"score clips.npy --reference other.npy --out kept --name mine".split())
+    result = command("score clips.npy --reference other.npy --out kept --name mine")
     assert result.exit_code == 0, result.output
     record = read_record(Path("kept/run.json"))
     assert [score.metric for score in record.scores] == ["embedded/fvd", "embedded/is"]
     assert record.name == "mine"
     for score in record.scores:
         assert score.digest in result.stdout
-    again = call(*"score clips.npy --reference other.npy --out kept --name mine --json --workers 1".split())
+    again = command("score clips.npy --reference other.npy --out kept --name mine --json --workers 1")
     assert json.loads(again.stdout)["scores"] == json.loads(record.model_dump_json())["scores"]
     assert "features of clips.npy: 24 clips" in result.stderr
 
 
 def test_the_python_api_gives_the_same_scores(here: Path) -> None:
-    printed = json.loads(call(*"score clips.npy --reference other.npy --json".split()).stdout)["scores"]
+    printed = json.loads(command("score clips.npy --reference other.npy --json").stdout)["scores"]
     from_arrays = vdm_bench.score(CLIPS, np.ascontiguousarray(CLIPS[:, ::-1]))
     from_paths = vdm_bench.score("clips.npy", Path("other.npy"), ["embedded/is"])
     assert [score.value for score in from_arrays] == [score["value"] for score in printed]
@@ -175,7 +179,7 @@ def test_a_set_against_itself_scores_zero_and_repeats_are_marked(here: Path) -> 
 
 def test_reports_in_every_format(here: Path) -> None:
     for name in ("noise", "blurred"):
-        result = call(*f"run shapes-unconditional --sampler {name} --limit 40".split())
+        result = command(f"run shapes-unconditional --sampler {name} --limit 40")
         assert result.exit_code == 0, result.output
     for form in ("text", "csv", "markdown", "latex", "json"):
         result = call("report", "runs", "--format", form)
@@ -218,7 +222,7 @@ def real_videos(shared_data: Path, folder: Path) -> Path:
         media / "big_buck_bunny_0_30.webm",
         media / "chaplin.mp4",
         media / "video_with_failing_audio.mp4",
-        media / "pigs_in_a_polka.gif",
+        shared_data / "kinetics-i3d" / "data" / "v_CricketShot_g04_c01_rgb.gif",
         shared_data / "mmaction2" / "tests" / "data" / "test.avi",
         shared_data / "decord" / "examples" / "flipping_a_pancake.mkv",
         shared_data / "ffmpeg-libav-tutorial" / "remuxed_small_bunny_1080p_60fps.ts",
@@ -233,12 +237,12 @@ def test_two_broken_files_among_real_videos(here: Path, shared_data: Path) -> No
     folder = real_videos(shared_data, here / "mixed")
     shutil.copy(shared_data / "decord" / "tests" / "test_data" / "corrupted.mp4", folder)
     (folder / "empty.mp4").touch()
-    view = "--frames 16 --size 64 --resize antialias --aspect center-crop".split()
-    message = sentence_of(call("score", "mixed", "--reference", "clips.npy", *view))
+    options = "--frames 16 --size 64 --resize antialias --aspect center-crop"
+    message = sentence_of(command(f"score mixed --reference clips.npy {options}"))
     assert "2 of 11 clips in mixed cannot be read" in message
     assert "mixed/corrupted.mp4: " in message
     assert "mixed/empty.mp4: is empty" in message
-    result = call("score", "mixed", "--reference", "clips.npy", *view, "--skip-broken", "--out", "kept")
+    result = command(f"score mixed --reference clips.npy {options} --skip-broken --out kept")
     assert result.exit_code == 0, result.output
     assert "2 generated clips broken and skipped" in result.stdout
     record = read_record(Path("kept/run.json"))
@@ -249,14 +253,14 @@ def test_two_broken_files_among_real_videos(here: Path, shared_data: Path) -> No
 
 
 def test_published_predictions_against_their_ground_truth(here: Path, shared_data: Path) -> None:
-    """The example cuts the columns out of the GIFs; the worst samples are farther from the truth than the best."""
+    """The example cuts the columns out of the GIFs; its worst samples are farther from the truth."""
     example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "cut_prediction_gifs.py"))
     cut = CliRunner().invoke(example["main"], [str(shared_data / "bair_kth_gifs"), "cut"])
     assert cut.exit_code == 0, cut.output
     assert "bair/ground-truth: 30 clips" in cut.output
     for model in ("savp-best", "savp-worst", "sv2p-time-invariant"):
-        command = f"score cut/bair/{model} --reference cut/bair/ground-truth --out runs/{model} --name {model}"
-        result = call(*command.split())
+        line = f"score cut/bair/{model} --reference cut/bair/ground-truth --out runs/{model} --name {model}"
+        result = command(line)
         assert result.exit_code == 0, result.output
     frame = vdm_bench.load_runs("runs").query("metric == 'embedded/fvd'").set_index("name")
     assert frame.value["savp-best"] < frame.value["savp-worst"] < frame.value["sv2p-time-invariant"]

@@ -305,11 +305,19 @@ def test_mirrored_or_slanted_film(encode: Encode, textured: Clip, degrees: int, 
     assert reason(path) == "is to be shown mirrored or at an angle: only quarter turns are supported"
 
 
-def test_time_stamps_in_no_order(encode: Encode, textured: Clip) -> None:
+def test_film_without_time_stamps(encode: Encode, textured: Clip) -> None:
     path = encode("film.h264", textured[:4], **H264)
     assert read_video(path).shape == (4, 64, 96, 3)
     with pytest.raises(BrokenClipError, match="has no time stamps"):
         read_video_at(path, [0.0])
+
+
+def test_time_stamps_in_no_order(tmp_path: Path, encode: Encode, textured: Clip) -> None:
+    film = encode("film.ts", textured[:5], **H264)
+    twice = rewritten(film, tmp_path / "twice.ts", lambda data: data + data)
+    assert len(read_video(twice)) == 10
+    with pytest.raises(BrokenClipError, match="its time stamps are in no order"):
+        read_video_at(twice, [99.0])
 
 
 def test_nothing_is_printed(shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

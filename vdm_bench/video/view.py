@@ -53,7 +53,7 @@ class View:
 
         from vdm_bench.metrics.resize import resize
 
-        planes = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
+        planes = torch.from_numpy(np.array(frames)).movedim(-1, 1)
         values = resize(planes, self.size, self.rule).round_().clamp_(0, 255)
         return values.to(torch.uint8).movedim(1, -1).contiguous().numpy()
 
