@@ -135,6 +135,12 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path, options: RunOption
     assert read_record(tmp_path / "run.json") == before
 
 
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("[")
+    with pytest.raises(InputError, match=r"plan\.json cannot be read"):
+        run(small("shapes-unconditional"), tmp_path, RunOptions(sampler="noise"))
+
+
 def test_a_prediction_gives_the_first_frames_of_the_condition_clips(tmp_path: Path) -> None:
     sampler, protocol = Gray(), small("shapes-prediction")
     run(protocol, tmp_path, RunOptions(sampler=sampler))

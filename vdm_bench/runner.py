@@ -188,8 +188,11 @@ class _Run:
         if not path.exists():
             write_text(path, plan + "\n")
             return
-        old, new = json.loads(path.read_text("utf-8")), json.loads(plan)
-        unlike = [key for key in new if old.get(key) != new[key]]
+        try:
+            old, new = json.loads(path.read_bytes()), json.loads(plan)
+            unlike = [key for key in new if old.get(key) != new[key]]
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
         if unlike:
             raise InputError(
                 f"{self.out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"

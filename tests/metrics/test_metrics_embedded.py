@@ -6,7 +6,7 @@ from vdm_bench.datasets.shapes import Shapes, ShapesLabel
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.features import BLOCK_CLIPS, block_bounds, extract_features
 from vdm_bench.metrics.networks import load_network, network_names
-from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.metrics.networks.base import FeatureNetwork, Preprocessing
 from vdm_bench.metrics.networks.embedded import CLASSES, HEADS, EmbeddedNetwork
 
 
@@ -70,6 +70,15 @@ def test_other_sizes_and_lengths_are_taken(clips: np.ndarray) -> None:
         extract_features(network, large)["features"], extract_features(network, clips[:2])["features"], atol=0.5
     )
     assert extract_features(network, clips[:2, :5])["features"].shape == (2, 128)
+
+
+def test_preprocessing_cuts_the_middle_square_or_stretches_and_scales_to_one() -> None:
+    frames = torch.arange(6, dtype=torch.uint8).mul(51).reshape(1, 1, 1, 6, 1).expand(1, 1, 2, 6, 3)
+    cropped = Preprocessing(2, "antialias", "center-crop")(frames)
+    assert cropped.shape == (1, 3, 1, 2, 2)
+    torch.testing.assert_close(cropped[0, 0, 0, 0], torch.tensor([2 * 51, 3 * 51]) * (2 / 255) - 1)
+    nearest = Preprocessing(2, "tf1-bilinear")(frames)
+    torch.testing.assert_close(nearest[0, 0, 0, 0], torch.tensor([0, 3 * 51]) * (2 / 255) - 1)
 
 
 @pytest.mark.parametrize(

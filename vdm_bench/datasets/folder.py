@@ -103,7 +103,10 @@ class FolderDataset:
         yield from self._of_folder(path, "", strips)
 
     def _of_folder(self, folder: Path, prefix: str, strips: bool) -> Iterable[_Entry]:
-        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        try:
+            children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
         images = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
         if images and not strips:
             yield _Entry(prefix.rstrip("/") or folder.name, folder, functools.partial(_read_frames, folder))

@@ -83,8 +83,10 @@ class Shapes:
 
     Example:
         >>> clip = Shapes("test", seed=0, resolution=32, frames=16)[3]
-        >>> clip.frames.shape, clip.caption
-        ((16, 32, 32, 3), 'a cyan disc zigzags over a striped background, behind a dark cross')
+        >>> clip.frames.shape
+        (16, 32, 32, 3)
+        >>> clip.caption
+        'a blue triangle bounces back and forth over a cloudy background, in front of a dark disc'
     """
 
     def __init__(self, split: str, *, seed: int = 0, resolution: int = 32, frames: int = 16) -> None:

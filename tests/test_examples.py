@@ -1,0 +1,66 @@
+"""What stands under examples/ works. (Cutting the GIFs is tested with the command line, on the real ones.)"""
+
+import runpy
+from pathlib import Path
+from typing import Self
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from vdm_bench.metrics.networks.embedded import EmbeddedClassifier, EmbeddedNetwork
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "examples" / "embedded_network" / "train.py"
+
+
+def test_folding_the_normalisation_does_not_change_the_network() -> None:
+    model = runpy.run_path(str(TRAIN))["TrainableClassifier"]().eval()
+    generator = torch.Generator().manual_seed(0)
+    for norm in [*model.norms, model.temporal_norm]:
+        for tensor in norm.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    plain = EmbeddedClassifier().eval()
+    plain.load_state_dict(model.folded())
+    x = torch.rand(2, 3, 8, 32, 32, generator=generator) * 2 - 1
+    with torch.inference_mode():
+        (features, logits), (expected, expected_logits) = plain(x), model(x)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.allclose(logits[name], expected_logits[name], rtol=1e-4, atol=1e-5) for name in logits)
+
+
+def test_the_training_script_trains_and_saves_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(TRAIN))
+    # Its process pool would look the script up as a module; here one process is enough.
+    monkeypatch.setitem(script["load_clips"].__globals__, "ProcessPoolExecutor", Serial)
+    out = tmp_path / "weights.safetensors"
+    arguments = ["--out", str(out), "--train-clips", "256", "--test-clips", "32", "--epochs", "2"]
+    result = CliRunner().invoke(script["main"], arguments)
+    assert result.exit_code == 0, result.output
+    losses = [float(line.split()[3]) for line in result.output.splitlines() if line.startswith("epoch")]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    identity = EmbeddedNetwork(load_file(out)).spec.identity
+    assert result.output.splitlines()[-1].startswith(f"saved weights {identity.removeprefix('embedded@')}")
+
+
+class Serial:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def map(self, function: object, items: object, chunksize: int) -> object:
+        return map(function, items)  # type: ignore[arg-type, call-overload]
+
+
+def test_the_log_is_that_of_the_shipped_weights() -> None:
+    lines = (TRAIN.parent / "train.log").read_text().splitlines()
+    digest = EmbeddedNetwork().spec.weights_digest
+    assert lines[-1].startswith(f"saved weights {digest},")
+    shares = dict(zip(lines[-2].split()[5:11:2], map(float, lines[-2].split()[6:11:2]), strict=True))
+    assert set(shares) == {"shape", "colour", "motion"}
+    assert min(shares.values()) > 0.95
