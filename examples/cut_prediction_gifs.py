@@ -2,7 +2,8 @@
 
     python examples/cut_prediction_gifs.py GIFS OUT
     for model in OUT/bair/*; do
-        vdm-bench score $model --reference OUT/bair/ground-truth --out runs/$(basename $model)
+        vdm-bench score $model --reference OUT/bair/ground-truth --name $(basename $model) \
+            --out runs/$(basename $model)
     done
     vdm-bench report runs
 

@@ -36,6 +36,7 @@ from vdm_bench.leaderboards.escaping import printable
 from vdm_bench.metrics.score import Interval, Score, Signature
 
 SCHEMA_VERSION: Final = 1
+RECORD_FILE: Final = "run.json"  # in a run folder
 
 # Control characters, line separators and the characters that reverse the direction of the text around them.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"

@@ -9,10 +9,8 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, read_record
 from vdm_bench.metrics.score import Score
-
-RECORD_FILE = "run.json"
 
 
 @dataclass(frozen=True)

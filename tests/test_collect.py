@@ -96,6 +96,14 @@ def test_a_missing_or_damaged_block_is_computed_again(tmp_path: Path) -> None:
     assert scores(before, before) == scores(after, after)
 
 
+def test_stored_features_may_be_read_by_others(tmp_path: Path) -> None:
+    """A cache is shared: the files follow the umask, as any file does."""
+    collector().collect(Clips(), 4, tmp_path / "cache", "clips")
+    (tmp_path / "plain").touch()
+    (file,) = (tmp_path / "cache").iterdir()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_other_weights_do_not_find_the_stored_features(tmp_path: Path) -> None:
     collector().collect(Clips(), 10, tmp_path, "clips")
     weights = {name: t.clone() for name, t in EmbeddedNetwork()._classifier.state_dict().items()}

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
-from vdm_bench.files import atomic_path
+from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.features import Features, block_bounds, extract_features
 from vdm_bench.metrics.networks.base import FeatureNetwork
@@ -161,8 +161,8 @@ class Collector:
             for number, network in enumerate(self.networks):
                 layers = extract_features(network, pixels)
                 arrays |= {_array_name(number, layer): values for layer, values in layers.items()}
-        with atomic_path(path) as temporary:
-            save_file(arrays, temporary, metadata={"facts": facts.to_json()})
+        # `save_file` would make a file that only its owner may read, and the cache may be shared.
+        write_bytes(path, save(arrays, metadata={"facts": facts.to_json()}))
         return facts
 
     def _key(self, dataset: ClipDataset, start: int, stop: int) -> str:

@@ -13,14 +13,13 @@ from vdm_bench.collect import Collector
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import Record, SamplerInfo, write_record
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Side, Stopwatch, make_record
 from vdm_bench.video.view import View
 
 DEFAULT_METRICS = ("embedded/fvd", "embedded/is")
-RECORD_FILE = "run.json"
 
 Clips = str | Path | NDArray[np.uint8] | ClipDataset
 
@@ -148,7 +147,8 @@ def _open(source: Clips, options: ScoreOptions, reporter: Reporter) -> ClipDatas
     ignored = getattr(dataset, "ignored", [])
     if ignored:
         names = ", ".join(path.name for path in ignored[:3]) + (", ..." if len(ignored) > 3 else "")
-        reporter.note(f"{source}: {len(ignored)} files are no clips and are ignored ({names})")
+        what = "1 file is no clip" if len(ignored) == 1 else f"{len(ignored)} files are no clips"
+        reporter.note(f"{source}: {what}, ignored: {names}")
     return dataset
 
 

@@ -18,7 +18,14 @@ from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
 from vdm_bench.errors import BrokenClipError, InputError, VdmBenchError
 from vdm_bench.files import sweep, write_text
-from vdm_bench.leaderboards.record import ProtocolInfo, Record, SamplerInfo, read_record, write_record
+from vdm_bench.leaderboards.record import (
+    RECORD_FILE,
+    ProtocolInfo,
+    Record,
+    SamplerInfo,
+    read_record,
+    write_record,
+)
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
@@ -29,7 +36,6 @@ from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.view import View
 
 PLAN_FILE = "plan.json"
-RECORD_FILE = "run.json"
 DEFAULT_SAMPLER = "real"
 
 # Mean absolute difference, in 255ths, by which frames may change in a lossy video file; another clip's frames

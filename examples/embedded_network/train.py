@@ -16,11 +16,11 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from vdm_bench.datasets.shapes import Shapes, ShapesLabel
-from vdm_bench.files import atomic_path
+from vdm_bench.files import write_bytes
 from vdm_bench.metrics.networks.embedded import (
     CONVOLUTIONS,
     FEATURES,
@@ -139,8 +139,7 @@ def main(out: Path, train_clips: int, test_clips: int, epochs: int, seed: int) -
         print(
             f"epoch {epoch + 1} loss {mean_loss:.4f} test {shares} seconds {time.time() - start:.0f}", flush=True
         )
-        with atomic_path(out) as temporary:
-            save_file(weights, temporary)
+        write_bytes(out, save(weights))
     print(f"saved weights {weights_digest(weights)}, {sum(w.numel() for w in weights.values())} parameters")
 
 

@@ -56,6 +56,19 @@ def test_a_clip_has_the_same_features_whatever_stands_in_the_tail_of_its_batch(c
     assert np.array_equal(whole["features"][:40], part["features"])
 
 
+@pytest.mark.parametrize(("clip_count", "passes"), [(1, 1), (31, 1), (32, 1), (33, 2), (64, 2)])
+def test_the_network_is_only_ever_given_whole_batches(clips: np.ndarray, clip_count: int, passes: int) -> None:
+    class Watched(EmbeddedNetwork):
+        def __call__(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
+            shapes.append(tuple(clips.shape))
+            return super().__call__(clips)
+
+    shapes: list[tuple[int, ...]] = []
+    features = extract_features(Watched(), clips[:clip_count])
+    assert shapes == [(32, 16, 32, 32, 3)] * passes
+    assert len(features["features"]) == clip_count
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_batch_size_changes_features_by_rounding_only(clips: np.ndarray, batch_size: int) -> None:
     usual = extract_features(EmbeddedNetwork(), clips)["features"]

@@ -56,7 +56,7 @@ def _networks() -> list[Row]:
         spec = load_network(name).spec
         layers = ", ".join(f"{layer} [{d}]" for layer, d in spec.layers.items())
         text = f"{spec.identity}, layers {layers}, input {spec.preprocessing}, from {spec.min_frames} frames"
-        rows.append({"name": name, "description": f"{text}. {spec.note}".rstrip(". ")})
+        rows.append({"name": name, "description": "; ".join(filter(None, (text, spec.note)))})
     return rows
 
 
