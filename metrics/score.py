@@ -6,7 +6,7 @@ built where the number is made and travels with it. This module needs the standa
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vdm_bench.errors import InputError
@@ -128,6 +128,4 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the score as plain JSON types."""
-        from dataclasses import asdict
-
         return {**asdict(self), "marks": list(self.marks)}

@@ -1,6 +1,7 @@
 """What stands under examples/ works. (Cutting the GIFs is tested with the command line, on the real ones.)"""
 
 import runpy
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -53,8 +54,8 @@ class Serial:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def map(self, function: object, items: object, chunksize: int) -> object:
-        return map(function, items)  # type: ignore[arg-type, call-overload]
+    def map(self, function: Callable[[int], object], items: Iterable[int], chunksize: int) -> Iterator[object]:
+        return map(function, items)
 
 
 def test_the_log_is_that_of_the_shipped_weights() -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench import RunOptions, run
+from vdm_bench import run
 from vdm_bench.datasets.base import Clip
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, read_record
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.write import write_clip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +54,7 @@ def test_shipped_protocols_are_pinned() -> None:
 @pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction"])
 def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     protocol = get_protocol(name)
-    record = run(name, tmp_path / "run", RunOptions(sampler="real", workers=2))
+    record = run(name, out=tmp_path / "run", sampler="real", workers=2)
     assert read_record(tmp_path / "run" / "run.json") == record
     assert record.protocol is not None
     assert (record.protocol.name, record.protocol.digest, record.protocol.departures) == (
@@ -78,8 +79,7 @@ def test_baselines_are_ranked_sensibly(tmp_path: Path) -> None:
     names = ["real", "blurred", "shuffled-frames", "copy-last-frame", "noise"]
     for protocol in ("shapes-unconditional", "shapes-prediction"):
         scores = {
-            name: run(small(protocol, 256), tmp_path / protocol / name, RunOptions(sampler=name)).scores
-            for name in names
+            name: run(small(protocol, 256), out=tmp_path / protocol / name, sampler=name).scores for name in names
         }
         fvd = {name: found[0].value or 0.0 for name, found in scores.items()}
         inception = {name: found[1].value or 0.0 for name, found in scores.items()}
@@ -92,9 +92,9 @@ def test_baselines_are_ranked_sensibly(tmp_path: Path) -> None:
 def test_sample_i_depends_on_seed_and_i_alone(tmp_path: Path) -> None:
     protocol = small("shapes-unconditional")
     whole, part, other = Gray(), Gray(), Gray()
-    run(protocol, tmp_path / "a", RunOptions(sampler=whole))
-    run(protocol, tmp_path / "b", RunOptions(sampler=part, limit=70))
-    run(protocol, tmp_path / "c", RunOptions(sampler=other, seed=1))
+    run(protocol, out=tmp_path / "a", sampler=whole)
+    run(protocol, out=tmp_path / "b", sampler=part, limit=70)
+    run(protocol, out=tmp_path / "c", sampler=other, seed=1)
     seeds = [[seed for request in s.requests for seed in request.seeds] for s in (whole, part, other)]
     assert [request.indices for request in whole.requests] == [tuple(range(64)), tuple(range(64, 100))]
     assert seeds[1] == seeds[0][:70]
@@ -103,8 +103,8 @@ def test_sample_i_depends_on_seed_and_i_alone(tmp_path: Path) -> None:
 
 def test_a_limited_run_is_marked_and_has_another_digest(tmp_path: Path) -> None:
     protocol = small("shapes-unconditional")
-    whole = run(protocol, tmp_path / "a", RunOptions(sampler="blurred"))
-    part = run(protocol, tmp_path / "b", RunOptions(sampler="blurred", limit=70))
+    whole = run(protocol, out=tmp_path / "a", sampler="blurred")
+    part = run(protocol, out=tmp_path / "b", sampler="blurred", limit=70)
     assert part.protocol is not None
     assert part.protocol.departures == ["generated 70 of 100 clips"]
     assert "70 generated clips where the protocol asks for 100" in part.scores[0].marks
@@ -113,37 +113,71 @@ def test_a_limited_run_is_marked_and_has_another_digest(tmp_path: Path) -> None:
 
 def test_a_complete_run_is_not_run_again(tmp_path: Path) -> None:
     protocol, sampler = small("shapes-unconditional"), Gray()
-    first = run(protocol, tmp_path, RunOptions(sampler=sampler))
+    first = run(protocol, out=tmp_path, sampler=sampler)
     calls = len(sampler.requests)
-    assert run(protocol, tmp_path, RunOptions(sampler=sampler)) == first
+    assert run(protocol, out=tmp_path, sampler=sampler) == first
     assert len(sampler.requests) == calls == 2
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (RunOptions(sampler="noise", seed=1), "another sampler"),
-        (RunOptions(sampler="real"), "another name, sampler"),
-        (RunOptions(sampler="noise", limit=50), "another clips"),
+        ({"sampler": "noise", "seed": 1}, "another sampler"),
+        ({"sampler": "real"}, "another name, sampler"),
+        ({"sampler": "noise", "limit": 50}, "another clips"),
     ],
 )
-def test_a_folder_with_another_run_is_refused(tmp_path: Path, options: RunOptions, words: str) -> None:
+def test_a_folder_with_another_run_is_refused(tmp_path: Path, options: dict[str, object], words: str) -> None:
     protocol = small("shapes-unconditional")
-    before = run(protocol, tmp_path, RunOptions(sampler="noise"))
+    before = run(protocol, out=tmp_path, sampler="noise")
     with pytest.raises(InputError, match=words):
-        run(protocol, tmp_path, options)
+        run(protocol, out=tmp_path, **options)  # type: ignore[arg-type]
     assert read_record(tmp_path / "run.json") == before
+
+
+def test_a_run_does_not_go_on_with_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the clips of one run would come from two samplers."""
+    module = tmp_path / "sampler_that_changes.py"
+    code = (
+        "import numpy as np\n"
+        "def sample(request):\n"
+        "    if request.indices[0]: raise KeyboardInterrupt\n"
+        "    shape = (len(request), request.frames, request.height, request.width, 3)\n"
+        "    return np.full(shape, 7, np.uint8)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for text in (code, code + "# another model\n"):
+        module.write_text(text)
+        sys.modules.pop("sampler_that_changes", None)
+        expected = KeyboardInterrupt if text == code else InputError
+        with pytest.raises(expected) as caught:
+            run(small("shapes-unconditional"), out=tmp_path / "run", sampler="sampler_that_changes:sample")
+    assert "holds a run with another sampler code" in str(caught.value)
+
+
+def test_predictions_may_come_as_lossy_films_but_not_in_another_order(tmp_path: Path) -> None:
+    protocol = small("shapes-prediction", 24)
+    conditions = protocol.open_dataset(protocol.conditions)
+    for suffix in ("mp4", "webm", "gif"):
+        for index in range(24):
+            write_clip(tmp_path / suffix / f"{index:03d}.{suffix}", conditions[index].frames)
+        record = run(protocol, out=tmp_path / f"run-{suffix}", clips=tmp_path / suffix)
+        assert record.generated.lossy
+        (tmp_path / suffix / f"000.{suffix}").rename(tmp_path / suffix / f"100.{suffix}")
+        with pytest.raises(InputError, match=r"24 of 24 clips .* do not begin with the 4 frames"):
+            run(protocol, out=tmp_path / f"again-{suffix}", clips=tmp_path / suffix)
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[")
     with pytest.raises(InputError, match=r"plan\.json cannot be read"):
-        run(small("shapes-unconditional"), tmp_path, RunOptions(sampler="noise"))
+        run(small("shapes-unconditional"), out=tmp_path, sampler="noise")
 
 
 def test_a_prediction_gives_the_first_frames_of_the_condition_clips(tmp_path: Path) -> None:
     sampler, protocol = Gray(), small("shapes-prediction")
-    run(protocol, tmp_path, RunOptions(sampler=sampler))
+    run(protocol, out=tmp_path, sampler=sampler)
     conditions = protocol.open_dataset(protocol.conditions)
     context = sampler.requests[1].context
     assert context is not None
@@ -152,15 +186,15 @@ def test_a_prediction_gives_the_first_frames_of_the_condition_clips(tmp_path: Pa
 
 def test_clips_that_are_there_already_score_as_the_sampler_that_made_them(tmp_path: Path) -> None:
     protocol = small("shapes-prediction")
-    made = run(protocol, tmp_path / "a", RunOptions(sampler="blurred"))
-    given = run(protocol, tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+    made = run(protocol, out=tmp_path / "a", sampler="blurred")
+    given = run(protocol, out=tmp_path / "b", clips=tmp_path / "a")
     assert given.scores == made.scores
     assert given.sampler.kind == "folder"
 
 
 def test_too_few_given_clips_are_a_departure(tmp_path: Path) -> None:
-    run(small("shapes-unconditional"), tmp_path / "a", RunOptions(sampler="blurred"))
-    given = run(small("shapes-unconditional", 120), tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+    run(small("shapes-unconditional"), out=tmp_path / "a", sampler="blurred")
+    given = run(small("shapes-unconditional", 120), out=tmp_path / "b", clips=tmp_path / "a")
     assert given.protocol is not None
     assert given.protocol.departures == ["100 of 120 clips given"]
     assert given.generated.expected == 120
@@ -168,18 +202,17 @@ def test_too_few_given_clips_are_a_departure(tmp_path: Path) -> None:
 
 def test_given_clips_must_begin_with_the_given_frames(tmp_path: Path) -> None:
     protocol = small("shapes-prediction")
-    run(
-        protocol.model_copy(update={"conditions": protocol.reference}), tmp_path / "a", RunOptions(sampler="real")
-    )
+    other = protocol.model_copy(update={"conditions": protocol.reference})
+    run(other, out=tmp_path / "a", sampler="real")
     with pytest.raises(InputError, match=r"100 of 100 clips .* do not begin with the 4 frames"):
-        run(protocol, tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+        run(protocol, out=tmp_path / "b", clips=tmp_path / "a")
 
 
 def test_given_clips_must_have_the_protocols_resolution(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 64, 64, 3), dtype=np.uint8)
     ArchiveWriter(tmp_path / "a", (16, 64, 64)).append([Clip(p, str(i)) for i, p in enumerate(pixels)])
     with pytest.raises(InputError, match=r"\(16, 64, 64\), shapes-unconditional asks for \(16, 32, 32\)"):
-        run(small("shapes-unconditional"), tmp_path / "b", RunOptions(clips=tmp_path / "a"))
+        run(small("shapes-unconditional"), out=tmp_path / "b", clips=tmp_path / "a")
 
 
 def test_a_sampler_that_fails_is_named(tmp_path: Path) -> None:
@@ -190,7 +223,7 @@ def test_a_sampler_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"sampler Broken failed on clips 0 to 63 \(RuntimeError: out of ideas\)"
     ):
-        run(small("shapes-unconditional"), tmp_path, RunOptions(sampler=Broken()))
+        run(small("shapes-unconditional"), out=tmp_path, sampler=Broken())
 
 
 def kill_and_finish(protocol: Path, out: Path, moments: list[float]) -> tuple[Record, int]:

@@ -11,13 +11,11 @@ if TYPE_CHECKING:
     from vdm_bench.comparison import compare as compare
     from vdm_bench.comparison import score as score
     from vdm_bench.leaderboards.store import load_runs as load_runs
-    from vdm_bench.runner import RunOptions as RunOptions
     from vdm_bench.runner import run as run
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "RunOptions": "runner",
     "ScoreOptions": "comparison",
     "compare": "comparison",
     "load_runs": "leaderboards.store",

@@ -68,12 +68,10 @@ class Collected:
 
     Attributes:
         features: for the scores, one set for each network, in the order of the networks.
-        expected: clips the dataset was asked for.
         broken: clips that were left out.
     """
 
     features: list[FeatureSet]
-    expected: int
     broken: list[BrokenClipError]
 
 
@@ -124,7 +122,7 @@ class Collector:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
         sets = [_feature_set(dataset, n, files, facts) for n in range(len(self.networks))]
-        return Collected(sets, count, broken)
+        return Collected(sets, broken)
 
     def _blocks(
         self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path

@@ -10,7 +10,7 @@ from vdm_bench.leaderboards.store import load_runs
 from vdm_bench.leaderboards.tables import format_tables
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import get_protocol
-from vdm_bench.runner import RunOptions, run
+from vdm_bench.runner import run
 from vdm_bench.samplers.baselines import BASELINES
 from vdm_bench.video.archive import Archive
 
@@ -28,7 +28,7 @@ def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
     rows: list[tuple[str, ClipDataset]] = [("reference", protocol.open_dataset(protocol.reference))]
     for name in BASELINES:
         folder = out / "runs" / name
-        run(protocol, folder, RunOptions(sampler=name, workers=workers), reporter)
+        run(protocol, out=folder, sampler=name, workers=workers, reporter=reporter)
         rows.append((name, Archive(folder / SAMPLES_FOLDER)))
     write_contact_sheet(out / PICTURE, rows)
     tables = format_tables(load_runs(out / "runs"), "markdown").strip()

@@ -68,7 +68,7 @@ def sentence_of(result: Result) -> str:
     [
         ("run shapes-unconditionel --sampler real", "did you mean 'shapes-unconditional'?"),
         ("run shapes-unconditional --sampler reel", "did you mean 'real'?"),
-        ("run shapes-unconditional", "give --sampler NAME or --clips PATH"),
+        ("run shapes-unconditional", "give a sampler (--sampler NAME) or clips (--clips PATH)"),
         ("run shapes-unconditional --sampler real --clips clips.npy", "one of the two"),
         ("run shapes-unconditional --sampler bad_samplers:shape", "returned shape [65, 16, 32, 32, 3]"),
         ("run shapes-unconditional --sampler bad_samplers:dtype", "returned float32; it must return uint8"),

@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "d-frames").mkdir()
     for number, frame in enumerate(CLIPS[2]):
         Image.fromarray(frame).save(tmp_path / "d-frames" / f"frame{number}.png")
+    (tmp_path / "d-frames" / ".thumbnail.jpg").write_bytes(b"no frame")
     write_clip(tmp_path / "e-deep.mp4", CLIPS[0])
     (tmp_path / "f" / "g").mkdir(parents=True)
     write_clip(tmp_path / "f" / "g" / "deeper.gif", CLIPS[0])

@@ -55,24 +55,20 @@ def run(
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
 
-    if (sampler is None) == (clips is None):
-        raise InputError("give --sampler NAME or --clips PATH, one of the two")
     chosen = get_protocol(protocol)
     record = runner.run(
         chosen,
-        out or Path("runs", chosen.name, _folder_name(sampler or str(clips))),
-        runner.RunOptions(
-            sampler=sampler,
-            options=dict(_pair(text) for text in pairs),
-            clips=clips,
-            seed=seed,
-            limit=limit,
-            skip_broken=skip_broken,
-            device=pick_device(device),
-            workers=workers,
-            name=name,
-        ),
-        Console(),
+        out=out or Path("runs", chosen.name, _folder_name(sampler or str(clips))),
+        sampler=sampler,
+        options=dict(_pair(text) for text in pairs),
+        clips=clips,
+        seed=seed,
+        limit=limit,
+        skip_broken=skip_broken,
+        device=pick_device(device),
+        workers=workers,
+        name=name,
+        reporter=Console(),
     )
     print_record(record, as_json)
 

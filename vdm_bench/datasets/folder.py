@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
+from vdm_bench.video.decode import probe, read_video
+from vdm_bench.video.images import FRAME_SUFFIXES, is_lossless_image, read_array, read_frame_folder, read_strip
 from vdm_bench.video.view import View
 
 VIDEO_SUFFIXES = frozenset(
@@ -32,7 +34,6 @@ VIDEO_SUFFIXES = frozenset(
         ".wmv",
     }
 )
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 
 # What a run folder holds beside its clips.
@@ -107,7 +108,7 @@ class FolderDataset:
             children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
         except OSError as error:
             raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
-        images = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
+        images = [child for child in children if _is_image(child)]
         if images and not strips:
             yield _Entry(prefix.rstrip("/") or folder.name, folder, functools.partial(_read_frames, folder))
         for child in children:
@@ -125,7 +126,7 @@ class FolderDataset:
             return [_Entry(key, path, functools.partial(_read_video, path))]
         if suffix in ARRAY_SUFFIXES:
             return _array_entries(path, key)
-        if suffix in IMAGE_SUFFIXES and strips:
+        if suffix in FRAME_SUFFIXES and strips:
             return [_Entry(key, path, functools.partial(_read_strip, path))]
         return []
 
@@ -166,9 +167,11 @@ class ViewedArchive:
         return f"{self._archive.fingerprint(index)} {self._view}"
 
 
-def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    from vdm_bench.video.decode import probe, read_video
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
+
+def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
     if view.frames is None and view.stride > 1:
         frames = _select(read_video(path), view, str(path))
     else:
@@ -177,16 +180,12 @@ def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
 
 
 def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    from vdm_bench.video.images import is_lossless_image, read_frame_folder
-
     frames = read_frame_folder(folder)
-    images = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    return _select(frames, view, str(folder)), not all(map(is_lossless_image, images))
+    lossless = all(is_lossless_image(file) for file in folder.iterdir() if _is_image(file))
+    return _select(frames, view, str(folder)), not lossless
 
 
 def _read_strip(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    from vdm_bench.video.images import is_lossless_image, read_strip
-
     return _select(read_strip(path), view, str(path)), not is_lossless_image(path)
 
 
@@ -216,8 +215,6 @@ class _Array:
         return _select(np.asarray(self._opened()[index]), view, str(self._path)), False
 
     def _opened(self) -> NDArray[np.uint8]:
-        from vdm_bench.video.images import read_array
-
         with self._lock:
             if self._clips is None:
                 self._clips = read_array(self._path)

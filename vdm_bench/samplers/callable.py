@@ -1,5 +1,6 @@
 """A Python object as a sampler: `module:object`, a function or a class of the user's."""
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -19,6 +20,17 @@ class CallableSampler:
     def sample(self, request: SampleRequest) -> Any:
         """Call the function; the harness checks what it returns."""
         return self._function(request, **self._options)
+
+
+def code_digest(sampler: Sampler) -> str | None:
+    """Give 12 digits over the file that defines a sampler; None where there is no such file.
+
+    A run that was interrupted must not go on with other code. What the file imports or loads is not seen.
+    """
+    origin = sampler._function if isinstance(sampler, CallableSampler) else type(sampler)
+    module = sys.modules.get(getattr(origin, "__module__", ""))
+    file = getattr(module, "__file__", None)
+    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def load_callable(spec: str, options: dict[str, str]) -> Sampler:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.containers import check_file
 
-_FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _FORMATS = ("PNG", "JPEG")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 _ARRAY_NAMES = ("clips", "samples", "arr_0")
@@ -115,7 +115,7 @@ def is_lossless_image(path: Path) -> bool:
 
 
 def _is_frame(file: Path) -> bool:
-    return file.suffix.lower() in _FRAME_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
