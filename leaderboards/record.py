@@ -33,7 +33,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from vdm_bench.errors import InputError
 from vdm_bench.files import write_text
 from vdm_bench.leaderboards.escaping import printable
-from vdm_bench.metrics.score import Interval, Score, Signature
+from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 
 SCHEMA_VERSION: Final = 1
 RECORD_FILE: Final = "run.json"  # in a run folder
@@ -270,7 +270,7 @@ def _first_wrong_field(error: ValidationError) -> str:
 def record_schema() -> dict[str, Any]:
     """Give the JSON Schema (Draft 2020-12) of a record, every field described."""
     schema = Record.model_json_schema()
-    for described in (Score, Interval):
+    for described in (Score, Interval, Extrapolation):
         _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 

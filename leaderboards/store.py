@@ -25,6 +25,9 @@ class _Row:
     def of_interval(self, field: str) -> Any:
         return getattr(self.score.interval, field, None)
 
+    def of_infinite(self, field: str) -> Any:
+        return getattr(self.score.infinite, field, None)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -61,6 +64,9 @@ COLUMNS = (
     Column("high", "Float64", "upper end of the interval", lambda row: row.of_interval("high")),
     Column("level", "Float64", "coverage the interval aims at", lambda row: row.of_interval("level")),
     Column("floor", "Float64", "what a perfect model is expected to score", lambda row: row.score.floor),
+    Column("infinite", "Float64", "value at infinitely many clips", lambda row: row.of_infinite("value")),
+    Column("infinite_low", "Float64", "lower end of its interval", lambda row: row.of_infinite("low")),
+    Column("infinite_high", "Float64", "upper end of its interval", lambda row: row.of_infinite("high")),
     Column("higher_is_better", "bool", "direction of the metric", lambda row: row.score.higher_is_better),
     Column("n_reference", "int64", "reference clips behind the value", lambda row: row.score.n_reference),
     Column("n_generated", "int64", "generated clips behind the value", lambda row: row.score.n_generated),

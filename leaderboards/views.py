@@ -111,6 +111,8 @@ def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[
         f"{_percent(*levels)} interval" if one_level else "interval": _interval(row, with_level=not one_level),
         "floor": _floor(row),
     }
+    if group.rows["infinite"].notna().any():
+        cells["at N = ∞"] = _infinite(row)
     for kind, shared in (("reference", group.n_reference), ("generated", group.n_generated)):
         if shared is None:
             cells[kind] = str(row[f"n_{kind}"])
@@ -135,6 +137,14 @@ def _rounded_like_value(row: _Row, column: str) -> str:
         return NOTHING
     known = row[column] if row["value"] is None else row["value"]
     return rounded(row[column], useful_decimals(known, row["low"], row["high"]))
+
+
+def _infinite(row: _Row) -> str:
+    if row["infinite"] is None:
+        return NOTHING
+    numbers = [row[column] for column in ("infinite", "infinite_low", "infinite_high")]
+    value, low, high = (rounded(number, useful_decimals(*numbers)) for number in numbers)
+    return f"{value} [{low}, {high}]"
 
 
 def _floor(row: _Row) -> str:

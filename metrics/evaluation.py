@@ -8,14 +8,11 @@ from numpy.typing import NDArray
 
 from vdm_bench import __version__
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.features import PRECISION
-from vdm_bench.metrics.frechet import FrechetReference
-from vdm_bench.metrics.inception import inception_score
-from vdm_bench.metrics.moments import ClassSums, Moments, S, merge_all
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
-from vdm_bench.metrics.score import Interval, Score, Signature
-from vdm_bench.metrics.uncertainty import FEWEST_CLIPS, frechet_floor, group_bounds, jackknife_interval
+from vdm_bench.metrics.score import Difference, Score, Signature
+from vdm_bench.metrics.statistics import Features, Frechet
+from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
 
@@ -42,6 +39,10 @@ class FeatureSet:
     skipped: int = 0
     repeated: int = 0
 
+    def of_layer(self, layer: str, dimension: int) -> Features:
+        """Give the features of one layer."""
+        return Features(self.count, dimension, lambda: self.blocks(layer))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -65,53 +66,41 @@ class Evaluation:
         Raises:
             InputError: fewer than 2 clips on a side, constant features, or features that are not finite.
         """
-        for side, features in (("reference", self.reference), ("generated", self.generated)):
-            if features.count < 2:
-                raise InputError(f"{recipe.name} needs at least 2 {side} clips; there is {features.count}")
-        statistic = self._frechet if recipe.statistic == "frechet" else self._inception
-        value, interval, floor = statistic(recipe)
+        dimension = spec.layers[recipe.layer]
+        reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
+        try:
+            estimate = recipe.statistic.estimate(reference, self.generated.of_layer(recipe.layer, dimension))
+        except InputError as error:
+            raise InputError(f"{recipe.name}: {error}") from error
         signature = self._signature(recipe, spec)
         return Score(
             metric=recipe.name,
-            value=value,
+            value=estimate.value,
             higher_is_better=recipe.higher_is_better,
             n_reference=self.reference.count if recipe.needs_reference else 0,
             n_generated=self.generated.count,
             signature=str(signature),
             digest=signature.digest,
-            interval=interval,
-            floor=floor,
+            interval=estimate.interval,
+            floor=estimate.floor,
+            infinite=estimate.infinite,
             marks=tuple(self._marks(recipe, spec)),
         )
-
-    def _frechet(self, recipe: Recipe) -> tuple[float, Interval | None, float | None]:
-        reference = merge_all(_grouped(self.reference, recipe.layer, Moments.from_features))
-        groups = _grouped(self.generated, recipe.layer, Moments.from_features)
-        generated = merge_all(groups)
-        for side, moments in (("reference", reference), ("generated", generated)):
-            if not np.diagonal(moments.scatter).any():
-                raise InputError(
-                    f"all {side} clips give the same features; {recipe.name} needs clips that differ"
-                )
-        fixed = FrechetReference(reference)
-        floor = frechet_floor(reference.covariance, reference.count, generated.count)
-        return fixed.distance(generated), jackknife_interval(groups, fixed.distance), floor
-
-    def _inception(self, recipe: Recipe) -> tuple[float, Interval | None, float | None]:
-        groups = _grouped(self.generated, recipe.layer, ClassSums.from_logits)
-        return inception_score(merge_all(groups)), jackknife_interval(groups, inception_score), None
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
         lossy = self.generated.lossy
-        fields = {"net": f"{spec.identity}:{recipe.layer}", "n": str(self.generated.count), "prec": PRECISION}
+        fields = {
+            "net": f"{spec.identity}:{recipe.layer}",
+            "n": str(self.generated.count),
+            "prec": spec.precision,
+        }
+        fields |= recipe.statistic.signature_fields()
         if recipe.needs_reference:
             if self.reference.clip_shape != self.generated.clip_shape:
                 shapes.append("x".join(map(str, self.reference.clip_shape)))
             lossy |= self.reference.lossy
-            fields |= {"ref": f"{self.reference.identity}/{self.reference.count}", "cov": "n-1", "root": "factor"}
-        else:
-            fields["splits"] = "1"
+            fields["ref"] = f"{self.reference.identity}/{self.reference.count}"
         if self.task:
             fields["task"] = self.task
         fields |= {
@@ -126,38 +115,42 @@ class Evaluation:
         if recipe.needs_reference:
             sides.append(("reference", self.reference))
         for side, features in sides:
-            if features.skipped:
-                yield f"{_clips(features.skipped, side)} broken and skipped"
-            if features.repeated:
-                yield f"{_clips(features.repeated, side)} repeating an earlier one"
-            if features.lossy:
-                yield f"{side} clips from a lossy encoding"
-            dimension = spec.layers[recipe.layer]
-            if recipe.needs_reference and features.count <= dimension:
-                yield f"fewer {side} clips than feature dimensions ({features.count} for {dimension})"
+            yield from _marks_of_side(side, features, recipe, spec)
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
             yield f"no interval below {FEWEST_CLIPS} clips"
 
 
-def _grouped(features: FeatureSet, layer: str, summarise: Callable[[NDArray[np.float32]], S]) -> list[S]:
-    """Summarise the features of a layer by jackknife group, reading each block once."""
-    bounds = iter(group_bounds(features.count))
-    groups: list[S] = []
-    parts: list[S] = []
-    seen, (_, end) = 0, next(bounds)
-    for block in features.blocks(layer):
-        start = 0
-        while start < len(block):
-            stop = min(len(block), end - seen + start)
-            parts.append(summarise(block[start:stop]))
-            seen, start = seen + stop - start, stop
-            if seen == end:
-                groups.append(merge_all(parts))
-                parts = []
-                _, end = next(bounds, (0, features.count))
-    return groups
+def paired_difference(
+    recipe: Recipe, spec: NetworkSpec, reference: FeatureSet, a: FeatureSet, b: FeatureSet
+) -> Difference:
+    """Give how much the score of A is above that of B, with the interval of the difference.
+
+    Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have
+    as many clips: what they have in common then does not widen the interval.
+
+    Raises:
+        InputError: as for a score.
+    """
+    layer, dimension = recipe.layer, spec.layers[recipe.layer]
+    real = reference.of_layer(layer, dimension) if recipe.needs_reference else None
+    return recipe.statistic.paired_difference(real, a.of_layer(layer, dimension), b.of_layer(layer, dimension))
+
+
+def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:
+    if features.skipped:
+        yield f"{_clips(features.skipped, side)} broken and skipped"
+    if features.repeated:
+        yield f"{_clips(features.repeated, side)} repeating an earlier one"
+    if features.lossy:
+        yield f"{side} clips from a lossy encoding"
+    _, height, width = features.clip_shape
+    if spec.preprocessing.aspect != "stretch" and height != width:
+        yield f"{recipe.name} sees only the middle square of the {side} clips, which are {width}x{height}"
+    dimension = spec.layers[recipe.layer]
+    if isinstance(recipe.statistic, Frechet) and features.count <= dimension:
+        yield f"fewer {side} clips than feature dimensions ({features.count} for {dimension})"
 
 
 def _clips(count: int, side: str) -> str:

@@ -1,9 +1,13 @@
-"""Names of the rules by which pictures are cut and resized; `resize.py` says what each means."""
+"""Names of the rules by which pictures are cut, resized and computed with; who applies them says more."""
 
 from typing import Literal, get_args
 
 ResizeRule = Literal["tf1-bilinear", "half-pixel", "align-corners", "antialias"]
-Aspect = Literal["stretch", "center-crop"]
+Aspect = Literal["stretch", "center-crop", "short-side"]
+Padding = Literal["same", "static"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)

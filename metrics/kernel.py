@@ -1,13 +1,21 @@
-"""Kernel distances between two sets of features."""
+"""Kernel distances between two sets of features, computed in tiles so that no N x M matrix is ever held."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.uncertainty import Resampled
 
 Array = NDArray[np.float64]
+Bounds = Sequence[tuple[int, int]]
+Estimator = Literal["unbiased", "biased"]
+
+TILE = 1024  # clips; a tile of the kernel matrix is 8 MB
 
 
 def kernel_distance(
@@ -16,7 +24,7 @@ def kernel_distance(
     *,
     degree: int = 3,
     coef0: float = 1.0,
-    estimator: Literal["unbiased", "biased"] = "unbiased",
+    estimator: Estimator = "unbiased",
 ) -> float:
     """Give the squared maximum mean discrepancy of two samples (Gretton et al. 2012).
 
@@ -34,20 +42,86 @@ def kernel_distance(
     Raises:
         InputError: fewer than 2 clips, or unlike dimensions.
     """
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    whole = [(0, len(b))]
+    return resampled_kernel_distance(a, b, whole, degree=degree, coef0=coef0, estimator=estimator).value
+
+
+def resampled_kernel_distance(
+    reference: NDArray[np.floating],
+    generated: NDArray[np.floating],
+    bounds: Bounds,
+    *,
+    degree: int = 3,
+    coef0: float = 1.0,
+    estimator: Estimator = "unbiased",
+) -> Resampled:
+    """Compute the kernel distance of all generated clips, and without each group of consecutive ones.
+
+    The kernel is summed for every pair of groups, so leaving groups out costs nothing more.
+
+    Args:
+        reference: features [N, d], N >= 2.
+        generated: features [M, d], M >= 2.
+        bounds: half-open ranges that cut 0..M-1 into groups; a single one has nothing left without it.
+        degree: as for `kernel_distance`.
+        coef0: as for `kernel_distance`.
+        estimator: as for `kernel_distance`.
+
+    Raises:
+        InputError: fewer than 2 clips, or unlike dimensions.
+    """
+    x, y = (torch.from_numpy(np.asarray(side, np.float64)) for side in (reference, generated))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
     if min(len(x), len(y)) < 2:
         raise InputError("a kernel distance needs at least 2 clips on both sides")
+    sums = _GroupSums(x, y, bounds, degree, coef0, estimator)
+    everything = np.ones(len(bounds), bool)
+    rests = everything & ~np.eye(len(bounds), dtype=bool)
+    return Resampled(sums.distance(everything), np.array([sums.distance(rest) for rest in rests if rest.any()]))
 
-    def kernel(p: Array, q: Array) -> Array:
-        values: Array = (p @ q.T / p.shape[1] + coef0) ** degree
-        return values
 
-    def mean_within(p: Array) -> float:
-        values = kernel(p, p)
-        if estimator == "biased":
-            return float(values.mean())
-        return float((values.sum() - np.trace(values)) / (len(p) * (len(p) - 1)))
+class _GroupSums:
+    """Sums of the kernel over pairs of groups, from which the distance of any union of groups follows."""
 
-    return mean_within(x) + mean_within(y) - 2 * float(kernel(x, y).mean())
+    def __init__(
+        self, x: Tensor, y: Tensor, bounds: Bounds, degree: int, coef0: float, estimator: Estimator
+    ) -> None:
+        self._unbiased = estimator == "unbiased"
+        self._degree, self._coef0 = degree, coef0
+        self._n = len(x)
+        self._sizes = np.array([stop - start for start, stop in bounds])
+        groups = [y[start:stop] for start, stop in bounds]
+        self._reference = self._within(self._sum(x, x), self._diagonal(x), len(x))
+        self._across = np.array([self._sum(x, group) for group in groups])
+        self._diagonals = np.array([self._diagonal(group) for group in groups])
+        self._pairs = np.zeros((len(groups), len(groups)))
+        for i, p in enumerate(groups):
+            for j, q in enumerate(groups[: i + 1]):
+                self._pairs[i, j] = self._pairs[j, i] = self._sum(p, q)
+
+    def distance(self, chosen: NDArray[np.bool_]) -> float:
+        """Give the distance of the generated clips of the chosen groups, bool [groups]."""
+        m = int(self._sizes[chosen].sum())
+        generated = self._within(
+            float(self._pairs[np.ix_(chosen, chosen)].sum()), float(self._diagonals[chosen].sum()), m
+        )
+        return self._reference + generated - 2 * float(self._across[chosen].sum()) / (self._n * m)
+
+    def _within(self, total: float, diagonal: float, count: int) -> float:
+        """Give the mean kernel of a set with itself."""
+        return (total - diagonal) / (count * (count - 1)) if self._unbiased else total / count**2
+
+    def _diagonal(self, x: Tensor) -> float:
+        return float(((x.square().sum(dim=1) / x.shape[1] + self._coef0) ** self._degree).sum())
+
+    def _sum(self, p: Tensor, q: Tensor) -> float:
+        """Sum the kernel over all pairs, each unordered pair of tiles once where both sets are the same."""
+        same, total = p is q, 0.0
+        for i in range(0, len(p), TILE):
+            for j in range(0, i + 1 if same else len(q), TILE):
+                values = (
+                    (p[i : i + TILE] @ q[j : j + TILE].mT).div_(p.shape[1]).add_(self._coef0).pow_(self._degree)
+                )
+                total += float(values.sum()) * (2 if same and j < i else 1)
+        return total

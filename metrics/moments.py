@@ -8,11 +8,13 @@ Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. Nothing here s
 `sum(x x^T) - n m m^T` does: with features far from zero that loses all digits.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
@@ -37,10 +39,14 @@ S = TypeVar("S", bound=Mergeable)
 class Moments:
     """Count, mean and scatter of feature vectors.
 
+    With fewer clips than dimensions the scatter, the sum of (x - mean)(x - mean)^T, is kept as a matrix of rows
+    with rows^T rows = scatter: the centred features themselves and one row for each merge. That is smaller
+    than d x d, and a Frechet distance can be taken from it without decomposing a covariance.
+
     Attributes:
         count: N.
         mean: float64 [d].
-        scatter: float64 [d, d], the sum of (x - mean)(x - mean)^T.
+        rows: float64 [r, d], r <= d, or None where there were more rows than dimensions.
 
     Example:
         >>> moments = Moments.from_features(np.array([[0.0, 1.0], [2.0, 1.0]]))
@@ -51,7 +57,17 @@ class Moments:
     def __init__(self, count: int, mean: Array, scatter: Array) -> None:
         self.count = count
         self.mean = mean
-        self.scatter = scatter
+        self.rows: Array | None = None
+        self._scatter = scatter
+
+    @classmethod
+    def from_rows(cls, count: int, mean: Array, rows: Array) -> "Moments":
+        """Give the moments of `count` clips whose scatter is rows^T rows, rows [r, d]."""
+        if len(rows) > len(mean):
+            return cls(count, mean, _product(rows.T, rows))
+        moments = cls(count, mean, rows[:0])
+        moments.rows = rows
+        return moments
 
     @classmethod
     def from_features(cls, features: NDArray[np.floating]) -> "Moments":
@@ -60,18 +76,15 @@ class Moments:
         Raises:
             InputError: the shape is wrong, or a value is not finite.
         """
-        x = _checked(features)
+        x = checked_features(features)
         mean = x.mean(axis=0)
-        centred = x - mean
         # The rounding error of the mean is removed to first order: scatter is about the exact mean of x.
-        mean += centred.mean(axis=0)
-        centred = x - mean
-        return cls(len(x), mean, centred.T @ centred)
+        mean += (x - mean).mean(axis=0)
+        return cls.from_rows(len(x), mean, x - mean)
 
     def update(self, features: NDArray[np.floating]) -> None:
         """Add features [N, d] in place."""
-        merged = self.merge(Moments.from_features(features))
-        self.count, self.mean, self.scatter = merged.count, merged.mean, merged.scatter
+        self.__dict__ = self.merge(Moments.from_features(features)).__dict__
 
     def merge(self, other: "Moments") -> "Moments":
         """Give the moments of both sets together; neither is changed.
@@ -84,8 +97,38 @@ class Moments:
         count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
-        between = np.outer(delta, delta) * (self.count * (other.count / count))
-        return Moments(count, mean, self.scatter + other.scatter + between)
+        between = math.sqrt(self.count * (other.count / count)) * delta
+        if self.rows is not None and other.rows is not None:
+            return Moments.from_rows(count, mean, np.concatenate([self.rows, other.rows, between[None]]))
+        return Moments(count, mean, self.scatter + other.scatter + np.outer(between, between))
+
+    def without(self, part: "Moments") -> "Moments":
+        """Give the moments of the clips left when those of `part` are taken away: a merge undone.
+
+        The scatters are subtracted, so a part that is nearly everything would leave rounding errors.
+        """
+        count = self.count - part.count
+        delta = part.mean - self.mean
+        mean = self.mean - delta * (part.count / count)
+        between = math.sqrt(part.count * (self.count / count)) * delta
+        return Moments(count, mean, self.scatter - part.scatter - np.outer(between, between))
+
+    def project(self, frame: Array) -> "Moments":
+        """Give the moments of x @ frame, frame [d, r]."""
+        mean = _product(self.mean, frame)
+        if self.rows is not None:
+            return Moments.from_rows(self.count, mean, _product(self.rows, frame))
+        return Moments(self.count, mean, _product(frame.T, _product(self.scatter, frame)))
+
+    @property
+    def scatter(self) -> Array:
+        """The sum of (x - mean)(x - mean)^T: float64 [d, d]."""
+        return self._scatter if self.rows is None else _product(self.rows.T, self.rows)
+
+    @property
+    def trace(self) -> float:
+        """Trace of the scatter: the sum of |x - mean|^2."""
+        return float(np.trace(self._scatter) if self.rows is None else np.vdot(self.rows, self.rows))
 
     @property
     def covariance(self) -> Array:
@@ -121,7 +164,7 @@ class ClassSums:
         Raises:
             InputError: the shape is wrong, or a value is not finite.
         """
-        x = _checked(logits)
+        x = checked_features(logits)
         log_p = x - x.max(axis=1, keepdims=True)
         log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
         p = np.exp(log_p)
@@ -134,7 +177,7 @@ class ClassSums:
         Raises:
             InputError: the shape is wrong, or a row is no distribution.
         """
-        p = _checked(probabilities)
+        p = checked_features(probabilities)
         if (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
             raise InputError("class probabilities must not be negative, and each row must sum to 1")
         log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
@@ -157,7 +200,18 @@ def merge_all(parts: Iterable[S]) -> S:
     return first
 
 
-def _checked(features: NDArray[np.floating]) -> Array:
+def _product(a: Array, b: Array) -> Array:
+    """Give a @ b by torch: its threads and those of NumPy's library, used in turn, keep each other waiting."""
+    product: Array = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+    return product
+
+
+def checked_features(features: NDArray[np.floating]) -> Array:
+    """Give features [N, d], N >= 1, as float64.
+
+    Raises:
+        InputError: the shape is wrong, or a value is not finite.
+    """
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or not x.size:
         raise InputError(f"features must have the shape [N, d]; these have {list(x.shape)}")

@@ -1,12 +1,41 @@
-"""Recipes: a metric by name = network + layer + statistic. The name alone says how the number is made."""
+"""Recipes: a metric by name = network + layer + pre-processing + statistic. The name says how the number is made.
 
+Those of the package are in `recipes.toml`. A user adds one as a TOML file of the same keys, given by its path
+wherever a metric's name is asked for; a package adds one by the entry point group `vdm_bench.recipes`, whose
+objects are `Recipe`s.
+"""
+
+import dataclasses
 import difflib
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib import resources
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import ASPECTS, PADDINGS, RESIZE_RULES, Aspect, Padding, ResizeRule
+from vdm_bench.metrics.statistics import (
+    Frechet,
+    InceptionScore,
+    KernelDistance,
+    Neighbours,
+    Statistic,
+)
 
-Statistic = Literal["frechet", "inception-score"]
+GROUP = "vdm_bench.recipes"
+
+STATISTICS: dict[str, type[Any]] = {
+    "frechet": Frechet,
+    "inception-score": InceptionScore,
+    "kernel": KernelDistance,
+    "neighbours": Neighbours,
+}
+
+_CHOICES: dict[str, tuple[str, ...]] = {"resize": RESIZE_RULES, "aspect": ASPECTS, "padding": PADDINGS}
 
 
 @dataclass(frozen=True)
@@ -14,11 +43,14 @@ class Recipe:
     """How a metric is computed.
 
     Attributes:
-        name: as on the command line, such as `embedded/fvd`.
+        name: as on the command line, such as `fvd/stylegan-v`.
         title: as in tables and help texts.
         network: name of the feature network.
         layer: layer of the network whose output is used.
         statistic: what is computed from the features.
+        resize: rule of the network's input, or None for the network's own.
+        aspect: what happens to frames that are not square, or None for the network's own.
+        padding: padding rule of I3D, or None for the network's own.
     """
 
     name: str
@@ -26,35 +58,117 @@ class Recipe:
     network: str
     layer: str
     statistic: Statistic
+    resize: ResizeRule | None = None
+    aspect: Aspect | None = None
+    padding: Padding | None = None
 
     @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
-        return self.statistic == "inception-score"
+        return self.statistic.higher_is_better
 
     @property
     def needs_reference(self) -> bool:
         """Whether reference clips enter the value."""
-        return self.statistic == "frechet"
+        return self.statistic.needs_reference
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("embedded/fvd", "FVD on the embedded network's features", "embedded", "features", "frechet"),
-        Recipe("embedded/is", "inception score on the embedded network", "embedded", "logits", "inception-score"),
-    )
-}
+def recipes() -> dict[str, Recipe]:
+    """Give all recipes that are installed, by name: the package's own first, in the order of the file."""
+    own = _package_recipes()
+    return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **own}
+
+
+def get_recipes(name: str) -> list[Recipe]:
+    """Find recipes by name: one, the one of a TOML file, or all of a family, such as `prdc`.
+
+    Raises:
+        InputError: there is none (the message gives the nearest name), or the file is not sound.
+    """
+    if name.endswith(".toml"):
+        return [_read(Path(name))]
+    known = recipes()
+    if name in known:
+        return [known[name]]
+    if family := [recipe for other, recipe in known.items() if other.startswith(f"{name}/")]:
+        return family
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list metrics` shows them"
+    raise InputError(f"there is no metric {name!r}; {hint}")
 
 
 def get_recipe(name: str) -> Recipe:
-    """Find a recipe by its name.
+    """Find one recipe by its name or TOML file.
 
     Raises:
-        InputError: there is none; the message gives the nearest name.
+        InputError: there is none, the file is not sound, or the name is that of a family.
     """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list metrics` shows them"
-        raise InputError(f"there is no metric {name!r}; {hint}")
-    return RECIPES[name]
+    found = get_recipes(name)
+    if len(found) > 1:
+        raise InputError(f"{name!r} is several metrics; choose one of {', '.join(r.name for r in found)}")
+    return found[0]
+
+
+@functools.cache
+def _package_recipes() -> dict[str, Recipe]:
+    text = resources.files("vdm_bench.metrics").joinpath("recipes.toml").read_text("utf-8")
+    return {table["name"]: _parse(table, "recipes.toml") for table in tomllib.loads(text)["recipe"]}
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); give a metric's name or TOML file"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    base = table.pop("base", None)
+    if base is not None:
+        table = {**_as_table(get_recipe(str(base))), "title": f"{base}, changed", **table}
+    recipe = _parse(table, str(path))
+    if recipe.name in recipes():
+        raise InputError(f"{path} calls itself {recipe.name!r}, which is taken; choose another name")
+    return recipe
+
+
+def _as_table(recipe: Recipe) -> dict[str, Any]:
+    kind = next(kind for kind, cls in STATISTICS.items() if isinstance(recipe.statistic, cls))
+    statistic = {"kind": kind, **dataclasses.asdict(recipe.statistic)}  # type: ignore[call-overload]
+    plain = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    return {key: value for key, value in {**plain, "statistic": statistic}.items() if value is not None}
+
+
+def _parse(table: Mapping[str, Any], source: str) -> Recipe:
+    """Make a recipe of a TOML table, refusing what it does not know."""
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    _check_keys(table, fields, {"name", "title", "network", "layer", "statistic"}, source)
+    texts = fields - {"statistic"}
+    for key in sorted(texts & table.keys()):
+        if not isinstance(table[key], str) or not table[key] or "|" in table[key]:
+            raise InputError(f"{source}: {key} must be a text without '|'; it is {table[key]!r}")
+        if key in _CHOICES and table[key] not in _CHOICES[key]:
+            raise InputError(f"{source}: {key} must be one of {', '.join(_CHOICES[key])}, not {table[key]!r}")
+    return Recipe(**{**table, "statistic": _parse_statistic(table["statistic"], source)})
+
+
+def _parse_statistic(table: object, source: str) -> Statistic:
+    if not isinstance(table, dict) or table.get("kind") not in STATISTICS:
+        raise InputError(f"{source}: statistic needs a kind, one of {', '.join(STATISTICS)}")
+    cls = STATISTICS[table["kind"]]
+    settings = {key: value for key, value in table.items() if key != "kind"}
+    fields = dataclasses.fields(cls)
+    _check_keys(settings, {field.name for field in fields}, set(), f"{source}: statistic")
+    try:
+        statistic: Statistic = cls(**settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{source}: statistic: {error}") from error
+    return statistic
+
+
+def _check_keys(table: Mapping[str, Any], known: Iterable[str], needed: set[str], source: str) -> None:
+    if unknown := sorted(set(table) - set(known)):
+        raise InputError(f"{source}: there is no key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    if missing := sorted(needed - set(table)):
+        raise InputError(f"{source}: the key {missing[0]!r} is missing")

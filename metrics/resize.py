@@ -7,14 +7,22 @@ A metric's value depends on the rule, and frameworks disagree on what "bilinear"
 - `half-pixel`: sample positions (x + 1/2) * in / out - 1/2, without antialiasing (PyTorch's default).
 - `align-corners`: corners map to corners, x * (in - 1) / (out - 1) (Chainer's default).
 - `antialias`: half-pixel positions and a triangle filter as wide as the reduction (Pillow's bilinear).
+
+They also disagree on what happens to frames that are not square:
+
+- `stretch`: the aspect ratio changes (the original FVD).
+- `center-crop`: the largest middle part with the wanted ratio is cut out, then resized.
+- `short-side`: resized until the frame just covers the wanted size, then the middle is cut out (VideoGPT).
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import RESIZE_RULES, ResizeRule
+from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES, Aspect, ResizeRule
 
 
 def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:
@@ -40,7 +48,7 @@ def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:
     if tuple(frames.shape[-2:]) == (height, width):
         return values  # at scale 1 every rule samples the pixels themselves
     if rule == "tf1-bilinear":
-        return _tf1_bilinear(_tf1_bilinear(values, width).mT, height).mT
+        return _tf1_bilinear(_tf1_bilinear(values, width, -1), height, -2)
     leading = values.shape[:-2]
     planes = values.reshape(1, -1, *values.shape[-2:])
     resized = F.interpolate(
@@ -49,12 +57,46 @@ def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:
     return resized.reshape(*leading, height, width)
 
 
-def _tf1_bilinear(values: Tensor, length: int) -> Tensor:
-    """Interpolate the last axis as TensorFlow 1 does, operation for operation in float32."""
-    old = values.shape[-1]
+def fit(frames: Tensor, size: tuple[int, int], rule: ResizeRule, aspect: Aspect) -> Tensor:
+    """Bring frames to a size, as `resize` does, by one of `ASPECTS`.
+
+    Raises:
+        InputError: an unknown rule or aspect, or a size that is not positive.
+    """
+    height, width = frames.shape[-2:]
+    if aspect == "stretch":
+        return resize(frames, size, rule)
+    if aspect == "center-crop":
+        # The largest window of the wanted ratio, in whole pixels.
+        window = min(height, width * size[0] // size[1]), min(width, height * size[1] // size[0])
+        return resize(_middle(frames, window), size, rule)
+    if aspect == "short-side":
+        scale = max(size[0] / height, size[1] / width)
+        covering = max(math.ceil(height * scale), size[0]), max(math.ceil(width * scale), size[1])
+        return _middle(resize(frames, covering, rule), size)
+    raise InputError(f"unknown aspect {aspect!r}; choose one of {', '.join(ASPECTS)}")
+
+
+def _middle(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    top, left = ((old - new) // 2 for old, new in zip(frames.shape[-2:], size, strict=True))
+    return frames[..., top : top + size[0], left : left + size[1]]
+
+
+def _tf1_bilinear(values: Tensor, length: int, axis: int) -> Tensor:
+    """Interpolate an axis as TensorFlow 1 does, operation for operation in float32.
+
+    The result has the memory layout of `values`: frames of interleaved colours stay so.
+    """
+    old = values.shape[axis]
     positions = torch.arange(length, dtype=torch.float32, device=values.device) * (old / length)
     lower = positions.floor().to(torch.int64)
     upper = (lower + 1).clamp(max=old - 1)
-    weight = positions - lower
-    left = values[..., lower]
-    return left + (values[..., upper] - left) * weight
+    strides = values.stride()
+    order = sorted(range(values.ndim), key=lambda d: -strides[d])
+    back = [order.index(d) for d in range(values.ndim)]
+    stored = values.permute(order)
+    axis = back[axis]
+    weight = (positions - lower).reshape([-1 if d == axis else 1 for d in range(values.ndim)])
+    left = stored.index_select(axis, lower)
+    mixed = stored.index_select(axis, upper).sub_(left).mul_(weight).add_(left)
+    return mixed.permute(back)

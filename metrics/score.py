@@ -16,7 +16,7 @@ DIGEST_LENGTH = 12
 # What changes a value, in the order in which a signature prints it. `v` is last and not part of the digest:
 # a new version of this software must not make old numbers incomparable unless the number itself changes,
 # and then one of the other keys changes too.
-SIGNATURE_KEYS = ("net", "in", "task", "ref", "n", "src", "cov", "root", "splits", "prec", "v")
+SIGNATURE_KEYS = ("net", "in", "task", "ref", "n", "src", "cov", "root", "splits", "kernel", "knn", "prec", "v")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,48 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Extrapolation:
+    """What a score would be with infinitely many clips on both sides, with its confidence interval.
+
+    Attributes:
+        value: the extrapolated score; an estimate, so it may lie outside the range of the score.
+        low: lower end of the interval, in the unit of the score.
+        high: upper end.
+        level: coverage aimed at, such as 0.95.
+        method: how it was made, such as `linear-in-1/n-jackknife-20`.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
+
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The score of one set of generated clips minus that of another, with its confidence interval.
+
+    Attributes:
+        value: the difference, in the unit of the score.
+        low: lower end of the interval.
+        high: upper end; the sets differ at this level where the interval leaves out zero.
+        level: coverage aimed at, such as 0.95.
+        method: how it was made, such as `paired-jackknife-20`.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
+
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
 class Score:
     """One number and what is needed to trust it.
 
@@ -108,6 +150,7 @@ class Score:
         digest: digest of the signature; equal digest = comparable.
         interval: confidence interval, or None where there are too few clips for one.
         floor: what a perfect model is expected to score at these numbers of clips, or None.
+        infinite: the value extrapolated to infinitely many clips, or None where that makes no sense.
         status: `ok`, or why there is no value.
         marks: what a reader must know beside the value, such as `2 clips skipped`.
     """
@@ -123,6 +166,7 @@ class Score:
     digest: str
     interval: Interval | None = None
     floor: float | None = None
+    infinite: Extrapolation | None = None
     status: str = "ok"
     marks: tuple[str, ...] = field(default=())
 

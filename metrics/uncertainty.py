@@ -1,63 +1,164 @@
-"""What surrounds a value: its confidence interval and the floor a perfect model would reach.
+"""What surrounds a value: its confidence interval, the floor a perfect model would reach, and its limit.
 
 Not the percentile bootstrap: drawing with replacement adds repeated clips, which biases a Frechet distance
 by more than its spread. Deleting a group and looking at the change does not.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from vdm_bench.metrics.moments import S, merge_all
-from vdm_bench.metrics.score import Interval
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.frechet import FrechetReference, one_thread
+from vdm_bench.metrics.moments import Moments, S, merge_all
+from vdm_bench.metrics.score import Difference, Extrapolation, Interval
+
+Array = NDArray[np.float64]
 
 JACKKNIFE_GROUPS = 20
+GROUPS_IN_MANY_DIMENSIONS = 10  # every group costs a decomposition of d x d
+MANY_DIMENSIONS = 1024
+MOST_EXTRAPOLATED_DIMENSIONS = 2048  # above it an extrapolation takes minutes and gigabytes
 FEWEST_CLIPS = 10  # below this a group holds one clip of a handful, and the interval would be made up
 LEVEL = 0.95
 
 
-def jackknife_interval(groups: Sequence[S], value: Callable[[S], float]) -> Interval | None:
-    """Give a 95 % interval for a score of generated clips, by the delete-a-group jackknife.
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A score of generated clips, and what it becomes when a group of them is left out.
 
-    It answers: by how much would the score move if the model generated as many clips again, against the same
-    reference? Standard error sqrt((g - 1)/g sum (v_i - mean v)^2), v_i the score without group i (Efron &
-    Tibshirani 1993, eq. 11.5), times the Student t quantile for g - 1 degrees of freedom.
+    Attributes:
+        value: the score of all clips.
+        without: float64 [g], the score without each group in turn; empty where there are too few clips for that.
+    """
+
+    value: float
+    without: Array
+
+    @property
+    def standard_error(self) -> float:
+        """The delete-a-group jackknife's: sqrt((g - 1)/g sum (v_i - mean v)^2).
+
+        Efron & Tibshirani 1993, eq. 11.5. The centre is the mean of the v_i, not `value`, so a bias that all v_i
+        share does not enter.
+        """
+        g = len(self.without)
+        return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
+
+    def interval(self) -> Interval:
+        """Give the 95 % interval around the value.
+
+        It answers: by how much would the score move if the model generated as many clips again, against the same
+        reference? The error is taken times the Student t quantile for g - 1 degrees of freedom.
+        """
+        half = _half_width(self.standard_error, len(self.without))
+        return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
+
+    def minus(self, other: "Resampled", *, paired: bool) -> Difference:
+        """Give the difference of two scores against the same reference, with its 95 % interval.
+
+        Args:
+            other: the score to subtract.
+            paired: whether clip i of both sets shares its seed or condition. Then a group is left out of both at
+                once, and what the clips have in common cancels; otherwise the variances add.
+
+        Raises:
+            InputError: paired, and the numbers of groups differ.
+        """
+        groups = min(len(self.without), len(other.without))
+        if not paired:
+            error = math.hypot(self.standard_error, other.standard_error)
+        elif len(self.without) == len(other.without):
+            error = Resampled(0.0, self.without - other.without).standard_error
+        else:
+            raise InputError("a paired difference needs as many clips on one side as on the other")
+        value, half = self.value - other.value, _half_width(error, groups)
+        method = f"{'paired' if paired else 'unpaired'}-jackknife-{groups}"
+        return Difference(value, value - half, value + half, LEVEL, method)
+
+
+def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
+    """Compute a score of mergeable statistics with all groups and without each of them.
 
     Args:
         groups: statistics of consecutive, equally large groups of generated clips.
         value: the score of merged statistics.
-
-    Returns:
-        The interval around the value of all groups, or None for fewer than 10 clips.
     """
-    if sum(group.count for group in groups) < FEWEST_CLIPS:
-        return None
-    g = len(groups)
-    without = np.array([value(merge_all(rest)) for rest in _leave_one_out(groups)])
-    error = math.sqrt((g - 1) / g * ((without - without.mean()) ** 2).sum())
-    centre, half = value(merge_all(groups)), student_quantile((1 + LEVEL) / 2, g - 1) * error
-    return Interval(centre - half, centre + half, LEVEL, f"jackknife-{g}")
+    without = [value(merge_all(rest)) for rest in _leave_one_out(groups) if rest]
+    return Resampled(value(merge_all(groups)), np.array(without))
 
 
-def frechet_floor(covariance: NDArray[np.float64], n_reference: int, n_generated: int) -> float:
+def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
     """Give the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
 
     First order in 1/N: (1/N1 + 1/N2) [tr S + 1/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j)], l the
-    eigenvalues of S.
+    eigenvalues of S. With fewer clips than dimensions the higher orders are no longer small, and it is a rough
+    figure.
 
     Args:
-        covariance: float64 [d, d] of the reference features.
+        reference: moments of the reference, or its covariance, float64 [d, d].
         n_reference: N1.
         n_generated: N2.
     """
-    values = np.clip(np.linalg.eigvalsh(covariance), 0, None)
+    values = _spectrum(reference)
     sums = values[:, None] + values[None, :]
     pairs = np.divide(np.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
     return float((1 / n_reference + 1 / n_generated) * (values.sum() + (pairs.sum() + np.trace(pairs)) / 2))
 
 
+def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
+    """Tell whether `extrapolate` is to be trusted: the smallest set it uses has more clips than dimensions.
+
+    That set is one half of a side without one group: N (1/2 - 1/g) > d, so N > 2.2 d for 20 groups and 2.5 d for
+    10. In simulations (32-d Gaussians, flat and 1/i spectra) the linear law leaves a bias of 8 to 14 % of the
+    correction at N = 1.25 d, and of at most 4 % from N = 2 d on.
+    """
+    groups = group_count(dimension)
+    fewest = min(n_reference, n_generated) * (groups // 2 - 1) // groups
+    return dimension <= MOST_EXTRAPOLATED_DIMENSIONS and fewest > dimension
+
+
+def extrapolate(
+    reference: Sequence[Moments], generated: Sequence[Moments], *, ddof: Literal[0, 1] = 1
+) -> Extrapolation:
+    """Give the Frechet distance at infinitely many clips on both sides, from all clips and from both halves.
+
+    The bias of the distance is linear in 1/N to first order, on both sides, so halving both doubles it: with V
+    the distance of all clips and V2 the mean over the two halves, the intercept is 2 V - V2 (Chong & Forsyth
+    2020 regress over subsets of many sizes; nested halves use every clip equally). In simulations, adding
+    quarters lowers the standard error by up to a tenth but is biased below N = 3 d (coverage down to 0.29 at
+    1.9 d), and a quadratic fit has up to 1.5 times the error.
+
+    The interval is the jackknife over groups taken out of both sides at once, so it holds the randomness of both.
+    In the same simulations it covers the limit in 94 to 100 % of the draws: it is honest for a model that
+    differs from the data, and up to 1.7 times too wide for a nearly perfect one, whose distance is all bias.
+
+    Args:
+        reference: moments of an even number of consecutive groups of reference clips.
+        generated: the same number of groups of generated clips.
+        ddof: covariances are divided by N - ddof.
+    """
+    half = len(reference) // 2
+    sides = [(reference[part], generated[part]) for part in (slice(None), slice(half), slice(half, None))]
+    wholes = [(merge_all(a), merge_all(b)) for a, b in sides]
+    full, *halves = (FrechetReference(a, ddof=ddof).distance(b) for a, b in wholes)
+    without = []
+    for i, pair in enumerate(zip(reference, generated, strict=True)):
+        holder = i // half  # the half that group i is part of; the other one stays as it is
+        smaller, cut = (_distance_without(wholes[k], pair, ddof) for k in (0, 1 + holder))
+        without.append(2 * smaller - (cut + halves[1 - holder]) / 2)
+    resampled = Resampled(2 * full - sum(halves) / 2, np.array(without))
+    ends = resampled.interval()
+    return Extrapolation(resampled.value, ends.low, ends.high, ends.level, f"linear-in-1/n-{ends.method}")
+
+
+@functools.cache
 def student_quantile(probability: float, degrees: int) -> float:
     """Give the quantile of Student's t distribution for a probability above 1/2, by bisection.
 
@@ -77,10 +178,37 @@ def student_quantile(probability: float, degrees: int) -> float:
     return math.sqrt(degrees) * math.tan(low)
 
 
-def group_bounds(count: int) -> list[tuple[int, int]]:
+def group_count(dimension: int) -> int:
+    """Give the number of jackknife groups for features of this dimension."""
+    return JACKKNIFE_GROUPS if dimension <= MANY_DIMENSIONS else GROUPS_IN_MANY_DIMENSIONS
+
+
+def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, int]]:
     """Cut indices 0..count-1 into the jackknife's groups: consecutive, sizes differing by at most one."""
-    groups = min(JACKKNIFE_GROUPS, count)
+    groups = min(groups, count)
     return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
+
+
+def _half_width(error: float, groups: int) -> float:
+    return student_quantile((1 + LEVEL) / 2, groups - 1) * error
+
+
+def _distance_without(
+    whole: tuple[Moments, Moments], part: tuple[Moments, Moments], ddof: Literal[0, 1]
+) -> float:
+    reference, generated = (moments.without(group) for moments, group in zip(whole, part, strict=True))
+    return FrechetReference(reference, ddof=ddof).quick_distance(generated)
+
+
+def _spectrum(reference: Moments | Array) -> Array:
+    """Give the eigenvalues of the covariance; those of the Gram matrix where that is the smaller one."""
+    if isinstance(reference, Moments) and reference.rows is not None:
+        matrix = reference.rows @ reference.rows.T / (reference.count - 1)
+    else:
+        matrix = reference.covariance if isinstance(reference, Moments) else reference
+    with one_thread():
+        eigenvalues: torch.Tensor = torch.linalg.eigvalsh(torch.from_numpy(matrix))
+    return eigenvalues.clamp(min=0).numpy()
 
 
 def _leave_one_out(groups: Sequence[S]) -> list[list[S]]:

@@ -106,7 +106,7 @@ def test_stored_features_may_be_read_by_others(tmp_path: Path) -> None:
 
 def test_other_weights_do_not_find_the_stored_features(tmp_path: Path) -> None:
     collector().collect(Clips(), 10, tmp_path, "clips")
-    weights = {name: t.clone() for name, t in EmbeddedNetwork()._classifier.state_dict().items()}
+    weights = {name: t.clone() for name, t in EmbeddedNetwork().module.state_dict().items()}
     weights["temporal.bias"] += 1
     again = Clips()
     Collector([EmbeddedNetwork(weights)], 1, False, Silent()).collect(again, 10, tmp_path, "clips")

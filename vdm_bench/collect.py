@@ -1,8 +1,11 @@
 """From datasets to features: decode, hash, check and extract, block by block, resumable.
 
 The features of a block are stored in a file that is named by a hash over everything they depend on: the
-fingerprints of the clips, the network and its weights, and the version of this code. So a run that is started
+fingerprints of the clips, the networks and their weights, and the version of this code. So a run that is started
 again finds what it has, and nothing that has changed is ever taken for the same.
+
+A clip is decoded once, and crosses to the device once, for all networks. Where several processes work together,
+each computes every n-th block, and then all get all blocks.
 """
 
 import hashlib
@@ -12,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
@@ -26,7 +31,7 @@ from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 
 # Part of every key: raise it when features or the layout of their files change.
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 Shape = tuple[int, int, int]  # T, H, W
 
@@ -84,12 +89,14 @@ class Collector:
         workers: threads that decode.
         skip_broken: leave out clips that cannot be read instead of refusing.
         reporter: where progress goes.
+        world: the processes that share the work.
     """
 
     networks: Sequence[FeatureNetwork]
     workers: int
     skip_broken: bool
     reporter: Reporter
+    world: World = field(default_factory=World)
 
     def collect(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> Collected:
         """Compute or find the features of clips 0..count-1.
@@ -130,19 +137,34 @@ class Collector:
         """Give each block's file and facts, computing what is missing while the next clips are decoded."""
         paths = [folder / f"{self._key(dataset, start, stop)}.safetensors" for start, stop in bounds]
         stored = [_read_facts(path) for path in paths]
-        missing = [
-            index
-            for (start, stop), known in zip(bounds, stored, strict=True)
-            if known is None
-            for index in range(start, stop)
-        ]
-        decoded = ordered_map(lambda index: _load(dataset, index), missing, self.workers)
-        for (start, stop), path, known in zip(bounds, paths, stored, strict=True):
-            if known is not None:
+        # Processes may see different folders: a block is there only if everyone has it.
+        there = self.world.everyone([known is not None for known in stored])
+        missing = [number for number, found in enumerate(there) if not found]
+        owners = {number: self.world.owner(place) for place, number in enumerate(missing)}
+        mine = [number for number in missing if owners[number] == self.world.rank]
+        indices = [index for number in mine for index in range(*bounds[number])]
+        decoded = ordered_map(lambda index: _load(dataset, index), indices, self.workers)
+        if self.world.size > 1:
+            for number in mine:
+                self._compute([next(decoded) for _ in range(*bounds[number])], paths[number])
+        for number, (path, known) in enumerate(zip(paths, stored, strict=True)):
+            if there[number] and known is not None:
                 yield path, known
-                continue
-            loaded = [next(decoded) for _ in range(start, stop)]
-            yield path, self._compute(loaded, path)
+            elif self.world.size == 1:
+                yield path, self._compute([next(decoded) for _ in range(*bounds[number])], path)
+            else:
+                yield path, self._exchange(path, owners[number])
+
+    def _exchange(self, path: Path, owner: int) -> BlockFacts:
+        """Bring a block from the process that has computed it to all others."""
+        mine = self.world.rank == owner
+        data = self.world.send(path.read_bytes() if mine else None, owner)
+        if not mine:
+            write_bytes(path, data)
+        facts = _read_facts(path)
+        if facts is None:
+            raise InputError(f"{path} was damaged as soon as it was written; check the disk")
+        return facts
 
     def _compute(self, loaded: list["_Loaded | BrokenClipError"], path: Path) -> BlockFacts:
         clips = [item for item in loaded if isinstance(item, _Loaded)]
@@ -155,7 +177,7 @@ class Collector:
         )
         arrays: Features = {}
         if clips:
-            pixels = np.stack([item.clip.frames for item in clips])
+            pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
             for number, network in enumerate(self.networks):
                 layers = extract_features(network, pixels)
                 arrays |= {_array_name(number, layer): values for layer, values in layers.items()}
@@ -166,8 +188,8 @@ class Collector:
     def _key(self, dataset: ClipDataset, start: int, stop: int) -> str:
         digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
         for network in self.networks:
-            spec = network.spec
-            digest.update(f"\n{spec.identity} {spec.preprocessing} {spec.batch_size} {network.device}".encode())
+            layers = ",".join(network.spec.layers)
+            digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())
         for index in range(start, stop):
             digest.update(f"\n{dataset.fingerprint(index)}".encode())
         return digest.hexdigest()[:40]

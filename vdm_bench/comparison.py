@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from vdm_bench.collect import Collector
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.datasets.folder import open_clips
+from vdm_bench.distributed import join_world
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
+from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
-from vdm_bench.scoring import Panel, Side, Stopwatch, make_record
+from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.view import View
 
-DEFAULT_METRICS = ("embedded/fvd", "embedded/is")
+DEFAULT_METRICS = ("fvd",)
 
 Clips = str | Path | NDArray[np.uint8] | ClipDataset
 
@@ -29,11 +31,11 @@ class ScoreOptions:
     """How two sources are compared.
 
     Attributes:
-        metrics: names of recipes.
+        metrics: names of recipes, or TOML files with recipes.
         view: frames and size taken of every clip, of both sources.
         strips: whether images are clips of their own, strips of square frames.
         skip_broken: leave out clips that cannot be read.
-        device: where networks compute.
+        computing: how networks compute.
         workers: threads that decode.
         name: how the generated clips are called in tables; their source, if None.
         out: folder for `run.json` and features, or None to keep nothing.
@@ -43,7 +45,7 @@ class ScoreOptions:
     view: View = field(default_factory=View)
     strips: bool = False
     skip_broken: bool = False
-    device: str = "cpu"
+    computing: Computing = field(default_factory=Computing)
     workers: int = 2
     name: str | None = None
     out: Path | None = None
@@ -92,21 +94,61 @@ def compare(
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    reporter = reporter or Silent()
-    sources = {"generated": generated, "reference": reference}
-    datasets = {side: _open(source, options, reporter) for side, source in sources.items()}
-    panel = Panel.of(options.metrics, options.device)
-    collector = Collector(list(panel.networks.values()), options.workers, options.skip_broken, reporter)
-    stopwatch, sides = Stopwatch(), {}
+    world = join_world()
+    reporter = reporter if reporter and world.leads else Silent()
+    sources = open_sources(generated, reference, options, reporter)
+    panel = Panel.of(options.metrics, options.computing)
+    stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
-        for side, dataset in datasets.items():
-            with stopwatch.stage(f"{side} features"):
-                title = _describe(sources[side], side)
-                collected = collector.collect(dataset, len(dataset), folder / side, title)
-            sides[side] = Side(title, len(dataset), collected)
-        with stopwatch.stage("scores"):
-            scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
-    record = make_record(
+        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch)
+        record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
+    if options.out is not None and world.leads:
+        write_record(record, options.out / RECORD_FILE)
+    return record
+
+
+def open_sources(
+    generated: Clips, reference: Clips, options: ScoreOptions, reporter: Reporter
+) -> dict[str, tuple[str, ClipDataset]]:
+    """Open both sides, `generated` and `reference`: how each is called, and its clips.
+
+    Raises:
+        InputError: there are no clips.
+    """
+    return {
+        side: (_describe(source, side), _open(source, options, reporter))
+        for side, source in (("generated", generated), ("reference", reference))
+    }
+
+
+def collect_sides(
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    panel: Panel,
+    options: ScoreOptions,
+    folder: Path,
+    reporter: Reporter,
+    stopwatch: Stopwatch,
+) -> dict[str, Side]:
+    """Collect the features of both sides into `folder`.
+
+    Raises:
+        InputError: bad input; broken clips are all named.
+    """
+    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, join_world())
+    sides = {}
+    for side, (title, dataset) in sources.items():
+        with stopwatch.stage(f"{side} features"):
+            collected = collector.collect(dataset, len(dataset), folder / side, title)
+        sides[side] = Side(title, len(dataset), collected)
+    return sides
+
+
+def _record(
+    generated: Clips, sides: dict[str, Side], panel: Panel, options: ScoreOptions, stopwatch: Stopwatch
+) -> Record:
+    with stopwatch.stage("scores"):
+        scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
+    return make_record(
         name=options.name or _describe(generated, "generated"),
         protocol=None,
         sampler=SamplerInfo(kind="clips", spec=_describe(generated, "generated"), settings={}, seed=None),
@@ -114,11 +156,8 @@ def compare(
         generated=sides["generated"],
         scores=scores,
         stopwatch=stopwatch,
-        device=options.device,
+        device=str(panel.networks[0].device),
     )
-    if options.out is not None:
-        write_record(record, options.out / RECORD_FILE)
-    return record
 
 
 def score(
@@ -129,13 +168,13 @@ def score(
     Args:
         generated: a path, clips in memory uint8 [N, T, H, W, 3], or a dataset.
         reference: the same.
-        metrics: names of recipes, such as `embedded/fvd`.
+        metrics: names of recipes, such as `fvd`, or TOML files with recipes.
         device: where networks compute.
 
     Raises:
         InputError: bad input.
     """
-    return compare(generated, reference, ScoreOptions(metrics=metrics, device=device)).scores
+    return compare(generated, reference, ScoreOptions(metrics=metrics, computing=Computing(device=device))).scores
 
 
 def _open(source: Clips, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

@@ -53,6 +53,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def cache_folder() -> Path:
+    """Where things that several runs share are kept: `VDM_BENCH_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("VDM_BENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vdm-bench")
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed writers left in `folder` and below."""
     for path in folder.rglob(f".*{_MARK}*"):

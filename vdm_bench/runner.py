@@ -6,7 +6,6 @@ clip depends on its own seed alone, so a run that is started again goes on and e
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
+from vdm_bench.distributed import World, join_world
 from vdm_bench.errors import BrokenClipError, InputError, VdmBenchError
-from vdm_bench.files import sweep, write_text
+from vdm_bench.files import cache_folder, sweep, write_text
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
     ProtocolInfo,
@@ -26,13 +26,14 @@ from vdm_bench.leaderboards.record import (
     read_record,
     write_record,
 )
+from vdm_bench.metrics.networks import Computing
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup, checked_samples, sample_seed
 from vdm_bench.samplers.callable import code_digest
-from vdm_bench.scoring import Panel, Side, Stopwatch, make_record
+from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.view import View
 
@@ -53,7 +54,7 @@ class _Options:
     seed: int
     limit: int | None
     skip_broken: bool
-    device: str
+    computing: Computing
     workers: int
     name: str | None
 
@@ -68,7 +69,7 @@ def run(
     seed: int = 0,
     limit: int | None = None,
     skip_broken: bool = False,
-    device: str = "cpu",
+    computing: Computing | None = None,
     workers: int = 2,
     name: str | None = None,
     reporter: Reporter | None = None,
@@ -84,7 +85,7 @@ def run(
         seed: of the run, in [0, 2**32).
         limit: generate only so many clips; the run is then marked as departing from its protocol.
         skip_broken: leave out given clips that cannot be read.
-        device: where networks compute.
+        computing: how networks compute; on the CPU, if None.
         workers: threads that decode.
         name: how the run is called in tables; the sampler's name, if None.
         reporter: where progress goes; nowhere by default.
@@ -95,18 +96,11 @@ def run(
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
     given = None if clips is None else Path(clips)
-    chosen = _Options(sampler, dict(options or {}), given, seed, limit, skip_broken, device, workers, name)
-    return _Run(protocol, Path(out), chosen, reporter or Silent()).record()
-
-
-def cache_folder() -> Path:
-    """Where things that several runs share are kept: `VDM_BENCH_CACHE`, else the user's cache folder."""
-    chosen = os.environ.get("VDM_BENCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("vdm-bench")
+    chosen = _Options(
+        sampler, dict(options or {}), given, seed, limit, skip_broken, computing or Computing(), workers, name
+    )
+    world = join_world()
+    return _Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
 
 
 def _call(sampler: Sampler, request: SampleRequest, name: str) -> object:
@@ -122,23 +116,34 @@ def _call(sampler: Sampler, request: SampleRequest, name: str) -> object:
 
 
 class _Run:
-    def __init__(self, protocol: Protocol, out: Path, options: _Options, reporter: Reporter) -> None:
+    def __init__(
+        self, protocol: Protocol, out: Path, options: _Options, reporter: Reporter, world: World
+    ) -> None:
         self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
+        self.world = world
         self.departures: list[str] = []
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
         self.sampler_code: str | None = None
 
     def record(self) -> Record:
-        panel = Panel.of(self.protocol.metrics, self.options.device)
+        panel = Panel.of(self.protocol.metrics, self.options.computing)
         generate, sampler = self._source()
-        self._keep_plan(sampler)
+        self._keep_plan(sampler, panel)
+        self.world.wait()
         if (self.out / RECORD_FILE).exists():
             self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
             return read_record(self.out / RECORD_FILE)
         with self.stopwatch.stage("samples"):
             clips = generate()
         reference, generated = self._collect(panel, clips)
+        record = lead(self.world, lambda: self._score(panel, sampler, reference, generated))
+        if self.world.leads:
+            write_record(record, self.out / RECORD_FILE)
+            sweep(self.out)
+        return record
+
+    def _score(self, panel: Panel, sampler: SamplerInfo, reference: Collected, generated: Collected) -> Record:
         with self.stopwatch.stage("scores"):
             scores = panel.scores(
                 reference,
@@ -146,7 +151,7 @@ class _Run:
                 task=self.protocol.task_signature,
                 expected_generated=self.protocol.generated_count,
             )
-        record = make_record(
+        return make_record(
             name=self.options.name or sampler.spec,
             protocol=ProtocolInfo(
                 name=self.protocol.name, digest=self.protocol.digest, departures=self.departures
@@ -156,11 +161,8 @@ class _Run:
             generated=Side(sampler.spec, self.protocol.generated_count, generated),
             scores=scores,
             stopwatch=self.stopwatch,
-            device=self.options.device,
+            device=str(panel.networks[0].device),
         )
-        write_record(record, self.out / RECORD_FILE)
-        sweep(self.out)
-        return record
 
     def _planned_count(self) -> int:
         wanted, limit = self.protocol.generated_count, self.options.limit
@@ -189,7 +191,7 @@ class _Run:
         info = SamplerInfo(kind=kind, spec=name, settings=dict(options), seed=self.options.seed)
         return (lambda: self._sample(sampler, name)), info
 
-    def _keep_plan(self, sampler: SamplerInfo) -> None:
+    def _keep_plan(self, sampler: SamplerInfo, panel: Panel) -> None:
         """Write what this run is, or refuse a folder that holds another one."""
         plan = json.dumps(
             {
@@ -199,6 +201,7 @@ class _Run:
                 "name": self.options.name or sampler.spec,
                 "sampler": sampler.model_dump(mode="json"),
                 "sampler code": self.sampler_code,
+                "networks": sorted({network.spec.cache_key for network in panel.networks}),
                 "skip_broken": self.options.skip_broken,
             },
             indent=2,
@@ -206,7 +209,8 @@ class _Run:
         )
         path = self.out / PLAN_FILE
         if not path.exists():
-            write_text(path, plan + "\n")
+            if self.world.leads:
+                write_text(path, plan + "\n")
             return
         try:
             old, new = json.loads(path.read_bytes()), json.loads(plan)
@@ -255,10 +259,12 @@ class _Run:
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape)
         with self.reporter.stage(f"samples of {name}", self.count) as advance:
             for start in range(0, self.count, SHARD_CLIPS):
-                indices = range(start, min(start + SHARD_CLIPS, self.count))
-                if not writer.has_shard(start // SHARD_CLIPS, len(indices)):
-                    writer.write_shard(start // SHARD_CLIPS, self._sample_shard(sampler, name, indices))
+                indices, shard = range(start, min(start + SHARD_CLIPS, self.count)), start // SHARD_CLIPS
+                mine = self.world.owner(shard) == self.world.rank
+                if mine and not writer.has_shard(shard, len(indices)):
+                    writer.write_shard(shard, self._sample_shard(sampler, name, indices))
                 advance(len(indices))
+        self.world.wait()
         return Archive(self.out / SAMPLES_FOLDER, self.count)
 
     def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int]) -> list[Clip]:
@@ -278,7 +284,7 @@ class _Run:
 
     def _collect(self, panel: Panel, clips: ClipDataset) -> tuple[Collected, Collected]:
         options, protocol = self.options, self.protocol
-        collector = Collector(list(panel.networks.values()), options.workers, options.skip_broken, self.reporter)
+        collector = Collector(panel.networks, options.workers, options.skip_broken, self.reporter, self.world)
         real = protocol.open_dataset(protocol.reference)
         with self.stopwatch.stage("reference features"):
             folder = cache_folder() / "features"

@@ -2,17 +2,19 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from vdm_bench.collect import Collected
+from vdm_bench.distributed import World
 from vdm_bench.environment import describe_environment
+from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import ClipCounts, ProtocolInfo, Record, SamplerInfo, SkippedClip
 from vdm_bench.metrics.evaluation import Evaluation
-from vdm_bench.metrics.networks import load_network
-from vdm_bench.metrics.networks.base import FeatureNetwork
-from vdm_bench.metrics.recipes import Recipe, get_recipe
+from vdm_bench.metrics.networks import Computing, load_network
+from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
+from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 
 
@@ -32,26 +34,47 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Panel:
-    """Metrics to compute, and the networks they need, each once.
+    """Metrics to compute, and the networks they need.
 
     Attributes:
         recipes: in the order asked for, without repetition.
-        networks: by name, on their device.
+        networks: each with the settings and layers that some of the recipes share.
+        places: for each recipe, the index of its network.
     """
 
     recipes: Sequence[Recipe]
-    networks: dict[str, FeatureNetwork]
+    networks: Sequence[FeatureNetwork]
+    places: Sequence[int]
 
     @classmethod
-    def of(cls, metrics: Sequence[str], device: str) -> "Panel":
-        """Load what the metrics need.
+    def of(cls, metrics: Sequence[str], computing: Computing) -> "Panel":
+        """Load what the metrics need; two that differ in their statistic alone share a network's pass.
 
         Raises:
-            InputError: an unknown metric, or a device that is not there.
+            InputError: an unknown metric, weights that cannot be had, or a device that is not there.
         """
-        recipes = [get_recipe(name) for name in dict.fromkeys(metrics)]
+        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing)
+
+    @classmethod
+    def of_recipes(cls, recipes: Sequence[Recipe], computing: Computing) -> "Panel":
+        """Load what recipes need."""
+        recipes = list({recipe.name: recipe for recipe in recipes}.values())
         names = dict.fromkeys(recipe.network for recipe in recipes)
-        return cls(recipes, {name: load_network(name, device) for name in names})
+        if idle := [name for name in computing.weights if name not in names]:
+            raise InputError(
+                f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
+            )
+        loaded = {name: load_network(name, computing) for name in names}
+        layers: dict[tuple[str, NetworkSettings], dict[str, None]] = {}
+        passes = [(recipe.network, _settings(recipe, computing)) for recipe in recipes]
+        for recipe, key in zip(recipes, passes, strict=True):
+            layers.setdefault(key, {})[recipe.layer] = None
+        networks = [
+            loaded[name].configured(replace(settings, layers=tuple(layers[name, settings])))
+            for name, settings in layers
+        ]
+        order = list(layers)
+        return cls(recipes, networks, [order.index(key) for key in passes])
 
     def scores(
         self,
@@ -62,15 +85,22 @@ class Panel:
         expected_generated: int | None = None,
     ) -> list[Score]:
         """Compute every metric from features that were collected with this panel's networks."""
-        order = list(self.networks)
-        scores = []
-        for recipe in self.recipes:
-            number = order.index(recipe.network)
-            evaluation = Evaluation(
-                reference.features[number], generated.features[number], task, expected_generated
+        return [
+            Evaluation(reference.features[place], generated.features[place], task, expected_generated).score(
+                recipe, self.networks[place].spec
             )
-            scores.append(evaluation.score(recipe, self.networks[recipe.network].spec))
-        return scores
+            for recipe, place in zip(self.recipes, self.places, strict=True)
+        ]
+
+
+def _settings(recipe: Recipe, computing: Computing) -> NetworkSettings:
+    return NetworkSettings(
+        rule=recipe.resize,
+        aspect=recipe.aspect,
+        padding=recipe.padding,
+        precision=computing.precision,
+        compiled=computing.compiled,
+    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +122,13 @@ class Side:
             repeated=features.repeated,
             lossy=features.lossy,
         )
+
+
+def lead(world: World, make: Callable[[], Record]) -> Record:
+    """Let the leading process make a record, and give it to all."""
+    made = make() if world.leads else None
+    data = world.send(made.model_dump_json().encode() if made else None, 0)
+    return made or Record.model_validate_json(data)
 
 
 def make_record(

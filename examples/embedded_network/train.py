@@ -28,8 +28,8 @@ from vdm_bench.metrics.networks.embedded import (
     EmbeddedClassifier,
     EmbeddedNetwork,
     channels_last,
-    weights_digest,
 )
+from vdm_bench.metrics.weights.digest import content_digest
 
 BATCH = 128
 
@@ -140,7 +140,7 @@ def main(out: Path, train_clips: int, test_clips: int, epochs: int, seed: int) -
             f"epoch {epoch + 1} loss {mean_loss:.4f} test {shares} seconds {time.time() - start:.0f}", flush=True
         )
         write_bytes(out, save(weights))
-    print(f"saved weights {weights_digest(weights)}, {sum(w.numel() for w in weights.values())} parameters")
+    print(f"saved weights {content_digest(weights)[:8]}, {sum(w.numel() for w in weights.values())} parameters")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,52 @@
 """Feature networks, found by name through the entry point group `vdm_bench.networks`.
 
 A network is a class or function without required arguments that gives a `FeatureNetwork`; a package adds its
-own by declaring an entry point, such as `videomae = "my_package.networks:VideoMAE"`.
+own by declaring an entry point, such as `videomae = "my_package.networks:VideoMAE"`. If it takes an argument
+`weights` (tensors by name), users can give weights of their own.
 """
 
 import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import Precision
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks.base import FeatureNetwork
+    from vdm_bench.metrics.networks.c3d import C3D as C3D
+    from vdm_bench.metrics.networks.i3d import I3D as I3D
+    from vdm_bench.metrics.networks.inception import Inception as Inception
 
 GROUP = "vdm_bench.networks"
+BACKENDS = ("torch", "tensorflow")
+
+_HOME = {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"}
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How networks compute; what changes values by more than rounding enters the signature.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: of the networks.
+        compiled: whether `torch.compile` prepares them: slower to start, then faster.
+        backend: `torch`, or `tensorflow` for the original I3D graph, from tensorflow-hub or, as
+            `tensorflow:FOLDER`, from a SavedModel folder.
+        weights: files with weights to use instead of the catalogue's, by network.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    compiled: bool = False
+    backend: str = "torch"
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
 
 def network_names() -> list[str]:
@@ -30,22 +63,48 @@ def pick_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_network(name: str, device: str = "cpu") -> "FeatureNetwork":
-    """Make the network `name` with its weights, on `device` (such as `cpu`, `cuda`, `cuda:1`).
+def load_network(name: str, computing: Computing | None = None) -> "FeatureNetwork":
+    """Make the network `name` with its weights, which are downloaded if need be, on its device.
 
     Raises:
-        InputError: no network is called so, or the device is not there.
+        InputError: no network is called so, its weights cannot be had, or the device is not there.
     """
     import torch
 
-    found = entry_points(group=GROUP, name=name)
-    if not found:
-        near = difflib.get_close_matches(name, network_names(), 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list networks` shows them"
-        raise InputError(f"there is no network {name!r}; {hint}")
-    network: FeatureNetwork = next(iter(found)).load()()
+    computing = computing or Computing()
+    network = _make(name, computing)
+    device = pick_device(computing.device)
     try:
         return network.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the device {device!r} cannot be used ({reason}); try --device cpu") from error
+
+
+def _make(name: str, computing: Computing) -> "FeatureNetwork":
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        near = difflib.get_close_matches(name, network_names(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list networks` shows them"
+        raise InputError(f"there is no network {name!r}; {hint}")
+    backend, _, folder = computing.backend.partition(":")
+    if backend not in BACKENDS or (folder and backend == "torch"):
+        raise InputError(f"unknown backend {computing.backend!r}; choose torch, tensorflow or tensorflow:FOLDER")
+    if backend == "tensorflow" and name == "i3d-k400":
+        from vdm_bench.metrics.networks.tfhub import OriginalI3D
+
+        return OriginalI3D.load(Path(folder) if folder else None)
+    make: Callable[..., FeatureNetwork] = next(iter(found)).load()
+    if name not in computing.weights:
+        return make()
+    if "weights" not in inspect.signature(make).parameters:
+        raise InputError(f"the network {name} takes no weights of your own; leave out --weights {name}=...")
+    from vdm_bench.metrics.weights import read_weights_file
+
+    return make(weights=read_weights_file(computing.weights[name]))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,15 +1,17 @@
-"""The contract of a feature network, and what it declares about itself."""
+"""The contract of a feature network, what it declares about itself, and what the built-in ones share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import Aspect, ResizeRule
-from vdm_bench.metrics.resize import resize
+from vdm_bench.metrics.geometry import Aspect, Padding, Precision, ResizeRule
+from vdm_bench.metrics.precision import arithmetic, check_precision
+from vdm_bench.metrics.resize import fit
 
 
 @dataclass(frozen=True)
@@ -18,26 +20,46 @@ class Preprocessing:
 
     Attributes:
         size: height and width of the network's input, in pixels.
-        rule: how frames are resized.
-        aspect: `stretch` changes the aspect ratio, `center-crop` cuts the middle square first.
+        rule: how frames are resized; a rule of `vdm_bench.metrics.resize`.
+        aspect: what happens to frames that are not square; also there.
+        scale: the resized values, in 0..255, are multiplied by it; the default and `shift` lead to [-1, 1].
+        shift: and this is added.
     """
 
     size: int
     rule: ResizeRule
     aspect: Aspect = "stretch"
+    scale: float = 2 / 255
+    shift: float = -1.0
 
     def __str__(self) -> str:
         return f"{self.size}:{self.rule}:{self.aspect}"
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Turn uint8 [N, T, H, W, 3] into float32 [N, 3, T, size, size] in [-1, 1]."""
-        frames = clips.movedim(-1, 1)
-        if self.aspect == "center-crop":
-            height, width = frames.shape[-2:]
-            side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            frames = frames[..., top : top + side, left : left + side]
-        return resize(frames, (self.size, self.size), self.rule) * (2 / 255) - 1
+        """Turn uint8 [N, T, H, W, 3] into float32 [N, 3, T, size, size]."""
+        frames = fit(clips.movedim(-1, 1), (self.size, self.size), self.rule, self.aspect)
+        return frames.mul_(self.scale).add_(self.shift)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What a recipe, or a user, sets about a network; None leaves the network's own.
+
+    Attributes:
+        layers: layers to compute; all of them, if empty.
+        rule: resize rule.
+        aspect: aspect rule.
+        padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d`).
+        precision: of the network's arithmetic.
+        compiled: whether `torch.compile` prepares the network; changes values by rounding only.
+    """
+
+    layers: tuple[str, ...] = ()
+    rule: ResizeRule | None = None
+    aspect: Aspect | None = None
+    padding: Padding | None = None
+    precision: Precision = "fp32"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,9 +72,13 @@ class NetworkSpec:
         min_frames: shortest clip it accepts.
         batch_size: clips a forward pass takes; part of the network, so that a score does not depend on it.
         preprocessing: how pixels become its input.
-        weights_digest: first 8 hexadecimal digits of the SHA-256 of the weights.
+        weights_digest: first 8 hexadecimal digits of the content digest of the weights.
         licence: SPDX identifier of the weights' licence.
         note: a sentence that stands beside its scores, or nothing.
+        max_frames: longest clip it accepts, or None.
+        padding: padding rule, where the network has a choice.
+        precision: of its arithmetic.
+        compiled: whether `torch.compile` prepares it.
     """
 
     name: str
@@ -63,19 +89,31 @@ class NetworkSpec:
     weights_digest: str
     licence: str
     note: str = ""
+    max_frames: int | None = None
+    padding: Padding | None = None
+    precision: Precision = "fp32"
+    compiled: bool = False
 
     @property
     def identity(self) -> str:
-        """Name and weights, as in signatures and cache keys: `i3d-k400@fa7df956`."""
-        return f"{self.name}@{self.weights_digest}"
+        """Name, weights and padding, as in signatures: `i3d-k400@fa7df956`."""
+        padding = "" if self.padding in (None, "same") else f":{self.padding}-padding"
+        return f"{self.name}@{self.weights_digest}{padding}"
+
+    @property
+    def cache_key(self) -> str:
+        """All that features depend on, to the last bit."""
+        compiled = "compiled" if self.compiled else "eager"
+        return f"{self.identity} {self.preprocessing} {self.batch_size} {self.precision} {compiled}"
 
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
     """A network in evaluation mode: uint8 clips in, features by layer out.
 
-    `network(clips)` takes uint8 [N, T, H, W, 3] on the network's device and gives float32 [N, d] per layer.
-    `network.to(device)` moves it.
+    `network(clips)` takes uint8 [N, T, H, W, 3] on the network's device and gives float32 [N, d] for each
+    layer of its spec. `network.to(device)` moves it. `network.configured(settings)` gives the same network,
+    sharing its weights, with other settings.
     """
 
     @property
@@ -89,20 +127,144 @@ class FeatureNetwork(Protocol):
     def to(self, device: torch.device) -> "FeatureNetwork":
         """Move the network."""
 
+    def configured(self, settings: NetworkSettings) -> "FeatureNetwork":
+        """Give the network with other settings."""
+
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
         """Compute the layers."""
+
+
+class TorchNetwork:
+    """What the built-in networks share: checks, pre-processing, settings, device.
+
+    A network derives from it and says in `compute`, or in `_layers` where clips are pre-processed by parts, how
+    layers come out of its module.
+
+    Args:
+        module: the layers, in evaluation mode, without gradients.
+        spec: what the network declares.
+
+    Attributes:
+        gpu_batch_size: clips a forward pass takes on a GPU, where small batches leave most of it idle.
+    """
+
+    gpu_batch_size = 1
+
+    def __init__(self, module: nn.Module, spec: NetworkSpec) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.spec = spec
+        self._run: Callable[..., Any] = self.module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.module.parameters()).device
+
+    def to(self, device: torch.device) -> Self:
+        """Move the network to `device`, in place, and take batches as large as it likes.
+
+        Copies with other settings share the weights and move with it.
+        """
+        self.module.to(device)
+        if device.type == "cuda":
+            self.spec = replace(self.spec, batch_size=max(self.spec.batch_size, self.gpu_batch_size))
+        return self
+
+    def configured(self, settings: NetworkSettings) -> Self:
+        """Give a network with other settings that shares this one's weights.
+
+        Raises:
+            InputError: a layer it does not have, or a setting that does not apply to it or to its device.
+        """
+        spec = self.spec
+        if unknown := [layer for layer in settings.layers if layer not in spec.layers]:
+            raise InputError(f"{spec.name} has no layer {unknown[0]!r}; it has {', '.join(spec.layers)}")
+        if settings.padding is not None and spec.padding is None:
+            raise InputError(f"{spec.name} has no padding rule to choose; remove padding from the recipe")
+        check_precision(settings.precision, self.device)
+        same = copy.copy(self)
+        same.spec = replace(
+            spec,
+            layers={name: spec.layers[name] for name in settings.layers or spec.layers},
+            preprocessing=replace(
+                spec.preprocessing,
+                rule=settings.rule or spec.preprocessing.rule,
+                aspect=settings.aspect or spec.preprocessing.aspect,
+            ),
+            padding=settings.padding or spec.padding,
+            precision=settings.precision,
+            compiled=settings.compiled,
+        )
+        # Frozen weights are constants that the compiler lays out once for the kernels.
+        same._run = torch.compile(self.module, options={"freezing": True}) if settings.compiled else self.module
+        return same
+
+    @torch.no_grad()
+    def __call__(self, clips: Tensor) -> dict[str, Tensor]:
+        """Compute the layers of the spec for uint8 clips [N, T, H, W, 3]: float32 [N, d] each.
+
+        Raises:
+            InputError: wrong dtype or shape, or a number of frames the network does not take.
+        """
+        check_clips(clips, self.spec)
+        with arithmetic(self.spec.precision, self.device):
+            layers = self._layers(clips)
+        return {name: layers[name].float() for name in self.spec.layers}
+
+    def _layers(self, clips: Tensor) -> dict[str, Tensor]:
+        """Compute at least the layers of the spec from uint8 clips; all clips are pre-processed at once."""
+        return self.compute(self.spec.preprocessing(clips))
+
+    def compute(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute at least the layers of the spec from pre-processed clips [N, 3, T, size, size]."""
+        raise NotImplementedError
+
+
+def take_tensor(left: dict[str, Tensor], name: str, shape: Sequence[int], network: str) -> Tensor:
+    """Take a tensor out of the weights that are left; -1 in `shape` stands for any length.
+
+    Raises:
+        InputError: it is not there, or has another shape.
+    """
+    if name not in left:
+        raise InputError(f"{network} needs the tensor {name}; these are weights of another network")
+    found = tuple(left[name].shape)
+    if len(found) != len(shape) or any(want not in (-1, have) for want, have in zip(shape, found, strict=True)):
+        wanted = "x".join("any" if size == -1 else str(size) for size in shape)
+        raise InputError(
+            f"{name} has the shape {'x'.join(map(str, found))}, {network} needs {wanted}; "
+            "these are weights of another network"
+        )
+    return left.pop(name)
+
+
+def refuse_left_over(left: Mapping[str, Tensor], network: str) -> None:
+    """Refuse weights of which the network has not taken all.
+
+    Raises:
+        InputError: a tensor is left; it is named.
+    """
+    if left:
+        raise InputError(f"{network} has no tensor {min(left)}; these are weights of another network")
 
 
 def check_clips(clips: Tensor, spec: NetworkSpec) -> None:
     """Refuse clips a network cannot take.
 
     Raises:
-        InputError: wrong dtype or shape, or fewer frames than `spec.min_frames`.
+        InputError: wrong dtype or shape, or a number of frames outside what the spec declares.
     """
     if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
         shape = "x".join(map(str, clips.shape))
         raise InputError(f"{spec.name} takes uint8 clips [N, T, H, W, 3]; these are {clips.dtype} {shape}")
-    if clips.shape[1] < spec.min_frames:
+    frames = clips.shape[1]
+    if spec.max_frames == spec.min_frames != frames:
         raise InputError(
-            f"{spec.name} needs clips of at least {spec.min_frames} frames; these have {clips.shape[1]}"
+            f"{spec.name} takes clips of exactly {spec.min_frames} frames; these have {frames}; "
+            f"choose --frames {spec.min_frames} or another metric"
+        )
+    if frames < spec.min_frames:
+        raise InputError(
+            f"{spec.name} needs clips of at least {spec.min_frames} frames; these have {frames}; "
+            "give longer clips or choose another metric"
         )

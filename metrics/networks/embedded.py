@@ -6,7 +6,6 @@ live in a space of their own and are never comparable with those of I3D; every s
 """
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from importlib import resources
 
@@ -16,7 +15,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing, check_clips
+from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing, TorchNetwork
+from vdm_bench.metrics.weights.digest import content_digest
 
 WEIGHTS_FILE = "embedded.safetensors"
 HEADS = {"shape": 5, "colour": 6, "motion": 8}
@@ -59,7 +59,7 @@ class EmbeddedClassifier(nn.Module):
         return features, {name: head(features) for name, head in self.heads.items()}
 
 
-class EmbeddedNetwork:
+class EmbeddedNetwork(TorchNetwork):
     """The classifier as a feature network.
 
     Layers: `features` [N, 128], and `logits` [N, 240]: joint log probabilities of (shape, colour, motion) up
@@ -73,47 +73,33 @@ class EmbeddedNetwork:
         InputError: the weights do not fit the network.
     """
 
+    module: EmbeddedClassifier
+
     def __init__(self, weights: Mapping[str, Tensor] | None = None, *, batch_size: int = 32) -> None:
         data = _shipped_weights() if weights is None else dict(weights)
-        self._classifier = EmbeddedClassifier().eval().requires_grad_(False)
+        classifier = EmbeddedClassifier()
         try:
-            self._classifier.load_state_dict(data)
+            classifier.load_state_dict(data)
         except RuntimeError as error:
             raise InputError("these weights are not those of the embedded network") from error
-        for parameter in self._classifier.convolutions.parameters():
+        for parameter in classifier.convolutions.parameters():
             parameter.data = channels_last(parameter.data)
-        self.spec = NetworkSpec(
+        spec = NetworkSpec(
             name="embedded",
             layers={"features": FEATURES, "logits": CLASSES},
             min_frames=4,
             batch_size=batch_size,
             preprocessing=Preprocessing(32, "antialias"),
-            weights_digest=weights_digest(data),
+            weights_digest=content_digest(data)[:8],
             licence="Apache-2.0",
             note="the embedded network's scores are not comparable with scores of I3D, C3D or Inception",
         )
+        super().__init__(classifier, spec)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network computes."""
-        return next(self._classifier.parameters()).device
-
-    def to(self, device: torch.device) -> "EmbeddedNetwork":
-        """Move the network to `device`, in place."""
-        self._classifier.to(device)
-        return self
-
-    @torch.inference_mode()
-    def __call__(self, clips: Tensor) -> dict[str, Tensor]:
-        """Compute the layers of uint8 clips [N, T, H, W, 3], T >= 4.
-
-        Raises:
-            InputError: wrong dtype or shape, or too few frames.
-        """
-        check_clips(clips, self.spec)
-        features, logits = self._classifier(channels_last(self.spec.preprocessing(clips)))
-        log_probabilities = [F.log_softmax(logits[name], dim=-1) for name in HEADS]
-        shape, colour, motion = log_probabilities
+    def compute(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute both layers from float32 [N, 3, T, 32, 32] in [-1, 1]."""
+        features, logits = self._run(channels_last(x))
+        shape, colour, motion = (F.log_softmax(logits[name], dim=-1) for name in HEADS)
         joint = shape[:, :, None, None] + colour[:, None, :, None] + motion[:, None, None, :]
         return {"features": features, "logits": joint.flatten(1)}
 
@@ -121,16 +107,6 @@ class EmbeddedNetwork:
 def channels_last(x: Tensor) -> Tensor:
     """Lay out a 5-D tensor for the fast convolution kernels; others stay as they are."""
     return x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Give the first 8 hexadecimal digits of the SHA-256 over names, shapes and float32 bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:8]
 
 
 @functools.cache

@@ -15,12 +15,15 @@ from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.leaderboards.record import read_record
 
+EMBEDDED = ["embedded/fvd", "embedded/is"]
 CLIPS = np.stack([Shapes("test", seed=2)[i].frames for i in range(24)])
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    # The default, fvd, needs weights; what is tested here is not the network.
+    monkeypatch.setenv("VDM_BENCH_SCORE_METRICS", " ".join(EMBEDDED))
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_score_prints_a_table_and_keeps_a_record(here: Path) -> None:
     result = command("score clips.npy --reference other.npy --out kept --name mine")
     assert result.exit_code == 0, result.output
     record = read_record(Path("kept/run.json"))
-    assert [score.metric for score in record.scores] == ["embedded/fvd", "embedded/is"]
+    assert [score.metric for score in record.scores] == EMBEDDED
     assert record.name == "mine"
     for score in record.scores:
         assert score.digest in result.stdout
@@ -162,7 +165,7 @@ def test_score_prints_a_table_and_keeps_a_record(here: Path) -> None:
 
 def test_the_python_api_gives_the_same_scores(here: Path) -> None:
     printed = json.loads(command("score clips.npy --reference other.npy --json").stdout)["scores"]
-    from_arrays = vdm_bench.score(CLIPS, np.ascontiguousarray(CLIPS[:, ::-1]))
+    from_arrays = vdm_bench.score(CLIPS, np.ascontiguousarray(CLIPS[:, ::-1]), EMBEDDED)
     from_paths = vdm_bench.score("clips.npy", Path("other.npy"), ["embedded/is"])
     assert [score.value for score in from_arrays] == [score["value"] for score in printed]
     assert from_paths == from_arrays[1:]
@@ -171,9 +174,9 @@ def test_the_python_api_gives_the_same_scores(here: Path) -> None:
 
 def test_a_set_against_itself_scores_zero_and_repeats_are_marked(here: Path) -> None:
     np.save("twice.npy", np.concatenate([CLIPS, CLIPS]))
-    fvd, _ = vdm_bench.score("clips.npy", "clips.npy")
+    fvd, _ = vdm_bench.score("clips.npy", "clips.npy", EMBEDDED)
     assert fvd.value == pytest.approx(0, abs=1e-6)
-    doubled, _ = vdm_bench.score("twice.npy", "clips.npy")
+    doubled, _ = vdm_bench.score("twice.npy", "clips.npy", EMBEDDED)
     assert "24 generated clips repeating an earlier one" in doubled.marks
 
 
@@ -192,7 +195,7 @@ def test_reports_in_every_format(here: Path) -> None:
     assert sorted(set(frame["name"])) == ["blurred", "noise"]
 
 
-@pytest.mark.parametrize("what", ["protocols", "metrics", "networks", "datasets", "samplers"])
+@pytest.mark.parametrize("what", ["protocols", "metrics", "networks", "weights", "datasets", "samplers"])
 def test_lists(what: str) -> None:
     rows = json.loads(call("list", what, "--json").stdout)
     printed = call("list", what).stdout
@@ -271,7 +274,7 @@ def test_published_predictions_against_their_ground_truth(here: Path, shared_dat
 def test_options_may_come_from_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VDM_BENCH_SCORE_REFERENCE", "other.npy")
     monkeypatch.setenv("VDM_BENCH_SCORE_AS_JSON", "1")
-    result = CliRunner().invoke(cli, ["score", "clips.npy"], auto_envvar_prefix="VDM_BENCH")
+    result = CliRunner().invoke(cli, ["score", "clips.npy"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["reference"]["source"] == "other.npy"
     assert os.environ["VDM_BENCH_CACHE"]

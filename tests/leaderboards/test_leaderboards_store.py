@@ -1,6 +1,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import SkippedClip, write_record
 from vdm_bench.leaderboards.store import COLUMNS, find_records, load_runs
+from vdm_bench.metrics.score import Extrapolation
 
 Make = Callable[..., Any]
 
@@ -59,7 +61,10 @@ def test_a_folder_that_cannot_be_searched_is_named(tree: Path, monkeypatch: pyte
 def test_a_row_holds_what_the_record_says(
     tmp_path: Path, make_record: Make, make_score: Make, make_counts: Make
 ) -> None:
-    score = make_score(12.5, ends=(12.0, 13.0), floor=3.5, marks=("lossy",))
+    score = replace(
+        make_score(12.5, ends=(12.0, 13.0), floor=3.5, marks=("lossy",)),
+        infinite=Extrapolation(2.5, 2.0, 3.0, 0.95, "linear"),
+    )
     broken = [SkippedClip(source="a", reason="b")]
     record = make_record(
         "model",
@@ -84,6 +89,9 @@ def test_a_row_holds_what_the_record_says(
             "high": 13.0,
             "level": 0.95,
             "floor": 3.5,
+            "infinite": 2.5,
+            "infinite_low": 2.0,
+            "infinite_high": 3.0,
             "higher_is_better": False,
             "n_reference": 256,
             "n_generated": 256,
@@ -103,7 +111,10 @@ def test_what_a_record_does_not_have_is_missing(make_frame: Make, make_record: M
     frame = make_frame(make_record("model", make_score(None, status="too few clips"), protocol=None))
     row = frame.iloc[0]
     missing = {column for column in frame if row[column] is pd.NA}
-    assert missing == {"protocol", "protocol_digest", "value", "low", "high", "level", "floor"}
+    assert missing == {
+        *("protocol", "protocol_digest", "value", "low", "high", "level", "floor"),
+        *("infinite", "infinite_low", "infinite_high"),
+    }
     assert row["departures"] == ()
     assert row["status"] == "too few clips"
 

@@ -3,6 +3,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.store import COLUMNS, load_runs
 from vdm_bench.leaderboards.tables import format_tables
+from vdm_bench.metrics.score import Extrapolation
 
 Make = Callable[..., Any]
 FORMATS = ("text", "csv", "markdown", "latex", "json")
@@ -217,6 +219,9 @@ def test_csv_and_json_hold_every_column_and_every_digit(
         "high": 1e-17,
         "level": 0.95,
         "floor": None,
+        "infinite": None,
+        "infinite_low": None,
+        "infinite_high": None,
         "higher_is_better": False,
         "n_reference": 256,
         "n_generated": 256,
@@ -271,3 +276,13 @@ def test_tables_do_not_depend_on_the_order_of_the_paths(
 ) -> None:
     paths = frame["path"].drop_duplicates().tolist()
     assert format_tables(load_runs(paths[::-1]), "csv") == format_tables(load_runs(paths), "csv")
+
+
+def test_the_value_at_infinitely_many_clips_stands_in_a_column_of_its_own(
+    make_frame: Make, make_record: Make, make_score: Make
+) -> None:
+    score = replace(make_score(12.5), infinite=Extrapolation(10.25, 9.75, 10.75, 0.95, "linear"))
+    text = format_tables(make_frame(make_record("a", score), make_record("b", make_score(13.0))), "text")
+    assert "at N = ∞" in text
+    assert "10.25 [9.75, 10.75]" in text
+    assert "at N = ∞" not in format_tables(make_frame(make_record("b", make_score(13.0))), "text")

@@ -1,5 +1,8 @@
 """Frechet and kernel distances and the inception score, against closed forms and published numbers."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics import Moments, frechet_distance, inception_score, kernel_distance
-from vdm_bench.metrics.frechet import FrechetReference
+from vdm_bench.metrics import Moments, frechet_distance, inception_score, kernel, kernel_distance
+from vdm_bench.metrics.frechet import FrechetReference, Root
+from vdm_bench.metrics.inception import softmax, split_scores
+from vdm_bench.metrics.moments import ClassSums
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "i3d"
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray, count: int = 1000) -> Moments:
@@ -77,12 +84,11 @@ def test_features_and_their_moments_give_the_same_distance(count: int) -> None:
 def test_distance_of_a_sample_to_itself_vanishes_with_fewer_clips_than_dimensions() -> None:
     x = np.random.default_rng(3).normal(size=(128, 400)) * 0.06
     reference = FrechetReference(x)
-    mean, factor = reference._mean, reference._factor
+    factor = reference._factor
     trace = float(factor.square().sum())
     raw = 2 * trace - 2 * float(torch.linalg.svdvals(factor.mT @ factor).sum())
     assert abs(raw) < 1e-13 * trace
     assert reference.distance(x) == pytest.approx(0, abs=1e-13)
-    assert mean.shape == (400,)
 
 
 def test_identical_clips_have_no_covariance_and_still_a_distance() -> None:
@@ -106,6 +112,73 @@ def test_bad_input_to_the_frechet_distance(a: np.ndarray, b: np.ndarray, words: 
         frechet_distance(a, b)
 
 
+@pytest.mark.parametrize(("root", "key"), [("factor", "nuclear"), ("tf-gan", "tfgan_numpy")])
+def test_golden_frechet_distance_of_i3d_features(root: Root, key: str) -> None:
+    """24 clips a side in 400 dimensions; the expected values come from independent NumPy code."""
+    features = np.load(GOLDEN / "fvd_golden.npz")
+    golden = json.loads((GOLDEN / "fvd_golden.json").read_text())["P_Q"][key]
+    expected = golden["fvd"] if isinstance(golden, dict) else golden
+    p, q = features["feat_P"], features["feat_Q"]
+    assert frechet_distance(p, q, root=root) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(p, p, root=root) == pytest.approx(0, abs=1e-9)
+    halves = [Moments.from_features(part) for part in np.split(q, 2)]
+    assert frechet_distance(p, halves[0].merge(halves[1]), root=root) == pytest.approx(expected, rel=1e-12)
+
+
+def test_tf_gan_in_float32_is_near_and_not_the_same() -> None:
+    features = np.load(GOLDEN / "fvd_golden.npz")
+    exact = frechet_distance(features["feat_P"], features["feat_Q"])
+    rounded = frechet_distance(features["feat_P"], features["feat_Q"], root="tf-gan-fp32")
+    assert rounded == pytest.approx(exact, rel=1e-3)
+    assert rounded != pytest.approx(exact, rel=1e-7)
+
+
+def test_tf_gan_leaves_tiny_singular_values_without_a_root() -> None:
+    """S1 = S2 = diag(1, 1e-12): its root of S1 is diag(1, 1e-12), and that of the product diag(1, 1e-36)."""
+    s = gaussian(np.zeros(2), np.diag([1.0, 1e-12]))
+    assert frechet_distance(s, s) == pytest.approx(0, abs=1e-15)
+    assert frechet_distance(s, s, root="tf-gan") == pytest.approx(2e-12, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [30, 8])
+def test_covariances_over_n_scale_their_terms(count: int) -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(count, 12)), rng.normal(1, 2, (count, 12))
+    means = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    rest = frechet_distance(a, b) - means
+    assert frechet_distance(a, b, ddof=0) == pytest.approx(means + rest * (count - 1) / count, rel=1e-12)
+    expected = means + rest * (count - 1) / count
+    assert frechet_distance(a, b, ddof=0, root="tf-gan") == pytest.approx(expected, rel=1e-7)
+
+
+def test_a_root_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="factor, tf-gan, tf-gan-fp32"):
+        frechet_distance(X, Y, root="sqrtm")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(300, 200), (20, 200), (300, 25), (20, 25), (40, 30)])
+def test_distances_without_a_group_are_those_of_the_clips_left(n1: int, n2: int) -> None:
+    """32 dimensions: every mixture of rows and scatters on both sides; relative error at most 1e-6."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(n1, 32)), rng.normal(0.2, 1.4, (n2, 32))
+    parts = np.array_split(y, 5)
+    for ddof in (0, 1):
+        reference = FrechetReference(x, ddof=ddof)  # type: ignore[arg-type]
+        without = reference.distances_without([Moments.from_features(part) for part in parts])
+        for i, value in enumerate(without):
+            rest = np.concatenate(parts[:i] + parts[i + 1 :])
+            assert value == pytest.approx(reference.distance(rest), rel=1e-6)
+            assert value == pytest.approx(reference.quick_distance(Moments.from_features(rest)), rel=1e-6)
+
+
+def test_the_number_of_threads_is_restored() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(InputError, match="2 dimensions"):
+        FrechetReference(X).distance(np.ones((4, 2)) * [[1.0], [2.0], [3.0], [4.0]])
+    frechet_distance(X, Y)
+    assert torch.get_num_threads() == before
+
+
 def test_inception_score_of_uniform_probabilities_is_one() -> None:
     assert inception_score(np.full((50, 10), 0.1)) == pytest.approx(1, abs=1e-12)
 
@@ -120,6 +193,39 @@ def test_inception_score_by_its_definition() -> None:
     marginal = p.mean(0)
     divergence = [scipy.stats.entropy(row, marginal) for row in p]
     assert inception_score(p) == pytest.approx(np.exp(np.mean(divergence)), rel=1e-10)
+
+
+def test_inception_score_in_shuffled_splits_is_that_of_stylegan_v() -> None:
+    """Its rule written out: shuffle the rows with RandomState(42), cut, exp of the mean divergence of a part."""
+    p = np.random.default_rng(1).dirichlet(np.ones(6) * 0.3, 205)
+    rows = p.copy()
+    np.random.RandomState(42).shuffle(rows)
+    scores = []
+    for i in range(10):
+        part = rows[i * 205 // 10 : (i + 1) * 205 // 10]
+        divergence = part * (np.log(part) - np.log(part.mean(0, keepdims=True)))
+        scores.append(np.exp(divergence.sum(1).mean()))
+    assert inception_score(p, splits=10, shuffle_seed=42) == pytest.approx(np.mean(scores), rel=1e-12)
+    np.testing.assert_allclose(split_scores(p, splits=10, shuffle_seed=42), scores, rtol=1e-12)
+    assert inception_score(p, splits=10) != pytest.approx(np.mean(scores), rel=1e-6)
+
+
+def test_more_splits_give_a_lower_inception_score() -> None:
+    p = softmax(np.random.default_rng(2).normal(0, 3, (500, 8)))
+    scores = [inception_score(p, splits=splits) for splits in (1, 5, 25)]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_softmax_of_large_logits_is_a_distribution() -> None:
+    p = softmax(np.array([[1e4, 0.0], [3.0, 3.0]]))
+    np.testing.assert_allclose(p, [[1.0, 0.0], [0.5, 0.5]], rtol=1e-15)
+
+
+def test_splits_need_the_clips_and_enough_of_them() -> None:
+    with pytest.raises(InputError, match="3 clips cannot be cut into 4 parts"):
+        inception_score(np.eye(3), splits=4)
+    with pytest.raises(InputError, match="every clip"):
+        inception_score(ClassSums.from_probabilities(np.eye(3)), splits=2)
 
 
 X = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
@@ -150,3 +256,25 @@ def test_unbiased_mmd_of_equal_distributions_is_zero_on_average() -> None:
 def test_bad_input_to_the_kernel_distance(a: np.ndarray, b: np.ndarray) -> None:
     with pytest.raises(InputError):
         kernel_distance(a, b)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_the_kernel_distance_does_not_depend_on_the_tiles(
+    estimator: kernel.Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(50, 5)), rng.normal(0.5, 1, (41, 5))
+    whole = kernel_distance(a, b, estimator=estimator)
+    monkeypatch.setattr(kernel, "TILE", 7)
+    assert kernel_distance(a, b, estimator=estimator) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_kernel_distances_without_a_group_are_those_of_the_clips_left(estimator: kernel.Estimator) -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(size=(30, 4)), rng.normal(0.5, 1, (25, 4))
+    bounds = [(0, 6), (6, 12), (12, 18), (18, 25)]
+    resampled = kernel.resampled_kernel_distance(a, b, bounds, estimator=estimator)
+    assert resampled.value == pytest.approx(kernel_distance(a, b, estimator=estimator), rel=1e-12)
+    expected = [kernel_distance(a, np.delete(b, np.s_[i:j], 0), estimator=estimator) for i, j in bounds]
+    np.testing.assert_allclose(resampled.without, expected, rtol=1e-11)

@@ -5,7 +5,7 @@ import torch
 from vdm_bench.datasets.shapes import Shapes, ShapesLabel
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.features import BLOCK_CLIPS, block_bounds, extract_features
-from vdm_bench.metrics.networks import load_network, network_names
+from vdm_bench.metrics.networks import Computing, load_network, network_names
 from vdm_bench.metrics.networks.base import FeatureNetwork, Preprocessing
 from vdm_bench.metrics.networks.embedded import CLASSES, HEADS, EmbeddedNetwork
 
@@ -115,14 +115,14 @@ def test_weights_of_another_network_are_refused() -> None:
 
 def test_other_weights_have_another_identity() -> None:
     own = EmbeddedNetwork()
-    changed = {name: tensor.clone() for name, tensor in own._classifier.state_dict().items()}
+    changed = {name: tensor.clone() for name, tensor in own.module.state_dict().items()}
     changed["heads.shape.bias"] += 1e-6
     assert EmbeddedNetwork(changed).spec.identity != own.spec.identity
     assert own.spec.identity == EmbeddedNetwork().spec.identity
 
 
 def test_size_limits_of_the_shipped_weights() -> None:
-    weights = EmbeddedNetwork()._classifier.state_dict()
+    weights = EmbeddedNetwork().module.state_dict()
     assert sum(tensor.numel() for tensor in weights.values()) <= 1_000_000
 
 
@@ -132,7 +132,7 @@ def test_networks_are_found_through_entry_points() -> None:
     with pytest.raises(InputError, match="did you mean 'embedded'"):
         load_network("embeded")
     with pytest.raises(InputError, match="try --device cpu"):
-        load_network("embedded", "cuda:99")
+        load_network("embedded", Computing(device="cuda:99"))
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
@@ -143,7 +143,7 @@ def test_blocks_cover_every_clip_once(count: int) -> None:
 
 
 def test_features_that_are_not_finite_are_refused(clips: np.ndarray) -> None:
-    weights = EmbeddedNetwork()._classifier.state_dict()
+    weights = EmbeddedNetwork().module.state_dict()
     broken = {name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}
     with pytest.raises(InputError, match="NaN or infinity in its layer"):
         extract_features(EmbeddedNetwork(broken), clips[:2])

@@ -8,11 +8,12 @@ from vdm_bench.metrics import Signature, frechet_distance, inception_score
 from vdm_bench.metrics.evaluation import Evaluation, FeatureSet
 from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing
 from vdm_bench.metrics.recipes import Recipe, get_recipe
+from vdm_bench.metrics.statistics import Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import frechet_floor
 
 SPEC = NetworkSpec("toy", {"features": 6, "logits": 6}, 1, 4, Preprocessing(8, "antialias"), "0123abcd", "MIT")
-FVD = Recipe("toy/fvd", "toy", "toy", "features", "frechet")
-IS = Recipe("toy/is", "toy", "toy", "logits", "inception-score")
+FVD = Recipe("toy/fvd", "toy", "toy", "features", Frechet())
+IS = Recipe("toy/is", "toy", "toy", "logits", InceptionScore())
 
 
 def feature_set(x: np.ndarray, *, block: int = 16, **facts: object) -> FeatureSet:

@@ -83,3 +83,54 @@ def test_covariance_of_one_clip_is_refused() -> None:
 def test_rows_that_are_no_distribution_are_refused() -> None:
     with pytest.raises(InputError, match="sum to 1"):
         ClassSums.from_probabilities(np.full((2, 4), 0.3))
+
+
+@pytest.mark.parametrize("counts", [[3, 4], [5, 5, 5], [20], [12, 1, 5]])
+def test_rows_and_scatter_hold_the_same(counts: list[int]) -> None:
+    """At most 20 rows for 20 dimensions are kept as they are; a matrix that is not smaller is not."""
+    parts = [np.random.default_rng(i).normal(2, 3, (n, 20)) for i, n in enumerate(counts)]
+    merged = merge_all(map(Moments.from_features, parts))
+    x = np.concatenate(parts)
+    assert merged.rows is not None
+    assert len(merged.rows) == len(x) + len(parts) - 1
+    np.testing.assert_allclose(merged.rows.T @ merged.rows, (len(x) - 1) * np.cov(x.T), rtol=1e-9, atol=1e-10)
+    assert merged.trace == pytest.approx(np.trace(merged.scatter), rel=1e-13)
+    dense = merge_all([merged, *[Moments.from_features(x + 1)] * 3])
+    assert dense.rows is None
+    both = np.concatenate([x, *[x + 1] * 3])
+    np.testing.assert_allclose(dense.covariance, np.cov(both.T), rtol=1e-9, atol=1e-10)
+    assert dense.trace == pytest.approx(np.trace(dense.scatter), rel=1e-13)
+
+
+def test_moments_of_few_clips_in_many_dimensions_stay_small() -> None:
+    groups = [Moments.from_features(np.ones((5, 4096), np.float32) * i) for i in range(20)]
+    merged = merge_all(groups)
+    assert merged.rows is not None
+    assert merged.rows.nbytes < 4 * 2**20  # 4096 x 4096 would be 128 MiB
+
+
+def test_the_same_order_gives_the_same_bits() -> None:
+    parts = [np.random.default_rng(i).normal(size=(30, 16)) for i in range(4)]
+    a, b = (merge_all(Moments.from_features(part) for part in parts) for _ in range(2))
+    assert a.scatter.tobytes() == b.scatter.tobytes()
+    assert a.mean.tobytes() == b.mean.tobytes()
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(2, 60))
+@settings(max_examples=20)
+def test_taking_away_undoes_a_merge(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(5, 2, (count, 8)), rng.normal(4, 1, (9, 8))
+    rest = Moments.from_features(x).merge(Moments.from_features(y)).without(Moments.from_features(y))
+    assert rest.count == count
+    np.testing.assert_allclose(rest.mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(rest.scatter, Moments.from_features(x).scatter, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [6, 40])
+def test_projected_moments_are_those_of_projected_features(count: int) -> None:
+    rng = np.random.default_rng(0)
+    x, frame = rng.normal(1, 2, (count, 12)), rng.normal(size=(12, 9))
+    projected, direct = Moments.from_features(x).project(frame), Moments.from_features(x @ frame)
+    np.testing.assert_allclose(projected.mean, direct.mean, rtol=1e-11)
+    np.testing.assert_allclose(projected.scatter, direct.scatter, rtol=1e-10, atol=1e-9)

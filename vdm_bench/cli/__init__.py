@@ -8,10 +8,12 @@ import click
 
 from vdm_bench import __version__
 from vdm_bench.cli.demo import demo
+from vdm_bench.cli.explain import explain
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.report import report
 from vdm_bench.cli.run import run
 from vdm_bench.cli.score import score
+from vdm_bench.cli.weights import weights
 from vdm_bench.errors import VdmBenchError
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
@@ -44,25 +46,28 @@ class _Commands(click.Group):
         return list(self.commands)  # in the order a new user needs them, not by the alphabet
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VDM_BENCH"},
+)
 @click.version_option(__version__, message="vdm-bench %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """Measure video generation models: FVD and IS whose every condition is on record.
 
     \b
-    Exit codes: 0 fine, 2 wrong usage or bad input, 70 a fault of vdm-bench.
+    Exit codes: 0 fine, 2 wrong usage or bad input, 70 a fault of vdm-bench, 75 another process has stopped.
     """
 
 
-for command in (demo, list_things, score, run, report):
+for command in (demo, list_things, score, run, report, explain, weights):
     cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line; options may be given as environment variables `VDM_BENCH_<VERB>_<OPTION>`."""
     try:
-        cli(auto_envvar_prefix="VDM_BENCH")
+        cli()
     except BrokenPipeError:
         # The reader of a pipe has seen enough. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

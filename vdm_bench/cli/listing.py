@@ -8,11 +8,13 @@ import click
 Row = dict[str, str]
 
 
-@click.command("list", short_help="List protocols, metrics, networks, datasets, samplers.")
-@click.argument("what", type=click.Choice(["protocols", "metrics", "networks", "datasets", "samplers"]))
+@click.command("list", short_help="List protocols, metrics, networks, weights, datasets, samplers.")
+@click.argument(
+    "what", type=click.Choice(["protocols", "metrics", "networks", "weights", "datasets", "samplers"])
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_things(what: str, as_json: bool) -> None:
-    """List protocols, metrics, networks, datasets or samplers."""
+    """List protocols, metrics, networks, weights, datasets or samplers."""
     rows = _LISTS[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -37,27 +39,40 @@ def _protocols() -> list[Row]:
 
 
 def _metrics() -> list[Row]:
-    from vdm_bench.metrics.recipes import RECIPES
+    from vdm_bench.metrics.recipes import recipes
 
     return [
         {
             "name": name,
             "description": f"{recipe.title}; {'higher' if recipe.higher_is_better else 'lower'} is better",
         }
-        for name, recipe in sorted(RECIPES.items())
+        for name, recipe in recipes().items()
     ]
 
 
 def _networks() -> list[Row]:
     from vdm_bench.metrics.networks import load_network, network_names
+    from vdm_bench.metrics.weights import catalogue
 
+    known = catalogue()
     rows = []
     for name in network_names():
+        if name in known:  # not loaded: that may download
+            rows.append({"name": name, "description": f"{known[name].title}; `vdm-bench weights list` says more"})
+            continue
         spec = load_network(name).spec
         layers = ", ".join(f"{layer} [{d}]" for layer, d in spec.layers.items())
         text = f"{spec.identity}, layers {layers}, input {spec.preprocessing}, from {spec.min_frames} frames"
         rows.append({"name": name, "description": "; ".join(filter(None, (text, spec.note)))})
     return rows
+
+
+def _weights() -> list[Row]:
+    from vdm_bench.metrics.weights import catalogue
+
+    return [
+        {"name": name, "description": f"{entry.title}; {entry.licence}"} for name, entry in catalogue().items()
+    ]
 
 
 def _datasets() -> list[Row]:
@@ -82,6 +97,7 @@ _LISTS: dict[str, Callable[[], list[Row]]] = {
     "protocols": _protocols,
     "metrics": _metrics,
     "networks": _networks,
+    "weights": _weights,
     "datasets": _datasets,
     "samplers": _samplers,
 }

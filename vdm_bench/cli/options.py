@@ -1,18 +1,73 @@
 """Options that several verbs share."""
 
+import functools
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.geometry import Precision
 
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
 
-device = click.option(
-    "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, ..."
+
+def computing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how networks compute; the command gets them as one argument, `computing`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *,
+        device: str,
+        precision: "Precision",
+        compiled: bool,
+        backend: str,
+        weights: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        from vdm_bench.distributed import local_device
+        from vdm_bench.metrics.networks import Computing, pick_device
+
+        if device == "auto" and backend.startswith("tensorflow"):
+            device = "cpu"  # where the original graph computes
+        given = Computing(local_device(pick_device(device)), precision, compiled, backend, _files(weights))
+        return command(computing=given, **rest)
+
+    for option in reversed(_COMPUTING):
+        gathered = option(gathered)
+    return gathered
+
+
+_COMPUTING = (
+    click.option(
+        "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, ..."
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="Of the networks; tf32 and bf16 are faster, move scores, and stand in the signature.",
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="Compile the networks: slow start, then faster."),
+    click.option(
+        "--backend",
+        default="torch",
+        show_default=True,
+        help="torch, or tensorflow[:FOLDER] for the original I3D graph, from tensorflow-hub or a SavedModel.",
+    ),
+    click.option(
+        "--weights",
+        multiple=True,
+        metavar="NETWORK=FILE",
+        help="Weights of your own (.safetensors) for a network; may be repeated.",
+    ),
 )
 workers = click.option(
     "--workers",
@@ -26,14 +81,6 @@ skip_broken = click.option(
 )
 name = click.option("--name", help="How the generated clips are called in tables.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
-resize = click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which --size resizes.")
-aspect = click.option(
-    "--aspect",
-    type=click.Choice(ASPECTS),
-    default="stretch",
-    show_default=True,
-    help="Change the aspect ratio, or cut the middle out first.",
-)
 
 
 class Size(click.ParamType[tuple[int, int]]):
@@ -47,3 +94,38 @@ class Size(click.ParamType[tuple[int, int]]):
         if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 8192 for part in parts):
             self.fail(f"{value!r} is no size; write 64 or 128x96 (width x height)", param, ctx)
         return int(parts[-1]), int(parts[0])
+
+
+_CLIPS = (
+    click.option(
+        "--frames", type=click.IntRange(1), help="Take the first N frames of each clip.  [default: all]"
+    ),
+    click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame."),
+    click.option("--size", type=Size(), help="Resize every clip, both sides; needs --resize."),
+    click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which --size resizes."),
+    click.option(
+        "--aspect",
+        type=click.Choice(ASPECTS),
+        default="stretch",
+        show_default=True,
+        help="Change the aspect ratio, cut the middle out first, or fit the short side and cut then.",
+    ),
+    click.option("--strips", is_flag=True, help="Each image is a clip: a horizontal strip of square frames."),
+)
+
+
+def clips(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how clips are read."""
+    for option in reversed(_CLIPS):
+        command = option(command)
+    return command
+
+
+def _files(pairs: Sequence[str]) -> dict[str, Path]:
+    files = {}
+    for pair in pairs:
+        network, equals, file = pair.partition("=")
+        if not (network and equals and file):
+            raise InputError(f"--weights {pair!r} is not NETWORK=FILE, such as i3d-k400=mine.safetensors")
+        files[network] = Path(file)
+    return files

@@ -1,11 +1,15 @@
 """`vdm-bench run`: a sampler, or ready clips, under a protocol."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vdm_bench.cli import options
 from vdm_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.networks import Computing
 
 
 @click.command(short_help="Run a sampler under a protocol.")
@@ -22,7 +26,7 @@ from vdm_bench.errors import InputError
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
 @options.skip_broken
 @options.name
-@options.device
+@options.computing
 @options.workers
 @options.as_json
 def run(
@@ -35,7 +39,7 @@ def run(
     seed: int,
     skip_broken: bool,
     name: str | None,
-    device: str,
+    computing: "Computing",
     workers: int,
     as_json: bool,
 ) -> None:
@@ -51,7 +55,6 @@ def run(
     """
     from vdm_bench import runner
     from vdm_bench.cli.output import print_record
-    from vdm_bench.metrics.networks import pick_device
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
 
@@ -65,7 +68,7 @@ def run(
         seed=seed,
         limit=limit,
         skip_broken=skip_broken,
-        device=pick_device(device),
+        computing=computing,
         workers=workers,
         name=name,
         reporter=Console(),

@@ -9,24 +9,20 @@ from vdm_bench.cli import options
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
+    from vdm_bench.metrics.networks import Computing
 
 
 @click.command(short_help="Score clips against real clips.")
 @click.argument("generated", type=options.PATH)
 @click.option("--reference", type=options.PATH, required=True, help="Real clips.")
 @click.option(
-    "--metric", "metrics", multiple=True, help="Metric; may be repeated.  [default: embedded/fvd, embedded/is]"
+    "--metric", "metrics", multiple=True, help="Metric, or a TOML file with one; may be repeated.  [default: fvd]"
 )
-@click.option("--frames", type=click.IntRange(1), help="Take the first N frames of each clip.  [default: all]")
-@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame.")
-@click.option("--size", type=options.Size(), help="Resize every clip, both sides; needs --resize.")
-@options.resize
-@options.aspect
-@click.option("--strips", is_flag=True, help="Each image is a clip: a horizontal strip of square frames.")
+@options.clips
 @options.skip_broken
 @click.option("--out", type=options.PATH, help="Folder to keep the record and the features in.")
 @options.name
-@options.device
+@options.computing
 @options.workers
 @options.as_json
 def score(
@@ -42,7 +38,7 @@ def score(
     skip_broken: bool,
     out: Path | None,
     name: str | None,
-    device: str,
+    computing: "Computing",
     workers: int,
     as_json: bool,
 ) -> None:
@@ -57,7 +53,6 @@ def score(
     """
     from vdm_bench.cli.output import print_record
     from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
-    from vdm_bench.metrics.networks import pick_device
     from vdm_bench.progress import Console
     from vdm_bench.video.view import View
 
@@ -69,7 +64,7 @@ def score(
             view=View(frames, stride, size, resize, aspect),
             strips=strips,
             skip_broken=skip_broken,
-            device=pick_device(device),
+            computing=computing,
             workers=workers,
             name=name,
             out=out,

@@ -18,8 +18,7 @@ class View:
         stride: step between frames.
         size: (height, width) to resize to, or None to leave the size.
         rule: resize rule of `vdm_bench.metrics.resize`; needed where `size` is given.
-        aspect: `stretch` changes the aspect ratio; `center-crop` first cuts the largest middle part that has
-            the ratio of `size`.
+        aspect: what happens to the aspect ratio, by a rule of `vdm_bench.metrics.resize`.
 
     Raises:
         InputError: a number that is not positive, or a size without a rule.
@@ -45,23 +44,12 @@ class View:
         """Crop and resize uint8 [T, H, W, 3]; values are rounded to the nearest integer."""
         if self.size is None or self.rule is None:
             return frames
-        if self.aspect == "center-crop":
-            frames = _center_crop(frames, *self.size)
-        if frames.shape[1:3] == self.size:
-            return frames
         import torch
 
-        from vdm_bench.metrics.resize import resize
+        from vdm_bench.metrics.resize import fit
 
+        if frames.shape[1:3] == self.size:
+            return frames
         planes = torch.from_numpy(np.array(frames)).movedim(-1, 1)
-        values = resize(planes, self.size, self.rule).round_().clamp_(0, 255)
+        values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
         return values.to(torch.uint8).movedim(1, -1).contiguous().numpy()
-
-
-def _center_crop(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    old_height, old_width = frames.shape[1:3]
-    # The largest window of the wanted ratio, in whole pixels.
-    new_width = min(old_width, old_height * width // height)
-    new_height = min(old_height, old_width * height // width)
-    top, left = (old_height - new_height) // 2, (old_width - new_width) // 2
-    return frames[:, top : top + new_height, left : left + new_width]

@@ -1,0 +1,49 @@
+"""Arithmetic of the networks: float32 proper, or one of the two faster modes that enter the signature.
+
+TF32 and bf16 are no parity modes: they change features by about 1e-2 and 1e-1 of the spread between clips.
+Torch lets cuDNN use TF32 for convolutions unless told otherwise, so `fp32` here means that it is told.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import PRECISIONS, Precision
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision that is unknown, or that the device does not have.
+
+    Raises:
+        InputError: so it is.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError(
+            f"tf32 is a mode of NVIDIA GPUs, not of {device.type!r}; choose --precision fp32 or bf16"
+        )
+
+
+@contextlib.contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute in `precision`, repeatably, and restore torch's settings afterwards.
+
+    Args:
+        precision: `fp32`: convolutions and products in float32, no TF32; `tf32`: TensorFloat-32 on CUDA;
+            `bf16`: convolutions and products in bfloat16, by autocast.
+        device: where the network computes.
+    """
+    matmul = torch.get_float32_matmul_precision()
+    tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)

@@ -1,0 +1,308 @@
+"""What is computed from features: the part of a recipe that makes one number, with its interval, of a layer.
+
+Frechet distances and inception scores in one split read the features once and keep moments of the jackknife's
+groups alone; kernel distances and neighbour measures hold the features of a layer, 8 bytes a number.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, get_args
+
+import numpy as np
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.frechet import FrechetReference, Root
+from vdm_bench.metrics.inception import inception_score, resampled_split_score, softmax
+from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
+from vdm_bench.metrics.moments import Array, ClassSums, Moments, merge_all
+from vdm_bench.metrics.neighbours import Measure, resampled_neighbour_score
+from vdm_bench.metrics.reading import (
+    Features,
+    check_count,
+    checked_sides,
+    gathered,
+    group_moments,
+    summarised,
+    varied,
+)
+from vdm_bench.metrics.score import Difference, Extrapolation, Interval
+from vdm_bench.metrics.uncertainty import (
+    FEWEST_CLIPS,
+    Resampled,
+    can_extrapolate,
+    extrapolate,
+    frechet_floor,
+    group_bounds,
+    group_count,
+    resample,
+)
+
+__all__ = ["Estimate", "Features", "Frechet", "InceptionScore", "KernelDistance", "Neighbours", "Statistic"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and what surrounds it.
+
+    Attributes:
+        value: the statistic of all clips.
+        interval: its interval for other clips of the same model, or None where there is none.
+        floor: what a perfect model is expected to score, or None where that is not known.
+        infinite: the value at infinitely many clips, or None where there are too few clips to tell.
+    """
+
+    value: float
+    interval: Interval | None = None
+    floor: float | None = None
+    infinite: Extrapolation | None = None
+
+
+class Statistic(Protocol):
+    """A number computed from the features of generated clips and, mostly, of reference clips."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the number."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference clips enter it."""
+
+    def signature_fields(self) -> dict[str, str]:
+        """Give its settings as they stand in signatures."""
+
+    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+        """Compute the number.
+
+        Raises:
+            InputError: too few clips, unlike dimensions, constant features, or values that are not finite.
+        """
+
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+        """Compute the number of `a` less that of `b`.
+
+        With equal counts clip i of both is taken to share its seed or condition; otherwise variances add.
+
+        Raises:
+            InputError: as for `estimate`, or fewer than 10 clips on a side.
+        """
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """The Frechet distance, the statistic of FVD and FID.
+
+    Attributes:
+        ddof: covariances are divided by N - ddof.
+        root: how the trace of the root of S1 S2 is taken.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = True
+
+    ddof: Literal[0, 1] = 1
+    root: Root = "factor"
+
+    def __post_init__(self) -> None:
+        _check(self.ddof in (0, 1), f"ddof is 0 or 1, not {self.ddof!r}")
+        _check(self.root in get_args(Root), f"root is one of {', '.join(get_args(Root))}, not {self.root!r}")
+
+    def signature_fields(self) -> dict[str, str]:
+        """Give the divisor of the covariances and the rule for the root."""
+        return {"cov": "n" if self.ddof == 0 else "n-1", "root": self.root}
+
+    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+        """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
+        real = checked_sides("a Frechet distance", reference, generated)
+        limit = can_extrapolate(real.count, generated.count, real.dimension)
+        bounds = group_bounds(real.count, group_count(real.dimension) if limit else 1)
+        references = group_moments(real, "reference", bounds)
+        whole = merge_all(references)
+        groups = group_moments(generated, "generated", _bounds(generated))
+        resampled = self._resampled(FrechetReference(whole, ddof=self.ddof, root=self.root), groups)
+        return Estimate(
+            resampled.value,
+            _interval(resampled),
+            frechet_floor(whole, real.count, generated.count),
+            extrapolate(references, groups, ddof=self.ddof) if limit else None,
+        )
+
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+        """Compute the distance of `a` less that of `b`, both from the same reference."""
+        real = checked_sides("a Frechet distance", reference, a, b)
+        whole = merge_all(group_moments(real, "reference", [(0, real.count)]))
+        fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)
+        return _difference(
+            a, b, lambda side: self._resampled(fixed, group_moments(side, "generated", _bounds(side)))
+        )
+
+    def _resampled(self, fixed: FrechetReference, groups: Sequence[Moments]) -> Resampled:
+        without = fixed.distances_without(groups) if len(groups) > 1 else np.empty(0)
+        return Resampled(fixed.distance(merge_all(groups)), without)
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """The inception score of logits.
+
+    Attributes:
+        splits: number of parts whose scores are averaged.
+        shuffle_seed: of NumPy's legacy shuffle before the cut into parts, or None.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
+
+    splits: int = 1
+    shuffle_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(_is_count(self.splits), f"splits is a whole number from 1 on, not {self.splits!r}")
+        seed = self.shuffle_seed
+        _check(seed is None or _is_count(seed, 0), f"shuffle_seed is a whole number from 0 on, not {seed!r}")
+
+    def signature_fields(self) -> dict[str, str]:
+        """Give the splits, such as `1` or `10-shuffled-42`."""
+        shuffled = "" if self.shuffle_seed is None else f"-shuffled-{self.shuffle_seed}"
+        return {"splits": f"{self.splits}{shuffled}"}
+
+    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+        """Compute the score and its interval; the reference is not looked at."""
+        resampled = self._resampled(generated)
+        return Estimate(resampled.value, _interval(resampled))
+
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+        """Compute the score of `a` less that of `b`; the reference is not looked at."""
+        return _difference(a, b, self._resampled)
+
+    def _resampled(self, generated: Features) -> Resampled:
+        check_count("an inception score", "generated", generated)
+        bounds = _bounds(generated)
+        if self.splits == 1:
+            return resample(summarised(generated, bounds, ClassSums.from_logits), inception_score)
+        p = softmax(gathered(generated))
+        return resampled_split_score(p, bounds, splits=self.splits, shuffle_seed=self.shuffle_seed)
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """The squared maximum mean discrepancy with a polynomial kernel, the statistic of KVD, KID and JEDi.
+
+    Attributes:
+        degree: of the polynomial.
+        coef0: constant added before taking the power.
+        estimator: whether pairs of a clip with itself are left out.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = True
+
+    degree: int = 3
+    coef0: float = 1.0
+    estimator: Estimator = "unbiased"
+
+    def __post_init__(self) -> None:
+        _check(_is_count(self.degree), f"degree is a whole number from 1 on, not {self.degree!r}")
+        _check(isinstance(self.coef0, int | float) and math.isfinite(self.coef0), "coef0 is a number")
+        _check(self.estimator in get_args(Estimator), f"estimator is unbiased or biased, not {self.estimator!r}")
+
+    def signature_fields(self) -> dict[str, str]:
+        """Give the kernel and the estimator, such as `poly-d3-c1-unbiased`."""
+        return {"kernel": f"poly-d{self.degree}-c{self.coef0:g}-{self.estimator}"}
+
+    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+        """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
+        real = checked_sides("a kernel distance", reference, generated)
+        resampled = self._resampled(varied(real, "reference"), generated)
+        return Estimate(resampled.value, _interval(resampled), 0.0 if self.estimator == "unbiased" else None)
+
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+        """Compute the distance of `a` less that of `b`, both from the same reference."""
+        real = varied(checked_sides("a kernel distance", reference, a, b), "reference")
+        return _difference(a, b, lambda side: self._resampled(real, side))
+
+    def _resampled(self, real: Array, side: Features) -> Resampled:
+        return resampled_kernel_distance(
+            real,
+            varied(side, "generated"),
+            _bounds(side),
+            degree=self.degree,
+            coef0=self.coef0,
+            estimator=self.estimator,
+        )
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Precision, recall, density or coverage.
+
+    Attributes:
+        measure: which of them.
+        k: the neighbour to which a clip's ball reaches.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
+
+    measure: Measure
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        known = ", ".join(get_args(Measure))
+        _check(self.measure in get_args(Measure), f"measure is one of {known}, not {self.measure!r}")
+        _check(_is_count(self.k), f"k is a whole number from 1 on, not {self.k!r}")
+
+    def signature_fields(self) -> dict[str, str]:
+        """Give the measure and k, such as `recall-5`."""
+        return {"knn": f"{self.measure}-{self.k}"}
+
+    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+        """Compute the measure and its interval."""
+        real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
+        resampled = self._resampled(varied(real, "reference"), generated)
+        return Estimate(
+            resampled.value, _interval(resampled, 0.0, math.inf if self.measure == "density" else 1.0)
+        )
+
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+        """Compute the measure of `a` less that of `b`, both with the same reference."""
+        real = varied(checked_sides(self.measure, reference, a, b, fewest=self.k + 1), "reference")
+        return _difference(a, b, lambda side: self._resampled(real, side))
+
+    def _resampled(self, real: Array, side: Features) -> Resampled:
+        bounds = _bounds(side, 2 * (self.k + 1))  # more than k clips must be left without a group
+        return resampled_neighbour_score(real, varied(side, "generated"), self.measure, bounds, k=self.k)
+
+
+def _check(sound: bool, message: str) -> None:
+    if not sound:
+        raise InputError(message)
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _bounds(features: Features, fewest: int = FEWEST_CLIPS) -> list[tuple[int, int]]:
+    """Give the jackknife's groups, or a single one where there are too few clips for an interval."""
+    enough = features.count >= max(fewest, FEWEST_CLIPS)
+    return group_bounds(features.count, group_count(features.dimension) if enough else 1)
+
+
+def _interval(resampled: Resampled, least: float = -math.inf, most: float = math.inf) -> Interval | None:
+    """Give the interval, cut to the range of the statistic; None where no group moves the value at all.
+
+    That happens to shares of clips: that the groups agree does not mean that there is no error.
+    """
+    if not len(resampled.without) or resampled.standard_error <= 1e-12 * abs(resampled.value):
+        return None
+    interval = resampled.interval()
+    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+
+
+def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Difference:
+    of_a, of_b = resampled(a), resampled(b)
+    if not (len(of_a.without) and len(of_b.without)):
+        raise InputError(f"{min(a.count, b.count)} clips are too few for the interval of a difference")
+    return of_a.minus(of_b, paired=a.count == b.count)

@@ -1,0 +1,39 @@
+"""Where pretrained weights come from: a catalogue, downloads, checks, conversion and a cache.
+
+Weights that are in the cache load with torch, numpy and safetensors alone. Nothing is believed because of its
+name: what a file holds is checked by size, digest and, where they are published, the CRC32C of each tensor. The
+public names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.weights.digest import content_digest as content_digest
+    from vdm_bench.metrics.weights.digest import git_blob_id as git_blob_id
+    from vdm_bench.metrics.weights.entries import Entry as Entry
+    from vdm_bench.metrics.weights.entries import catalogue as catalogue
+    from vdm_bench.metrics.weights.library import fetch as fetch
+    from vdm_bench.metrics.weights.library import import_file as import_file
+    from vdm_bench.metrics.weights.library import load_weights as load_weights
+    from vdm_bench.metrics.weights.library import verify as verify
+    from vdm_bench.metrics.weights.store import read_weights_file as read_weights_file
+
+_HOME = {
+    "Entry": "entries",
+    "catalogue": "entries",
+    "content_digest": "digest",
+    "fetch": "library",
+    "git_blob_id": "digest",
+    "import_file": "library",
+    "load_weights": "library",
+    "read_weights_file": "store",
+    "verify": "library",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

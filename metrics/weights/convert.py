@@ -1,0 +1,125 @@
+"""From published files to tensors, without TensorFlow and without running what a file may carry.
+
+Three converters: the data file of a TensorFlow checkpoint is float32 values at known offsets; the arrays of an
+`.npz` are read one by one after their names and declared sizes were checked; a PyTorch state dict is read by
+`torch.load(weights_only=True)`, which makes tensors and nothing else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
+from vdm_bench.metrics.weights.entries import Entry, WrongFileError
+from vdm_bench.metrics.weights.npz import Archive
+
+VERSION = 1  # of the converters; weights that another version made are made again
+
+Array = npt.NDArray[np.float32]
+
+_MEAN = "mean"
+_COUNTERS = ".num_batches_tracked"  # of batch normalisation in training; float32 networks do not have it
+
+
+def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Read the tensors of an entry from its files, whose digests must have been checked.
+
+    Returns:
+        Name -> float32 tensor, just those that the catalogue names.
+
+    Raises:
+        WrongFileError: a tensor that is missing, of another shape, not finite, or that fails its checksum.
+    """
+    tensors = _CONVERTERS[entry.converter](entry, paths)
+    for name, info in entry.tensors.items():
+        if name not in tensors:
+            raise WrongFileError(paths[0], f"it has no tensor {name}")
+        if tuple(tensors[name].shape) != info.shape:
+            raise WrongFileError(
+                paths[0], f"{name} has shape {tuple(tensors[name].shape)}, {info.shape} was expected"
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise WrongFileError(paths[0], f"{name} has values that are not finite")
+    if extra := sorted(tensors.keys() - entry.tensors.keys()):
+        raise WrongFileError(paths[0], f"it has a tensor {extra[0]}, which {entry.network} does not have")
+    return tensors
+
+
+def wrong_tensor(entry: Entry, tensors: Mapping[str, AnyTensor]) -> str:
+    """Name the first tensor whose CRC-32C is not the catalogue's, with both; nothing, if all are right."""
+    for name, info in entry.tensors.items():
+        if info.crc32c is None:
+            continue
+        found = crc32c(little_endian(tensors[name]))
+        if found != info.crc32c:
+            return f"tensor {name} has CRC32C {found:08x}, {info.crc32c:08x} was expected"
+    return ""
+
+
+def holds(entry: Entry, path: Path) -> bool:
+    """Tell whether a checkpoint's data file holds every tensor of an entry, by their checksums."""
+    if entry.converter != "tf-checkpoint":
+        return False
+    try:
+        _checkpoint(entry, [path])
+    except WrongFileError:
+        return False
+    return True
+
+
+def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+    data = paths[0].read_bytes()
+    arrays: dict[str, Array] = {}
+    for name, info in entry.tensors.items():
+        values = data[info.offset : info.offset + info.size]
+        if len(values) != info.size:
+            raise WrongFileError(paths[0], f"it ends before tensor {name}")
+        arrays[name] = np.frombuffer(values, "<f4").reshape(info.shape)
+    if wrong := wrong_tensor(entry, arrays):
+        raise WrongFileError(paths[0], wrong)
+    return {name: _tensor(array) for name, array in arrays.items()}
+
+
+def _c3d(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+    weights, mean = paths
+    with Archive(weights) as archive:
+        arrays = {name: archive.read(name, info.shape) for name, info in entry.tensors.items() if name != _MEAN}
+    shape = entry.tensors[_MEAN].shape
+    with Archive(mean) as archive:
+        # The name of the array is not documented, and a leading axis of 1 is common.
+        found = [name for name in archive.names if archive.shape(name) in (shape, (1, *shape))]
+        if len(found) != 1:
+            raise WrongFileError(mean, f"it has {len(found)} arrays of shape {shape}, not one")
+        arrays[_MEAN] = archive.read(found[0], archive.shape(found[0])).reshape(shape)
+    return {name: _tensor(array) for name, array in arrays.items()}
+
+
+def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+    try:
+        content = torch.load(paths[0], map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes the reader raise
+        raise WrongFileError(paths[0], f"it is no state dict of tensors ({type(error).__name__})") from error
+    if not isinstance(content, Mapping):
+        raise WrongFileError(paths[0], f"it holds a {type(content).__name__}, not a state dict")
+    tensors = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WrongFileError(paths[0], f"it holds {name!r}, which is no tensor")
+        if not name.endswith(_COUNTERS):
+            tensors[name] = value.detach().to(torch.float32).contiguous()
+    return tensors
+
+
+_CONVERTERS: dict[str, Callable[[Entry, Sequence[Path]], dict[str, Tensor]]] = {
+    "tf-checkpoint": _checkpoint,
+    "c3d-npz": _c3d,
+    "state-dict": _state_dict,
+}
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float32))

@@ -1,0 +1,81 @@
+"""Digests of files and of weights.
+
+Git names a file by the SHA-1 over `blob <size>`, a zero byte and its bytes. Who publishes a file in a git
+repository therefore publishes a digest of it, and anybody can check a copy that came another way.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+AnyTensor = Tensor | npt.NDArray[Any]
+
+_CHUNK = 1 << 20
+
+
+def content_digest(tensors: Mapping[str, AnyTensor]) -> str:
+    """Name weights by what they hold: 40 hexadecimal digits, the first 8 of which signatures show.
+
+    It is the git blob id of the tensors' values as float32, little-endian and in C order, one after the other in
+    the sorted order of their names. The data file of a TensorFlow checkpoint without other variables is just
+    that, so for `i3d-k400`, with TensorFlow's names and layout, this is the published id of the file:
+    fa7df95674dbf3579e7fccd954e51e706b4734c1. Names and shapes do not enter; a network checks those itself.
+
+    Args:
+        tensors: name -> tensor or array of any shape; its values are converted to float32.
+    """
+    size = 4 * sum(_count(tensor) for tensor in tensors.values())
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for name in sorted(tensors):
+        digest.update(little_endian(tensors[name]))
+    return digest.hexdigest()
+
+
+def little_endian(tensor: AnyTensor) -> bytes:
+    """Give the values as float32, little-endian, in C order."""
+    if isinstance(tensor, Tensor):
+        tensor = tensor.detach().to("cpu", torch.float32).numpy()
+    return np.ascontiguousarray(tensor, dtype="<f4").tobytes()
+
+
+def git_blob_id(source: bytes | str | os.PathLike[str]) -> str:
+    """Give the id under which git keeps these bytes, or the file at this path: 40 hexadecimal digits."""
+    if isinstance(source, bytes):
+        return hashlib.sha1(b"blob %d\0" % len(source) + source, usedforsecurity=False).hexdigest()
+    path = Path(source)
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Give the SHA-256 of a file: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def crc32c(data: bytes) -> int:
+    """Give the CRC-32C (Castagnoli) of bytes, as TensorFlow computes it for each tensor, unmasked."""
+    import google_crc32c
+
+    return int(google_crc32c.value(data))
+
+
+def _count(tensor: AnyTensor) -> int:
+    return tensor.numel() if isinstance(tensor, Tensor) else tensor.size
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

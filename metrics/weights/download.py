@@ -1,0 +1,221 @@
+"""Downloads that go on where they stopped.
+
+pooch takes care of temporary names and moves; its own HTTP downloader always begins at the first byte, so it
+is given this one. What arrived of a file stays beside it as `<name>.part`.
+"""
+
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.weights.entries import Entry, SourceFile
+from vdm_bench.metrics.weights.sources import complaint
+
+if TYPE_CHECKING:
+    from requests import Response
+
+PARTIAL = ".part"
+MAX_BYTES = 2 << 30  # of a file whose size nobody published
+
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces
+_PIECE = 1 << 16
+_MB = 10**6
+
+
+class Reporter(Protocol):
+    """Where progress goes: `vdm_bench.progress.Console`, for one."""
+
+    def stage(
+        self, title: str, total: int, unit: str = "clips"
+    ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+        """Open a stage of `total` steps; call what it gives with the number of steps just done."""
+
+    def note(self, text: str) -> None:
+        """Say one thing beside the progress."""
+
+
+class DownloadError(Exception):
+    """An address that did not give the file; the message says why in a few words."""
+
+
+class _StaleError(Exception):
+    """What is there of the file cannot be continued; begin again."""
+
+
+def download(
+    entry: Entry,
+    source: SourceFile,
+    folder: Path,
+    reporter: Reporter | None,
+    refuse: Callable[[SourceFile, Path], str] = complaint,
+) -> Path:
+    """Bring a file of an entry into `folder`, from the first of its addresses that gives the right bytes.
+
+    Args:
+        entry: whose file.
+        source: the file.
+        folder: where it goes; made if needed.
+        reporter: where progress goes.
+        refuse: says what is wrong with the file, or nothing.
+
+    Raises:
+        InputError: no address gave the file; wrong bytes are deleted, a part of the file is kept.
+    """
+    target, problems = folder / source.name, []
+    if target.exists() and refuse(source, target):
+        target.unlink()
+    for url in source.urls:
+        try:
+            if not target.exists():
+                _retrieve(url, source, target, f"downloading {entry.name}", reporter)
+        except DownloadError as error:
+            problems.append(f"{urlsplit(url).netloc}: {error}")
+            continue
+        wrong = refuse(source, target)
+        if not wrong:
+            return target
+        target.unlink()
+        problems.append(f"{url} gave a wrong file, now deleted: {wrong}")
+    raise InputError(f"cannot download {entry.name} ({'; '.join(dict.fromkeys(problems))}); {way_out(entry)}")
+
+
+def way_out(entry: Entry) -> str:
+    """Say how weights get here without a network."""
+    files = " and ".join(source.urls[0] for source in entry.files)
+    noun = "file" if len(entry.files) == 1 else "files"
+    arguments = " ".join(["FILE"] * len(entry.files))
+    return (
+        f"without a network, put the {noun} from {files} on this machine and run: "
+        f"vdm-bench weights import {entry.name} {arguments}"
+    )
+
+
+def _retrieve(url: str, source: SourceFile, target: Path, title: str, reporter: Reporter | None) -> None:
+    import pooch  # type: ignore[import-untyped]
+
+    def download_to(url: str, output_file: str, _: object) -> None:
+        part = target.with_name(target.name + PARTIAL)
+        _resume(url, part, source.size, title, reporter)
+        part.replace(output_file)
+
+    # Its log proposes to write down the SHA-256 that it saw; here the catalogue decides.
+    pooch.get_logger().setLevel("WARNING")
+    pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=download_to)
+
+
+def _resume(url: str, part: Path, size: int | None, title: str, reporter: Reporter | None) -> None:
+    """Download what is missing of `part`.
+
+    Raises:
+        DownloadError: what arrived is not the whole file; `part` keeps it if it can be continued.
+    """
+    try:
+        _continue(url, part, size, title, reporter)
+    except _StaleError:
+        part.unlink()
+        _continue(url, part, size, title, reporter)
+
+
+def _continue(url: str, part: Path, size: int | None, title: str, reporter: Reporter | None) -> None:
+    done = part.stat().st_size if part.exists() else 0
+    if done == size:
+        return  # whole, but the process ended before it was renamed
+    limit = MAX_BYTES if size is None else size
+    if done > limit:
+        raise _StaleError
+    with _response(url, done) as response:
+        done = _start(response, done)
+        total = _total(response, done, size)
+        if total > limit:
+            raise DownloadError(f"it offers {total} bytes, {limit} were expected")
+        with _stage(reporter, title, total // _MB) as advance, part.open("ab" if done else "wb") as file:
+            advance(done // _MB)
+            for piece in response.iter_content(_PIECE):
+                file.write(piece)
+                advance((done + len(piece)) // _MB - done // _MB)
+                done += len(piece)
+                if done > limit:
+                    break
+    if done > limit:
+        part.unlink()
+        raise DownloadError(f"it sends more than {limit} bytes")
+    if done < total:
+        raise DownloadError(f"it ended after {done} of {total} bytes")
+
+
+@contextlib.contextmanager
+def _response(url: str, done: int) -> Iterator["Response"]:
+    """Ask for the file from byte `done` on."""
+    import requests
+
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            if done and response.status_code == requests.codes.requested_range_not_satisfiable:
+                raise _StaleError
+            if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
+                raise DownloadError(f"HTTP {response.status_code} {response.reason}")
+            if url.startswith("https://") and not response.url.startswith("https://"):
+                raise DownloadError(f"it leads to {response.url}, which is not encrypted")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise DownloadError("it answers in a compressed form that was not asked for")
+            yield response
+    except requests.RequestException as error:
+        raise DownloadError(_reason(error)) from error
+
+
+def _start(response: "Response", done: int) -> int:
+    """Give the byte at which the answer begins: 0 from a server that ignores ranges."""
+    if response.status_code != 206:
+        return 0
+    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if start is None or int(start[1]) != done:
+        if done:
+            raise _StaleError
+        raise DownloadError("it answers with a part of the file that was not asked for")
+    return done
+
+
+def _total(response: "Response", done: int, size: int | None) -> int:
+    """Give the size of the whole file: as the server says, else as the catalogue says, else 0."""
+    length = response.headers.get("Content-Length", "")
+    return done + int(length) if length.isdecimal() else size or 0
+
+
+def _stage(
+    reporter: Reporter | None, title: str, total: int
+) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    return reporter.stage(title, total, "MB") if reporter else contextlib.nullcontext(lambda steps: None)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a few words what went wrong; requests wraps the cause several times."""
+    import requests
+
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        nested = [
+            item for item in (*cause.args, getattr(cause, "reason", None)) if isinstance(item, BaseException)
+        ]
+        cause = nested[0] if nested else cause.__cause__ or cause.__context__
+    for kind, words in (
+        (socket.gaierror, "its host is not found; is there a network?"),
+        (ConnectionRefusedError, "connection refused"),
+        (ssl.SSLError, "its certificate cannot be verified"),
+        (requests.exceptions.ProxyError, "the proxy does not answer"),
+        (requests.exceptions.Timeout, "no answer in time"),
+        (TimeoutError, "no answer in time"),
+        (requests.exceptions.ChunkedEncodingError, "the connection dropped"),
+        (requests.exceptions.ConnectionError, "the connection failed"),
+    ):
+        if any(isinstance(item, kind) for item in seen):
+            return words
+    return f"{type(error).__name__}: {error}"

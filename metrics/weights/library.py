@@ -1,0 +1,232 @@
+"""Weights by name: loaded from the cache, fetched when they are not there, imported, verified."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import cache_folder
+from vdm_bench.metrics.weights.convert import convert
+from vdm_bench.metrics.weights.digest import content_digest
+from vdm_bench.metrics.weights.download import Reporter, download
+from vdm_bench.metrics.weights.entries import Entry, SourceFile, WrongFileError, catalogue
+from vdm_bench.metrics.weights.sources import locate, recognise
+from vdm_bench.metrics.weights.store import Store, damage_by_tensor
+
+
+def load_weights(name: str, *, reporter: Reporter | None = None) -> dict[str, Tensor]:
+    """Load weights of the catalogue, downloading them if they are not in the cache.
+
+    Args:
+        name: such as `i3d-k400`.
+        reporter: where the progress of a download goes.
+
+    Returns:
+        Name -> float32 tensor: TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the `.npz`
+        and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
+
+    Raises:
+        InputError: no such name, no way to get the weights, or damaged ones, which are then deleted.
+    """
+    return default_library(reporter).load(name)
+
+
+def fetch(name: str, *, reporter: Reporter | None = None) -> Path:
+    """Download weights into the cache unless they are there; give the path of their safetensors file.
+
+    Raises:
+        InputError: no such name, or no address gives the right files.
+    """
+    return default_library(reporter).fetch(name)
+
+
+def import_file(name: str, *paths: str | Path) -> Path:
+    """Take weights from files on this machine, with the checks of a download; give the path in the cache.
+
+    Raises:
+        InputError: no such name, or these are not its files.
+    """
+    return default_library().import_files(name, [Path(path) for path in paths])
+
+
+def verify(*names: str) -> dict[str, str]:
+    """Check weights in the cache again, those named or all: name -> content digest.
+
+    Raises:
+        InputError: no such name, not in the cache, or damaged; damaged files are deleted.
+    """
+    return default_library().verify(*names)
+
+
+def default_library(reporter: Reporter | None = None) -> "Library":
+    """Give the catalogue that comes with the package, over the user's cache folder."""
+    return Library(catalogue(), cache_folder() / "weights", reporter)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A catalogue and the folder in which its weights are kept.
+
+    Attributes:
+        entries: name -> entry.
+        folder: the cache.
+        reporter: where progress goes.
+    """
+
+    entries: Mapping[str, Entry]
+    folder: Path
+    reporter: Reporter | None = None
+
+    @property
+    def store(self) -> Store:
+        """The cache."""
+        return Store(self.folder)
+
+    def entry(self, name: str) -> Entry:
+        """Find an entry by its name.
+
+        Raises:
+            InputError: there is none.
+        """
+        if name in self.entries:
+            return self.entries[name]
+        near = get_close_matches(name, self.entries, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench weights list` shows them"
+        raise InputError(f"there are no weights {name!r}; {hint}")
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """Load weights; see `load_weights`."""
+        entry = self.entry(name)
+        if not self.store.current(entry):
+            self.fetch(name)
+        return self.store.read(entry)
+
+    def fetch(self, name: str) -> Path:
+        """Download weights unless they are in the cache, sound; see `fetch`."""
+        entry, store = self.entry(name), self.store
+        if self._sound(entry):
+            return store.path(entry)
+        with self._writing(entry) as downloads:
+            if self._sound(entry):  # another process was faster
+                return store.path(entry)
+
+            def refuse(source: SourceFile, path: Path) -> str:
+                return store.refuse(entry, source, path)
+
+            paths = [download(entry, source, downloads, self.reporter, refuse) for source in entry.files]
+            try:
+                store.write(entry, convert(entry, paths), paths)
+            except WrongFileError as error:
+                for path in paths:
+                    path.unlink()
+                urls = " and ".join(source.urls[0] for source in entry.files)
+                raise InputError(f"{name} from {urls} is wrong, and deleted: {error.reason}") from error
+        return store.path(entry)
+
+    def import_files(self, name: str, paths: Sequence[Path]) -> Path:
+        """Take weights from files; see `import_file`."""
+        entry, store = self.entry(name), self.store
+        files = locate(entry, paths)
+        with _plain_errors():
+            try:
+                for source, path in zip(entry.files, files, strict=True):
+                    if wrong := store.refuse(entry, source, path):
+                        raise WrongFileError(path, wrong)
+                tensors = convert(entry, files)
+            except WrongFileError as error:
+                raise InputError(self._mistaken(entry, error)) from error
+        with self._writing(entry):
+            store.write(entry, tensors, files)
+        return store.path(entry)
+
+    def verify(self, *names: str) -> dict[str, str]:
+        """Check weights in the cache; see `verify`."""
+        store = self.store
+        chosen = [self.entry(name) for name in names] or [
+            entry for entry in self.entries.values() if store.path(entry).exists()
+        ]
+        digests, problems = {}, []
+        for entry in chosen:
+            if not store.path(entry).exists():
+                raise InputError(
+                    f"{entry.name} is not in the cache; get it with: vdm-bench weights fetch {entry.name}"
+                )
+            try:
+                digests[entry.name] = content_digest(store.read(entry, damage_by_tensor))
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError("; ".join(problems))
+        return digests
+
+    def describe(self) -> list[dict[str, object]]:
+        """Say of each entry what it is and whether it is here, ready for JSON; nothing is verified."""
+        return [self._description(entry) for entry in self.entries.values()]
+
+    def _description(self, entry: Entry) -> dict[str, object]:
+        path, header = self.store.path(entry), self.store.header(entry)
+        state = "in cache" if header is not None else "damaged" if path.exists() else "not here"
+        return {
+            "name": entry.name,
+            "title": entry.title,
+            "network": entry.network,
+            "bytes": entry.size,
+            "licence": entry.licence,
+            "citation": entry.citation,
+            "note": entry.note,
+            "state": state,
+            "digest": (header or {}).get("content") or entry.content or None,
+            "path": str(path),
+            "files": [
+                {"name": file.name, "urls": file.urls, "bytes": file.size, "digest": file.digest or None}
+                for file in entry.files
+            ],
+        }
+
+    def _mistaken(self, entry: Entry, error: WrongFileError) -> str:
+        path = error.path
+        other = recognise(path, [other for other in self.entries.values() if other.name != entry.name])
+        if other:
+            way_out = f"import it under that name: vdm-bench weights import {other} {path}"
+            return f"{path} is {other}, not {entry.name}; {way_out}"
+        return f"{path} is not what {entry.name} is made from: {error.reason}"
+
+    def _sound(self, entry: Entry) -> bool:
+        if not self.store.current(entry):
+            return False
+        try:
+            self.store.read(entry)
+        except InputError:
+            return False  # damaged, and now deleted
+        return True
+
+    @contextlib.contextmanager
+    def _writing(self, entry: Entry) -> Iterator[Path]:
+        """Give the folder for an entry's downloads, to one process at a time; it goes when all went well."""
+        with (
+            _plain_errors(),
+            self.store.lock(entry, lambda: self._note(f"waiting: {entry.name} is being fetched")),
+        ):
+            folder = self.store.downloads(entry)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+            shutil.rmtree(folder)
+
+    def _note(self, text: str) -> None:
+        if self.reporter:
+            self.reporter.note(text)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what the operating system refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot use {error.filename or 'the cache of weights'}: {reason}") from error

@@ -1,0 +1,231 @@
+"""The cache of weights: one safetensors file an entry, named by it, whose content is checked whenever it is read.
+
+`<name>.safetensors` holds float32 tensors, and in its header what they were made from. `<name>.sha256`, in the
+format of `sha256sum`, pins files for which nobody publishes a digest, when they are first used.
+"""
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import write_bytes, write_text
+from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
+from vdm_bench.metrics.weights.digest import content_digest, sha256
+from vdm_bench.metrics.weights.entries import Entry, SourceFile
+from vdm_bench.metrics.weights.sources import complaint
+
+SUFFIX = ".safetensors"
+
+_CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights as they lie in a file: the header's texts, and the tensors."""
+
+    header: Mapping[str, str]
+    tensors: dict[str, Tensor]
+
+
+def read_weights_file(path: str | Path) -> dict[str, Tensor]:
+    """Read weights of the user's own: name -> tensor, from a `.safetensors` file.
+
+    Raises:
+        InputError: another kind of file, which might run code when it is read; or a damaged one.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InputError(
+            f"{path} is no {SUFFIX} file, and files of other kinds may run code when they are read; convert it "
+            "where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
+        )
+    try:
+        return read_stored(path).tensors
+    except SafetensorError as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def read_stored(path: Path) -> Stored:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: the file is not there or may not be read.
+        SafetensorError: it is damaged.
+    """
+    with _opened(path), safe_open(path, "pt") as file:
+        return Stored(file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def damage(entry: Entry, stored: Stored) -> str:
+    """Say what is wrong with stored weights, by their content digest; nothing, if they are whole."""
+    shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.tensors.items()}
+    if shapes != {name: (info.shape, torch.float32) for name, info in entry.tensors.items()}:
+        return f"it does not hold the tensors of {entry.name}"
+    expected = entry.content or stored.header.get(_CONTENT, "none")
+    found = content_digest(stored.tensors)
+    return "" if found == expected else f"content {expected} expected, {found} found"
+
+
+def damage_by_tensor(entry: Entry, stored: Stored) -> str:
+    """Say what is wrong, tensor by tensor where the catalogue has checksums."""
+    known = stored.tensors.keys() == entry.tensors.keys()
+    return (wrong_tensor(entry, stored.tensors) if known else "") or damage(entry, stored)
+
+
+class Store:
+    """The folder of the cache.
+
+    Attributes:
+        folder: where it is; made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, entry: Entry) -> Path:
+        """Give the path of an entry's weights, which need not be there."""
+        return self.folder / f"{entry.name}{SUFFIX}"
+
+    def record_path(self, entry: Entry) -> Path:
+        """Give the path of the record of first use."""
+        return self.folder / f"{entry.name}.sha256"
+
+    def header(self, entry: Entry) -> dict[str, str] | None:
+        """Give what an entry's file says of itself; None where it is not there or damaged at the beginning."""
+        try:
+            with _opened(self.path(entry)), safe_open(self.path(entry), "pt") as file:
+                return dict(file.metadata() or {})
+        except (InputError, SafetensorError):
+            return None
+
+    def current(self, entry: Entry) -> bool:
+        """Tell whether weights that this version of the converters made are there, or damaged ones."""
+        header = self.header(entry)
+        return self.path(entry).is_file() and (header is None or header.get(_CONVERTER) == _made_by(entry))
+
+    def read(self, entry: Entry, inspect: Callable[[Entry, Stored], str] = damage) -> dict[str, Tensor]:
+        """Read and check an entry's weights.
+
+        Raises:
+            InputError: they are damaged; the file is then deleted.
+        """
+        path = self.path(entry)
+        try:
+            stored = read_stored(path)
+            wrong = inspect(entry, stored)
+        except SafetensorError as error:
+            wrong = str(error)
+        if wrong:
+            way_out = f"get it again with: vdm-bench weights fetch {entry.name}"
+            raise InputError(f"{path} is damaged ({wrong}) and {_discard(path)}; {way_out}")
+        return stored.tensors
+
+    def write(self, entry: Entry, tensors: dict[str, Tensor], paths: Sequence[Path]) -> str:
+        """Keep weights that were made from the files `paths`; give their content digest.
+
+        Raises:
+            InputError: their content is not what the catalogue says, or the folder cannot be written to.
+        """
+        content = content_digest(tensors)
+        if entry.content and content != entry.content:
+            raise InputError(f"{entry.name} came out with content {content}, {entry.content} was expected")
+        digests = {source.name: sha256(path) for source, path in zip(entry.files, paths, strict=True)}
+        header = {_CONTENT: content, _CONVERTER: _made_by(entry), _SOURCES: json.dumps(digests)}
+        unpublished = {source.name for source in entry.files if not source.digest}
+        lines = [f"{digest}  {name}\n" for name, digest in digests.items() if name in unpublished]
+        if lines:
+            write_text(self.record_path(entry), "".join(lines))
+        write_bytes(self.path(entry), save(tensors, header))
+        return content
+
+    def refuse(self, entry: Entry, source: SourceFile, path: Path) -> str:
+        """Say what is wrong with a file, by the catalogue or by the record of first use."""
+        if source.digest:
+            return complaint(source, path)
+        recorded = self._recorded(entry).get(source.name)
+        if recorded is None or (found := sha256(path)) == recorded:
+            return complaint(source, path)
+        return (
+            f"sha256 {recorded} expected as at its first use, {found} found; "
+            f"delete {self.record_path(entry)} to accept the new file"
+        )
+
+    def _recorded(self, entry: Entry) -> dict[str, str]:
+        path = self.record_path(entry)
+        if not path.exists():
+            return {}
+        with _opened(path):
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+        found = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+        if not found or None in found:
+            raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} anew")
+        return {match[2]: match[1] for match in found if match}
+
+    def downloads(self, entry: Entry) -> Path:
+        """Give the folder in which an entry's files arrive."""
+        return self.folder / "downloads" / entry.name
+
+    @contextlib.contextmanager
+    def lock(self, entry: Entry, waiting: Callable[[], None]) -> Iterator[None]:
+        """Let one process at a time bring an entry.
+
+        Args:
+            entry: which.
+            waiting: called when another process is at it.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        folder = self.downloads(entry).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{entry.name}.lock").open("ab") as file:
+            _wait_for_lock(file.fileno(), waiting)
+            yield
+
+
+def _discard(path: Path) -> str:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return "must be deleted by hand"
+    return "was deleted"
+
+
+def _made_by(entry: Entry) -> str:
+    return f"{entry.converter}/{VERSION}"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _wait_for_lock(descriptor: int, waiting: Callable[[], None]) -> None:
+    """Lock an open file until it is closed.
+
+    Where there are no such locks (Windows, some network drives) go on without: the bytes are checked anyway.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return

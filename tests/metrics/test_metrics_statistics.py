@@ -1,0 +1,328 @@
+"""What is computed from features: values, intervals, limits and differences, however the features are read."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance, reading
+from vdm_bench.metrics.inception import softmax
+from vdm_bench.metrics.moments import Moments, merge_all
+from vdm_bench.metrics.neighbours import neighbour_score
+from vdm_bench.metrics.statistics import (
+    Estimate,
+    Features,
+    Frechet,
+    InceptionScore,
+    KernelDistance,
+    Neighbours,
+    Statistic,
+)
+from vdm_bench.metrics.uncertainty import frechet_floor
+
+D = 6
+ALL: list[Statistic] = [
+    Frechet(),
+    Frechet(ddof=0, root="tf-gan"),
+    InceptionScore(),
+    InceptionScore(splits=10, shuffle_seed=42),
+    KernelDistance(),
+    KernelDistance(degree=2, coef0=0, estimator="biased"),
+    Neighbours("precision"),
+    Neighbours("recall"),
+    Neighbours("density", k=3),
+    Neighbours("coverage"),
+]
+WITH_REFERENCE = [statistic for statistic in ALL if statistic.needs_reference]
+
+
+def features(x: np.ndarray, block: int = 64) -> Features:
+    def blocks() -> Iterator[np.ndarray]:
+        yield from (x[start : start + block] for start in range(0, len(x), block))
+
+    return Features(len(x), x.shape[1], blocks)
+
+
+def clips(seed: int, count: int, mean: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, scale, (count, D)).astype(np.float32)
+
+
+def direct(statistic: Statistic, real: np.ndarray, fake: np.ndarray) -> float:
+    """The value by the public function."""
+    match statistic:
+        case Frechet(ddof, root):
+            return frechet_distance(real, fake, ddof=ddof, root=root)
+        case InceptionScore(splits, seed):
+            return inception_score(softmax(fake), splits=splits, shuffle_seed=seed)
+        case KernelDistance(degree, coef0, estimator):
+            return kernel_distance(real, fake, degree=degree, coef0=coef0, estimator=estimator)
+        case Neighbours(measure, k):
+            return neighbour_score(real, fake, measure, k=k)
+    raise AssertionError(statistic)
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+@pytest.mark.parametrize("block", [1, 50, 1000])
+def test_an_estimate_is_the_public_function_of_all_clips(statistic: Statistic, block: int) -> None:
+    real, fake = clips(0, 300), clips(1, 250, 0.5, 1.2)
+    estimate = statistic.estimate(features(real, block), features(fake, block))
+    assert estimate.value == pytest.approx(direct(statistic, real, fake), rel=1e-10)
+    assert estimate.interval is not None
+    assert estimate.interval.low <= estimate.value <= estimate.interval.high
+    assert estimate.interval.method == "jackknife-20"
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_the_interval_is_the_jackknife_over_twenty_groups(statistic: Statistic) -> None:
+    real, fake = clips(0, 300), clips(1, 250, 0.5, 1.2)
+    value, interval = (estimate := statistic.estimate(features(real), features(fake))).value, estimate.interval
+    assert interval is not None
+    if statistic == InceptionScore(splits=10, shuffle_seed=42):
+        return  # clips keep their part when others are left out; tested where it is computed
+    without = [
+        direct(statistic, real, np.delete(fake, np.s_[i * 250 // 20 : (i + 1) * 250 // 20], 0)) for i in range(20)
+    ]
+    half = 2.093024 * np.sqrt(19 / 20 * ((without - np.mean(without)) ** 2).sum())
+    assert value - interval.low == pytest.approx(half, rel=1e-5)
+    most = 1.0 if isinstance(statistic, Neighbours) and statistic.measure != "density" else np.inf
+    assert interval.high == pytest.approx(min(value + half, most), rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [5, 33])
+def test_chunks_change_a_value_by_rounding_only(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = features(clips(0, 300), 7), features(clips(1, 250, 0.5), 40)
+    usual = Frechet().estimate(real, fake)
+    monkeypatch.setattr(reading, "CHUNK_CLIPS", chunk)
+    cut = Frechet().estimate(real, fake)
+    assert cut.value == pytest.approx(usual.value, rel=1e-11)
+    assert cut.infinite is not None
+    assert usual.infinite is not None
+    assert cut.infinite.value == pytest.approx(usual.infinite.value, rel=1e-9)
+
+
+def test_the_size_of_the_blocks_does_not_change_a_bit() -> None:
+    real, fake = clips(0, 300), clips(1, 250, 0.5)
+    estimates = [Frechet().estimate(features(real, block), features(fake, block)) for block in (1, 64, 999)]
+    assert estimates[0] == estimates[1] == estimates[2]
+
+
+def test_a_frechet_estimate_reads_each_side_once() -> None:
+    passes = []
+
+    def counted(x: np.ndarray, name: str) -> Features:
+        def blocks() -> Iterator[np.ndarray]:
+            passes.append(name)
+            yield x
+
+        return Features(len(x), D, blocks)
+
+    Frechet().estimate(counted(clips(0, 100), "real"), counted(clips(1, 100), "fake"))
+    assert sorted(passes) == ["fake", "real"]
+
+
+def test_what_surrounds_a_frechet_distance() -> None:
+    real, fake = clips(0, 300), clips(1, 250, 0.5)
+    estimate = Frechet().estimate(features(real), features(fake))
+    assert estimate.floor == pytest.approx(frechet_floor(np.cov(real.astype(float).T), 300, 250), rel=1e-9)
+    assert estimate.infinite is not None
+    assert estimate.infinite.low < estimate.infinite.value < estimate.value
+    assert Frechet().estimate(features(real), features(fake[:12])).infinite is None
+
+
+def test_floors_of_the_others() -> None:
+    sides = features(clips(0, 50)), features(clips(1, 50))
+    assert KernelDistance().estimate(*sides).floor == 0
+    assert KernelDistance(estimator="biased").estimate(*sides).floor is None
+    assert Neighbours("recall").estimate(*sides).floor is None
+    assert InceptionScore().estimate(None, sides[1]).floor is None
+
+
+def test_many_dimensions_have_ten_groups_and_no_d_by_d_matrix_a_group() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = (rng.normal(size=(60, 1200)).astype(np.float32) for _ in range(2))
+    estimate = Frechet().estimate(features(real), features(fake))
+    assert estimate.value == pytest.approx(frechet_distance(real, fake), rel=1e-10)
+    assert estimate.interval is not None
+    assert estimate.interval.method == "jackknife-10"
+    assert estimate.infinite is None
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_a_set_differs_from_itself_by_exactly_nothing(statistic: Statistic) -> None:
+    real, fake = features(clips(0, 100)), features(clips(1, 100, 0.3))
+    difference = statistic.paired_difference(real, fake, fake)
+    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+    assert difference.method == "paired-jackknife-20"
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_a_difference_is_that_of_the_estimates(statistic: Statistic) -> None:
+    real, a, b = features(clips(0, 200)), features(clips(1, 100, 0.3)), features(clips(2, 90, 0.6))
+    difference = statistic.paired_difference(real, a, b)
+    values = [statistic.estimate(real, side).value for side in (a, b)]
+    assert difference.value == pytest.approx(values[0] - values[1], rel=1e-9, abs=1e-12)
+    assert difference.low <= difference.value <= difference.high
+    assert difference.method == "unpaired-jackknife-20"
+
+
+def test_a_paired_difference_is_sharper_where_clips_share_their_noise() -> None:
+    noise = clips(3, 400)
+    real, a, b = clips(4, 400), noise * 1.2, noise * 1.25 + 0.05
+    paired = Frechet().paired_difference(features(real), features(a), features(b))
+    shifted = Frechet().paired_difference(features(real), features(a), features(b[:-1]))
+    assert shifted.method == "unpaired-jackknife-20"
+    assert paired.high - paired.low < 0.3 * (shifted.high - shifted.low)
+    assert paired.high < 0
+
+
+def test_a_paired_interval_is_as_wide_as_generating_again_shows() -> None:
+    """120 draws of both models from shared noise: 90 to 99 % of the intervals hold the mean difference."""
+    rng = np.random.default_rng(6)
+    real = features(rng.normal(size=(400, D)).astype(np.float32))
+    draws = []
+    for _ in range(120):
+        noise = rng.normal(size=(200, D)).astype(np.float32)
+        draws.append(Frechet().paired_difference(real, features(noise * 1.2), features(noise * 1.3 + 0.1)))
+    centre = np.mean([draw.value for draw in draws])
+    assert 0.9 <= np.mean([draw.low <= centre <= draw.high for draw in draws]) <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("statistic", "fields"),
+    [
+        (Frechet(), {"cov": "n-1", "root": "factor"}),
+        (Frechet(ddof=0, root="tf-gan-fp32"), {"cov": "n", "root": "tf-gan-fp32"}),
+        (InceptionScore(), {"splits": "1"}),
+        (InceptionScore(splits=10, shuffle_seed=42), {"splits": "10-shuffled-42"}),
+        (InceptionScore(splits=10), {"splits": "10"}),
+        (KernelDistance(), {"kernel": "poly-d3-c1-unbiased"}),
+        (KernelDistance(2, 0, "biased"), {"kernel": "poly-d2-c0-biased"}),
+        (Neighbours("recall"), {"knn": "recall-5"}),
+    ],
+)
+def test_settings_stand_in_the_signature(statistic: Statistic, fields: dict[str, str]) -> None:
+    assert statistic.signature_fields() == fields
+
+
+@pytest.mark.parametrize(
+    ("statistic", "settings", "words"),
+    [
+        (Frechet, {"ddof": 2}, "ddof is 0 or 1, not 2"),
+        (Frechet, {"root": "sqrtm"}, "root is one of factor, tf-gan, tf-gan-fp32, not 'sqrtm'"),
+        (InceptionScore, {"splits": 0}, "splits is a whole number from 1 on"),
+        (InceptionScore, {"splits": 10, "shuffle_seed": -1}, "shuffle_seed is a whole number from 0 on"),
+        (KernelDistance, {"degree": 1.5}, "degree is a whole number"),
+        (KernelDistance, {"coef0": "1"}, "coef0 is a number"),
+        (KernelDistance, {"coef0": float("nan")}, "coef0 is a number"),
+        (KernelDistance, {"estimator": "linear"}, "unbiased or biased, not 'linear'"),
+        (Neighbours, {"measure": "accuracy"}, "precision, recall, density, coverage, not 'accuracy'"),
+        (Neighbours, {"measure": "recall", "k": True}, "k is a whole number from 1 on, not True"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(
+    statistic: Callable[..., Statistic], settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        statistic(**settings)
+
+
+def test_directions() -> None:
+    assert [
+        s.higher_is_better for s in (Frechet(), InceptionScore(), KernelDistance(), Neighbours("density"))
+    ] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert not InceptionScore().needs_reference
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_few_clips_have_a_value_and_no_interval(statistic: Statistic) -> None:
+    count = 12 if statistic == InceptionScore(splits=10, shuffle_seed=42) else 9
+    estimate = statistic.estimate(features(clips(0, 30)), features(clips(1, count)))
+    assert np.isfinite(estimate.value)
+    assert estimate.interval is None
+    with pytest.raises(InputError, match=f"{count} clips are too few"):
+        statistic.paired_difference(features(clips(0, 30)), features(clips(1, count)), features(clips(2, 30)))
+
+
+def nan_at(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x[3, 2] = np.nan
+    return x
+
+
+def constant(x: np.ndarray) -> np.ndarray:
+    return np.full_like(x, 0.1)
+
+
+@pytest.mark.parametrize("statistic", WITH_REFERENCE, ids=repr)
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda x: x[:1], "clips; there is 1"),
+        (nan_at, "1 of .* hold NaN"),
+        (constant, "clips give the same features"),
+        (lambda x: x[:, :2], "dimensions"),
+    ],
+)
+def test_features_that_cannot_be_compared_are_refused(
+    statistic: Statistic, side: int, spoil: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    sides = [clips(0, 50), clips(1, 50)]
+    sides[side] = spoil(sides[side])
+    with pytest.raises(InputError, match=words) as caught:
+        statistic.estimate(*map(features, sides))
+    if words.startswith("clips"):
+        assert ("reference", "generated")[side] in str(caught.value)
+
+
+@pytest.mark.parametrize("statistic", [InceptionScore(), InceptionScore(splits=2)])
+def test_logits_that_are_no_numbers_are_refused(statistic: Statistic) -> None:
+    with pytest.raises(InputError, match="hold NaN"):
+        statistic.estimate(None, features(nan_at(clips(0, 50))))
+    with pytest.raises(InputError, match="an inception score needs at least 2 generated clips; there is 1"):
+        statistic.estimate(None, features(clips(0, 1)))
+
+
+@pytest.mark.parametrize("statistic", WITH_REFERENCE, ids=repr)
+def test_a_missing_reference_is_refused(statistic: Statistic) -> None:
+    with pytest.raises(InputError, match="needs reference clips"):
+        statistic.estimate(None, features(clips(0, 50)))
+
+
+def test_neighbours_need_more_clips_than_neighbours() -> None:
+    with pytest.raises(InputError, match="recall needs at least 6 generated clips; there are 5"):
+        Neighbours("recall").estimate(features(clips(0, 50)), features(clips(1, 5)))
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_blocks_that_end_early_are_refused(statistic: Statistic) -> None:
+    short = Features(60, D, features(clips(0, 50)).blocks)
+    with pytest.raises(InputError, match="end before the last of 60"):
+        statistic.estimate(features(clips(1, 60)), short)
+
+
+def test_an_estimate_needs_a_value_alone() -> None:
+    assert Estimate(1.0) == Estimate(1.0, None, None, None)
+
+
+def test_clips_that_vary_between_groups_only_are_not_constant() -> None:
+    x = np.repeat(np.arange(20, dtype=np.float32), 5)[:, None] * np.ones((1, D), np.float32)
+    groups = reading.group_moments(features(x), "generated", [(i, i + 5) for i in range(0, 100, 5)])
+    assert merge_all(groups).trace == pytest.approx(Moments.from_features(x).trace, rel=1e-12)
+
+
+def test_a_share_has_an_interval_within_its_range_or_none() -> None:
+    """Where every clip is covered, leaving out a group changes nothing, and that is no proof of certainty."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(200, 4)).astype(np.float32)
+    assert Neighbours("coverage").estimate(features(real), features(real)).interval is None
+    few_outliers = np.concatenate([real[:100], real[100:103] * np.float32(9)])
+    near = Neighbours("precision").estimate(features(real), features(few_outliers)).interval
+    assert near is not None
+    assert 0 <= near.low < near.high <= 1

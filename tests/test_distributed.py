@@ -1,0 +1,122 @@
+"""Several processes for one score, over gloo on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdm_bench.datasets.shapes import Shapes
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+import vdm_bench
+from vdm_bench.datasets.shapes import Shapes
+
+class Some(Shapes):
+    def __len__(self):
+        return 200
+
+class Dying(Some):
+    def __getitem__(self, index):
+        if os.environ["RANK"] == "1" and index == 70:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+from vdm_bench.errors import VdmBenchError
+try:
+    vdm_bench.compare(Dying("test", seed=1), Some("test"), vdm_bench.ScoreOptions(("embedded/is",)))
+except VdmBenchError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def launch(arguments: Sequence[str], processes: int, cache: Path) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VDM_BENCH_CACHE": str(cache)}
+    command = [sys.executable, *launcher, "-m", "vdm_bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+
+
+def without_times(record: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads(record)
+    return {
+        key: value for key, value in content.items() if key not in ("created", "timing_seconds", "environment")
+    }
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips that fill three blocks and a part of a fourth."""
+    folder = tmp_path_factory.mktemp("clips")
+    for seed, name in enumerate(("real", "fake")):
+        (folder / name).mkdir()
+        clips = np.stack([Shapes("test", seed=seed)[i].frames for i in range(200)])
+        np.save(folder / name / "clips.npy", clips)
+    return folder
+
+
+def test_a_score_is_the_same_to_the_last_bit_for_any_number_of_processes(folders: Path, tmp_path: Path) -> None:
+    arguments = ["score", str(folders / "fake"), "--reference", str(folders / "real"), "--json", "--name", "fake"]
+    arguments += ["--metric", "embedded/fvd", "--metric", "embedded/is"]
+    records = []
+    for processes in (1, 2, 4):
+        done = launch(arguments, processes, tmp_path / str(processes))
+        assert done.returncode == 0, done.stderr
+        records.append(without_times(done.stdout))  # one record: only the first process prints
+    assert records[0] == records[1] == records[2]
+
+
+def test_a_run_is_the_same_to_the_last_bit_for_any_number_of_processes(tmp_path: Path) -> None:
+    records = []
+    for processes in (1, 2):
+        out = tmp_path / f"run{processes}"
+        arguments = ["run", "shapes-unconditional", "--sampler", "blurred", "--limit", "200", "--out", str(out)]
+        done = launch(arguments, processes, tmp_path / f"cache{processes}")
+        assert done.returncode == 0, done.stderr
+        records.append(without_times((out / "run.json").read_text()))
+    assert records[0] == records[1]
+
+
+def test_a_broken_clip_is_reported_whichever_process_met_it(folders: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for index in range(70):
+        np.save(broken / f"{index:03}.npy", Shapes("test")[index].frames[None])
+    (broken / "066.npy").write_bytes(b"")  # in the second block: the second process reads it
+    done = launch(
+        ["score", str(broken), "--reference", str(folders / "real"), "--metric", "embedded/fvd"],
+        2,
+        tmp_path / "c",
+    )
+    assert done.returncode != 0
+    assert "1 of 70 clips in" in done.stderr
+    assert "066.npy" in done.stderr
+
+
+def test_a_process_that_dies_stops_the_others_with_a_message(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DYING],
+            env={**os.environ, **world, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    output, errors = processes[0].communicate(timeout=200)
+    assert processes[1].wait(timeout=60) == -9
+    assert processes[0].returncode == 75, errors
+    assert output.startswith("another process of this job has stopped")

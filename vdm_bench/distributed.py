@@ -1,0 +1,121 @@
+"""Several processes for one score: blocks are shared out, and their features are exchanged.
+
+The processes are started by `torchrun` or anything else that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+(and LOCAL_RANK on machines with several GPUs). They exchange bytes through gloo, on the CPU: features are small,
+and a block is computed in the same way whoever does it, so the score is the same to the last bit for any number
+of processes. A process that dies makes the others stop with a message.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from vdm_bench.errors import VdmBenchError
+
+# Longest wait for a process that is still alive, such as one with a slower disk.
+PATIENCE = timedelta(hours=2)
+
+
+class PeerError(VdmBenchError):
+    """Another process of the job has stopped; to run again goes on with what is there."""
+
+    exit_code = 75  # sysexits.h: EX_TEMPFAIL
+
+
+class World:
+    """The processes of a job.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def owner(self, number: int) -> int:
+        """Give the rank that does the piece of work `number`."""
+        return number % self.size
+
+    def send(self, data: bytes | None, owner: int) -> bytes:
+        """Give every process the bytes of its `owner`; the others pass None.
+
+        Raises:
+            PeerError: a process has stopped.
+        """
+        if self.size == 1:
+            return data or b""
+        import torch
+        import torch.distributed as dist
+
+        with _peers():
+            length = torch.tensor([len(data or b"")])
+            dist.broadcast(length, owner)
+            buffer = torch.frombuffer(bytearray(data or bytes(int(length))), dtype=torch.uint8)
+            if len(buffer):
+                dist.broadcast(buffer, owner)
+            return buffer.numpy().tobytes()
+
+    def everyone(self, flags: list[bool]) -> list[bool]:
+        """Give, for each flag, whether it is set in every process.
+
+        Raises:
+            PeerError: a process has stopped.
+        """
+        if self.size == 1 or not flags:
+            return flags
+        import torch
+        import torch.distributed as dist
+
+        with _peers():
+            agreed = torch.tensor(flags, dtype=torch.uint8)
+            dist.all_reduce(agreed, dist.ReduceOp.MIN)
+            return [bool(flag) for flag in agreed]
+
+    def wait(self) -> None:
+        """Wait until all processes are here.
+
+        Raises:
+            PeerError: a process has stopped.
+        """
+        self.everyone([True])
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError(
+            "another process of this job has stopped, so this one stops too; its own message says why, and the "
+            "same command goes on where this one stopped"
+        ) from error
+
+
+def join_world() -> World:
+    """Join the processes that the environment names; alone where it names none.
+
+    Raises:
+        PeerError: the others cannot be reached.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        with _peers():
+            dist.init_process_group("gloo", timeout=PATIENCE)
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def local_device(device: str) -> str:
+    """Give this process's own GPU where `device` is `cuda` and a machine runs several processes."""
+    local_rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local_rank}" if device == "cuda" and local_rank is not None else device
