@@ -51,6 +51,7 @@ class Recipe:
         resize: rule of the network's input, or None for the network's own.
         aspect: what happens to frames that are not square, or None for the network's own.
         padding: padding rule of I3D, or None for the network's own.
+        epsilon: of I3D's batch normalisation, or None for the network's own.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Recipe:
     resize: ResizeRule | None = None
     aspect: Aspect | None = None
     padding: Padding | None = None
+    epsilon: float | None = None
 
     @property
     def higher_is_better(self) -> bool:
@@ -144,12 +146,15 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
     """Make a recipe of a TOML table, refusing what it does not know."""
     fields = {field.name for field in dataclasses.fields(Recipe)}
     _check_keys(table, fields, {"name", "title", "network", "layer", "statistic"}, source)
-    texts = fields - {"statistic"}
+    texts = fields - {"statistic", "epsilon"}
     for key in sorted(texts & table.keys()):
         if not isinstance(table[key], str) or not table[key] or "|" in table[key]:
             raise InputError(f"{source}: {key} must be a text without '|'; it is {table[key]!r}")
         if key in _CHOICES and table[key] not in _CHOICES[key]:
             raise InputError(f"{source}: {key} must be one of {', '.join(_CHOICES[key])}, not {table[key]!r}")
+    epsilon = table.get("epsilon")
+    if epsilon is not None and not (isinstance(epsilon, float) and 0 < epsilon < 1):
+        raise InputError(f"{source}: epsilon must be a number between 0 and 1, such as 1e-5, not {epsilon!r}")
     return Recipe(**{**table, "statistic": _parse_statistic(table["statistic"], source)})
 
 

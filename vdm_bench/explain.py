@@ -16,7 +16,7 @@ from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Stopwatch
 
 # The order in which settings are changed: where implementations were found to disagree, largest effect first.
-SETTINGS = ("network", "resize", "aspect", "padding")
+SETTINGS = ("network", "resize", "aspect", "padding", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -140,5 +140,6 @@ def _described(kind: str, name: str, recipe: Recipe, spec: NetworkSpec) -> str:
         "resize": spec.preprocessing.rule,
         "aspect": spec.preprocessing.aspect,
         "padding": spec.padding or "none",
+        "epsilon": "the network's own" if spec.epsilon is None else f"{spec.epsilon:g}",
     }
     return known[name]

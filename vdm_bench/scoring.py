@@ -98,6 +98,7 @@ def _settings(recipe: Recipe, computing: Computing) -> NetworkSettings:
         rule=recipe.resize,
         aspect=recipe.aspect,
         padding=recipe.padding,
+        epsilon=recipe.epsilon,
         precision=computing.precision,
         compiled=computing.compiled,
     )

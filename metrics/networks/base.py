@@ -49,7 +49,8 @@ class NetworkSettings:
         layers: layers to compute; all of them, if empty.
         rule: resize rule.
         aspect: aspect rule.
-        padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d`).
+        padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d_layers`).
+        epsilon: of the batch normalisation of I3D.
         precision: of the network's arithmetic.
         compiled: whether `torch.compile` prepares the network; changes values by rounding only.
     """
@@ -58,6 +59,7 @@ class NetworkSettings:
     rule: ResizeRule | None = None
     aspect: Aspect | None = None
     padding: Padding | None = None
+    epsilon: float | None = None
     precision: Precision = "fp32"
     compiled: bool = False
 
@@ -77,6 +79,7 @@ class NetworkSpec:
         note: a sentence that stands beside its scores, or nothing.
         max_frames: longest clip it accepts, or None.
         padding: padding rule, where the network has a choice.
+        epsilon: of the batch normalisation, where there is a choice, if it is not the original's.
         precision: of its arithmetic.
         compiled: whether `torch.compile` prepares it.
     """
@@ -91,14 +94,16 @@ class NetworkSpec:
     note: str = ""
     max_frames: int | None = None
     padding: Padding | None = None
+    epsilon: float | None = None
     precision: Precision = "fp32"
     compiled: bool = False
 
     @property
     def identity(self) -> str:
-        """Name, weights and padding, as in signatures: `i3d-k400@fa7df956`."""
+        """Name, weights and what is not as in the original, as in signatures: `i3d-k400@fa7df956`."""
         padding = "" if self.padding in (None, "same") else f":{self.padding}-padding"
-        return f"{self.name}@{self.weights_digest}{padding}"
+        epsilon = "" if self.epsilon is None else f":epsilon-{self.epsilon:g}"
+        return f"{self.name}@{self.weights_digest}{padding}{epsilon}"
 
     @property
     def cache_key(self) -> str:
@@ -179,8 +184,9 @@ class TorchNetwork:
         spec = self.spec
         if unknown := [layer for layer in settings.layers if layer not in spec.layers]:
             raise InputError(f"{spec.name} has no layer {unknown[0]!r}; it has {', '.join(spec.layers)}")
-        if settings.padding is not None and spec.padding is None:
-            raise InputError(f"{spec.name} has no padding rule to choose; remove padding from the recipe")
+        for setting in ("padding", "epsilon"):
+            if getattr(settings, setting) is not None and spec.padding is None:
+                raise InputError(f"{spec.name} has no {setting} to choose; remove {setting} from the recipe")
         check_precision(settings.precision, self.device)
         same = copy.copy(self)
         same.spec = replace(

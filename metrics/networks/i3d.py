@@ -16,6 +16,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import Padding
 from vdm_bench.metrics.networks.base import (
+    NetworkSettings,
     NetworkSpec,
     Preprocessing,
     TorchNetwork,
@@ -55,6 +56,7 @@ class I3D(TorchNetwork):
     """
 
     module: I3DLayers
+    _variables: Weights  # as given: batch normalisation is folded in with one epsilon or another
     gpu_batch_size = 16
 
     @classmethod
@@ -66,6 +68,7 @@ class I3D(TorchNetwork):
         licence: str = "unknown",
         note: str = "",
         batch_size: int = 2,
+        epsilon: float = EPSILON,
     ) -> Self:
         """Build the network from the variables of the original.
 
@@ -76,6 +79,7 @@ class I3D(TorchNetwork):
             licence: of the weights.
             note: a sentence that shall stand beside scores.
             batch_size: clips a forward pass takes; on a CPU small batches stay in its caches.
+            epsilon: of the batch normalisation; some ports compute with another than the original.
 
         Raises:
             InputError: a variable is missing, too many, or of another shape; it is named.
@@ -86,7 +90,7 @@ class I3D(TorchNetwork):
         bias = take_tensor(left, f"{classifier}/b", (-1,), "I3D")
         module = I3DLayers(len(bias))
         for scope, convolution in _convolutions(module):
-            kernel, offset = _folded(left, scope, convolution)
+            kernel, offset = _folded(left, scope, convolution, epsilon)
             convolution.weight.data, convolution.bias.data = _channels_last(kernel), offset
         kernel = take_tensor(left, f"{classifier}/w", (1, 1, 1, module.classifier.in_channels, len(bias)), "I3D")
         module.classifier.load_state_dict({"weight": _to_torch(kernel), "bias": bias})
@@ -102,8 +106,30 @@ class I3D(TorchNetwork):
             licence=licence,
             note=note,
             padding="same",
+            epsilon=None if epsilon == EPSILON else epsilon,
         )
-        return cls(module, spec)
+        network = cls(module, spec)
+        network._variables = variables
+        return network
+
+    def configured(self, settings: NetworkSettings) -> Self:
+        """Give the network with other settings; only another epsilon needs weights of its own.
+
+        Raises:
+            InputError: as for any network.
+        """
+        if settings.epsilon is None or settings.epsilon == (self.spec.epsilon or EPSILON):
+            return super().configured(settings)
+        spec = self.spec
+        other = type(self).from_tensorflow(
+            self._variables,
+            name=spec.name,
+            licence=spec.licence,
+            note=spec.note,
+            batch_size=spec.batch_size,
+            epsilon=settings.epsilon,
+        )
+        return other.to(self.device).configured(settings)
 
     def compute(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the layers of the spec from float32 [N, 3, T, 224, 224] in [-1, 1]."""
@@ -154,7 +180,9 @@ def _convolutions(module: I3DLayers) -> Iterator[tuple[str, Convolution]]:
                 yield MISNAMED.get(scope, scope), convolution
 
 
-def _folded(left: dict[str, Tensor], scope: str, convolution: Convolution) -> tuple[Tensor, Tensor]:
+def _folded(
+    left: dict[str, Tensor], scope: str, convolution: Convolution, epsilon: float
+) -> tuple[Tensor, Tensor]:
     """Take a kernel and its batch normalisation; give weight [out, in, kt, kh, kw] and bias [out] of both.
 
     Worked out in float64: y = (w * x - mean) / sqrt(variance + epsilon) + beta.
@@ -166,7 +194,7 @@ def _folded(left: dict[str, Tensor], scope: str, convolution: Convolution) -> tu
         take_tensor(left, f"{SCOPE}/{scope}/batch_norm/{part}", (outside,), "I3D").double()
         for part in ("moving_mean", "moving_variance", "beta")
     )
-    scale = (variance + EPSILON).rsqrt()
+    scale = (variance + epsilon).rsqrt()
     return _to_torch(kernel * scale).float(), (beta - mean * scale).float()
 
 

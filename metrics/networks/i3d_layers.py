@@ -66,6 +66,20 @@ class Convolution(nn.Module):
         return F.relu_(F.conv3d(x, self.weight, self.bias, self.stride, inner))
 
 
+@torch.library.custom_op("vdm_bench::max_pool3d", mutates_args=())
+def max_pool3d(x: Tensor, kernel: list[int], stride: list[int], before: list[int]) -> Tensor:
+    """Pool with padding before, and as much after as a last window needs.
+
+    An operator of its own because the code that torch.compile makes of a pool on a CPU is 15 times slower.
+    """
+    return F.max_pool3d(x, kernel, stride, before, ceil_mode=True)
+
+
+@max_pool3d.register_fake
+def _(x: Tensor, kernel: list[int], stride: list[int], before: list[int]) -> Tensor:
+    return F.max_pool3d(x, kernel, stride, before, ceil_mode=True)
+
+
 class MaxPool(nn.Module):
     """A maximum over windows, which never sees the padding: its input has been through a ReLU."""
 
@@ -85,8 +99,23 @@ class MaxPool(nn.Module):
         ]
         if padding == "static":
             x = F.pad(x, [amount for pair in reversed(pads) for amount in pair])
-            return F.max_pool3d(x, self.kernel, self.stride, ceil_mode=True)
-        return F.max_pool3d(x, self.kernel, self.stride, [before for before, _ in pads], ceil_mode=True)
+            pads = [(0, 0)] * 3
+        pooled: Tensor = max_pool3d(x, self.kernel, self.stride, [before for before, _ in pads])
+        return pooled
+
+
+def local_max(x: Tensor) -> Tensor:
+    """Give the maximum over each position's 3x3x3 neighbourhood, axis by axis: [N, C, T, H, W].
+
+    The same as a pool of stride 1, in 6 comparisons instead of 26, which compilers fuse.
+    """
+    for axis in (4, 3, 2):
+        size = x.shape[axis]
+        if size > 1:
+            pairs = torch.maximum(x.narrow(axis, 0, size - 1), x.narrow(axis, 1, size - 1))
+            inner = torch.maximum(pairs.narrow(axis, 0, size - 2), pairs.narrow(axis, 1, size - 2))
+            x = torch.cat([pairs.narrow(axis, 0, 1), inner, pairs.narrow(axis, size - 2, 1)], axis)
+    return x
 
 
 class Mixed(nn.Module):
@@ -98,7 +127,7 @@ class Mixed(nn.Module):
         self.single = Convolution(inside, single)
         self.reduce_1, self.wide_1 = Convolution(inside, reduce_1), Convolution(reduce_1, wide_1, 3)
         self.reduce_2, self.wide_2 = Convolution(inside, reduce_2), Convolution(reduce_2, wide_2, 3)
-        self.pool, self.pooled = MaxPool((3, 3, 3), (1, 1, 1)), Convolution(inside, pooled)
+        self.pooled = Convolution(inside, pooled)
 
     def forward(self, x: Tensor, padding: Padding) -> Tensor:
         """Map [N, C, T, H, W] to as many channels as the branches have together."""
@@ -107,7 +136,7 @@ class Mixed(nn.Module):
                 self.single(x, padding),
                 self.wide_1(self.reduce_1(x, padding), padding),
                 self.wide_2(self.reduce_2(x, padding), padding),
-                self.pooled(self.pool(x, padding), padding),
+                self.pooled(local_max(x), padding),
             ],
             dim=1,
         )

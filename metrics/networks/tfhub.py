@@ -122,6 +122,7 @@ class OriginalI3D:
             and settings.rule in (None, rules.rule)
             and settings.aspect in (None, rules.aspect)
             and settings.padding in (None, self.spec.padding)
+            and settings.epsilon is None
             and settings.precision == self.spec.precision
             and not settings.compiled
         )

@@ -1,12 +1,14 @@
 """The port of I3D against values of the original graph, run with the same weights."""
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from recipe_weights import GOLDEN, Weights, i3d_shapes, i3d_weights
 
 from vdm_bench.errors import InputError
@@ -14,7 +16,7 @@ from vdm_bench.metrics import frechet_distance
 from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.networks import I3D
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
-from vdm_bench.metrics.networks.i3d_layers import same_padding
+from vdm_bench.metrics.networks.i3d_layers import local_max, same_padding
 from vdm_bench.metrics.resize import resize
 
 LOGITS = 2e-4  # absolute, on logits with a standard deviation of 0.8
@@ -148,6 +150,17 @@ def test_static_padding_is_the_same_only_for_multiples_of_four_frames(fvd: I3D) 
     assert min(shares[15], shares[17], shares[30]) > 0.02
 
 
+def test_another_epsilon_is_another_number_and_says_so(fvd: I3D, weights: Weights) -> None:
+    """Ports that go back to VideoGPT's take 1e-5, which moves these logits by 1.5e-2."""
+    clips = torch.from_numpy(GOLD["input_F"])
+    other = fvd.configured(NetworkSettings(layers=("logits",), epsilon=1e-5))
+    assert other.spec.identity == f"{fvd.spec.identity}:epsilon-1e-05"
+    assert 5e-3 < deviation(other(clips)["logits"], GOLD["logits_F"]) < 5e-2
+    back = other.configured(NetworkSettings(layers=("logits",), epsilon=1e-3))
+    assert torch.equal(back(clips)["logits"], fvd(clips)["logits"])
+    assert back.spec == fvd.spec
+
+
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "expected"),
     [
@@ -165,6 +178,20 @@ def test_static_padding_is_the_same_only_for_multiples_of_four_frames(fvd: I3D) 
 def test_padding_is_tensorflows(length: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
     """Values worked out by hand from ceil(length / stride) outputs."""
     assert same_padding(length, kernel, stride, "same") == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 7, 7), (3, 1, 2), (5, 6, 4)])
+def test_the_local_maximum_is_a_pool_of_stride_one(size: tuple[int, int, int]) -> None:
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(local_max(x), F.max_pool3d(x, 3, 1, 1))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiling_changes_logits_by_rounding_only(fvd: I3D) -> None:
+    compiled = fvd.configured(NetworkSettings(layers=("logits",), compiled=True))
+    assert deviation(compiled(noise("A"))["logits"], GOLD["logits_A"]) < LOGITS
+    assert compiled.spec.identity == fvd.spec.identity
+    assert compiled.spec.cache_key != fvd.spec.cache_key
 
 
 @pytest.mark.parametrize("frames", [1, 8])

@@ -41,6 +41,13 @@ def test_other_peoples_recipes(name: str, pixels: tuple[str | None, ...], statis
     assert recipe.statistic == statistic
 
 
+def test_videogpts_port_computes_with_another_epsilon() -> None:
+    assert {name: recipe.epsilon for name, recipe in recipes().items() if recipe.epsilon} == {
+        "fvd/videogpt": 1e-5,
+        "fvd/content-debiased-i3d": 1e-5,
+    }
+
+
 def test_a_family_is_all_its_members() -> None:
     assert [r.name for r in get_recipes("prdc")] == [
         f"prdc/{measure}" for measure in ("precision", "recall", "density", "coverage")
@@ -67,11 +74,12 @@ def test_a_user_adds_a_recipe_as_toml(tmp_path: Path) -> None:
     [
         ('name = "fvd"\nbase = "fvd"', "calls itself 'fvd', which is taken"),
         ('name = "x"\nbase = "fvdd"', "did you mean 'fvd'"),
-        ('name = "x"\nbase = "fvd"\nsize = 3', "there is no key 'size'; known are aspect, layer, name"),
+        ('name = "x"\nbase = "fvd"\nsize = 3', "there is no key 'size'; known are aspect, epsilon, layer"),
         ('name = "x"', "the key 'layer' is missing"),
         ('name = "a|b"\nbase = "fvd"', r"name must be a text without '\|'"),
         ('name = 3\nbase = "fvd"', "name must be a text"),
         ('name = "x"\nbase = "fvd"\nresize = "bicubic"', "resize must be one of tf1-bilinear, half-pixel"),
+        ('name = "x"\nbase = "fvd"\nepsilon = 3', "epsilon must be a number between 0 and 1"),
         ('name = "x"\nbase = "fvd"\nstatistic = "frechet"', "statistic needs a kind, one of frechet, "),
         ('name = "x"\nbase = "fvd"\nstatistic = {kind = "mmd"}', "statistic needs a kind"),
         ('name = "x"\nbase = "fvd"\nstatistic = {kind = "frechet", k = 5}', "statistic: there is no key 'k'"),
