@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from vdm_bench.comparison import compare as compare
     from vdm_bench.comparison import score as score
     from vdm_bench.leaderboards.store import load_runs as load_runs
+    from vdm_bench.metrics.networks import Computing as Computing
     from vdm_bench.runner import run as run
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Computing": "metrics.networks",
     "ScoreOptions": "comparison",
     "compare": "comparison",
     "load_runs": "leaderboards.store",

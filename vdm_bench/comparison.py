@@ -97,7 +97,7 @@ def compare(
     world = join_world()
     reporter = reporter if reporter and world.leads else Silent()
     sources = open_sources(generated, reference, options, reporter)
-    panel = Panel.of(options.metrics, options.computing)
+    panel = Panel.of(options.metrics, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
         sides = collect_sides(sources, panel, options, folder, reporter, stopwatch)

@@ -89,7 +89,7 @@ def explain(
     walk = [(("", ""), first), *_changes(first, last)]
     recipes = [dataclasses.replace(recipe, name=f"step {n}") for n, (_, recipe) in enumerate(walk)]
     sources = open_sources(generated, reference, options, reporter)
-    panel = Panel.of_recipes(recipes, options.computing)
+    panel = Panel.of_recipes(recipes, options.computing, reporter)
     with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
         sides = collect_sides(sources, panel, options, Path(folder), reporter, Stopwatch())
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)

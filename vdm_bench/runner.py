@@ -127,7 +127,7 @@ class _Run:
         self.sampler_code: str | None = None
 
     def record(self) -> Record:
-        panel = Panel.of(self.protocol.metrics, self.options.computing)
+        panel = Panel.of(self.protocol.metrics, self.options.computing, self.reporter)
         generate, sampler = self._source()
         self._keep_plan(sampler, panel)
         self.world.wait()

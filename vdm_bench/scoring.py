@@ -16,6 +16,8 @@ from vdm_bench.metrics.networks import Computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
+from vdm_bench.metrics.weights import provide
+from vdm_bench.progress import Reporter
 
 
 @dataclass
@@ -47,16 +49,16 @@ class Panel:
     places: Sequence[int]
 
     @classmethod
-    def of(cls, metrics: Sequence[str], computing: Computing) -> "Panel":
+    def of(cls, metrics: Sequence[str], computing: Computing, reporter: Reporter) -> "Panel":
         """Load what the metrics need; two that differ in their statistic alone share a network's pass.
 
         Raises:
             InputError: an unknown metric, weights that cannot be had, or a device that is not there.
         """
-        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing)
+        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
 
     @classmethod
-    def of_recipes(cls, recipes: Sequence[Recipe], computing: Computing) -> "Panel":
+    def of_recipes(cls, recipes: Sequence[Recipe], computing: Computing, reporter: Reporter) -> "Panel":
         """Load what recipes need."""
         recipes = list({recipe.name: recipe for recipe in recipes}.values())
         names = dict.fromkeys(recipe.network for recipe in recipes)
@@ -64,6 +66,9 @@ class Panel:
             raise InputError(
                 f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
             )
+        for name in names:
+            if computing.needs_download(name):
+                provide(name, reporter=reporter)
         loaded = {name: load_network(name, computing) for name in names}
         layers: dict[tuple[str, NetworkSettings], dict[str, None]] = {}
         passes = [(recipe.network, _settings(recipe, computing)) for recipe in recipes]

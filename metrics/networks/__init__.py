@@ -48,6 +48,13 @@ class Computing:
     backend: str = "torch"
     weights: Mapping[str, Path] = field(default_factory=dict)
 
+    def needs_download(self, network: str) -> bool:
+        """Say whether the network takes weights of the catalogue."""
+        from vdm_bench.metrics.weights import catalogue
+
+        original = self.backend != "torch" and network == "i3d-k400"
+        return network in catalogue() and network not in self.weights and not original
+
 
 def network_names() -> list[str]:
     """Name the networks that are installed, sorted."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.weights.library import fetch as fetch
     from vdm_bench.metrics.weights.library import import_file as import_file
     from vdm_bench.metrics.weights.library import load_weights as load_weights
+    from vdm_bench.metrics.weights.library import provide as provide
     from vdm_bench.metrics.weights.library import verify as verify
     from vdm_bench.metrics.weights.store import read_weights_file as read_weights_file
 
@@ -27,6 +28,7 @@ _HOME = {
     "git_blob_id": "digest",
     "import_file": "library",
     "load_weights": "library",
+    "provide": "library",
     "read_weights_file": "store",
     "verify": "library",
 }

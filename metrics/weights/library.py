@@ -63,6 +63,17 @@ def verify(*names: str) -> dict[str, str]:
     return default_library().verify(*names)
 
 
+def provide(name: str, *, reporter: Reporter | None = None) -> None:
+    """Download weights that are not in the cache, with progress; whether they are sound is checked on loading.
+
+    Raises:
+        InputError: they cannot be had.
+    """
+    library = default_library(reporter)
+    if not library.store.current(library.entry(name)):
+        library.fetch(name)
+
+
 def default_library(reporter: Reporter | None = None) -> "Library":
     """Give the catalogue that comes with the package, over the user's cache folder."""
     return Library(catalogue(), cache_folder() / "weights", reporter)
@@ -194,7 +205,11 @@ class Library:
         if other:
             way_out = f"import it under that name: vdm-bench weights import {other} {path}"
             return f"{path} is {other}, not {entry.name}; {way_out}"
-        return f"{path} is not what {entry.name} is made from: {error.reason}"
+        wanted = " and ".join(source.name for source in entry.files)
+        return (
+            f"{path} is not what {entry.name} is made from: {error.reason}; give {wanted} (`vdm-bench weights "
+            f"list --json` says from where), or use weights of your own by: --weights {entry.name}=FILE"
+        )
 
     def _sound(self, entry: Entry) -> bool:
         if not self.store.current(entry):
