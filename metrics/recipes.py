@@ -137,7 +137,7 @@ def _read(path: Path) -> Recipe:
 
 def _as_table(recipe: Recipe) -> dict[str, Any]:
     kind = next(kind for kind, cls in STATISTICS.items() if isinstance(recipe.statistic, cls))
-    statistic = {"kind": kind, **dataclasses.asdict(recipe.statistic)}  # type: ignore[call-overload]
+    statistic = {"kind": kind, **dataclasses.asdict(recipe.statistic)}
     plain = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     return {key: value for key, value in {**plain, "statistic": statistic}.items() if value is not None}
 

@@ -6,8 +6,8 @@ groups alone; kernel distances and neighbour measures hold the features of a lay
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, get_args
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -59,7 +59,12 @@ class Estimate:
 
 
 class Statistic(Protocol):
-    """A number computed from the features of generated clips and, mostly, of reference clips."""
+    """A number computed from the features of generated clips and, mostly, of reference clips.
+
+    It is a frozen dataclass: its fields are its settings.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def higher_is_better(self) -> bool:

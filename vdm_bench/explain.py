@@ -111,9 +111,9 @@ def _changes(first: Recipe, last: Recipe) -> Iterator[tuple[tuple[str, str], Rec
             changed["layer"] = last.layer
         recipe = dataclasses.replace(recipe, **changed)
         yield ("network", name), recipe
-    for field in dataclasses.fields(last.statistic):  # type: ignore[arg-type]
+    for field in dataclasses.fields(last.statistic):
         changed = {field.name: getattr(last.statistic, field.name)}
-        recipe = dataclasses.replace(recipe, statistic=dataclasses.replace(recipe.statistic, **changed))  # type: ignore[type-var]
+        recipe = dataclasses.replace(recipe, statistic=dataclasses.replace(recipe.statistic, **changed))
         yield ("statistic", field.name), recipe
 
 

@@ -1,6 +1,7 @@
 """The contract of a feature network, what it declares about itself, and what the built-in ones share."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
@@ -139,11 +140,10 @@ class FeatureNetwork(Protocol):
         """Compute the layers."""
 
 
-class TorchNetwork:
+class TorchNetwork(ABC):
     """What the built-in networks share: checks, pre-processing, settings, device.
 
-    A network derives from it and says in `compute`, or in `_layers` where clips are pre-processed by parts, how
-    layers come out of its module.
+    A network derives from it and says in `_layers` how layers come out of its module.
 
     Args:
         module: the layers, in evaluation mode, without gradients.
@@ -217,13 +217,9 @@ class TorchNetwork:
             layers = self._layers(clips)
         return {name: layers[name].float() for name in self.spec.layers}
 
+    @abstractmethod
     def _layers(self, clips: Tensor) -> dict[str, Tensor]:
-        """Compute at least the layers of the spec from uint8 clips; all clips are pre-processed at once."""
-        return self.compute(self.spec.preprocessing(clips))
-
-    def compute(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute at least the layers of the spec from pre-processed clips [N, 3, T, size, size]."""
-        raise NotImplementedError
+        """Compute at least the layers of the spec from uint8 clips that have been checked."""
 
 
 def take_tensor(left: dict[str, Tensor], name: str, shape: Sequence[int], network: str) -> Tensor:

@@ -151,9 +151,8 @@ class C3D(TorchNetwork):
         )
         return cls(module, spec)
 
-    def compute(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the layers of the spec from float32 [N, 3, 16, 112, 112], RGB in 0..255."""
-        layers: dict[str, Tensor] = self._run(x, list(self.spec.layers))
+    def _layers(self, clips: Tensor) -> dict[str, Tensor]:
+        layers: dict[str, Tensor] = self._run(self.spec.preprocessing(clips), list(self.spec.layers))
         return layers
 
     @torch.no_grad()

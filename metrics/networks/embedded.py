@@ -96,9 +96,8 @@ class EmbeddedNetwork(TorchNetwork):
         )
         super().__init__(classifier, spec)
 
-    def compute(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute both layers from float32 [N, 3, T, 32, 32] in [-1, 1]."""
-        features, logits = self._run(channels_last(x))
+    def _layers(self, clips: Tensor) -> dict[str, Tensor]:
+        features, logits = self._run(channels_last(self.spec.preprocessing(clips)))
         shape, colour, motion = (F.log_softmax(logits[name], dim=-1) for name in HEADS)
         joint = shape[:, :, None, None] + colour[:, None, :, None] + motion[:, None, None, :]
         return {"features": features, "logits": joint.flatten(1)}

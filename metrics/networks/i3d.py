@@ -131,11 +131,10 @@ class I3D(TorchNetwork):
         )
         return other.to(self.device).configured(settings)
 
-    def compute(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the layers of the spec from float32 [N, 3, T, 224, 224] in [-1, 1]."""
+    def _layers(self, clips: Tensor) -> dict[str, Tensor]:
         stages = [name for name in self.spec.layers if name not in ("logits", "pool")]
         last = ["Logits"] if len(stages) < len(self.spec.layers) else []
-        maps = self._run(x.contiguous(memory_format=torch.channels_last_3d), [*stages, *last], self._padding)
+        maps = self._run(self._input(clips), [*stages, *last], self._padding)
         names = {**{name: name for name in stages}, **({"logits": "Logits", "pool": "AvgPool3D"} if last else {})}
         # In float32 also where the maps are bfloat16.
         return {name: maps[stage].mean((2, 3, 4), dtype=torch.float32) for name, stage in names.items()}
@@ -158,10 +157,12 @@ class I3D(TorchNetwork):
         known = [*self.module.stages, "AvgPool3D", "Logits"]
         if unknown := [name for name in stages if name not in known]:
             raise InputError(f"I3D has no stage {unknown[0]!r}; it has {', '.join(known)}")
-        x = self.spec.preprocessing(clips).contiguous(memory_format=torch.channels_last_3d)
         with arithmetic(self.spec.precision, self.device):
-            maps = self.module(x, stages, self._padding)
+            maps = self.module(self._input(clips), stages, self._padding)
         return {name: maps[name].float() for name in stages}
+
+    def _input(self, clips: Tensor) -> Tensor:
+        return _channels_last(self.spec.preprocessing(clips))
 
     @property
     def _padding(self) -> Padding:
@@ -202,8 +203,8 @@ def _to_torch(kernel: Tensor) -> Tensor:
     return kernel.permute(4, 3, 0, 1, 2).contiguous()
 
 
-def _channels_last(kernel: Tensor) -> Tensor:
-    return kernel.contiguous(memory_format=torch.channels_last_3d)
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _stage_channels(module: I3DLayers, name: str) -> int:
