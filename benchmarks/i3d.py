@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.geometry import PRECISIONS, Precision
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.i3d import BRANCHES, I3D, MISNAMED, SCOPE
@@ -137,6 +138,8 @@ def main(peer: Path | None, device: str, count: int, batch: int, rounds: int, co
                 runs[name] = functional(network.configured(settings))
     if peer is not None:
         runs = {"plain port": functional_peer(load_peer(peer, weights), where), **runs}
+    scored = network.configured(NetworkSettings(("logits",)))
+    runs["fp32 as scored"] = lambda clips: torch.from_numpy(extract_features(scored, clips)["logits"])
     rates = measure(runs, pixels, batch, rounds)
     report(rates, {p: product_rate(p, where) for p in PRECISIONS if p != "tf32" or where.type == "cuda"})
     if peer is not None:
@@ -179,7 +182,9 @@ def measure(runs: dict[str, Callable[[Tensor], Tensor]], pixels: Tensor, batch: 
     rates: Rates = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            rate = clips_per_second(functools.partial(in_batches, run, pixels, batch), len(pixels), pixels.device)
+            # What scores clips cuts batches itself, and computes them side by side.
+            size = len(pixels) if name.endswith("as scored") else batch
+            rate = clips_per_second(functools.partial(in_batches, run, pixels, size), len(pixels), pixels.device)
             if number:
                 rates[name].append(rate)
         print(f"round {number} of {rounds}", file=sys.stderr, flush=True)

@@ -3,7 +3,13 @@
 Clips are taken in blocks of consecutive indices, and within a block in batches of the network's own size, the
 last one filled up and cut off again. So a clip meets the same companions in the network whoever computes its
 block: the features are the same to the last bit for any number of workers, and after an interruption.
+
+On a CPU, libraries choose their kernels, and with them the rounding, by the number of threads. So a forward pass
+takes one thread there, and as many passes run side by side as there are threads.
 """
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -38,20 +44,35 @@ def extract_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor)
     Raises:
         InputError: wrong shape or dtype, a wrong number of frames, or features that are not finite.
     """
-    spec, count = network.spec, len(clips)
+    spec = network.spec
     pixels = torch.as_tensor(clips).to(network.device)
-    parts: list[dict[str, Tensor]] = []
-    with arithmetic(spec.precision, network.device):  # a network from elsewhere may not see to it itself
-        for start in range(0, count, spec.batch_size):
-            batch = pixels[start : start + spec.batch_size]
-            missing = spec.batch_size - len(batch)
-            filled = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
-            layers = network(filled)
-            parts.append({name: layer[: len(batch)].cpu() for name, layer in layers.items()})
-    if not parts:
+    if not len(pixels):
         return {name: np.empty((0, d), np.float32) for name, d in spec.layers.items()}
+    with arithmetic(spec.precision, network.device):
+        parts = _computed(network, torch.split(pixels, spec.batch_size))
     features = {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
     for name, values in features.items():
         if not np.isfinite(values).all():
             raise InputError(f"{spec.name} gives NaN or infinity in its layer {name!r} for these clips")
     return features
+
+
+def _computed(network: FeatureNetwork, batches: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Compute the layers of each batch."""
+    if network.device.type != "cpu" or not network.spec.concurrent:
+        return [_forward(network, batch) for batch in batches]
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "features", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda batch: _forward(network, batch), batches))
+    finally:
+        torch.set_num_threads(threads)  # part of the setting belongs to the process, not to the thread
+
+
+def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:
+    count, missing = len(batch), network.spec.batch_size - len(batch)
+    if missing:
+        batch = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
+    # Threads have settings of their own; a network from elsewhere may not see to its arithmetic itself.
+    with arithmetic(network.spec.precision, network.device):
+        return {name: layer[:count].cpu() for name, layer in network(batch).items()}

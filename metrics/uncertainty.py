@@ -202,12 +202,14 @@ def _distance_without(
 
 def _spectrum(reference: Moments | Array) -> Array:
     """Give the eigenvalues of the covariance; those of the Gram matrix where that is the smaller one."""
-    if isinstance(reference, Moments) and reference.rows is not None:
-        matrix = reference.rows @ reference.rows.T / (reference.count - 1)
-    else:
-        matrix = reference.covariance if isinstance(reference, Moments) else reference
     with one_thread():
-        eigenvalues: torch.Tensor = torch.linalg.eigvalsh(torch.from_numpy(matrix))
+        if isinstance(reference, Moments) and reference.rows is not None:
+            rows = torch.from_numpy(reference.rows)
+            matrix = rows @ rows.mT / (reference.count - 1)
+        else:
+            covariance = reference.covariance if isinstance(reference, Moments) else reference
+            matrix = torch.from_numpy(covariance)
+        eigenvalues: torch.Tensor = torch.linalg.eigvalsh(matrix)
     return eigenvalues.clamp(min=0).numpy()
 
 

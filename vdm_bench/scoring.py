@@ -12,6 +12,7 @@ from vdm_bench.environment import describe_environment
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import ClipCounts, ProtocolInfo, Record, SamplerInfo, SkippedClip
 from vdm_bench.metrics.evaluation import Evaluation
+from vdm_bench.metrics.frechet import one_thread
 from vdm_bench.metrics.networks import Computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.recipes import Recipe, get_recipes
@@ -89,13 +90,18 @@ class Panel:
         task: str | None = None,
         expected_generated: int | None = None,
     ) -> list[Score]:
-        """Compute every metric from features that were collected with this panel's networks."""
-        return [
-            Evaluation(reference.features[place], generated.features[place], task, expected_generated).score(
-                recipe, self.networks[place].spec
-            )
-            for recipe, place in zip(self.recipes, self.places, strict=True)
-        ]
+        """Compute every metric from features that were collected with this panel's networks.
+
+        On one thread: sums and products round differently on more, and a score shall be the same to the last
+        bit wherever it is computed.
+        """
+        with one_thread():
+            return [
+                Evaluation(reference.features[place], generated.features[place], task, expected_generated).score(
+                    recipe, self.networks[place].spec
+                )
+                for recipe, place in zip(self.recipes, self.places, strict=True)
+            ]
 
 
 def _settings(recipe: Recipe, computing: Computing) -> NetworkSettings:

@@ -83,6 +83,7 @@ class NetworkSpec:
         epsilon: of the batch normalisation, where there is a choice, if it is not the original's.
         precision: of its arithmetic.
         compiled: whether `torch.compile` prepares it.
+        concurrent: whether forward passes may run side by side on a CPU, each on one thread.
     """
 
     name: str
@@ -98,6 +99,7 @@ class NetworkSpec:
     epsilon: float | None = None
     precision: Precision = "fp32"
     compiled: bool = False
+    concurrent: bool = False
 
     @property
     def identity(self) -> str:
@@ -157,7 +159,7 @@ class TorchNetwork(ABC):
 
     def __init__(self, module: nn.Module, spec: NetworkSpec) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.spec = spec
+        self.spec = replace(spec, concurrent=True)
         self._run: Callable[..., Any] = self.module
 
     @property
@@ -200,6 +202,7 @@ class TorchNetwork(ABC):
             padding=settings.padding or spec.padding,
             precision=settings.precision,
             compiled=settings.compiled,
+            concurrent=not settings.compiled,
         )
         # Frozen weights are constants that the compiler lays out once for the kernels.
         same._run = torch.compile(self.module, options={"freezing": True}) if settings.compiled else self.module

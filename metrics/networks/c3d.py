@@ -118,7 +118,7 @@ class C3D(TorchNetwork):
         name: str = "c3d",
         licence: str = "unknown",
         note: str = "",
-        batch_size: int = 8,
+        batch_size: int = 2,
     ) -> Self:
         """Build the network from the arrays of the original.
 

@@ -75,7 +75,7 @@ class EmbeddedNetwork(TorchNetwork):
 
     module: EmbeddedClassifier
 
-    def __init__(self, weights: Mapping[str, Tensor] | None = None, *, batch_size: int = 32) -> None:
+    def __init__(self, weights: Mapping[str, Tensor] | None = None, *, batch_size: int = 8) -> None:
         data = _shipped_weights() if weights is None else dict(weights)
         classifier = EmbeddedClassifier()
         try:

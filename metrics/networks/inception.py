@@ -51,7 +51,7 @@ class Inception(TorchNetwork):
         name: str = "inception",
         licence: str = "unknown",
         note: str = "",
-        batch_size: int = 8,
+        batch_size: int = 4,
     ) -> Self:
         """Build the network from the state dict of torch-fidelity's (and pytorch-fid's) network.
 

@@ -245,3 +245,18 @@ def test_other_weights_have_another_identity(weights: Weights, network: I3D) -> 
     name = "RGB/inception_i3d/Logits/Conv3d_0c_1x1/conv_3d/b"
     other = I3D.from_tensorflow({**weights, name: weights[name] + np.float32(1e-3)})
     assert other.spec.identity != network.spec.identity
+
+
+def test_features_are_the_same_to_the_last_bit_for_any_number_of_threads(fvd: I3D) -> None:
+    """In a forward pass on all threads, as `fvd(clips)` makes it, they are not: kernels differ by threads."""
+    clips, threads = np.load(GOLDEN / "i3d" / "fvd_golden.npz")["P"][:5], torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(extract_features(fvd, clips)["logits"])
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])

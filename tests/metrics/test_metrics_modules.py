@@ -37,8 +37,8 @@ class ToyNetwork(TorchNetwork):
         spec = NetworkSpec("toy", layers, 2, 4, Preprocessing(8, "half-pixel"), "0123abcd", "MIT")
         super().__init__(module, spec)
 
-    def compute(self, x: Tensor) -> dict[str, Tensor]:
-        layer = self._run(x[:, :, :2].flatten(1))
+    def _layers(self, clips: Tensor) -> dict[str, Tensor]:
+        layer = self._run(self.spec.preprocessing(clips)[:, :, :2].flatten(1))
         return {"features": layer, "logits": 3 * layer}
 
 
