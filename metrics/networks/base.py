@@ -1,6 +1,7 @@
 """The contract of a feature network, what it declares about itself, and what the built-in ones share."""
 
 import copy
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -204,8 +205,7 @@ class TorchNetwork(ABC):
             compiled=settings.compiled,
             concurrent=not settings.compiled,
         )
-        # Frozen weights are constants that the compiler lays out once for the kernels.
-        same._run = torch.compile(self.module, options={"freezing": True}) if settings.compiled else self.module
+        same._run = functools.partial(_frozen, torch.compile(self.module)) if settings.compiled else self.module
         return same
 
     @torch.no_grad()
@@ -223,6 +223,15 @@ class TorchNetwork(ABC):
     @abstractmethod
     def _layers(self, clips: Tensor) -> dict[str, Tensor]:
         """Compute at least the layers of the spec from uint8 clips that have been checked."""
+
+
+def _frozen(compiled: Callable[..., Any], *args: Any) -> Any:
+    """Run a compiled module whose weights are constants to the compiler, laid out once for the kernels."""
+    import torch._inductor.config as inductor
+
+    # Given to torch.compile as an option it has no effect on the packing of convolutions (torch 2.13).
+    with inductor.patch(freezing=True):
+        return compiled(*args)
 
 
 def take_tensor(left: dict[str, Tensor], name: str, shape: Sequence[int], network: str) -> Tensor:
