@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vdm_bench
 from vdm_bench.datasets.shapes import Shapes
 
 DYING = """
@@ -18,6 +19,7 @@ import os, signal, sys
 from pathlib import Path
 import vdm_bench
 from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.distributed import join_world
 
 class Some(Shapes):
     def __len__(self):
@@ -31,7 +33,8 @@ class Dying(Some):
 
 from vdm_bench.errors import VdmBenchError
 try:
-    vdm_bench.compare(Dying("test", seed=1), Some("test"), vdm_bench.ScoreOptions(("embedded/is",)))
+    options = vdm_bench.ScoreOptions(("embedded/is",))
+    vdm_bench.compare(Dying("test", seed=1), Some("test"), options, None, join_world())
 except VdmBenchError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -125,3 +128,12 @@ def test_a_process_that_dies_stops_the_others_with_a_message(tmp_path: Path) -> 
     assert processes[1].wait(timeout=60) == -9
     assert processes[0].returncode == 75, errors
     assert output.startswith("another process of this job has stopped")
+
+
+def test_one_process_of_a_job_may_score_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a training job rank 0 often scores alone; nothing may wait for the others."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "8", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    clips = np.stack([Shapes("test")[i].frames for i in range(12)])
+    (score,) = vdm_bench.score(clips, clips, ["embedded/is"])
+    assert score.n_generated == 12

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vdm_bench.collect import Collector
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.datasets.folder import open_clips
-from vdm_bench.distributed import join_world
+from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.networks import Computing
@@ -78,7 +78,11 @@ class ArrayDataset:
 
 
 def compare(
-    generated: Clips, reference: Clips, options: ScoreOptions, reporter: Reporter | None = None
+    generated: Clips,
+    reference: Clips,
+    options: ScoreOptions,
+    reporter: Reporter | None = None,
+    world: World | None = None,
 ) -> Record:
     """Score generated clips against reference clips.
 
@@ -87,6 +91,8 @@ def compare(
         reference: the same.
         options: how.
         reporter: where progress goes; nowhere by default.
+        world: the processes that share the work, as `vdm_bench.distributed.join_world()` gives it; this one
+            alone by default.
 
     Returns:
         The record; it is written to `options.out` too, if that is given.
@@ -94,13 +100,13 @@ def compare(
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    world = join_world()
+    world = world or World()
     reporter = reporter if reporter and world.leads else Silent()
     sources = open_sources(generated, reference, options, reporter)
     panel = Panel.of(options.metrics, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
-        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch)
+        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, world)
         record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
     if options.out is not None and world.leads:
         write_record(record, options.out / RECORD_FILE)
@@ -128,13 +134,14 @@ def collect_sides(
     folder: Path,
     reporter: Reporter,
     stopwatch: Stopwatch,
+    world: World,
 ) -> dict[str, Side]:
     """Collect the features of both sides into `folder`.
 
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, join_world())
+    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world)
     sides = {}
     for side, (title, dataset) in sources.items():
         with stopwatch.stage(f"{side} features"):

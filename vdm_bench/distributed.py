@@ -4,12 +4,16 @@ The processes are started by `torchrun` or anything else that sets RANK, WORLD_S
 (and LOCAL_RANK on machines with several GPUs). They exchange bytes through gloo, on the CPU: features are small,
 and a block is computed in the same way whoever does it, so the score is the same to the last bit for any number
 of processes. A process that dies makes the others stop with a message.
+
+The command line joins the processes by itself. In Python `join_world()` is called by the user, in all
+processes: whoever scores on rank 0 alone, inside a training job, must not wait for the others.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from vdm_bench.errors import VdmBenchError
 
@@ -31,8 +35,8 @@ class World:
         size: how many there are.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
+        self.rank, self.size, self._group = rank, size, group
 
     @property
     def leads(self) -> bool:
@@ -56,10 +60,10 @@ class World:
 
         with _peers():
             length = torch.tensor([len(data or b"")])
-            dist.broadcast(length, owner)
+            dist.broadcast(length, owner, self._group)
             buffer = torch.frombuffer(bytearray(data or bytes(int(length))), dtype=torch.uint8)
             if len(buffer):
-                dist.broadcast(buffer, owner)
+                dist.broadcast(buffer, owner, self._group)
             return buffer.numpy().tobytes()
 
     def everyone(self, flags: list[bool]) -> list[bool]:
@@ -75,7 +79,7 @@ class World:
 
         with _peers():
             agreed = torch.tensor(flags, dtype=torch.uint8)
-            dist.all_reduce(agreed, dist.ReduceOp.MIN)
+            dist.all_reduce(agreed, dist.ReduceOp.MIN, self._group)
             return [bool(flag) for flag in agreed]
 
     def wait(self) -> None:
@@ -109,10 +113,11 @@ def join_world() -> World:
         return World()
     import torch.distributed as dist
 
-    if not dist.is_initialized():
-        with _peers():
+    with _peers():
+        if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=PATIENCE)
-    return World(dist.get_rank(), dist.get_world_size())
+        # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
+        return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def local_device(device: str) -> str:

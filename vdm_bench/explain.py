@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.comparison import Clips, ScoreOptions, collect_sides, open_sources
+from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe, get_recipe
@@ -91,7 +92,7 @@ def explain(
     sources = open_sources(generated, reference, options, reporter)
     panel = Panel.of_recipes(recipes, options.computing, reporter)
     with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
-        sides = collect_sides(sources, panel, options, Path(folder), reporter, Stopwatch())
+        sides = collect_sides(sources, panel, options, Path(folder), reporter, Stopwatch(), World())
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     specs = [panel.networks[place].spec for place in panel.places]
     steps = tuple(_steps([changed for (changed, _) in walk], recipes, specs, scores))

@@ -15,7 +15,7 @@ import numpy as np
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
-from vdm_bench.distributed import World, join_world
+from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, InputError, VdmBenchError
 from vdm_bench.files import cache_folder, sweep, write_text
 from vdm_bench.leaderboards.record import (
@@ -73,6 +73,7 @@ def run(
     workers: int = 2,
     name: str | None = None,
     reporter: Reporter | None = None,
+    world: World | None = None,
 ) -> Record:
     """Run a protocol, or go on with a run that was interrupted.
 
@@ -89,6 +90,8 @@ def run(
         workers: threads that decode.
         name: how the run is called in tables; the sampler's name, if None.
         reporter: where progress goes; nowhere by default.
+        world: the processes that share the work, as `vdm_bench.distributed.join_world()` gives it; this one
+            alone by default.
 
     Raises:
         InputError: bad input; or `out` holds a run with other settings.
@@ -99,7 +102,7 @@ def run(
     chosen = _Options(
         sampler, dict(options or {}), given, seed, limit, skip_broken, computing or Computing(), workers, name
     )
-    world = join_world()
+    world = world or World()
     return _Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
 
 

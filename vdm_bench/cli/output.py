@@ -6,11 +6,7 @@ from vdm_bench.leaderboards.record import Record
 
 
 def print_record(record: Record, as_json: bool) -> None:
-    """Print a record as a table, or as JSON; of several processes only the leading one prints."""
-    from vdm_bench.distributed import join_world
-
-    if not join_world().leads:
-        return
+    """Print a record as a table, or as JSON."""
     if as_json:
         click.echo(record.model_dump_json(indent=2))
         return

@@ -55,10 +55,11 @@ def run(
     """
     from vdm_bench import runner
     from vdm_bench.cli.output import print_record
+    from vdm_bench.distributed import join_world
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
 
-    chosen = get_protocol(protocol)
+    chosen, world = get_protocol(protocol), join_world()
     record = runner.run(
         chosen,
         out=out or Path("runs", chosen.name, _folder_name(sampler or str(clips))),
@@ -72,8 +73,10 @@ def run(
         workers=workers,
         name=name,
         reporter=Console(),
+        world=world,
     )
-    print_record(record, as_json)
+    if world.leads:
+        print_record(record, as_json)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -53,9 +53,11 @@ def score(
     """
     from vdm_bench.cli.output import print_record
     from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
+    from vdm_bench.distributed import join_world
     from vdm_bench.progress import Console
     from vdm_bench.video.view import View
 
+    world = join_world()
     record = compare(
         generated,
         reference,
@@ -70,5 +72,7 @@ def score(
             out=out,
         ),
         Console(),
+        world,
     )
-    print_record(record, as_json)
+    if world.leads:
+        print_record(record, as_json)
