@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.metrics.evaluation import Evaluation
+from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Score
@@ -191,3 +193,38 @@ def test_ordered_map_raises_where_the_result_would_have_come() -> None:
     assert [next(results), next(results)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_features_of_other_layers_or_settings_are_not_taken_for_these(tmp_path: Path) -> None:
+    """All in one folder, as in the cache that runs share."""
+    network = EmbeddedNetwork()
+
+    def collected(settings: NetworkSettings) -> np.ndarray:
+        made = Collector([network.configured(settings)], 1, False, Silent()).collect(
+            Clips(0), 20, tmp_path, "clips"
+        )
+        (block,) = made.features[0].blocks("logits" if "logits" in settings.layers else "features")
+        return np.asarray(block)
+
+    features = collected(NetworkSettings(layers=("features",)))
+    assert collected(NetworkSettings(layers=("logits",))).shape == (20, 240)
+    assert not np.array_equal(collected(NetworkSettings(("features",), precision="bf16")), features)
+    assert np.array_equal(collected(NetworkSettings(layers=("features",))), features)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_each_clip_is_decoded_once_for_all_networks_and_crosses_to_the_device_once(tmp_path: Path) -> None:
+    seen = []
+
+    class Watched(EmbeddedNetwork):
+        def __call__(self, clips: torch.Tensor) -> dict[str, torch.Tensor]:
+            seen.append(clips.untyped_storage().data_ptr())
+            return super().__call__(clips)
+
+    networks = [Watched().configured(NetworkSettings(rule=rule)) for rule in ("antialias", "half-pixel")]
+    clips = Clips(0)
+    made = Collector(networks, 2, False, Silent()).collect(clips, 64, tmp_path, "clips")
+    assert clips.decoded == list(range(64))
+    assert len(made.features) == 2
+    assert len(seen) == 16
+    assert len(set(seen)) == 1  # views of one block of pixels
