@@ -15,14 +15,14 @@ import sys
 import tarfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.geometry import PRECISIONS, Precision
@@ -54,7 +54,7 @@ def random_weights(entry: Entry) -> dict[str, Tensor]:
     return weights
 
 
-def load_peer(archive: Path, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+def load_peer(archive: Path, weights: dict[str, Tensor]) -> nn.Module:
     """Load the peer's module out of its archive, and give it the weights."""
     with tarfile.open(archive) as tar:
         member = tar.extractfile(PEER_MEMBER)
@@ -63,7 +63,7 @@ def load_peer(archive: Path, weights: dict[str, Tensor]) -> Callable[[Tensor], T
         source = member.read()
     module = types.ModuleType("peer_i3d")
     exec(compile(source, PEER_MEMBER, "exec"), module.__dict__)  # the peer is what is measured
-    network = module.InceptionI3d(400, in_channels=3).eval()
+    network: nn.Module = module.InceptionI3d(400, in_channels=3).eval()
     state = {}
     for key, value in network.state_dict().items():
         name = peer_name(key)
@@ -73,7 +73,7 @@ def load_peer(archive: Path, weights: dict[str, Tensor]) -> Callable[[Tensor], T
             found = weights[name]
             state[key] = found.permute(4, 3, 0, 1, 2) if found.ndim == 5 else found.reshape(value.shape)
     network.load_state_dict(state)
-    return network.forward  # type: ignore[no-any-return]
+    return network
 
 
 def peer_name(key: str) -> str | None:
@@ -159,14 +159,15 @@ def functional(network: I3D) -> Callable[[Tensor], Tensor]:
     return lambda clips: network(clips)["logits"]
 
 
-def functional_peer(forward: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+def functional_peer(peer: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Give the peer as a function from clips of 224x224 to logits; its weights move to the device."""
-    forward.__self__.to(device)  # type: ignore[attr-defined]
+    peer.to(device)
 
     @torch.no_grad()
     def run(clips: Tensor) -> Tensor:
         with arithmetic("fp32", device):
-            return forward(clips.movedim(-1, 1).float().contiguous() * (2 / 255) - 1)
+            logits: Tensor = peer(clips.movedim(-1, 1).float().contiguous() * (2 / 255) - 1)
+            return logits
 
     return run
 
@@ -191,13 +192,13 @@ def measure(runs: dict[str, Callable[[Tensor], Tensor]], pixels: Tensor, batch: 
     return rates
 
 
-def report(rates: Rates, products: dict[Precision, float]) -> None:
+def report(rates: Rates, products: Mapping[str, float]) -> None:
     """Print the medians, the ratios to the first in the same rounds, and the shares of a product's rate."""
     first = next(iter(rates))
     for name, values in rates.items():
         ratio = statistics.median(mine / other for mine, other in zip(values, rates[first], strict=True))
         precision = name.split()[0]
-        product = products.get(precision, products["fp32"])  # type: ignore[call-overload]
+        product = products.get(precision, products["fp32"])
         rate = statistics.median(values)
         share = 100 * rate * GFLOP / product
         print(f"{name:<16} {rate:9.2f} clips/s  {ratio:5.2f} x {first}  {share:4.0f} % of {product:.0f} GFLOP/s")
