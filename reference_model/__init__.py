@@ -1,4 +1,40 @@
 """The reference video diffusion model (Ho et al. 2022, arXiv 2204.03458).
 
-Needs torch, numpy and safetensors alone. Nothing is here yet.
+Needs torch, numpy and safetensors alone; training also accelerate, text also transformers. The public names are
+loaded when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vdm_bench.reference_model.config import ModelConfig as ModelConfig
+    from vdm_bench.reference_model.config import SamplingConfig as SamplingConfig
+    from vdm_bench.reference_model.config import TrainingConfig as TrainingConfig
+    from vdm_bench.reference_model.embeddings import Condition as Condition
+    from vdm_bench.reference_model.model import ReferenceModel as ReferenceModel
+    from vdm_bench.reference_model.model import build_model as build_model
+    from vdm_bench.reference_model.pretrained import load_reference_model as load_reference_model
+    from vdm_bench.reference_model.process import CosineSchedule as CosineSchedule
+    from vdm_bench.reference_model.process import Prediction as Prediction
+    from vdm_bench.reference_model.unet import VideoUNet as VideoUNet
+
+_HOME = {
+    "Condition": "embeddings",
+    "CosineSchedule": "process",
+    "ModelConfig": "config",
+    "Prediction": "process",
+    "ReferenceModel": "model",
+    "SamplingConfig": "config",
+    "TrainingConfig": "config",
+    "VideoUNet": "unet",
+    "build_model": "model",
+    "load_reference_model": "pretrained",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,142 @@
+"""What the network is told beside z: the log-SNR, a class label, a text. Always float32, also under autocast."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vdm_bench.errors import InputError
+from vdm_bench.reference_model.config import ModelConfig
+
+UNCONDITIONAL = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What each of B examples is conditioned on; an example may be unconditional.
+
+    Attributes:
+        labels: class of each example, int64 [B], -1 for unconditional; or None.
+        text: token embeddings, float [B, L, D]; or None.
+        text_mask: which tokens are there, bool [B, L]; an example without any is unconditional.
+    """
+
+    labels: Tensor | None = None
+    text: Tensor | None = None
+    text_mask: Tensor | None = None
+
+    def dropped(self, drop: Tensor) -> "Condition":
+        """Make the examples unconditional where `drop`, bool [B], says so."""
+        return Condition(
+            None if self.labels is None else self.labels.masked_fill(drop, UNCONDITIONAL),
+            self.text,
+            None if self.text_mask is None else self.text_mask & ~drop[:, None],
+        )
+
+    def unconditional(self) -> "Condition":
+        """Make all examples unconditional."""
+        given = self.labels if self.labels is not None else self.text_mask
+        if given is None:
+            return self
+        return self.dropped(torch.ones(len(given), dtype=torch.bool, device=given.device))
+
+    def rows(self, rows: slice) -> "Condition":
+        """Give some of the examples."""
+        return Condition(*(None if value is None else value[rows] for value in self._values))
+
+    def to(self, device: torch.device) -> "Condition":
+        """Give the condition on another device."""
+        return Condition(*(None if value is None else value.to(device) for value in self._values))
+
+    @staticmethod
+    def join(first: "Condition", second: "Condition") -> "Condition":
+        """Put the examples of two conditions of one kind behind each other."""
+        pairs = zip(first._values, second._values, strict=True)
+        return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
+
+    @property
+    def _values(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return self.labels, self.text, self.text_mask
+
+
+class Embedding(nn.Module):
+    """log-SNR and condition as one vector an example: float32 [B, embedding_dim].
+
+    Each goes through an MLP of its own; the two are added. The log-SNR enters as a sinusoid of
+    `1000 atan(exp(-log_snr / 2)) / (pi / 2)`, which is 1000 t for a cosine schedule without cut ends. The
+    unconditional case is the zero vector in place of the condition's embedding.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.embedding_dim
+        self.sinusoid_dim = 2 * (max(config.base_channels, 32) // 2)
+        self.log_snr_mlp = _mlp(self.sinusoid_dim, width, config.embedding_layers)
+        self.classes = nn.Embedding(config.classes, width) if config.classes else None
+        self.pooling = TextPooling(config.text_dim, width) if config.text_dim else None
+        conditional = config.classes or config.text_dim
+        self.condition_mlp = _mlp(width, width, config.embedding_layers) if conditional else None
+        if self.classes is not None:
+            nn.init.normal_(self.classes.weight)
+
+    def forward(self, log_snr: Tensor, condition: Condition | None) -> Tensor:
+        """Embed log-SNRs [B] with what the examples are conditioned on (None: all unconditional)."""
+        with torch.autocast(log_snr.device.type, enabled=False):
+            angle = torch.atan(torch.exp(-0.5 * log_snr.double())) / (math.pi / 2)
+            embedded: Tensor = self.log_snr_mlp(sinusoid(1000.0 * angle.float(), self.sinusoid_dim))
+            if self.condition_mlp is None:
+                return embedded
+            vector = torch.zeros_like(embedded)
+            condition = condition or Condition()
+            if self.classes is not None and condition.labels is not None:
+                known = condition.labels >= 0
+                vector = vector + self.classes(condition.labels.clamp(min=0)) * known[:, None]
+            if self.pooling is not None and condition.text is not None and condition.text_mask is not None:
+                vector = vector + self.pooling(condition.text.float(), condition.text_mask)
+            told: Tensor = self.condition_mlp(vector)
+            return embedded + told
+
+
+class TextPooling(nn.Module):
+    """Attention pooling: one learnt query over the tokens, eight heads; zero where no token is there."""
+
+    heads = 8
+
+    def __init__(self, text_dim: int, width: int) -> None:
+        super().__init__()
+        if width % self.heads:
+            raise InputError(f"embedding_dim {width} is not divisible by {self.heads}, the heads of text pooling")
+        self.norm = nn.LayerNorm(text_dim)
+        self.query = nn.Parameter(torch.randn(width) / math.sqrt(width))
+        self.key_value = nn.Linear(text_dim, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, text: Tensor, mask: Tensor) -> Tensor:
+        """Pool token embeddings [B, L, D] where `mask` [B, L] is true: [B, width]."""
+        batch, length = mask.shape
+        key, value = self.key_value(self.norm(text)).view(batch, length, 2, self.heads, -1).unbind(2)
+        query = self.query.view(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
+        there = mask.any(1)
+        # A row without any token attends to all of them, so that no softmax is empty; its result is dropped.
+        seen = (mask | ~there[:, None])[:, None, None]
+        pooled = F.scaled_dot_product_attention(query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=seen)
+        result: Tensor = self.out(pooled.reshape(batch, -1)) * there[:, None]
+        return result
+
+
+def sinusoid(position: Tensor, dim: int) -> Tensor:
+    """Give sines and cosines of positions [B] at `dim / 2` frequencies from 1 to 1/10000: float32 [B, dim]."""
+    half = dim // 2
+    frequency = torch.exp(torch.arange(half, device=position.device) * (-math.log(10000.0) / (half - 1)))
+    angle = position.float()[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def _mlp(inputs: int, width: int, layers: int) -> nn.Sequential:
+    """Linear layers with swish between them."""
+    modules: list[nn.Module] = [nn.Linear(inputs, width)]
+    for _ in range(layers - 1):
+        modules += [nn.SiLU(), nn.Linear(width, width)]
+    return nn.Sequential(*modules)

@@ -1,0 +1,97 @@
+"""Noise for sampling: one stream of standard normal numbers an example, fixed by the example's own seed.
+
+So example i is the same in a batch of one as in a batch of a hundred, in any order, on any device.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+
+
+class NoiseStream:
+    """Standard normal noise for a batch; each example draws from a generator of its own.
+
+    The generators are numpy's, on the CPU. Those of torch keep the low 32 bits of a seed and drop the rest: among
+    50,000 examples two would share their noise with probability one quarter, whatever the seeds. Here a seed and
+    its purposes are mixed into a state of 128 bits (`numpy.random.SeedSequence`).
+
+    Attributes:
+        shape: of one example.
+        device: where noise goes.
+        dtype: of the noise. The numbers are drawn as float32 whatever it is, so they do not depend on it.
+
+    Raises:
+        InputError: a seed outside [0, 2**63).
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.shape = tuple(shape)
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._seeds = tuple(_checked(seed) for seed in seeds)
+        self._start(())
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def draw(self, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Give the next numbers of each example.
+
+        Args:
+            shape: of one example, if another than usual.
+
+        Returns:
+            `dtype` [N, *shape] on `device`.
+        """
+        shape = self.shape if shape is None else tuple(shape)
+        values = np.empty((len(self), math.prod(shape)), np.float32)
+        for generator, row in zip(self._generators, values, strict=True):
+            generator.standard_normal(dtype=np.float32, out=row)
+        return torch.from_numpy(values).reshape(len(self), *shape).to(self.device, self.dtype)
+
+    def fork(self, purpose: int) -> "NoiseStream":
+        """Give independent streams of the same examples, from their beginning; the same for the same purpose.
+
+        Args:
+            purpose: a number in [0, 2**32) that names what the noise is for. Forks can be forked in turn.
+
+        Raises:
+            InputError: a purpose outside [0, 2**32).
+        """
+        if not 0 <= purpose < 2**32:
+            raise InputError(f"purpose {purpose} is not in [0, 2**32); take a small number")
+        other = copy.copy(self)
+        other._start((*self._purposes, purpose))
+        return other
+
+    def rows(self, part: slice) -> "NoiseStream":
+        """Give the streams of some examples. They are shared: what a part draws, the whole does not again."""
+        other = copy.copy(self)
+        other._seeds, other._generators = self._seeds[part], self._generators[part]
+        return other
+
+    def _start(self, purposes: tuple[int, ...]) -> None:
+        self._purposes = purposes
+        self._generators = [
+            np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=purposes)))
+            for seed in self._seeds
+        ]
+
+
+def _checked(seed: int) -> int:
+    seed = int(seed)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed {seed} is not in [0, 2**63); give another")
+    return seed

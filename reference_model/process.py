@@ -1,0 +1,173 @@
+"""The diffusion process of the paper: log-SNR schedule, forward process, posterior, predictions, loss.
+
+Formulas are those of Ho et al. 2022 (arXiv 2204.03458, section 2) and of Kingma et al. 2021 (arXiv 2107.00630).
+Noise levels are log signal-to-noise ratios `log_snr`, float64 tensors: one number, or one an example, [B]. The
+process is variance preserving: `alpha^2 + sigma^2 = 1`. Clean data is called x, data with noise z.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Space: TypeAlias = Literal["x", "eps", "v"]
+SPACES: tuple[Space, ...] = ("x", "eps", "v")
+
+
+@dataclass(frozen=True)
+class CosineSchedule:
+    """log-SNR as a function of time, decreasing from `log_snr_max` at t = 0 to `log_snr_min` at t = 1.
+
+    The cosine schedule of Nichol & Dhariwal in closed form, cut so that both ends are met exactly:
+    `lambda(t) = -2 log tan(a t + b)`, `b = atan(exp(-max / 2))`, `a = atan(exp(-min / 2)) - b`.
+    """
+
+    log_snr_min: float = -20.0
+    log_snr_max: float = 20.0
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Give the log-SNR at times t in [0, 1]: float64, of the shape of t."""
+        a, b = self._line()
+        return -2.0 * torch.log(torch.tan(a * t.double() + b))
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Give the time in [0, 1] of a log-SNR: the inverse of `log_snr`, float64."""
+        a, b = self._line()
+        return (torch.atan(torch.exp(-0.5 * log_snr.double())) - b) / a
+
+    def steps(self, count: int, device: torch.device | None = None) -> Tensor:
+        """Give the log-SNRs of `count` steps from t = 1 to t = 0, evenly in time: float64 [count + 1]."""
+        return self.log_snr(torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64, device=device))
+
+    def _line(self) -> tuple[float, float]:
+        b = math.atan(math.exp(-0.5 * self.log_snr_max))
+        return math.atan(math.exp(-0.5 * self.log_snr_min)) - b, b
+
+
+def broadcast(value: Tensor, like: Tensor) -> Tensor:
+    """Give numbers, one or one an example, the dtype, device and number of axes of `like` [B, ...]."""
+    value = value.to(device=like.device, dtype=like.dtype)
+    return value.reshape(-1, *([1] * (like.ndim - 1))) if value.ndim else value
+
+
+def alpha_sigma(log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the signal's and the noise's scale, to be multiplied with `like` [B, ...]; computed in float64."""
+    log_snr = log_snr.double()
+    alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+    return broadcast(alpha, like), broadcast(sigma, like)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of z at one noise level, as a triple that is consistent: `z = alpha x + sigma eps`.
+
+    Attributes:
+        x: the clean data, float of the shape of z.
+        eps: the noise.
+        v: `alpha eps - sigma x` (Salimans & Ho 2022, arXiv 2202.00512).
+    """
+
+    x: Tensor
+    eps: Tensor
+    v: Tensor
+
+    @classmethod
+    def of(cls, space: Space, value: Tensor, z: Tensor, log_snr: Tensor) -> "Prediction":
+        """Complete a triple from one of its members.
+
+        Args:
+            space: which member `value` is.
+            value: float [B, ...].
+            z: of the shape of `value`.
+            log_snr: of z: float64, a number or [B].
+        """
+        alpha, sigma = alpha_sigma(log_snr, z)
+        if space == "v":
+            return cls(alpha * z - sigma * value, sigma * z + alpha * value, value)
+        if space == "eps":
+            x = (z - sigma * value) / alpha
+            return cls(x, value, alpha * value - sigma * x)
+        eps = (z - alpha * value) / sigma
+        return cls(value, eps, alpha * eps - sigma * value)
+
+    @classmethod
+    def truth(cls, x: Tensor, eps: Tensor, log_snr: Tensor) -> "Prediction":
+        """Give the triple of data x to which the noise eps was added."""
+        alpha, sigma = alpha_sigma(log_snr, x)
+        return cls(x, eps, alpha * eps - sigma * x)
+
+    def member(self, space: Space) -> Tensor:
+        """Give x, eps or v."""
+        return {"x": self.x, "eps": self.eps, "v": self.v}[space]
+
+
+# What a sampler sees of a model: (z float [B, ...], log_snr float64, a number or [B]) -> a triple, not clipped.
+Denoise: TypeAlias = Callable[[Tensor, Tensor], Prediction]
+
+
+def diffuse(x: Tensor, log_snr: Tensor, noise: Tensor) -> Tensor:
+    """Draw z_t from q(z_t | x) = N(alpha_t x, sigma_t^2), given standard normal noise (eq. 1)."""
+    alpha, sigma = alpha_sigma(log_snr, x)
+    return alpha * x + sigma * noise
+
+
+def transition(z_s: Tensor, log_snr_s: Tensor, log_snr_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Give mean and variance of q(z_t | z_s) for s < t: towards more noise (eq. 1).
+
+    The mean is `(alpha_t / alpha_s) z_s`, the variance `(1 - exp(lambda_t - lambda_s)) sigma_t^2`.
+    """
+    alpha_s, _ = alpha_sigma(log_snr_s, z_s)
+    alpha_t, sigma_t = alpha_sigma(log_snr_t, z_s)
+    return alpha_t / alpha_s * z_s, broadcast(_lost(log_snr_s, log_snr_t), z_s) * sigma_t**2
+
+
+def posterior(z_t: Tensor, x: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> tuple[Tensor, Tensor]:
+    """Give mean and variance of q(z_s | z_t, x) for s < t: towards less noise (eq. 3).
+
+    The mean is `e^(lambda_t - lambda_s) (alpha_s / alpha_t) z_t + (1 - e^(lambda_t - lambda_s)) alpha_s x`, the
+    variance `(1 - e^(lambda_t - lambda_s)) sigma_s^2`.
+    """
+    alpha_t, _ = alpha_sigma(log_snr_t, z_t)
+    alpha_s, sigma_s = alpha_sigma(log_snr_s, z_t)
+    lost = broadcast(_lost(log_snr_s, log_snr_t), z_t)
+    kept = broadcast(torch.exp(log_snr_t.double() - log_snr_s.double()), z_t)
+    return kept * (alpha_s / alpha_t) * z_t + lost * alpha_s * x, lost * sigma_s**2
+
+
+def _lost(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
+    """1 - exp(lambda_t - lambda_s), without cancellation where the two are near."""
+    return -torch.expm1(log_snr_t.double() - log_snr_s.double())
+
+
+def example_losses(predicted: Prediction, truth: Prediction, space: Space) -> Tensor:
+    """Give the mean square error of each example in x, eps or v: float [B].
+
+    As weights on the error of x, for the same prediction: 1, e^lambda and 1 + e^lambda (`loss_weight`).
+    """
+    return (predicted.member(space) - truth.member(space)).square().flatten(1).mean(1)
+
+
+def loss_weight(space: Space, log_snr: Tensor) -> Tensor:
+    """Give the weight on the mean square error of x that a loss in `space` amounts to: float64."""
+    snr = torch.exp(log_snr.double())
+    return {"x": torch.ones_like(snr), "eps": snr, "v": 1.0 + snr}[space]
+
+
+def stratified_times(offset: float, count: int, device: torch.device | None = None) -> Tensor:
+    """Spread `count` times over [0, 1) evenly: a low-discrepancy sample (Kingma et al. 2021, appendix I.1).
+
+    Each time is uniform on its own if `offset` is, but together they cover [0, 1) far better than independent
+    ones, which lowers the variance of the loss.
+
+    Args:
+        offset: one uniform number in [0, 1), the same for all examples of a step, over all processes.
+        count: of examples, over all processes.
+        device: where the times go.
+
+    Returns:
+        float64 [count].
+    """
+    return torch.remainder(offset + torch.arange(count, dtype=torch.float64, device=device) / count, 1.0)

@@ -1,0 +1,271 @@
+"""Roll-out: long, dense and large clips from a model of short ones.
+
+It is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3), and all of it is one loop (`windows.py`).
+A window of T frames moves over the clip; the model draws it, given the window's frames that are known already
+and, if there is one, a smaller picture of it; the frames that were not known are kept. Frames once known never
+change.
+
+A `WindowSampler` draws one window; `window_sampler` makes one of a denoiser. Window i has noise of its own,
+`noise.fork(i)`, one stream an example, so that a longer roll-out begins with the frames of a shorter one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.reference_model.noise import NoiseStream
+from vdm_bench.reference_model.observations import Chain, Downsample, Frames, Observation, Rule
+from vdm_bench.reference_model.windows import WindowSampler, canvas, plan, roll, window_sampler
+
+__all__ = [
+    "Stage",
+    "WindowSampler",
+    "cascade",
+    "extend",
+    "fill_between",
+    "predict",
+    "super_resolve",
+    "window_sampler",
+]
+
+_BASE, _BETWEEN, _LARGE = 0, 1, 2  # what forks of a cascade's noise are for
+
+
+def predict(window: WindowSampler, context: Tensor, noise: NoiseStream) -> Tensor:
+    """Predict the rest of a clip from its first frames.
+
+    Args:
+        window: the model.
+        context: K frames in [-1, 1]: float [N, C, K, H, W]; K may be 0.
+        noise: its shape is the model's clip (C, T, H, W).
+
+    Returns:
+        The clip [N, C, T, H, W]; it begins with the context, bit for bit.
+
+    Raises:
+        InputError: the context leaves nothing to predict, or its shape does not fit.
+    """
+    frames, given = noise.shape[1], context.shape[2]
+    if given >= frames:
+        raise InputError(
+            f"the context has {given} frames, and the model's clips have {frames}; "
+            f"give at most {frames - 1}, or extend block by block"
+        )
+    return extend(window, noise, length=frames, overlap=max(given, 1), context=context)
+
+
+def extend(
+    window: WindowSampler, noise: NoiseStream, *, length: int, overlap: int, context: Tensor | None = None
+) -> Tensor:
+    """Generate a clip of any length block by block, each block given the last frames of the one before.
+
+    Args:
+        window: the model.
+        noise: its shape is the model's clip (C, T, H, W).
+        length: frames wanted. The last block is drawn whole and cut.
+        overlap: frames that a block is given, 1 to T - 1.
+        context: what the clip begins with, float [N, C, K, H, W] of any K; None for nothing. A context shorter
+            than T is given to the first block whole.
+
+    Returns:
+        Clips [N, C, length, H, W].
+
+    Raises:
+        InputError: a setting out of range, or a context that does not fit.
+    """
+    positions = range(0 if context is None else context.shape[2])
+    clips = canvas(noise, context, positions, length)
+    return roll(window, clips, positions, plan(noise.shape[1], overlap, length, known=len(positions)), noise)
+
+
+def fill_between(
+    window: WindowSampler,
+    frames: Tensor,
+    noise: NoiseStream,
+    *,
+    stride: int = 4,
+    overlap: int | None = None,
+    length: int | None = None,
+) -> Tensor:
+    """Generate the frames between given ones: from frameskip `stride` to frameskip 1.
+
+    A block is given all known frames that lie in it, ahead and behind. What a block draws behind its last given
+    frame is dropped while there are more given frames to come: it would not meet them.
+
+    Args:
+        window: the model of frameskip 1.
+        frames: frames 0, stride, 2 stride, ... of the clip: float [N, C, M, H, W].
+        noise: its shape is the model's clip (C, T, H, W).
+        stride: from one given frame to the next.
+        overlap: frames already there that the next block is given, from 1; by default as many as need no more
+            blocks.
+        length: of the clip; by default (M - 1) stride + 1, where the last given frame is the clip's last.
+            With more, the frames behind it are predicted.
+
+    Returns:
+        Clips [N, C, length, H, W]; the given frames are in them bit for bit.
+
+    Raises:
+        InputError: a setting out of range, or frames that do not fit.
+    """
+    anchors = _anchors(frames.shape[2], stride)
+    length = anchors[-1] + 1 if length is None else length
+    overlap = _free_overlap(noise.shape[1], stride) if overlap is None else overlap
+    clips = canvas(noise, frames, anchors, length)
+    return roll(window, clips, anchors, plan(noise.shape[1], overlap, length, anchors=anchors), noise)
+
+
+def super_resolve(
+    window: WindowSampler,
+    small: Tensor,
+    noise: NoiseStream,
+    *,
+    rule: Rule = "bilinear",
+    overlap: int | None = None,
+    stride: int = 1,
+    length: int | None = None,
+) -> Tensor:
+    """Generate a clip of which a smaller picture is known.
+
+    Within a block the small frames guide (eq. 8), from block to block the large frames already there (eq. 7),
+    both at once.
+
+    Args:
+        window: the model of large frames; its w_r must be positive.
+        small: frames 0, stride, 2 stride, ... of the clip at small size: float [N, C, M, h, w]. How much smaller
+            they are follows from the shapes.
+        noise: its shape is the model's clip (C, T, H, W).
+        rule: how the small frames come from large ones, see `Downsample`.
+        overlap: large frames that the next block is given; by default 1, or with a stride as in `fill_between`.
+        stride: from one small frame to the next. With 4 the model fills in between as well.
+        length: of the clip; by default (M - 1) stride + 1.
+
+    Returns:
+        Clips [N, C, length, H, W].
+
+    Raises:
+        InputError: a setting out of range, or frames that do not fit.
+    """
+    factor = _factor(small, noise)
+    anchors = _anchors(small.shape[2], stride)
+    length = anchors[-1] + 1 if length is None else length
+    if anchors[-1] >= length:
+        raise InputError(
+            f"a clip of {length} frames is asked for, but a small frame {anchors[-1]} given; ask for more"
+        )
+    if overlap is None:
+        overlap = 1 if stride == 1 else _free_overlap(noise.shape[1], stride)
+    small = small.to(noise.device, noise.dtype)
+
+    def observe(start: int, given: Sequence[int]) -> tuple[Observation, ...]:
+        # Where the large frame itself is given, its small picture says nothing new.
+        seen = [a for a in anchors if start <= a < start + noise.shape[1] and a - start not in given]
+        if not seen:
+            return ()
+        operator = Chain((Frames(tuple(a - start for a in seen)), Downsample(factor, rule)))
+        return (Observation(operator, small[:, :, [a // stride for a in seen]]),)
+
+    windows = plan(noise.shape[1], overlap, length, anchors=anchors)
+    return roll(window, canvas(noise, None, (), length), (), windows, noise, observe)
+
+
+def _anchors(count: int, stride: int) -> range:
+    """The positions of `count` given frames."""
+    if count < 1 or stride < 1:
+        raise InputError(
+            f"{count} frames given, one in {stride}: there must be at least one, and the stride from 1"
+        )
+    return range(0, (count - 1) * stride + 1, stride)
+
+
+def _free_overlap(frames: int, stride: int) -> int:
+    """The largest overlap with which a window of T frames reaches as many given frames as with one of 1."""
+    return min((frames - 1) % stride + 1, frames - 1)
+
+
+def _factor(small: Tensor, noise: NoiseStream) -> int:
+    """How many times larger the model's frames are than the small ones."""
+    channels, _, height, width = noise.shape
+    factor = max(1, height // small.shape[3])
+    fits = (small.shape[3] * factor, small.shape[4] * factor) == (height, width)
+    if not fits or small.shape[:2] != (len(noise), channels):
+        raise InputError(
+            f"small frames {list(small.shape)} do not fit {len(noise)} clips of the model's {list(noise.shape)}; "
+            "height and width must be the model's divided by one whole number"
+        )
+    return factor
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One model of a cascade.
+
+    Attributes:
+        window: the model.
+        shape: of its clips, (C, T, H, W).
+        overlap: frames that a block is given of the one before; None for the default of the stage's function
+            (for the base, half of T).
+    """
+
+    window: WindowSampler
+    shape: tuple[int, int, int, int]
+    overlap: int | None = None
+
+
+def cascade(
+    base: Stage,
+    between: Stage | None,
+    large: Stage | None,
+    seeds: Sequence[int],
+    *,
+    frames: int = 16,
+    stride: int = 4,
+    rule: Rule = "bilinear",
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Generate long, dense, large clips with up to three models (section 4.3.3).
+
+    `base` draws frames at frameskip `stride`, extended block by block; `between` fills in, to frameskip 1;
+    `large` makes each frame larger. Without `between` the large model fills in and enlarges at once, as the paper
+    describes for its 64x128x128 clips: a base of 16x64x64 at frameskip 4, a large model of 9x128x128.
+
+    Args:
+        base: the model of frameskip `stride`.
+        between: the model of frameskip 1 at the same size; None for none.
+        large: the model of frameskip 1 at the larger size; None for none.
+        seeds: one an example.
+        frames: that the base is asked for; the clip has `frames * stride` frames at the end, of which the last
+            `stride - 1` are predicted.
+        stride: frameskip of the base.
+        rule: see `super_resolve`.
+        device: where it happens.
+
+    Returns:
+        Clips [N, C, frames * stride, H, W].
+
+    Raises:
+        InputError: there is no model of frameskip 1, or as the stages' functions.
+    """
+    if between is None and large is None:
+        raise InputError("a cascade needs a model that fills in between: give `between`, `large` or both")
+
+    def noise(stage: Stage, purpose: int) -> NoiseStream:
+        return NoiseStream(seeds, stage.shape, device).fork(purpose)
+
+    overlap = max(1, base.shape[1] // 2) if base.overlap is None else base.overlap
+    clips = extend(base.window, noise(base, _BASE), length=frames, overlap=overlap)
+    length = frames * stride
+    if between is not None:
+        streams = noise(between, _BETWEEN)
+        clips = fill_between(
+            between.window, clips, streams, stride=stride, overlap=between.overlap, length=length
+        )
+        stride = 1
+    if large is None:
+        return clips
+    return super_resolve(
+        large.window, clips, noise(large, _LARGE), rule=rule, overlap=large.overlap, stride=stride, length=length
+    )
