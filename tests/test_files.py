@@ -39,6 +39,13 @@ def test_folders_are_made_and_others_may_read(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
+def test_others_may_read_a_file_that_a_library_put_in_place_of_ours(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "new").stat().st_mode & 0o044
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write .*file/a\.txt"):

@@ -29,11 +29,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
     try:
         yield temporary
+        temporary.chmod(mode)  # some libraries put a file of their own in its place, which only its owner may read
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:

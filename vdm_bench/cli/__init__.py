@@ -12,7 +12,9 @@ from vdm_bench.cli.explain import explain
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.report import report
 from vdm_bench.cli.run import run
+from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
+from vdm_bench.cli.train import train
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import VdmBenchError
 
@@ -60,7 +62,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, list_things, score, run, report, explain, weights):
+for command in (demo, list_things, score, run, report, explain, train, sample, weights):
     cli.add_command(command)
 
 

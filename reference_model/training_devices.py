@@ -1,0 +1,139 @@
+"""The devices and processes of a training run: a thin layer over accelerate (extra `train`)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.reference_model.unet import Stage, VideoUNet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Devices:
+    """What this process computes on, and the processes it works with.
+
+    Args:
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`. With several processes each takes a
+            GPU of its own.
+        shard: share out weights, gradients and the optimiser's moments as well.
+
+    Raises:
+        InputError: accelerate is not installed, or the device is not there.
+    """
+
+    def __init__(self, device: str = "auto", *, shard: bool = False) -> None:
+        self.accelerator = _accelerator(device)
+        kind = str(self.accelerator.distributed_type.value)
+        if kind in ("DEEPSPEED", "MEGATRON_LM"):
+            raise InputError(f"training does not run under accelerate's {kind}; launch it plainly, with --shard")
+        # Weights are sharded by torch itself, also where accelerate's own settings ask for it.
+        self.shard = shard or kind == "FSDP"
+        self.device: torch.device = self.accelerator.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and prints."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def description(self) -> str:
+        """Say what the run computes on."""
+        kind = self.device.type
+        sharded = ", weights sharded" if self.shard else ""
+        return kind if self.count == 1 else f"{self.count} processes ({kind}{sharded})"
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    def wrap(self, network: VideoUNet) -> nn.Module:
+        """Move a network to the device and share the work: as DDP, or sharded in place as FSDP."""
+        if not (self.shard and self.count > 1):
+            wrapped: nn.Module = self.accelerator.prepare_model(network)
+            return wrapped
+        # FSDP cuts weights along their first axis, and takes them in their common layout alone.
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks this
+        mesh = init_device_mesh(self.device.type, (self.count,))
+        for module in [module for module in network.modules() if isinstance(module, Stage)]:
+            fully_shard(module, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+        return network
+
+    def rows(self, batch: int, pieces: int) -> list[range]:
+        """Give the examples of a step that are this process's, in equal pieces.
+
+        Raises:
+            InputError: they cannot be shared out equally.
+        """
+        size, rest = divmod(batch, self.count * pieces)
+        if rest:
+            processes = "1 process" if self.count == 1 else f"{self.count} processes"
+            raise InputError(
+                f"a batch of {batch} cannot be shared by {processes} in {pieces} pieces each; "
+                "choose another --batch or training.accumulation"
+            )
+        first = self.accelerator.process_index * size * pieces
+        return [range(first + piece * size, first + (piece + 1) * size) for piece in range(pieces)]
+
+    @contextmanager
+    def unsynchronised(self, network: nn.Module, *, when: bool) -> Iterator[None]:
+        """Keep gradients to this process while they are accumulated."""
+        if isinstance(network, FSDPModule):
+            network.set_requires_gradient_sync(not when)
+            yield
+            return
+        with self.accelerator.no_sync(network) if when else nullcontext():
+            yield
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """Compute in bfloat16 where `precision` is `bf16`."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def clip(self, network: nn.Module, largest: float) -> Tensor:
+        """Scale gradients so that their norm, over all weights, is at most `largest`; give the norm before."""
+        norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up tensors of all processes."""
+        summed: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return summed
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return bool(self.total(torch.tensor(float(flag), device=self.device)) > 0)
+
+
+def _accelerator(device: str) -> "Accelerator":
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise InputError(
+            "training needs accelerate, which is not installed; give `pip install 'vdm-bench[train]'`"
+        ) from error
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    except RuntimeError as error:
+        raise InputError(f"there is no kind of device {device!r}; give auto, cpu, cuda or cuda:1") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"training runs on cpu and cuda, not on {device}; give --device cpu")
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"there is no device {device} on this machine; give --device cpu")
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)
+    # Autocast is this project's own, where the network says what stays in float32.
+    return Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")

@@ -1,0 +1,71 @@
+"""What a training run is: the settings that its result depends on, kept in `config.json`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import write_text
+from vdm_bench.reference_model.config import Preset
+from vdm_bench.reference_model.training_state import states
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a run's weights depend on.
+
+    Attributes:
+        preset: the model and its training.
+        seed: of all random numbers.
+        precision: of the network.
+        data: name of the data.
+    """
+
+    preset: Preset
+    seed: int
+    precision: str
+    data: str
+
+    def table(self) -> dict[str, Any]:
+        """Give the settings by dotted name, as JSON keeps them."""
+        flat: dict[str, Any] = {"seed": self.seed, "precision": self.precision, "data": self.data}
+        for section in ("model", "training"):
+            values = dataclasses.asdict(getattr(self.preset, section))
+            flat |= {f"{section}.{key}": list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+        return flat
+
+
+def claim(out: Path, config: RunConfig) -> None:
+    """Make `out` the folder of this run, or find that it is already; the number of steps may have grown.
+
+    Raises:
+        InputError: it holds a run with other settings, or something else.
+    """
+    path, wanted = out / CONFIG, {"preset": config.preset.name, **config.table()}
+    if not path.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
+    if not states(out):  # nothing that could be gone on from: settings may still change
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); choose another --out") from error
+    # Under a constant learning rate a longer run is the same run, gone on with.
+    free = {"training.steps"} if config.preset.training.schedule == "constant" else set()
+    differing = [
+        f"{key} {found.get(key)} and not {wanted.get(key)}"
+        for key in (wanted.keys() | found.keys()) - free
+        if found.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"{out} holds a run with {', '.join(sorted(differing))}; "
+            "give the settings it was started with, or another --out"
+        )
+    if found != wanted:
+        write_text(path, json.dumps(wanted, indent=2) + "\n")

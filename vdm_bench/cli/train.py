@@ -1,0 +1,239 @@
+"""`vdm-bench train`: a reference model, from a preset."""
+
+import math
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.geometry import Aspect, ResizeRule
+    from vdm_bench.reference_model.config import Preset, TrainingConfig
+    from vdm_bench.reference_model.training import Hooks
+    from vdm_bench.reference_model.training_log import LogLine
+    from vdm_bench.reference_model.unet import VideoUNet
+    from vdm_bench.stopping import Stop
+    from vdm_bench.training_data import ClipBatches
+
+_SECTIONS = ("model", "training", "sampling")
+_QUIET_SECONDS = 5.0  # between two lines on stderr
+
+
+@click.command(short_help="Train a reference model.")
+@click.argument("preset")
+@click.option("--out", type=options.PATH, required=True, help="Run folder; a run that is in it goes on.")
+@click.option("--data", type=options.PATH, help="Clips to train on: a folder or a clip archive.")
+@click.option(
+    "--resize", type=click.Choice(RESIZE_RULES), help="Rule by which clips of another size are resized."
+)
+@click.option(
+    "--aspect",
+    type=click.Choice(ASPECTS),
+    default="center-crop",
+    show_default=True,
+    help="What --resize does with the aspect ratio.",
+)
+@click.option("--text", type=options.PATH, help="Embeddings of the clips' captions, for a model with text.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of the optimiser.  [default: the preset's]")
+@click.option("--batch", type=click.IntRange(1), help="Clips a step, over all GPUs.  [default: the preset's]")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the preset; may be repeated."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
+@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="bf16 computes faster; weights and optimiser stay in float32.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network: slow start, then faster.")
+@click.option("--shard", is_flag=True, help="Share out the weights, too, where one GPU cannot hold them (FSDP).")
+@click.option("--save-memory", is_flag=True, help="Compute activations twice instead of keeping them.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this time, to go on later."
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Steps between checkpoints.",
+)
+@click.option(
+    "--sample-every",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Steps between pictures of samples; 0 for none.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
+@options.skip_broken
+@options.workers
+def train(
+    preset: str,
+    out: Path,
+    data: Path | None,
+    resize: "ResizeRule | None",
+    aspect: "Aspect",
+    text: Path | None,
+    steps: int | None,
+    batch: int | None,
+    pairs: tuple[str, ...],
+    seed: int,
+    device: str,
+    precision: Literal["fp32", "bf16"],
+    compiled: bool,
+    save_memory: bool,
+    shard: bool,
+    minutes: float | None,
+    checkpoint_every: int,
+    sample_every: int,
+    tensorboard: bool,
+    skip_broken: bool,
+    workers: int,
+) -> None:
+    """Train a model as PRESET says (`shapes`, `ucf101`, `bair`, ...).
+
+    Training that was stopped, or interrupted, goes on when the same command is given again. The run folder holds
+    the model so far (`model.safetensors`), a log (`log.jsonl`) and pictures of samples. Several GPUs or machines
+    share the work when the command is started by `torchrun` or `accelerate launch`.
+
+    \b
+    vdm-bench train shapes --out runs/shapes
+    vdm-bench train bair --data bair/train --out runs/bair --precision bf16
+    torchrun --nproc-per-node 8 -m vdm_bench train ucf101 --data ucf101 --resize antialias --out runs/ucf101
+    """
+    from vdm_bench.reference_model.training import TrainingOptions
+    from vdm_bench.reference_model.training import train as run_training
+    from vdm_bench.stopping import Stop
+    from vdm_bench.training_data import open_batches
+
+    given = {"steps": steps, "batch": batch}
+    chosen = _changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in given.items() if value)])
+    batches = open_batches(
+        chosen,
+        data,
+        seed=seed,
+        resize=resize,
+        aspect=aspect,
+        text=text,
+        skip_broken=skip_broken,
+        workers=workers,
+    )
+    settings = TrainingOptions(
+        seed=seed,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        checkpointing=save_memory,
+        shard=shard,
+        checkpoint_every=checkpoint_every,
+        sample_every=sample_every,
+        tensorboard=tensorboard,
+    )
+    stop = Stop(minutes and 60 * minutes)
+    with stop.on_signals(), peers_named():
+        run_training(chosen, batches, out, settings, _hooks(chosen, batches, out, stop))
+    for name, reason in sorted(batches.skipped.items()):
+        click.echo(f"left out: {name}: {reason}", err=True)
+    if stop.signal is not None:
+        click.get_current_context().exit(128 + stop.signal)
+
+
+@contextmanager
+def peers_named() -> Iterator[None]:
+    """Say in one sentence that another process has stopped, where torch says it in its own way."""
+    from torch.distributed import DistError
+
+    from vdm_bench.distributed import PeerError
+
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, DistError) or "gloo" in str(error).lower():
+            raise PeerError(
+                "another process of this job has stopped, so this one stops too; its own message says why, and "
+                "the same command goes on from the last checkpoint"
+            ) from error
+        raise
+
+
+def _changed(name: str, pairs: Sequence[str]) -> "Preset":
+    """Read a preset and change it as `section.key=value` says; values are TOML, or bare words."""
+    from vdm_bench.reference_model.config import get_preset
+
+    preset = get_preset(name)
+    changes: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        section, dot, key = path.partition(".")
+        if not (equals and dot and key and section in changes):
+            raise InputError(f"--set {pair!r} is not SECTION.KEY=VALUE with section {', '.join(_SECTIONS)}")
+        changes[section][key] = _value(text)
+    for section, values in changes.items():
+        preset = preset.override(section, **values)
+    return preset
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def _hooks(preset: "Preset", batches: "ClipBatches", out: Path, stop: "Stop") -> "Hooks":
+    """Say what happens along the way: lines on stderr, pictures in the run folder."""
+    from vdm_bench.progress import Console
+    from vdm_bench.reference_model.training import Hooks
+    from vdm_bench.training_preview import CLIPS, write_preview
+
+    def draw(network: "VideoUNet", step: int) -> None:
+        condition = next(batches.batches([range(CLIPS)])).condition
+        write_preview(out / "samples" / f"step-{step:09d}.png", network, condition)
+
+    note = Console().note
+    return Hooks(on_note=note, on_log=_LogPrinter(note, preset.training), on_sample=draw, should_stop=stop)
+
+
+class _LogPrinter:
+    """Says how training goes, not too often."""
+
+    def __init__(self, note: Callable[[str], None], training: "TrainingConfig") -> None:
+        self._note, self._training, self._last = note, training, -math.inf
+
+    def __call__(self, line: "LogLine") -> None:
+        left = self._training.steps - line.step
+        if left and time.monotonic() - self._last < _QUIET_SECONDS:
+            return
+        self._last = time.monotonic()
+        remaining = left * self._training.batch / line.clips_per_second
+        self._note(
+            f"step {line.step:,} of {self._training.steps:,}: loss {line.loss:.4f}, "
+            f"learning rate {line.learning_rate:.2g}, {line.clips_per_second:.3g} clips/s, "
+            f"{duration(remaining)} left"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words.
+
+    >>> [duration(seconds) for seconds in (42.4, 200.0, 9000.0, 200000.0)]
+    ['42 s', '3 min', '2 h 30 min', '2 d 8 h']
+    """
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
