@@ -109,11 +109,10 @@ def roll(
     """
     clips, done = clips.clone(), set(known)
     for index, (start, stop) in enumerate(windows):
-        end = min(start + noise.shape[1], clips.shape[2])
         new = [frame for frame in range(start, stop) if frame not in done]
         if not new:
             continue
-        old = [frame for frame in range(start, end) if frame in done]
+        old = [frame for frame in range(start, stop) if frame in done]
         inside = tuple(frame - start for frame in old)
         observations = observe(start, inside) if observe else ()
         frames, data = (Frames(inside), clips[:, :, old]) if inside else (None, None)

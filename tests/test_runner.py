@@ -48,10 +48,14 @@ class Gray:
 def test_shipped_protocols_are_pinned() -> None:
     """Another digest is another protocol: give it another name instead."""
     digests = {name: get_protocol(name).digest for name in protocol_names()}
-    assert digests == {"shapes-prediction": "82195461c349", "shapes-unconditional": "5aa999dcab69"}
+    assert digests == {
+        "shapes-extension": "ef90f7fe16e7",
+        "shapes-prediction": "82195461c349",
+        "shapes-unconditional": "5aa999dcab69",
+    }
 
 
-@pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction"])
+@pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction", "shapes-extension"])
 def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     protocol = get_protocol(name)
     record = run(name, out=tmp_path / "run", sampler="real", workers=2)

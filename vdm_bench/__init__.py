@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vdm_bench.comparison import score as score
     from vdm_bench.leaderboards.store import load_runs as load_runs
     from vdm_bench.metrics.networks import Computing as Computing
+    from vdm_bench.reference_model.pretrained import load_reference_model as load_reference_model
     from vdm_bench.runner import run as run
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ _HOME = {
     "Computing": "metrics.networks",
     "ScoreOptions": "comparison",
     "compare": "comparison",
+    "load_reference_model": "reference_model.pretrained",
     "load_runs": "leaderboards.store",
     "run": "runner",
     "score": "comparison",

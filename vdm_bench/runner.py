@@ -26,12 +26,19 @@ from vdm_bench.leaderboards.record import (
     read_record,
     write_record,
 )
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers import make_sampler
-from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup, checked_samples, sample_seed
+from vdm_bench.samplers.base import (
+    RecordingSampler,
+    Sampler,
+    SampleRequest,
+    SamplerSetup,
+    checked_samples,
+    sample_seed,
+)
 from vdm_bench.samplers.callable import code_digest
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
@@ -184,14 +191,20 @@ class _Run:
         if folder is not None:
             info = SamplerInfo(kind="folder", spec=str(folder), settings={}, seed=None)
             return (lambda: self._given_clips(folder)), info
-        setup = SamplerSetup(self.protocol.open_dataset(self.protocol.conditions), options)
+        device = pick_device(self.options.computing.device)
+        setup = SamplerSetup(self.protocol.open_dataset(self.protocol.conditions), options, device)
         if isinstance(chosen, Sampler):
             kind, name, sampler = "callable", type(chosen).__name__, chosen
         else:
             name = str(chosen)
             kind, sampler = make_sampler(name, setup)
         self.sampler_code = code_digest(sampler)
-        info = SamplerInfo(kind=kind, spec=name, settings=dict(options), seed=self.options.seed)
+        info = SamplerInfo(
+            kind=kind,
+            spec=name,
+            settings=sampler.recorded_settings if isinstance(sampler, RecordingSampler) else {**options},
+            seed=self.options.seed,
+        )
         return (lambda: self._sample(sampler, name)), info
 
     def _keep_plan(self, sampler: SamplerInfo, panel: Panel) -> None:

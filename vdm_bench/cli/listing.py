@@ -84,11 +84,16 @@ def _datasets() -> list[Row]:
 
 
 def _samplers() -> list[Row]:
+    from vdm_bench.samplers import REFERENCE
     from vdm_bench.samplers.baselines import BASELINES
 
     rows = [
         {"name": name, "description": (function.__doc__ or "").strip()} for name, function in BASELINES.items()
     ]
+    model = (
+        "the reference model, of a checkpoint (--option checkpoint=FILE); `vdm-bench sample` makes single clips"
+    )
+    rows.append({"name": REFERENCE, "description": model})
     own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"
     return [*rows, {"name": "module:object", "description": own}]
 

@@ -1,16 +1,18 @@
-"""Samplers: the baselines, or any Python callable."""
+"""Samplers: the baselines, the reference model, or any Python callable."""
 
 import difflib
 
 from vdm_bench.errors import InputError
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
+REFERENCE = "reference"  # the name of the reference model among samplers
+
 
 def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
     """Make a sampler from what the user wrote; give its kind too.
 
     Args:
-        spec: name of a baseline, or `module:object`.
+        spec: name of a baseline, `reference`, or `module:object`.
         setup: what the harness offers it.
 
     Raises:
@@ -24,6 +26,10 @@ def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
         return "callable", load_callable(spec, setup.options)
     if spec in BASELINES:
         return "baseline", make_baseline(spec, setup)
-    near = difflib.get_close_matches(spec, BASELINES, 1)
+    if spec == REFERENCE:
+        from vdm_bench.samplers.reference import make_reference
+
+        return "reference", make_reference(setup)
+    near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
     raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")

@@ -49,6 +49,15 @@ class Sampler(Protocol):
         """Make the clips of a request."""
 
 
+@runtime_checkable
+class RecordingSampler(Protocol):
+    """A sampler that says of itself what a record keeps, the settings that nobody chose too."""
+
+    @property
+    def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
+        """The settings by name; a run with others is another run."""
+
+
 @dataclass(frozen=True)
 class SamplerSetup:
     """What the harness offers a sampler that is being made.
@@ -56,10 +65,12 @@ class SamplerSetup:
     Attributes:
         conditions: the protocol's condition clips, whole: the baselines are made from them.
         options: `key=value` pairs of the user.
+        device: where the harness computes.
     """
 
     conditions: ClipDataset
     options: dict[str, str]
+    device: str = "cpu"
 
 
 def sample_seed(run_seed: int, index: int) -> int:

@@ -1,0 +1,170 @@
+"""The paper's claims about sampling, tested on a trained model of `shapes`.
+
+    python benchmarks/claims.py --out runs/claims --limit 256            # an hour on two cores, minutes on a GPU
+    python benchmarks/claims.py --out runs/claims --limit 256 --claim guidance
+
+Claims of Ho et al. 2022 (arXiv 2204.03458): sections 3.1 and 4.3.3 and table 6 (reconstruction guidance against
+replacement), table 5 (guidance weights), tables 2 and 3 (Langevin correction). Each case is a run of its own that
+goes on where it was stopped. Cases of one claim share seeds and given frames; a difference to the claim's first
+case is paired, with its 95 % jackknife interval. The table is markdown, on stdout.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vdm_bench.collect import Collected, Collector
+from vdm_bench.datasets.folder import SAMPLES_FOLDER
+from vdm_bench.files import cache_folder
+from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+from vdm_bench.metrics.evaluation import paired_difference
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.score import Difference, Interval
+from vdm_bench.progress import Console
+from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.runner import run
+from vdm_bench.scoring import Panel
+from vdm_bench.video.archive import Archive
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, and the cases that test it; the first one is what the others are compared with."""
+
+    text: str
+    protocol: str
+    cases: Mapping[str, Mapping[str, str]]
+
+
+ONE_STEP = {"steps": "64"}
+CLAIMS = {
+    "prediction": Claim(
+        "Reconstruction guidance predicts better than replacement (section 3.1)",
+        "shapes-prediction",
+        {
+            "replacement": {**ONE_STEP, "method": "replacement"},
+            "replacement, conditional": {**ONE_STEP, "method": "replacement-conditional"},
+            "reconstruction, w_r = 1": {**ONE_STEP, "reconstruction_weight": "1"},
+            "reconstruction, w_r = 2": {**ONE_STEP, "reconstruction_weight": "2"},
+            "reconstruction, w_r = 5": {**ONE_STEP, "reconstruction_weight": "5"},
+        },
+    ),
+    "extension": Claim(
+        "Reconstruction guidance extends 16 frames to 64 better than replacement (table 6)",
+        "shapes-extension",
+        {
+            "replacement": {**ONE_STEP, "method": "replacement"},
+            "replacement, conditional": {**ONE_STEP, "method": "replacement-conditional"},
+            "reconstruction, w_r = 2": {**ONE_STEP, "reconstruction_weight": "2"},
+        },
+    ),
+    "guidance": Claim(
+        "Guidance raises IS with w, and FVD is best at a small w (table 5)",
+        "shapes-unconditional",
+        {
+            f"w = {weight}": {**ONE_STEP, "labels": "random", "guidance_weight": weight}
+            for weight in ("0", "0.5", "1", "2", "4")
+        },
+    ),
+    "langevin": Claim(
+        "At equal network evaluations the predictor-corrector is not worse than ancestral sampling (tables 2, 3)",
+        "shapes-unconditional",
+        {
+            "ancestral, 64 steps": {"steps": "64"},
+            "predictor-corrector, 32 + 32 steps": {
+                "sampler": "predictor-corrector",
+                "steps": "32",
+                "correct_last": "true",
+            },
+        },
+    ),
+}
+
+
+def main() -> None:
+    """Run the cases and print a table for each claim."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--limit", type=int, default=256, help="clips a case")
+    parser.add_argument("--checkpoint", default="shapes", help="a trained model")
+    parser.add_argument("--claim", choices=CLAIMS, action="append", help="test this one only; may be repeated")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    for name in arguments.claim or CLAIMS:
+        computing = Computing(device=arguments.device)
+        print_claim(CLAIMS[name], arguments.out / name, arguments.limit, arguments.checkpoint, computing)
+
+
+def print_claim(claim: Claim, out: Path, limit: int, checkpoint: str, computing: Computing) -> None:
+    """Run the cases of one claim and print its table."""
+    protocol = get_protocol(claim.protocol)
+    records = {
+        name: run(
+            protocol,
+            out=out / str(number),
+            sampler="reference",
+            options={"checkpoint": checkpoint, **options},
+            limit=limit,
+            computing=computing,
+            name=name,
+            reporter=Console(),
+        )
+        for number, (name, options) in enumerate(claim.cases.items())
+    }
+    differences = paired(protocol, [out / str(number) for number in range(len(records))], limit, computing)
+    metrics = [score.metric for score in next(iter(records.values())).scores]
+    print(f"\n**{claim.text}.** `{protocol.name}`, {limit} clips a case.\n")
+    print("| case |" + "".join(f" {metric} | difference |" for metric in metrics))
+    print("|---|" + "---|---|" * len(metrics))
+    for (name, record), row in zip(records.items(), differences, strict=True):
+        print(f"| {name} |" + "".join(cells(record, metric, row.get(metric)) for metric in metrics))
+
+
+def cells(record: Record, metric: str, difference: Difference | None) -> str:
+    """A score and its difference to the first case, each with its interval."""
+    score = next(score for score in record.scores if score.metric == metric)
+    if score.value is None or score.interval is None:
+        raise SystemExit(f"{metric} of {record.name} has no interval; give --limit 64 or more")
+    value = spread(score.interval, score.value)
+    return f" {value} | {'' if difference is None else spread(difference, difference.value)} |"
+
+
+def spread(made: Interval | Difference, value: float) -> str:
+    """A value with its interval, in as many digits as the interval bears."""
+    decimals = useful_decimals(value, made.low, made.high)
+    return f"{rounded(value, decimals)} [{rounded(made.low, decimals)}, {rounded(made.high, decimals)}]"
+
+
+def paired(
+    protocol: Protocol, folders: list[Path], limit: int, computing: Computing
+) -> list[dict[str, Difference]]:
+    """Give each run's differences to the first one by metric; none for the first one itself."""
+    panel = Panel.of(protocol.metrics, computing, Console())
+    collector = Collector(panel.networks, 2, False, Console())
+    real = collector.collect(
+        protocol.open_dataset(protocol.reference),
+        protocol.reference_count,
+        cache_folder() / "features",
+        "the reference",
+    )
+    sides = [
+        collector.collect(Archive(folder / SAMPLES_FOLDER), limit, folder / "features", str(folder))
+        for folder in folders
+    ]
+    return [{}] + [differences(panel, real, sides[0], side) for side in sides[1:]]
+
+
+def differences(panel: Panel, real: Collected, first: Collected, other: Collected) -> dict[str, Difference]:
+    """Give the differences of two runs by metric."""
+    return {
+        recipe.name: paired_difference(
+            recipe, panel.networks[place].spec, real.features[place], other.features[place], first.features[place]
+        )
+        for recipe, place in zip(panel.recipes, panel.places, strict=True)
+    }
+
+
+if __name__ == "__main__":
+    main()

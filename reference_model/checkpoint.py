@@ -1,0 +1,264 @@
+"""Checkpoints of the reference model: one safetensors file that says what it is.
+
+The file holds the tensors of the network by name, and in its header, under `vdm_bench`, a JSON object: the
+version of this format, the preset's name, the sections `model` and `sampling`, the training step, and a summary
+of the training. Nothing is unpickled, and nothing is built or allocated on the header's word alone: the network's
+shapes are first compared with those of the file, whose bytes safetensors has counted.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import atomic_path
+from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
+from vdm_bench.reference_model.unet import VideoUNet
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+_KEY = "vdm_bench"  # of the JSON object in the header
+_FIELDS = ("format", "name", "model", "sampling", "step", "training")
+_STORED = {"F32", "F16", "BF16"}  # types of tensors, in safetensors' words
+_MOST_HEADER = 2**24  # bytes; the header of the paper's largest network has a hundredth of them
+_MOST_VALUES = 2**28  # of a clip: a GiB in float32, 300 times the paper's largest
+HOW_TO_TRAIN = "`vdm-bench train PRESET` makes one"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        name: of the preset, or what the model is called.
+        model: the network.
+        sampling: how the model is sampled where the user says nothing else.
+        step: training steps behind it.
+        training: what JSON can hold: a summary of the training, for people.
+    """
+
+    name: str
+    model: ModelConfig
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    step: int = 0
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    path: str | Path,
+    weights: nn.Module | Mapping[str, Tensor],
+    info: CheckpointInfo,
+    *,
+    storage: torch.dtype = torch.float32,
+) -> None:
+    """Write a checkpoint, whole or not at all; the same weights and info give the same bytes.
+
+    Args:
+        path: of the file; its folder is made, an existing file replaced.
+        weights: the network, or its tensors by name, on any device.
+        info: what the file says of itself.
+        storage: float32, or float16 or bfloat16 for half the bytes; a reader gets float32 in any case.
+
+    Raises:
+        InputError: the weights are not those of `info.model`, are not finite (in float16: beyond 65504), or the
+            file cannot be written.
+    """
+    path = Path(path)
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    tensors = {name: tensor.detach().to("cpu", storage).contiguous() for name, tensor in state.items()}
+    wrong = _unlike({name: tuple(tensor.shape) for name, tensor in tensors.items()}, info.model)
+    wrong = wrong or next((f"{name} is not finite" for name in tensors if not _finite(tensors[name])), "")
+    if wrong:
+        raise InputError(f"cannot write {path}: {wrong}; give the weights of the model that `info` describes")
+    content = {"format": FORMAT, **dataclasses.asdict(info)}
+    header = {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, header)
+        except SafetensorError as error:
+            raise InputError(f"cannot write {path}: {error}; is the disk full?") from error
+
+
+def load_model(
+    path: str | Path, *, preset: str | None = None, device: str | torch.device = "cpu"
+) -> tuple[VideoUNet, CheckpointInfo]:
+    """Read a checkpoint: the network in eval mode with float32 weights, and what the file says of itself.
+
+    Args:
+        path: of the file.
+        preset: refuse models of another architecture than this preset's.
+        device: where the network goes.
+
+    Raises:
+        InputError: there is no such file; it is no safetensors file, truncated, or no checkpoint of this format;
+            its weights are not those of its model, or not finite; it is not of the preset; or there is no such
+            device.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        info = _parse(path, file.metadata())
+        if preset is not None:
+            _require_preset(path, info, preset)
+        tensors = _read_tensors(path, file, info.model)
+    network = _filled(info.model, tensors).eval()
+    try:
+        return network.to(device), info
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"the device {str(device)!r} cannot be used ({reason}); try cpu") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; say in one sentence why it cannot be."""
+    try:
+        _require_header(path)
+        with safe_open(path, "pt") as file:
+            yield file
+    except OSError as error:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a checkpoint ({HOW_TO_TRAIN})") from error
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); give a checkpoint") from error
+    except SafetensorError as error:
+        raise InputError(f"{path} is truncated or damaged ({error}); copy it again") from error
+
+
+def _require_header(path: Path) -> None:
+    """Refuse what is no safetensors file: eight bytes with the length of a JSON object, and the object."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the checkpoint in it, a {SUFFIX} file")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:] != b"{" or length > _MOST_HEADER:
+        raise InputError(
+            f"{path} is no safetensors file, and others are not read because they may run code; "
+            f"give a checkpoint ({HOW_TO_TRAIN})"
+        )
+    if 8 + length > size:
+        raise InputError(f"{path} is truncated: it ends after {size} bytes, within its header; copy it again")
+
+
+def _parse(path: Path, metadata: Mapping[str, str] | None) -> CheckpointInfo:
+    """Read what a checkpoint says of itself, believing nothing."""
+    text = (metadata or {}).get(_KEY)
+    if text is None:
+        raise InputError(f"{path} is a safetensors file but no checkpoint of vdm-bench; {HOW_TO_TRAIN}")
+    try:
+        content = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: its header is not JSON ({error}); copy it again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise InputError(
+            f"{path} has format {found!r}, this version of vdm-bench reads {FORMAT}; "
+            f"update vdm-bench, or train anew: {HOW_TO_TRAIN}"
+        )
+    types = {"name": str, "model": dict, "sampling": dict, "step": int, "training": dict}
+    for key in sorted(content.keys() | types.keys()):
+        if key not in _FIELDS or (key in types and type(content.get(key)) is not types[key]):
+            raise InputError(
+                f"{path} is damaged: {key!r} in its header is not as in format {FORMAT}; copy it again"
+            )
+    _require_finite(path, content)
+    return CheckpointInfo(
+        name=content["name"],
+        model=from_table(ModelConfig, content["model"], f"{path}, model"),
+        sampling=from_table(SamplingConfig, content["sampling"], f"{path}, sampling"),
+        step=content["step"],
+        training=content["training"],
+    )
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}")
+
+
+def _require_finite(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse numbers such as 1e999, which JSON reads as infinity."""
+    for section in ("model", "sampling"):
+        for key, value in content[section].items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{path}, {section}: {key} is {value}; copy the checkpoint again")
+
+
+def _require_preset(path: Path, info: CheckpointInfo, preset: str) -> None:
+    """Refuse a model of another architecture than the preset's."""
+    wanted = dataclasses.asdict(get_preset(preset).model)
+    found = dataclasses.asdict(info.model)
+    unlike = [f"{key} {found[key]}, not {value}" for key, value in wanted.items() if found[key] != value]
+    if unlike:
+        raise InputError(
+            f"{path} holds a model {info.name!r} and not one of preset {preset!r} ({'; '.join(unlike)}); "
+            "give a checkpoint of that preset"
+        )
+
+
+def _require_bounded(path: Path, model: ModelConfig, tensors: int) -> None:
+    """Refuse models that would take for ever to lay out, or whose clips no memory holds, before trying."""
+    # Every residual block and every layer of an MLP has tensors of its own.
+    if model.blocks * len(model.multipliers) > tensors or model.embedding_layers > tensors:
+        raise InputError(f"{path} is damaged: it has {tensors} tensors, its model more; copy it again")
+    if math.prod(model.clip_shape) > _MOST_VALUES:
+        raise InputError(f"{path} is damaged: clips of shape {list(model.clip_shape)} fit nowhere; copy it again")
+
+
+def _unlike(found: Mapping[str, tuple[int, ...]], model: ModelConfig) -> str:
+    """Say how tensors differ from a model's; nothing, if they do not. Nothing is allocated."""
+    try:
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in VideoUNet(model).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # torch may add a stack trace
+        return f"its model cannot be built ({reason})"
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is no tensor of its model"
+        if found[name] != expected[name]:
+            return f"{name} has shape {list(found[name])}, its model needs {list(expected[name])}"
+    return ""
+
+
+def _read_tensors(path: Path, file: Any, model: ModelConfig) -> dict[str, Tensor]:
+    """Read the tensors of a model, once their names, shapes and types are found to be right."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    _require_bounded(path, model, len(slices))
+    wrong = _unlike({name: tuple(part.get_shape()) for name, part in slices.items()}, model)
+    for name, part in slices.items():
+        if not wrong and part.get_dtype() not in _STORED:
+            wrong = f"{name} is of type {part.get_dtype()}"
+    if wrong:
+        raise InputError(f"{path} is damaged: {wrong}; copy it again, or train anew: {HOW_TO_TRAIN}")
+    tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in slices}
+    for name, tensor in tensors.items():
+        if not _finite(tensor):
+            raise InputError(
+                f"{path} holds NaN or infinity in {name}; take an earlier checkpoint of the training"
+            )
+    return tensors
+
+
+def _filled(model: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoUNet:
+    """Build a network and fill it; the caller's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        network = VideoUNet(model)
+    network.load_state_dict(tensors)
+    return network
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())

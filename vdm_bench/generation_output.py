@@ -1,0 +1,184 @@
+"""Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from vdm_bench import __version__
+from vdm_bench.contact_sheet import write_contact_sheet
+from vdm_bench.datasets.base import Clip
+from vdm_bench.errors import InputError
+from vdm_bench.files import sweep, write_text
+from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.write import write_clip
+
+Form: TypeAlias = Literal["archive", "mp4", "webm", "gif", "grid"]
+
+PLAN_FILE = "sample.json"
+_SUFFIXES: dict[str, Form] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".png": "grid"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where clips go, and as what.
+
+    Attributes:
+        path: a folder; for one film or a grid, a file.
+        form: `archive` without loss, films, or a picture of all clips.
+        fps: frames a second, of films and archives.
+    """
+
+    path: Path
+    form: Form
+    fps: float = 8.0
+
+    @classmethod
+    def of(cls, path: Path | None, form: Form | None, fps: float) -> "Target":
+        """Fill in what the user left out: the form by the path's suffix, the path by the form.
+
+        Raises:
+            InputError: the two contradict each other.
+        """
+        said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
+        form = form or said or "archive"
+        if path is None:
+            path = Path("samples.png" if form == "grid" else "samples")
+        if (said is not None and said != form) or (form == "grid" and said is None):
+            wanted = ".png" if form == "grid" else f".{form}, or the name of a folder"
+            raise InputError(f"--out {path} does not fit --format {form}; give it the suffix {wanted}")
+        return cls(path, form, fps)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether everything goes to one file."""
+        return self.path.suffix.lower() in _SUFFIXES
+
+
+class Sink(Protocol):
+    """Takes clips, a shard at a time."""
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        """Say whether a shard is there already."""
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        """Write a shard."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+class _ArchiveSink:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float) -> None:
+        self._folder, self._writer = folder, ArchiveWriter(folder, shape, fps=fps)
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return self._writer.has_shard(shard, len(indices))
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        self._writer.write_shard(shard, clips)
+
+    def close(self) -> None:
+        sweep(self._folder)
+
+
+class _FilmSink:
+    """Films in a folder, named by the clip's number; or one film."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return not self._target.is_file and all(self._path(str(index)).exists() for index in indices)
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            write_clip(self._path(clip.key), clip.frames, fps=self._target.fps)
+
+    def close(self) -> None:
+        if not self._target.is_file:
+            sweep(self._target.path)
+
+    def _path(self, key: str) -> Path:
+        target = self._target
+        return target.path if target.is_file else target.path / f"{int(key):06d}.{target.form}"
+
+
+class _Memory:
+    """Clips as a dataset."""
+
+    identity = None
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clips[index]
+
+    def fingerprint(self, index: int) -> str:
+        return self._clips[index].key
+
+
+class _GridSink:
+    """One picture: two clips a row, eight frames of each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._clips = path, list[Clip]()
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return False
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        self._clips += clips
+
+    def close(self) -> None:
+        pairs = [self._clips[start : start + 2] for start in range(0, len(self._clips), 2)]
+        write_contact_sheet(self._path, [(_title(pair), _Memory(pair)) for pair in pairs])
+
+
+def _title(clips: Sequence[Clip]) -> str:
+    named = [clip.key if clip.label is None else f"{clip.key} (class {clip.label})" for clip in clips]
+    return ", ".join(named)
+
+
+def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, object]) -> Sink:
+    """Open a target for clips of (T, H, W).
+
+    Args:
+        target: where they go.
+        shape: of the clips.
+        plan: how they are made; a folder with clips made in another way is refused.
+
+    Raises:
+        InputError: the target cannot be written, or holds something else.
+    """
+    if target.form == "grid":
+        return _GridSink(target.path)
+    if not target.is_file:
+        _keep_plan(target.path, {**plan, "format": target.form, "fps": target.fps, "version": __version__})
+    return _ArchiveSink(target.path, shape, target.fps) if target.form == "archive" else _FilmSink(target)
+
+
+def _keep_plan(folder: Path, plan: dict[str, object]) -> None:
+    """Write how the clips of a folder are made, or refuse a folder with others."""
+    path = folder / PLAN_FILE
+    if not path.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(
+                f"{folder} is not empty, and its files are not of this command; choose another --out"
+            )
+        write_text(path, json.dumps(plan, indent=2, sort_keys=True) + "\n")
+        return
+    try:
+        old = json.loads(path.read_bytes())
+        unlike = [key for key, value in json.loads(json.dumps(plan)).items() if old.get(key) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
+    if unlike:
+        raise InputError(
+            f"{folder} holds clips with another {', '.join(unlike)}; choose another --out, or delete it"
+        )

@@ -1,0 +1,279 @@
+"""The reference model as a sampler.
+
+Clips are made in batches of one fixed size, the last one filled up, so that a clip meets as many companions
+whatever part of a run is asked for. On a CPU a batch is one clip, computed on one thread, and as many run side by
+side as there are threads: there a clip has the same bits for any number of threads and in any company.
+"""
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.generation_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
+from vdm_bench.metrics.precision import arithmetic
+from vdm_bench.reference_model.clips import from_uint8, to_uint8
+from vdm_bench.reference_model.embeddings import Condition
+from vdm_bench.reference_model.guidance import Given
+from vdm_bench.reference_model.model import ReferenceModel
+from vdm_bench.reference_model.noise import NoiseStream
+from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model
+from vdm_bench.reference_model.process import Denoise, Prediction
+from vdm_bench.reference_model.rollout import extend, window_sampler
+from vdm_bench.reference_model.samplers import evaluations
+from vdm_bench.reference_model.text import TextEmbeddings, load_text
+from vdm_bench.reference_model.unet import check_size
+from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+from vdm_bench.samplers.side_by_side import Stopped, mapped
+
+NAME = "reference"
+DESCRIPTION = "the video diffusion model of the paper, from a checkpoint; see docs/reference-model.md"
+DEFAULT_CHECKPOINT = "shapes"
+
+Advance = Callable[[int], None]
+"""Called with a number of network evaluations just done."""
+
+_LABEL_STREAM = 0x6C6162  # keeps the draw of a label apart from other uses of a seed
+
+
+class ReferenceSampler:
+    """A trained reference model, asked in one way.
+
+    Args:
+        model: of any checkpoint.
+        settings: how clips are made.
+        text: embeddings of all captions that will be asked for, or where they come from: a file of embeddings, or
+            a folder with a BERT. None where there are no captions.
+        source: where the model came from, for records.
+
+    Raises:
+        InputError: the settings do not go with the model.
+    """
+
+    def __init__(
+        self,
+        model: ReferenceModel,
+        settings: Settings,
+        *,
+        text: TextEmbeddings | str | None = None,
+        source: str = "",
+    ) -> None:
+        self._model, self._settings, self._text, self._source = model, settings, text, source
+        config = model.config
+        if config.channels != 3:
+            raise InputError(f"the model makes clips of {config.channels} channels, not of 3 (RGB); give another")
+        if settings.labels == "random" and not config.classes:
+            raise InputError("random labels need a model with classes, and this one has none; leave them out")
+        self._side = settings.resolution or config.resolution
+        check_size(config, self._side, self._side)
+        self._overlap = settings.overlap or max(1, config.frames // 2)
+        self._device = next(model.network.parameters()).device
+        self._batch = settings.batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
+
+    @property
+    def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
+        """What a record says of this sampler: the model, and every setting."""
+        return {
+            "checkpoint": self._source,
+            "overlap": self._overlap,
+            **self._settings.described,
+            "batch": self._batch,
+        }
+
+    def evaluations(self, request: SampleRequest) -> int:
+        """Give how often the network is evaluated for one clip; with guidance each time for two."""
+        blocks = 0
+
+        def draw(given: Given, noise: NoiseStream) -> Tensor:
+            nonlocal blocks
+            blocks += 1
+            return given.restore(noise.draw())
+
+        # A roll-out of one pixel without a model: the blocks are those of the real one.
+        given = 0 if request.context is None else request.context.shape[1]
+        noise = NoiseStream([0], (1, self._model.config.frames, 1, 1))
+        context = torch.zeros(1, 1, given, 1, 1)
+        extend(draw, noise, length=request.frames, overlap=self._overlap, context=context)
+        return blocks * evaluations(self._settings.sampling)
+
+    def sample(self, request: SampleRequest, advance: Advance | None = None) -> NDArray[np.uint8]:
+        """Make the clips of a request.
+
+        Args:
+            request: what is asked for.
+            advance: called after each evaluation of the network with the number of clips that it was for. Clips
+                that fill up the last batch are not counted. It may be called from several threads, one at a time.
+
+        Returns:
+            uint8 [N, T, H, W, 3], RGB, the given frames as they were at the beginning.
+
+        Raises:
+            InputError: the request does not go with the model or the settings.
+        """
+        self.check(request)
+        request = self.labelled(request)
+        text = self._embeddings(request)
+        starts = range(0, len(request), self._batch)
+        stop, lock = threading.Event(), threading.Lock()
+
+        def work(start: int) -> NDArray[np.uint8]:
+            rows = list(range(start, min(start + self._batch, len(request))))
+
+            def evaluated() -> None:
+                if stop.is_set():
+                    raise Stopped
+                if advance is not None:
+                    with lock:
+                        advance(len(rows))
+
+            full = rows + rows[-1:] * (self._batch - len(rows))
+            # Threads have settings of their own.
+            with arithmetic("fp32", self._device):
+                return self._clips(request, text, full, evaluated)[: len(rows)]
+
+        with arithmetic("fp32", self._device):
+            return np.concatenate(mapped(work, starts, self._device, stop))
+
+    def check(self, request: SampleRequest) -> None:
+        """Refuse a request that does not go with the model or the settings.
+
+        Raises:
+            InputError: so it is.
+        """
+        config, side = self._model.config, self._side
+        if (request.height, request.width) != (side, side):
+            raise InputError(
+                f"clips of {request.height}x{request.width} pixels are asked for, and the model makes "
+                f"{side}x{side}; give a checkpoint trained at that size, or the setting resolution"
+            )
+        if request.frames < config.frames:
+            raise InputError(
+                f"clips of {request.frames} frames are asked for, and the model makes {config.frames} or more; "
+                "give a checkpoint trained at that length"
+            )
+        given = 0 if request.context is None else request.context.shape[1]
+        if given >= request.frames:
+            raise InputError(
+                f"the context has {given} frames, and the clips are to have {request.frames}; give fewer frames, "
+                "or ask for longer clips"
+            )
+        if (given >= config.frames or request.frames > config.frames) and self._overlap >= config.frames:
+            raise InputError(
+                f"the overlap {self._overlap} leaves nothing to make of a window of {config.frames} frames; "
+                f"give 1 to {config.frames - 1}"
+            )
+        self._check_conditions(request)
+
+    def _check_conditions(self, request: SampleRequest) -> None:
+        config, weight = self._model.config, self._settings.sampling.guidance_weight
+        if request.labels is not None:
+            if not config.classes:
+                raise InputError("labels are given, but the model was trained without classes; leave them out")
+            outside = [int(label) for label in request.labels if not 0 <= label < config.classes]
+            if outside:
+                raise InputError(f"label {outside[0]} is not in 0 to {config.classes - 1}, the model's classes")
+        if request.captions is not None and not config.text_dim:
+            raise InputError("captions are given, but the model was trained without text; leave them out")
+        if request.captions is not None and self._text is None:
+            raise InputError(
+                "captions need a text encoder: give the folder of a BERT's weights, or a file of embeddings"
+            )
+        asked = weight != 0.0 and weight != self._model.sampling.guidance_weight
+        if asked and request.captions is None and request.labels is None and self._settings.labels == "none":
+            raise InputError(
+                f"guidance_weight {weight:g} acts on labels or captions, and there are none; give some "
+                "(labels=random draws them), or leave the guidance out"
+            )
+
+    def labelled(self, request: SampleRequest) -> SampleRequest:
+        """Give the request with labels drawn with the clips' seeds, where the setting is so and it has none."""
+        if request.labels is not None or self._settings.labels == "none":
+            return request
+        streams = (np.random.default_rng([seed, _LABEL_STREAM]) for seed in request.seeds)
+        labels = [stream.integers(self._model.config.classes) for stream in streams]
+        return dataclasses.replace(request, labels=np.array(labels, np.int64))
+
+    def _embeddings(self, request: SampleRequest) -> TextEmbeddings | None:
+        if request.captions is None or isinstance(self._text, TextEmbeddings):
+            return self._text if isinstance(self._text, TextEmbeddings) else None
+        return load_text(request.captions, self._text, text_dim=self._model.config.text_dim)
+
+    def _condition(
+        self, request: SampleRequest, text: TextEmbeddings | None, rows: Sequence[int]
+    ) -> Condition | None:
+        if request.labels is None and request.captions is None:
+            return None
+        labels = None if request.labels is None else torch.from_numpy(request.labels[list(rows)])
+        if text is None or request.captions is None:
+            return Condition(labels).to(self._device)
+        # Always as long as captions can be, so that no caption's rounding depends on those beside it.
+        captions = [request.captions[row] for row in rows]
+        embeddings, mask = text.batch(captions, length=text.encoder.max_tokens)
+        return Condition(labels, embeddings, mask).to(self._device)
+
+    def _clips(
+        self,
+        request: SampleRequest,
+        text: TextEmbeddings | None,
+        rows: Sequence[int],
+        evaluated: Callable[[], None],
+    ) -> NDArray[np.uint8]:
+        """Make one batch: uint8 [B, T, H, W, 3]."""
+        config, settings = self._model.config, self._settings
+        condition = self._condition(request, text, rows)
+        denoise = self._model.denoiser(
+            condition,
+            guidance_weight=settings.sampling.guidance_weight if condition is not None else 0.0,
+            precision=settings.precision,
+        )
+        noise = NoiseStream(
+            [request.seeds[row] for row in rows],
+            (config.channels, config.frames, self._side, self._side),
+            self._device,
+        )
+        window = window_sampler(_watched(denoise, evaluated), settings.effective, variant=settings.variant)
+        context = None
+        if request.context is not None:
+            context = from_uint8(torch.from_numpy(request.context[list(rows)]).to(self._device))
+        clips = extend(window, noise, length=request.frames, overlap=self._overlap, context=context)
+        return to_uint8(clips).cpu().numpy()
+
+
+def make_reference(setup: SamplerSetup) -> ReferenceSampler:
+    """Make the sampler of `--sampler reference` from its options.
+
+    Besides the settings of `generation_settings` these are `checkpoint` (a path, or a model of the package;
+    `shapes` by default), `preset` (refuse models of another), `text` (see `ReferenceSampler`) and `device`.
+
+    Raises:
+        InputError: an option is unknown or out of range, or the checkpoint cannot be used.
+    """
+    options = dict(setup.options)
+    source = checkpoint_path(options.pop("checkpoint", DEFAULT_CHECKPOINT))
+    preset, text = options.pop("preset", None), options.pop("text", None)
+    device = options.pop("device", setup.device)
+    chosen = parsed(options, ("checkpoint", "preset", "text", "device"))
+    model = load_reference_model(source, preset=preset, device=device)
+    return ReferenceSampler(model, choose(model.sampling, chosen), text=text, source=source_of(source))
+
+
+def source_of(checkpoint: Path) -> str:
+    """Name a checkpoint by its file and 12 digits over the content: runs with other weights are other runs."""
+    with checkpoint.open("rb") as file:
+        return f"{checkpoint.name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
+def _watched(denoise: Denoise, evaluated: Callable[[], None]) -> Denoise:
+    def watched(z: Tensor, log_snr: Tensor) -> Prediction:
+        prediction = denoise(z, log_snr)
+        evaluated()
+        return prediction
+
+    return watched
