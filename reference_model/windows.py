@@ -37,7 +37,15 @@ def window_sampler(
             `corrector_guidance` is off, the corrector has the replacement, but not the reconstruction guidance.
         variant: of the replacement.
         schedule: of log-SNRs.
+
+    Raises:
+        InputError: dynamic clipping with the conditional variant.
     """
+    if variant == "conditional" and sampling.clip == "dynamic":
+        raise InputError(
+            "dynamic clipping rescales the given frames, from which the conditional replacement draws; "
+            "choose clip static, or a method without -conditional"
+        )
 
     def draw(given: Given, noise: NoiseStream) -> Tensor:
         weight = sampling.reconstruction_weight

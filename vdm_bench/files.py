@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
     try:
         yield temporary
-        temporary.chmod(mode)  # some libraries put a file of their own in its place, which only its owner may read
+        temporary.chmod(mode)  # a library may have put a file that only its owner may read in its place
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:

@@ -412,3 +412,8 @@ def test_the_cascade_depends_on_each_seed_alone_and_its_stages_have_noise_of_the
     assert not torch.equal(windows[0].noises[0], windows[1].noises[0])
     with pytest.raises(InputError, match="give `between`, `large` or both"):
         cascade(base, None, None, [0])
+
+
+def test_dynamic_clipping_is_refused_where_it_would_move_the_given_frames() -> None:
+    with pytest.raises(InputError, match="choose clip static, or a method without -conditional"):
+        window_sampler(white, SamplingConfig(clip="dynamic"), variant="conditional")
