@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from tiny_model import TINY
 
 from vdm_bench.cli import cli
 from vdm_bench.datasets.base import Clip
@@ -19,19 +20,6 @@ from vdm_bench.reference_model.text_files import caption_digest
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.decode import read_video
-
-TINY = ModelConfig(
-    frames=4,
-    resolution=8,
-    base_channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention_resolutions=(4,),
-    head_dim=8,
-    embedding_dim=16,
-    relative_distance=4,
-    classes=3,
-)
 
 
 def write_model(path: Path, config: ModelConfig) -> None:

@@ -11,26 +11,15 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_model import TINY
 
 import vdm_bench
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model import pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
-from vdm_bench.reference_model.config import ModelConfig, SamplingConfig
+from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.unet import VideoUNet
 
-TINY = ModelConfig(
-    frames=4,
-    resolution=8,
-    base_channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention_resolutions=(4,),
-    head_dim=8,
-    embedding_dim=16,
-    relative_distance=4,
-    classes=3,
-)
 INFO = CheckpointInfo(
     "tiny",
     TINY,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_model import TINY
 
 from vdm_bench import demo, load_reference_model, run
 from vdm_bench.datasets.shapes import Shapes
@@ -28,18 +29,6 @@ from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples
 from vdm_bench.samplers.baselines import noise
 from vdm_bench.samplers.reference import ReferenceSampler
 
-TINY = ModelConfig(
-    frames=4,
-    resolution=8,
-    base_channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention_resolutions=(4,),
-    head_dim=8,
-    embedding_dim=16,
-    relative_distance=4,
-    classes=3,
-)
 SAMPLING = SamplingConfig(steps=3, gamma=0.3, reconstruction_weight=5.0)
 
 
