@@ -28,7 +28,7 @@ class SpatialAttention(nn.Module):
         tokens = _tokens(self.norm(x))
         frames, pixels, channels = tokens.shape
         qkv = self.qkv(tokens).view(frames, pixels, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = _attention(qkv[0], qkv[1], qkv[2])
+        attended = _attention(*qkv.unbind(0))  # not by indices: their gradients fill with zeros
         return x + _image(self.out(attended.transpose(1, 2).reshape(frames, pixels, channels)), x)
 
 
@@ -66,11 +66,12 @@ class TemporalAttention(nn.Module):
         length, pixels, channels = tokens.shape[1:]
         frames = length - images
         value = self.value(tokens)
-        query_key = self.query_key(tokens[:, :frames])
-        attended = self._attend(query_key, value[:, :frames])
         if images:
+            attended = self._attend(self.query_key(tokens[:, :frames]), value[:, :frames])
             own = value[:, frames:] + self.relative_value[self.relative_distance].repeat(self.heads)
             attended = torch.cat([attended, own.to(attended.dtype)], 1)
+        else:
+            attended = self._attend(self.query_key(tokens), value)
         return x + _image(self.out(attended).reshape(batch * length, pixels, channels), x)
 
     def _attend(self, query_key: Tensor, value: Tensor) -> Tensor:
