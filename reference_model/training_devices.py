@@ -1,10 +1,12 @@
 """The devices and processes of a training run: a thin layer over accelerate (extra `train`)."""
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -136,4 +138,12 @@ def _accelerator(device: str) -> "Accelerator":
         if chosen.index is not None:
             torch.cuda.set_device(chosen)
     # Autocast is this project's own, where the network says what stays in float32.
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+    made = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+    atexit.register(_leave)
+    return made
+
+
+def _leave() -> None:
+    """End the threads of the process group: where the interpreter ends first, the process aborts at times."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -9,6 +9,7 @@ The command line joins the processes by itself. In Python `join_world()` is call
 processes: whoever scores on rank 0 alone, inside a training job, must not wait for the others.
 """
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,8 +117,17 @@ def join_world() -> World:
     with _peers():
         if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=PATIENCE)
+            atexit.register(_leave)
         # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
         return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
+
+
+def _leave() -> None:
+    """End the threads of the process groups: where the interpreter ends first, the process aborts at times."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def local_device(device: str) -> str:
