@@ -27,7 +27,7 @@ class LogLine:
         gradient_norm: before clipping, of the last step.
         learning_rate: of the last step.
         clips_per_second: over all processes.
-        seconds: that training took so far, over all sessions.
+        seconds: that training took so far, without the time between interruptions.
     """
 
     step: int

@@ -35,7 +35,7 @@ class Progress:
 
     Attributes:
         step: steps done.
-        seconds: that training took so far, over all sessions.
+        seconds: that training took so far, without the time between interruptions.
     """
 
     step: int = 0
