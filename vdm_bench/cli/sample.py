@@ -91,7 +91,7 @@ def sample(
     Clip i depends on --seed and i alone. A command that was interrupted goes on where it stopped.
 
     \b
-    vdm-bench sample shapes --out samples.png
+    vdm-bench sample model.safetensors --out samples.png
     vdm-bench sample model.safetensors --count 256 --sampler ddim --steps 64 --label random --guidance-weight 1
     vdm-bench sample model.safetensors --context real/ --context-frames 4 --frames 64 --format mp4
     """
