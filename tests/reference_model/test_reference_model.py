@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from tiny_model import TINY
+
 from vdm_bench.reference_model import Condition, ReferenceModel, SamplingConfig, build_model
 
 LEVEL = torch.tensor(0.5, dtype=torch.float64)
