@@ -59,10 +59,14 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Transform frames [B * T, C, H, W] under embeddings after swish, [B, E]."""
+        """Transform frames [B * T, C, H, W] under embeddings after swish.
+
+        Args:
+            x: the frames of an example, independent images last.
+            embedding: [B, 1 + I, E]: of the frames, and of each of the last I images; or [B, 1, E] of all.
+        """
         h = self.conv1(_resampled(self.norm1(x, swish=True), self.resample))
-        frames = len(x) // len(embedding)
-        told = self.embedding(embedding).repeat_interleave(frames, 0)[:, :, None, None].to(h.dtype)
+        told = _by_frame(self.embedding(embedding), len(x) // len(embedding))[:, :, None, None].to(h.dtype)
         if self.scale_and_shift:
             scale, shift = told.chunk(2, 1)
             h = F.silu(self.norm2(h) * (1 + scale) + shift)
@@ -71,6 +75,12 @@ class ResidualBlock(nn.Module):
         h = self.conv2(F.dropout(h, self.dropout, self.training))
         summed: Tensor = self.skip(_resampled(x, self.resample)) + h
         return summed
+
+
+def _by_frame(told: Tensor, length: int) -> Tensor:
+    """Give what each frame is told, [B * T, C]: the first of [B, 1 + I, C] is repeated for all but the last I."""
+    own = told[:, 1:]
+    return torch.cat([told[:, :1].expand(-1, length - own.shape[1], -1), own], 1).flatten(0, 1)
 
 
 def _resampled(x: Tensor, resample: Resample) -> Tensor:

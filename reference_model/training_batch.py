@@ -43,16 +43,18 @@ class Batch:
         clips: uint8 [B, T, H, W, 3].
         images: independent frames that go with each clip in joint training, uint8 [B, I, H, W, 3]; I may be 0.
         condition: of the clips.
+        image_condition: of the images, example by example: B * I rows.
     """
 
     clips: Tensor
     images: Tensor
     condition: Condition
+    image_condition: Condition
 
     def to(self, device: torch.device) -> "Batch":
         """Give the batch on another device; pixels travel as bytes."""
         clips, images = (value.to(device, non_blocking=True) for value in (self.clips, self.images))
-        return Batch(clips, images, self.condition.to(device))
+        return Batch(clips, images, self.condition.to(device), self.image_condition.to(device))
 
     def pixels(self) -> Tensor:
         """Give the frames followed by the images: float32 [B, 3, T + I, H, W] in [-1, 1]."""

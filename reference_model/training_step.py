@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm_bench.reference_model.config import ModelConfig, TrainingConfig
+from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.process import (
     CosineSchedule,
     Prediction,
@@ -43,7 +44,8 @@ def batch_losses(
 ) -> Losses:
     """Give the losses of the examples `rows` of a step, with gradient.
 
-    Each example has one noise level; the images packed behind the frames share it, and the frames' condition.
+    Each example has one noise level, which the images packed behind the frames share. Frames and images have
+    conditions of their own, and are trained without them together.
     The times of all examples of the step, over all processes, are spread evenly.
 
     Args:
@@ -61,7 +63,10 @@ def batch_losses(
     z = diffuse(x, log_snr, noise)  # eq. 1
     drop = draws.dropped(training.drop_condition)[rows.start : rows.stop].to(x.device)
     draws.seed_dropout(rows.start)
-    value = network(z, log_snr, batch.condition.dropped(drop), images=batch.images.shape[1])
+    images = batch.images.shape[1]
+    condition = batch.condition.dropped(drop)
+    condition = Condition.join(condition, batch.image_condition.dropped(drop.repeat_interleave(images)))
+    value = network(z, log_snr, condition, images=images)
     predicted = Prediction.of(model.prediction, value.float(), z, log_snr)
     return Losses(example_losses(predicted, Prediction.truth(x, noise, log_snr), training.loss), log_snr)
 

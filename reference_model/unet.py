@@ -38,7 +38,7 @@ class Stage(nn.Module):
         self.temporal = TemporalAttention(outputs, config.head_dim, config.relative_distance) if attends else None
 
     def forward(self, x: Tensor, embedding: Tensor, images: int) -> Tensor:
-        """Transform frames [B * T, C, H, W] under embeddings [B, E]."""
+        """Transform frames [B * T, C, H, W] under embeddings [B, 1, E], or [B, 1 + images, E]."""
         x = self.block(x, embedding)
         if self.spatial is not None:
             x = self.spatial(x)
@@ -84,14 +84,15 @@ class VideoUNet(nn.Module):
         Args:
             z: float [B, C, T + images, H, W]: T frames of a video, and independent images behind them.
             log_snr: of z: float [B].
-            condition: what the examples are conditioned on; None for nothing.
+            condition: what the clips, and behind them the images, example by example, are conditioned on:
+                B (1 + images) rows; None for nothing.
             images: how many of the frames are independent images.
 
         Returns:
             float32 of the shape of z.
         """
         batch, channels, length, height, width = z.shape
-        embedding = F.silu(self.embedding(log_snr.reshape(-1).expand(batch), condition))
+        embedding = self._embed(log_snr.reshape(-1).expand(batch), condition, images)
         x = z.transpose(1, 2).reshape(batch * length, channels, height, width)
         x = F.pixel_unshuffle(x, self.config.patch)
         x = self.entry(x.contiguous(memory_format=torch.channels_last))
@@ -107,6 +108,14 @@ class VideoUNet(nn.Module):
             x = self._run(stage, x, embedding, images)
         x = F.pixel_shuffle(self.exit(self.exit_norm(x, swish=True)).float(), self.config.patch)
         return x.reshape(batch, length, channels, height, width).transpose(1, 2).contiguous()
+
+    def _embed(self, log_snr: Tensor, condition: Condition | None, images: int) -> Tensor:
+        """Embed what is told of the frames, and of each image if that may differ: [B, 1 or 1 + images, E]."""
+        if condition is None:
+            return F.silu(self.embedding(log_snr, None))[:, None]
+        told: Tensor = self.embedding(torch.cat([log_snr, log_snr.repeat_interleave(images)]), condition)
+        clips, own = told[: len(log_snr)], told[len(log_snr) :]
+        return F.silu(torch.cat([clips[:, None], own.unflatten(0, (len(log_snr), images))], 1))
 
     def _run(self, stage: nn.Module, x: Tensor, embedding: Tensor, images: int) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

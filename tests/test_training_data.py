@@ -98,10 +98,13 @@ def test_images_are_frames_of_any_clip() -> None:
     assert abs(same.double().mean() - 1 / 7) < 5 * (6 / 49 / 600) ** 0.5
 
 
-def test_labels_go_with_their_clips() -> None:
-    examples = batch(ClipBatches(Numbered(), PRESET.override("model", classes=7)))
+def test_labels_go_with_their_clips_and_images() -> None:
+    preset = PRESET.override("model", classes=7).override("training", joint_images=3)
+    examples = batch(ClipBatches(Numbered(), preset))
     assert examples.condition.labels is not None
+    assert examples.image_condition.labels is not None
     assert examples.condition.labels.tolist() == clip_numbers(examples)
+    assert examples.image_condition.labels.tolist() == examples.images[:, :, 0, 0, 0].flatten().tolist()
 
 
 def test_captions_become_their_embeddings() -> None:
@@ -112,9 +115,12 @@ def test_captions_become_their_embeddings() -> None:
         digests=torch.tensor([list(caption_digest(caption)) for caption in captions], dtype=torch.uint8),
         encoder=EncoderInfo("test", None, "0", 8),
     )
-    examples = batch(ClipBatches(Numbered(), PRESET.override("model", text_dim=4), text=text))
+    preset = PRESET.override("model", text_dim=4).override("training", joint_images=2)
+    examples = batch(ClipBatches(Numbered(), preset, text=text))
     assert examples.condition.text is not None
+    assert examples.image_condition.text is not None
     assert examples.condition.text[:, 0, 0].tolist() == clip_numbers(examples)
+    assert examples.image_condition.text[:, 0, 0].tolist() == examples.images[:, :, 0, 0, 0].flatten().tolist()
 
 
 def write_clips(folder: Path, **clips: NDArray[np.uint8]) -> Path:

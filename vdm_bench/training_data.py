@@ -78,10 +78,13 @@ class ClipBatches:
         yield from ordered_map(self._batch, positions, self._workers)
 
     def _batch(self, positions: range) -> Batch:
-        clips, pixels = zip(*[self._example(position) for position in positions], strict=True)
+        clips, sources, pixels = zip(*[self._example(position) for position in positions], strict=True)
         frames = self._preset.model.frames
         together = torch.from_numpy(np.stack(pixels))
-        return Batch(together[:, :frames], together[:, frames:], self._condition(clips))
+        # In one go: texts are filled up to the longest.
+        condition = self._condition([*clips, *(clip for clips in sources for clip in clips)])
+        own, images = condition.rows(slice(len(clips))), condition.rows(slice(len(clips), None))
+        return Batch(together[:, :frames], together[:, frames:], own, images)
 
     def _condition(self, clips: Sequence[Clip]) -> Condition:
         for clip in clips:
@@ -90,8 +93,8 @@ class ClipBatches:
         text = self._text and self._text.batch([clip.caption or "" for clip in clips])
         return Condition(labels, text.embeddings if text else None, text.mask if text else None)
 
-    def _example(self, position: int) -> tuple[Clip, NDArray[np.uint8]]:
-        """Give a clip, and its window with the images behind it: uint8 [T + I, H, W, 3]."""
+    def _example(self, position: int) -> tuple[Clip, Sequence[Clip], NDArray[np.uint8]]:
+        """Give a clip, those of the images, and its window with the images behind it: uint8 [T + I, H, W, 3]."""
         training = self._preset.training
         random = np.random.default_rng(stream_seed(self._seed, Purpose.EXAMPLE, position))
         clip = self._clip(*divmod(position, len(self._dataset)))
@@ -99,16 +102,16 @@ class ClipBatches:
         first = int(random.integers(len(clip.frames) - span + 1))
         window = self._view.resized(clip.frames[first : first + span : training.frame_stride])
         images = [self._image(random) for _ in range(training.joint_images)]
-        together = np.concatenate([window, *images])
+        together = np.concatenate([window, *(pixels for _, pixels in images)])
         if training.flip and random.random() < 0.5:
             together = together[:, :, ::-1]
-        return clip, together
+        return clip, [source for source, _ in images], together
 
-    def _image(self, random: np.random.Generator) -> NDArray[np.uint8]:
-        """Draw a frame of any clip: uint8 [1, H, W, 3]."""
-        frames = self._clip(0, int(random.integers(len(self._dataset)))).frames
-        first = int(random.integers(len(frames)))
-        return self._view.resized(frames[first : first + 1])
+    def _image(self, random: np.random.Generator) -> tuple[Clip, NDArray[np.uint8]]:
+        """Draw a frame of any clip: the clip, and uint8 [1, H, W, 3]."""
+        clip = self._clip(0, int(random.integers(len(self._dataset))))
+        first = int(random.integers(len(clip.frames)))
+        return clip, self._view.resized(clip.frames[first : first + 1])
 
     def _clip(self, turn: int, place: int) -> Clip:
         """Give the clip at a place of a pass over the data, or the next one that is sound."""

@@ -85,6 +85,17 @@ def test_an_image_gives_what_a_video_of_one_frame_gives() -> None:
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale_and_shift", [False, True])
+def test_frames_and_images_are_told_their_own_conditions(scale_and_shift: bool) -> None:
+    made, z = network(classes=9, scale_and_shift=scale_and_shift), clips(images=2)
+    labels = torch.tensor([1, 5, 2, 3, -1, 7])  # of two clips, two images of the first, two of the second
+    with torch.no_grad():
+        packed = made(z, LEVELS, Condition(labels), 2)
+        frames = made(z[:, :, :4], LEVELS, Condition(labels[:2]))
+        images = [made(z[:, :, 4 + i, None], LEVELS, Condition(labels[2 + i :: 2])) for i in range(2)]
+    torch.testing.assert_close(packed, torch.cat([frames, *images], 2), rtol=1e-5, atol=1e-5)
+
+
 def oracle_attention(module: TemporalAttention, x: Tensor, batch: int, allowed: Tensor) -> Tensor:
     """Eqs. 2 and 3 of Shaw et al. by loops over frames, where frame i sees frame j if `allowed[i, j]`."""
     frames, (_, channels, height, width) = len(x) // batch, x.shape
@@ -207,12 +218,12 @@ def test_an_untrained_network_predicts_zero_and_its_blocks_pass_their_input_on()
     assert not made(clips(), LEVELS).any()
     block = next(m for m in made.modules() if isinstance(m, ResidualBlock) and isinstance(m.skip, nn.Identity))
     x = torch.randn(2, block.conv1.in_channels, 8, 8)
-    assert torch.equal(block(x, torch.randn(2, TINY.embedding_dim)), x)
+    assert torch.equal(block(x, torch.randn(2, 1, TINY.embedding_dim)), x)
 
 
 def test_every_weight_has_a_part_in_the_output() -> None:
     made = network(classes=3, text_dim=6)
-    condition = Condition(torch.tensor([0, 2]), torch.randn(2, 4, 6), torch.ones(2, 4, dtype=torch.bool))
+    condition = Condition(torch.tensor([0, 2, 1, 0]), torch.randn(4, 4, 6), torch.ones(4, 4, dtype=torch.bool))
     made(clips(images=1), LEVELS, condition, 1).square().sum().backward()
     idle = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert idle == []
@@ -322,7 +333,7 @@ def test_gradient_checkpointing_changes_no_bit_and_computes_stages_twice() -> No
 
 def test_torch_compile_finds_no_graph_break() -> None:
     made = network(classes=3)
-    condition = Condition(torch.tensor([0, -1]))
+    condition = Condition(torch.tensor([0, -1, 2, 1]))
     compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(
         compiled(clips(images=1), LEVELS, condition, 1), made(clips(images=1), LEVELS, condition, 1)
@@ -352,8 +363,8 @@ def test_scale_and_shift_is_another_way_to_let_the_embedding_in() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(8, 8, embedding_dim=4, dropout=0.0, scale_and_shift=True)
     nn.init.normal_(block.conv2.weight)
-    x, embedding = torch.randn(4, 8, 4, 4), torch.randn(2, 4)
-    scale, shift = block.embedding(embedding).repeat_interleave(2, 0)[..., None, None].chunk(2, 1)
+    x, embedding = torch.randn(4, 8, 4, 4), torch.randn(2, 1, 4)
+    scale, shift = block.embedding(embedding[:, 0]).repeat_interleave(2, 0)[..., None, None].chunk(2, 1)
     h = block.norm2(block.conv1(nn.functional.silu(block.norm1(x)))) * (1 + scale) + shift
     torch.testing.assert_close(block(x, embedding), x + block.conv2(nn.functional.silu(h)))
 

@@ -96,16 +96,24 @@ def test_times_of_a_step_are_spread_evenly_over_all_processes() -> None:
 def test_conditions_are_dropped_at_their_rate() -> None:
     network = Stub(lambda z, log_snr: torch.zeros_like(z))
     losses_of(network, drop=0.0)
-    labels, given = network.asked[2].labels, example_batch().condition.labels
+    batch = example_batch()
+    labels, given, of_images = network.asked[2].labels, batch.condition.labels, batch.image_condition.labels
     assert labels is not None
     assert given is not None
-    assert labels.tolist() == given.tolist()
+    assert of_images is not None
+    assert labels.tolist() == [*given.tolist(), *of_images.tolist()]
     dropped = StepDraws(seed=0, step=0, batch=10_000).dropped(0.2)
     assert abs(dropped.double().mean() - 0.2) < 5 * math.sqrt(0.16 / 10_000)
     losses_of(network, drop=0.999)
     labels = network.asked[2].labels
     assert labels is not None
-    assert labels.tolist() == [-1] * 4
+    assert labels.tolist() == [-1] * (4 + 8)
+    losses_of(network, drop=0.5)  # some of the four: their images go with them
+    labels = network.asked[2].labels
+    assert labels is not None
+    missing = labels == -1
+    assert 0 < missing[:4].sum() < 4
+    assert torch.equal(missing[4:], missing[:4].repeat_interleave(2))
 
 
 def test_an_example_has_the_same_noise_whoever_computes_it() -> None:
