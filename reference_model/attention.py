@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from vdm_bench.reference_model.layers import FrameNorm
 
+_FEW_TOKENS = 256  # above, the logits of bfloat16 attention on a CPU would take too much memory
+
 
 class SpatialAttention(nn.Module):
     """Each frame's pixels attend to each other; frames are a batch (Ho et al. 2022, section 3)."""
@@ -106,11 +108,16 @@ class TemporalAttention(nn.Module):
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention, [N, heads, P, d]."""
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or query.dtype == torch.float32:
         return F.scaled_dot_product_attention(query, key, value)
-    # On a CPU the gradient of this kernel is several times slower in bfloat16 than in float32.
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
+    # On a CPU the gradient of this kernel is several times slower in bfloat16 than in float32, and for few tokens
+    # it is slower in float32 than matrix products in bfloat16.
+    if query.shape[2] > _FEW_TOKENS:
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
+    flat = [x.flatten(0, 1) for x in (query / math.sqrt(query.shape[3]), key, value)]
+    weights = torch.bmm(flat[0], flat[1].transpose(1, 2)).float().softmax(-1)
+    return torch.bmm(weights.to(value.dtype), flat[2]).view_as(value)
 
 
 def _tokens(x: Tensor) -> Tensor:
