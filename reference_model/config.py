@@ -17,7 +17,8 @@ from vdm_bench.reference_model.process import SPACES, Space
 Clipping: TypeAlias = Literal["none", "static", "dynamic"]
 CLIPPINGS: tuple[Clipping, ...] = ("none", "static", "dynamic")
 SAMPLER_NAMES = ("ancestral", "predictor-corrector", "ddim", "dpm-solver")
-Optimiser: TypeAlias = Literal["adam", "adamw"]
+Optimiser: TypeAlias = Literal["adam", "adamw", "muon"]
+OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw", "muon")
 LearningRate: TypeAlias = Literal["constant", "cosine"]
 
 
@@ -101,7 +102,8 @@ class TrainingConfig:
         learning_rate: its highest value.
         warmup_steps: steps over which the learning rate rises linearly.
         schedule: `constant`, or `cosine` down to zero at the last step.
-        optimiser: `adamw` decouples the weight decay.
+        optimiser: `adam`; `adamw` decouples the weight decay; `muon` for the matrices inside the network (see
+            `muon.py`), with Adam for the rest.
         betas: of Adam.
         weight_decay: see `optimiser`.
         clip_norm: the gradient's norm is clipped to this; 0 for not at all.
@@ -137,6 +139,10 @@ class TrainingConfig:
         for name in ("ema", "drop_condition"):
             _require(0.0 <= getattr(self, name) < 1.0, f"{name} {getattr(self, name)} is not in [0, 1)")
         _require(self.joint_images >= 0, f"joint_images {self.joint_images} is negative")
+        known = ", ".join(OPTIMISERS)
+        _require(self.optimiser in OPTIMISERS, f"optimiser {self.optimiser!r} is none of {known}")
+        muon_decays = self.optimiser == "muon" and self.weight_decay > 0.0
+        _require(not muon_decays, "weight_decay goes with adam and adamw; set it to 0, or take one of them")
         _require(self.loss in SPACES, f"loss {self.loss!r} is none of {', '.join(SPACES)}")
 
 

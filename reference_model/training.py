@@ -25,6 +25,7 @@ from vdm_bench.files import sweep
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import Preset, TrainingConfig
 from vdm_bench.reference_model.ema import WeightAverage, warmed_decay
+from vdm_bench.reference_model.muon import Muon
 from vdm_bench.reference_model.training_batch import Batch, Purpose, StepDraws, TrainingData, stream_seed
 from vdm_bench.reference_model.training_devices import Devices
 from vdm_bench.reference_model.training_log import LogLine, RunLog
@@ -103,9 +104,11 @@ class Trainer:
         if options.compiled:
             self.plain.compile()
         self.network = devices.wrap(self.plain)
-        self.optimiser = make_optimiser(self.plain, preset.training)
+        if preset.training.optimiser == "muon" and devices.shard:
+            raise InputError("muon needs whole matrices; leave out --shard, or set training.optimiser to adam")
+        self.optimisers = make_optimisers(self.plain, preset.training)
         self.average = WeightAverage(self.plain)
-        self.state = TrainingState(self.plain, self.optimiser, self.average)
+        self.state = TrainingState(self.plain, self.optimisers, self.average)
         self.progress = self._logged = Progress()
         self._meter = LossMeter(devices.device)
 
@@ -160,10 +163,11 @@ class Trainer:
                 self.devices.accelerator.backward(losses.values.mean() / len(self._rows))
             self._meter.add(losses)
         norm = self.devices.clip(self.network, training.clip_norm or math.inf)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(training, step)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(training, step)
+            optimiser.step()
+            optimiser.zero_grad()
         self.average.update(warmed_decay(training.ema, step))
         return norm
 
@@ -254,9 +258,18 @@ class Trainer:
         return CheckpointInfo(preset.name, preset.model, preset.sampling, self.progress.step, training | summary)
 
 
-def make_optimiser(network: nn.Module, config: TrainingConfig) -> Optimizer:
-    """Make Adam, or AdamW, in one kernel for all parameters."""
+def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimizer]:
+    """Make Adam, or AdamW, in one kernel for all parameters; or Muon for matrices and Adam for the others."""
+    matrices = inner_matrices(network) if config.optimiser == "muon" else []
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind(
-        network.parameters(), config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    taken = set(matrices)
+    others = [parameter for parameter in network.parameters() if parameter not in taken]
+    adam = kind(others, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True)
+    return [Muon(matrices, config.learning_rate), adam] if matrices else [adam]
+
+
+def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
+    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
+    stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
+    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [layer.weight for layer in layers]

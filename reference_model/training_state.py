@@ -6,7 +6,7 @@ processes wrote it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,12 @@ class TrainingState:
 
     Args:
         network: as built, not as wrapped.
-        optimiser: Adam or AdamW over its parameters.
+        optimisers: which share its parameters: Adam or AdamW, and Muon, which has its moments from the beginning.
         average: of its parameters.
     """
 
     network: nn.Module
-    optimiser: Optimizer
+    optimisers: Sequence[Optimizer]
     average: WeightAverage
 
     def gathered(self, *, keep: bool) -> dict[str, Tensor]:
@@ -81,13 +81,15 @@ class TrainingState:
 
     def _tensors(self) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = {}
-        for name, parameter in self.network.named_parameters():
-            state = self.optimiser.state[parameter]
-            if not state:  # torch makes it in the first step only, by the same rule
-                state["step"] = torch.zeros((), device=parameter.device)
-                for kind in _MOMENTS:
-                    state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            moments |= {f"{kind}.{name}": state[kind] for kind in ("step", *_MOMENTS)}
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        for optimiser in self.optimisers:
+            for parameter in (parameter for group in optimiser.param_groups for parameter in group["params"]):
+                state = optimiser.state[parameter]
+                if not state:  # Adam makes it in the first step only, by the same rule
+                    state["step"] = torch.zeros((), device=parameter.device)
+                    for kind in _MOMENTS:
+                        state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                moments |= {f"{kind}.{names[parameter]}": tensor for kind, tensor in state.items()}
         weights = {f"weights.{name}": value for name, value in self.network.state_dict().items()}
         return weights | {f"average.{name}": value for name, value in self.average.tensors.items()} | moments
 

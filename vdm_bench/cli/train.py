@@ -119,7 +119,7 @@ def train(
     from vdm_bench.training_data import open_batches
 
     given = {"steps": steps, "batch": batch}
-    chosen = _changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in given.items() if value)])
+    chosen = changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in given.items() if value)])
     batches = open_batches(
         chosen,
         data,
@@ -168,7 +168,7 @@ def peers_named() -> Iterator[None]:
         raise
 
 
-def _changed(name: str, pairs: Sequence[str]) -> "Preset":
+def changed(name: str, pairs: Sequence[str]) -> "Preset":
     """Read a preset and change it as `section.key=value` says; values are TOML, or bare words."""
     from vdm_bench.reference_model.config import get_preset
 
