@@ -272,4 +272,4 @@ def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
     """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
     stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
     layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return [layer.weight for layer in layers]
+    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

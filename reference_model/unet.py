@@ -114,8 +114,9 @@ class VideoUNet(nn.Module):
         if condition is None:
             return F.silu(self.embedding(log_snr, None))[:, None]
         told: Tensor = self.embedding(torch.cat([log_snr, log_snr.repeat_interleave(images)]), condition)
-        clips, own = told[: len(log_snr)], told[len(log_snr) :]
-        return F.silu(torch.cat([clips[:, None], own.unflatten(0, (len(log_snr), images))], 1))
+        batch, width = len(log_snr), told.shape[1]
+        clips, own = told[:batch, None], told[batch:].view(batch, images, width)
+        return F.silu(torch.cat([clips, own], 1))
 
     def _run(self, stage: nn.Module, x: Tensor, embedding: Tensor, images: int) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
