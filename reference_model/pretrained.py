@@ -1,5 +1,6 @@
 """Trained models, ready to sample: those that come with the package, by name, and checkpoints, by path."""
 
+import hashlib
 from importlib import resources
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def checkpoint_path(source: str | Path) -> Path:
     raise InputError(
         f"there is no trained model {path.name!r} ({here}); give the path of a checkpoint ({HOW_TO_TRAIN})"
     )
+
+
+def source_of(checkpoint: Path) -> str:
+    """Name a checkpoint by its file and 12 digits over the content: runs with other weights are other runs."""
+    with checkpoint.open("rb") as file:
+        return f"{checkpoint.name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
 
 def _packaged_folder() -> Path:

@@ -17,21 +17,20 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.files import sweep
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
-from vdm_bench.reference_model.config import Preset, TrainingConfig
+from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.ema import WeightAverage, warmed_decay
-from vdm_bench.reference_model.muon import Muon
 from vdm_bench.reference_model.training_batch import Batch, Purpose, StepDraws, TrainingData, stream_seed
 from vdm_bench.reference_model.training_devices import Devices
 from vdm_bench.reference_model.training_log import LogLine, RunLog
 from vdm_bench.reference_model.training_options import Hooks as Hooks
 from vdm_bench.reference_model.training_options import TrainingOptions as TrainingOptions
 from vdm_bench.reference_model.training_run import RunConfig, claim
+from vdm_bench.reference_model.training_start import make_optimisers, start_from
 from vdm_bench.reference_model.training_state import Progress, TrainingState, read_state, write_state
 from vdm_bench.reference_model.training_step import LossMeter, batch_losses, learning_rate
 from vdm_bench.reference_model.unet import VideoUNet
@@ -67,7 +66,7 @@ def train(
     with torch.random.fork_rng(devices=[]):  # the caller's random state is left as it was
         trainer = Trainer(preset, data, out, options, hooks, devices)
         if devices.leads:
-            claim(out, RunConfig(preset, options.seed, options.precision, data.identity))
+            claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
             sweep(out)
         devices.wait()
         trainer.resume()
@@ -100,6 +99,7 @@ class Trainer:
         self._rows = devices.rows(preset.training.batch, preset.training.accumulation)
         torch.manual_seed(stream_seed(options.seed, Purpose.WEIGHTS, 0))
         self.plain = VideoUNet(preset.model)
+        self.init = start_from(self.plain, options.init) if options.init else None
         self.plain.checkpointing = options.checkpointing
         if options.compiled:
             self.plain.compile()
@@ -253,23 +253,8 @@ class Trainer:
 
     def _info(self) -> CheckpointInfo:
         training = dataclasses.asdict(self.preset.training)
-        summary = {"seed": self.options.seed, "precision": self.options.precision, "data": self.data.identity}
+        options = self.options
+        summary = {"seed": options.seed, "precision": options.precision, "data": self.data.identity}
+        summary |= {"init": self.init} if self.init else {}
         preset = self.preset
         return CheckpointInfo(preset.name, preset.model, preset.sampling, self.progress.step, training | summary)
-
-
-def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimizer]:
-    """Make Adam, or AdamW, in one kernel for all parameters; or Muon for matrices and Adam for the others."""
-    matrices = inner_matrices(network) if config.optimiser == "muon" else []
-    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    taken = set(matrices)
-    others = [parameter for parameter in network.parameters() if parameter not in taken]
-    adam = kind(others, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True)
-    return [Muon(matrices, config.learning_rate), adam] if matrices else [adam]
-
-
-def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
-    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
-    stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
-    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

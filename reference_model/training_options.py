@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vdm_bench.reference_model.training_log import LogLine
@@ -10,11 +11,13 @@ from vdm_bench.reference_model.unet import VideoUNet
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a run is carried out; nothing here but `seed` and `precision` changes its result.
+    """How a run is carried out; nothing here but `seed`, `precision` and `init` changes its result.
 
     Attributes:
         seed: of the initial weights, the order of the data and all noise.
         precision: `bf16` for autocast; weights, optimiser and average stay float32.
+        init: checkpoint whose weights the run starts from; None for new ones. Clips of another length may have
+            been what it was trained on.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         shard: share out weights and moments over the processes (FSDP), where one device cannot hold them.
         compiled: compile the network.
@@ -27,6 +30,7 @@ class TrainingOptions:
 
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    init: Path | None = None
     device: str = "auto"
     shard: bool = False
     compiled: bool = False

@@ -23,16 +23,18 @@ class RunConfig:
         seed: of all random numbers.
         precision: of the network.
         data: name of the data.
+        init: name of the checkpoint that it started from, if any.
     """
 
     preset: Preset
     seed: int
     precision: str
     data: str
+    init: str | None = None
 
     def table(self) -> dict[str, Any]:
         """Give the settings by dotted name, as JSON keeps them."""
-        flat: dict[str, Any] = {"seed": self.seed, "precision": self.precision, "data": self.data}
+        flat: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "precision", "data", "init")}
         for section in ("model", "training"):
             values = dataclasses.asdict(getattr(self.preset, section))
             flat |= {f"{section}.{key}": list(v) if isinstance(v, tuple) else v for key, v in values.items()}

@@ -1,5 +1,6 @@
 """What stands under examples/ works. (Cutting the GIFs is tested with the command line, on the real ones.)"""
 
+import json
 import runpy
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Self
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 from vdm_bench.metrics.networks.embedded import EmbeddedClassifier, EmbeddedNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "examples" / "embedded_network" / "train.py"
+CURVE = ROOT / "examples" / "shapes_model" / "curve.py"
 
 
 def test_folding_the_normalisation_does_not_change_the_network() -> None:
@@ -65,3 +68,17 @@ def test_the_log_is_that_of_the_shipped_weights() -> None:
     shares = dict(zip(lines[-2].split()[5:11:2], map(float, lines[-2].split()[6:11:2]), strict=True))
     assert set(shares) == {"shape", "colour", "motion"}
     assert min(shares.values()) > 0.95
+
+
+def test_the_learning_curve_is_drawn_from_a_log(tmp_path: Path) -> None:
+    log, picture = tmp_path / "log.jsonl", tmp_path / "curve.png"
+    names = [("<-8",), ("<-8", ">8")]  # not every noise level is in every line
+    lines = [
+        {"step": step, "loss": 1 / step, "loss_by_log_snr": dict.fromkeys(names[step % 2], 2 / step)}
+        for step in range(1, 2001)
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    result = CliRunner().invoke(runpy.run_path(str(CURVE))["main"], [str(log), "--out", str(picture)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("2000 lines up to step 2,000: loss 0.0005")
+    assert Image.open(picture).size == (1000, 360)

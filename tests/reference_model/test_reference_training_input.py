@@ -12,6 +12,8 @@ from tiny_training import PRESET, Clips, tiny, train_tiny
 
 from vdm_bench.datasets.base import Clip
 from vdm_bench.errors import InputError
+from vdm_bench.reference_model.checkpoint import load_model
+from vdm_bench.reference_model.pretrained import source_of
 from vdm_bench.reference_model.training import Hooks
 from vdm_bench.reference_model.training_log import LogLine
 from vdm_bench.reference_model.unet import VideoUNet
@@ -177,3 +179,26 @@ def test_the_config_says_what_was_trained(trained: Path) -> None:
     assert config["model.multipliers"] == [1, 2]
     assert config["training.betas"] == [0.9, 0.99]
     assert config["data"] == "noise 20 (5, 8, 8)"
+
+
+def test_a_run_may_start_from_the_weights_of_another_and_says_so(trained: Path, tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing, they are what it ends with; clips may be of another length."""
+    init = trained / "model.safetensors"
+    longer = tiny(steps=1, learning_rate=1e-30).override("model", frames=5)
+    train_tiny(tmp_path / "run", longer, init=init)
+    before, after = load_file(init), load_file(tmp_path / "run/model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[name], value, rtol=0, atol=1e-20) for name, value in before.items())
+    info = load_model(tmp_path / "run/model.safetensors")[1]
+    assert (info.model.frames, info.training["init"]) == (5, source_of(init))
+    with pytest.raises(InputError, match=r"holds a run with init model.safetensors@\w{12} and not None"):
+        train_tiny(tmp_path / "run", longer)
+
+
+def test_weights_of_another_architecture_are_no_start(trained: Path, tmp_path: Path) -> None:
+    wider = tiny().override("model", base_channels=16)
+    with pytest.raises(InputError, match=r"another architecture .* is \S+ there and \S+ here; frames and"):
+        train_tiny(tmp_path / "run", wider, init=trained / "model.safetensors")
+    with pytest.raises(InputError, match="does not exist"):
+        train_tiny(tmp_path / "run", init=tmp_path / "none.safetensors")
+    assert not (tmp_path / "run").exists()

@@ -91,7 +91,8 @@ def _samplers() -> list[Row]:
         {"name": name, "description": (function.__doc__ or "").strip()} for name, function in BASELINES.items()
     ]
     model = (
-        "the reference model, of a checkpoint (--option checkpoint=FILE); `vdm-bench sample` makes single clips"
+        "the reference model: the one of the package, or of a checkpoint (--option checkpoint=FILE); "
+        "`vdm-bench sample` makes single clips"
     )
     rows.append({"name": REFERENCE, "description": model})
     own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"

@@ -100,8 +100,8 @@ def sample(
     from vdm_bench.generation_settings import choose
     from vdm_bench.metrics.networks import pick_device
     from vdm_bench.progress import Console
-    from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model
-    from vdm_bench.samplers.reference import ReferenceSampler, source_of
+    from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, source_of
+    from vdm_bench.samplers.reference import ReferenceSampler
 
     target = Target.of(out, form, fps)
     path = checkpoint_path(checkpoint)

@@ -47,6 +47,7 @@ _QUIET_SECONDS = 5.0  # between two lines on stderr
 @click.option(
     "--set", "pairs", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the preset; may be repeated."
 )
+@click.option("--init", help="Start from the weights of a checkpoint, or of a model of the package.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
 @click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda, cuda:1, ...")
 @click.option(
@@ -89,6 +90,7 @@ def train(
     steps: int | None,
     batch: int | None,
     pairs: tuple[str, ...],
+    init: str | None,
     seed: int,
     device: str,
     precision: Literal["fp32", "bf16"],
@@ -113,6 +115,7 @@ def train(
     vdm-bench train bair --data bair/train --out runs/bair --precision bf16
     torchrun --nproc-per-node 8 -m vdm_bench train ucf101 --data ucf101 --resize antialias --out runs/ucf101
     """
+    from vdm_bench.reference_model.pretrained import checkpoint_path
     from vdm_bench.reference_model.training import TrainingOptions
     from vdm_bench.reference_model.training import train as run_training
     from vdm_bench.stopping import Stop
@@ -133,6 +136,7 @@ def train(
     settings = TrainingOptions(
         seed=seed,
         precision=precision,
+        init=checkpoint_path(init) if init else None,
         device=device,
         compiled=compiled,
         checkpointing=save_memory,

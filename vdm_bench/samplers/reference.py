@@ -6,10 +6,8 @@ side as there are threads: there a clip has the same bits for any number of thre
 """
 
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.guidance import Given
 from vdm_bench.reference_model.model import ReferenceModel
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model
+from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, source_of
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import extend, window_sampler
 from vdm_bench.reference_model.samplers import evaluations
@@ -262,12 +260,6 @@ def make_reference(setup: SamplerSetup) -> ReferenceSampler:
     chosen = parsed(options, ("checkpoint", "preset", "text", "device"))
     model = load_reference_model(source, preset=preset, device=device)
     return ReferenceSampler(model, choose(model.sampling, chosen), text=text, source=source_of(source))
-
-
-def source_of(checkpoint: Path) -> str:
-    """Name a checkpoint by its file and 12 digits over the content: runs with other weights are other runs."""
-    with checkpoint.open("rb") as file:
-        return f"{checkpoint.name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
 
 def _watched(denoise: Denoise, evaluated: Callable[[], None]) -> Denoise:

@@ -1,0 +1,63 @@
+"""The trained model that comes with the package: what it is, and that its clips are what is asked for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdm_bench.datasets.shapes import CLASS_COUNT, Shapes, ShapesLabel
+from vdm_bench.generation_settings import choose
+from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.networks.embedded import HEADS, EmbeddedNetwork
+from vdm_bench.reference_model.checkpoint import load_model
+from vdm_bench.reference_model.config import get_preset
+from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, packaged_models
+from vdm_bench.samplers.base import SampleRequest, sample_seed
+from vdm_bench.samplers.reference import ReferenceSampler
+
+pytestmark = pytest.mark.skipif(not packaged_models(), reason="no trained model comes with this version")
+
+LOG = Path(__file__).parents[2] / "examples" / "shapes_model" / "log.jsonl"
+CLIPS = 24
+
+
+def test_the_file_is_what_the_preset_trains_and_its_log_says_how() -> None:
+    assert packaged_models() == ["shapes"]
+    path = checkpoint_path("shapes")
+    assert path.stat().st_size <= 10e6
+    preset = get_preset("shapes")
+    _, info = load_model(path, preset="shapes")
+    assert (info.name, info.model, info.sampling) == ("shapes", preset.model, preset.sampling)
+    trained = {"seed": 0, "precision": "bf16", "data": Shapes("train").identity}
+    assert trained.items() <= info.training.items()
+    assert info.training["steps"] == info.step == preset.training.steps
+    last = json.loads(LOG.read_text("utf-8").splitlines()[-1])
+    assert last["step"] == info.step
+    assert last["seconds"] < 2 * 3600
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    return np.arange(CLIPS) * 97 % CLASS_COUNT  # all shapes, colours and motions
+
+
+@pytest.fixture(scope="module")
+def clips(labels: np.ndarray) -> np.ndarray:
+    """Clips of the classes asked for, guided."""
+    model = load_reference_model("shapes")
+    chosen = {"sampler": "dpm-solver", "steps": 12, "guidance_weight": 1.0, "precision": "bf16"}
+    sampler = ReferenceSampler(model, choose(model.sampling, chosen))
+    seeds = tuple(sample_seed(0, index) for index in range(CLIPS))
+    return sampler.sample(SampleRequest(tuple(range(CLIPS)), seeds, 16, 32, 32, labels=labels))
+
+
+# Guessing gets 1/5, 1/6 and 1/8.
+@pytest.mark.parametrize(("part", "least"), [("shape", 0.6), ("colour", 0.9), ("motion", 0.6)])
+def test_clips_are_of_the_class_asked_for(clips: np.ndarray, labels: np.ndarray, part: str, least: float) -> None:
+    logits = extract_features(EmbeddedNetwork(), clips)["logits"].astype(np.float64)
+    joint = np.exp(logits).reshape(-1, *HEADS.values())
+    others = tuple(axis for axis, name in enumerate(HEADS, 1) if name != part)
+    guesses = joint.sum(axis=others).argmax(axis=1)
+    right = [getattr(ShapesLabel.of(int(label)), part) for label in labels]
+    assert np.mean(guesses == right) >= least
