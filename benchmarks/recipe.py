@@ -5,7 +5,7 @@
 
 The preset `shapes` as it is comes first, then each recipe: changes of it as `vdm-bench train --set` takes them,
 apart by spaces. Twenty steps tell how many fit into the time; the schedule of the learning rate ends with them.
-The averaged weights are measured, with the clips' labels. The same network, on the same noise, each time.
+The averaged weights are measured, with the clips' labels and the same noise for all.
 """
 
 import argparse
