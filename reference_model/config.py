@@ -111,6 +111,8 @@ class TrainingConfig:
         joint_images: independent images appended to each example.
         drop_condition: share of examples trained without their condition.
         loss: space in which errors are squared.
+        log_snr_shift: of the schedule that the noise levels are drawn from, 0 in the paper; see
+            `process.CosineSchedule`.
         frame_stride: take every n-th frame of a video (the paper's frameskip).
         flip: mirror half of the clips.
     """
@@ -130,6 +132,7 @@ class TrainingConfig:
     joint_images: int = 0
     drop_condition: float = 0.1
     loss: Space = "v"
+    log_snr_shift: float = 0.0
     frame_stride: int = 1
     flip: bool = False
 
@@ -143,6 +146,7 @@ class TrainingConfig:
         _require(self.optimiser in OPTIMISERS, f"optimiser {self.optimiser!r} is none of {known}")
         muon_decays = self.optimiser == "muon" and self.weight_decay > 0.0
         _require(not muon_decays, "weight_decay goes with adam and adamw; set it to 0, or take one of them")
+        _require_shift(self.log_snr_shift)
         _require(self.loss in SPACES, f"loss {self.loss!r} is none of {', '.join(SPACES)}")
 
 
@@ -153,6 +157,7 @@ class SamplingConfig:
     Attributes:
         sampler: name in `samplers.SAMPLERS`.
         steps: predictor steps.
+        log_snr_shift: of the schedule of the steps, 0 in the paper; see `process.CosineSchedule`.
         gamma: noise of the ancestral sampler, 0 lower and 1 upper bound of the variance.
         delta: step size of the Langevin corrector.
         last_step_noise: add noise at the last step, too (ancestral and predictor-corrector).
@@ -166,6 +171,7 @@ class SamplingConfig:
 
     sampler: str = "ancestral"
     steps: int = 256
+    log_snr_shift: float = 0.0
     gamma: float = 0.0
     delta: float = 0.1
     last_step_noise: bool = False
@@ -183,6 +189,7 @@ class SamplingConfig:
         share = self.clip_percentile
         _require(0.0 < share <= 1.0, f"clip_percentile {share} is not in (0, 1]; .995 stands for 99.5 %")
         _require(self.steps >= 1, f"steps {self.steps} is not positive")
+        _require_shift(self.log_snr_shift)
         _require(0.0 <= self.gamma <= 1.0, f"gamma {self.gamma} is not in [0, 1]")
         _require(self.delta > 0.0, f"delta {self.delta} is not positive")
         _require(self.reconstruction_weight >= 0.0, f"w_r {self.reconstruction_weight} is negative")
@@ -282,6 +289,10 @@ def _typed(value: Any, default: Any, where: str) -> Any:
     if type(value) is not type(default):
         raise InputError(f"{where} is {value!r}; it must be of type {type(default).__name__}")
     return value
+
+
+def _require_shift(shift: float) -> None:
+    _require(abs(shift) <= 10.0, f"log_snr_shift {shift} is not in [-10, 10]")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -22,29 +22,38 @@ class CosineSchedule:
     """log-SNR as a function of time, decreasing from `log_snr_max` at t = 0 to `log_snr_min` at t = 1.
 
     The cosine schedule of Nichol & Dhariwal in closed form, cut so that both ends are met exactly:
-    `lambda(t) = -2 log tan(a t + b)`, `b = atan(exp(-max / 2))`, `a = atan(exp(-min / 2)) - b`.
+    `lambda(t) = shift - 2 log tan(a t + b)`, `b = atan(exp((shift - max) / 2))`,
+    `a = atan(exp((shift - min) / 2)) - b`.
+
+    Attributes:
+        log_snr_min: at t = 1.
+        log_snr_max: at t = 0.
+        shift: log-SNR about which the times are; 0 in the paper. Where many pixels or frames say the same, what
+            a clip shows is settled at a lower log-SNR, and a negative shift spends more of the times there
+            (Hoogeboom et al. 2023, arXiv 2301.11093, section 2.1).
     """
 
     log_snr_min: float = -20.0
     log_snr_max: float = 20.0
+    shift: float = 0.0
 
     def log_snr(self, t: Tensor) -> Tensor:
         """Give the log-SNR at times t in [0, 1]: float64, of the shape of t."""
         a, b = self._line()
-        return -2.0 * torch.log(torch.tan(a * t.double() + b))
+        return self.shift - 2.0 * torch.log(torch.tan(a * t.double() + b))
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Give the time in [0, 1] of a log-SNR: the inverse of `log_snr`, float64."""
         a, b = self._line()
-        return (torch.atan(torch.exp(-0.5 * log_snr.double())) - b) / a
+        return (torch.atan(torch.exp(0.5 * (self.shift - log_snr.double()))) - b) / a
 
     def steps(self, count: int, device: torch.device | None = None) -> Tensor:
         """Give the log-SNRs of `count` steps from t = 1 to t = 0, evenly in time: float64 [count + 1]."""
         return self.log_snr(torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64, device=device))
 
     def _line(self) -> tuple[float, float]:
-        b = math.atan(math.exp(-0.5 * self.log_snr_max))
-        return math.atan(math.exp(-0.5 * self.log_snr_min)) - b, b
+        b = math.atan(math.exp(0.5 * (self.shift - self.log_snr_max)))
+        return math.atan(math.exp(0.5 * (self.shift - self.log_snr_min))) - b, b
 
 
 def broadcast(value: Tensor, like: Tensor) -> Tensor:

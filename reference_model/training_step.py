@@ -58,7 +58,7 @@ def batch_losses(
     """
     x = batch.pixels()
     times = stratified_times(draws.times(), draws.batch)[rows.start : rows.stop]
-    log_snr = CosineSchedule().log_snr(times).to(x.device)
+    log_snr = CosineSchedule(shift=training.log_snr_shift).log_snr(times).to(x.device)
     noise = draws.noise(rows, tuple(x.shape[1:]), x.device)
     z = diffuse(x, log_snr, noise)  # eq. 1
     drop = draws.dropped(training.drop_condition)[rows.start : rows.stop].to(x.device)

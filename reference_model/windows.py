@@ -11,8 +11,8 @@ from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.guidance import Given, Variant, conditioned
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import Frames, Observation
-from vdm_bench.reference_model.process import CosineSchedule, Denoise
-from vdm_bench.reference_model.samplers import COSINE, sample
+from vdm_bench.reference_model.process import Denoise
+from vdm_bench.reference_model.samplers import sample
 
 # (what is known of the window, noise whose shape is the window's (C, T, H, W)) -> clips [N, C, T, H, W]
 WindowSampler: TypeAlias = Callable[[Given, NoiseStream], Tensor]
@@ -27,7 +27,6 @@ def window_sampler(
     sampling: SamplingConfig,
     *,
     variant: Variant = "marginal",
-    schedule: CosineSchedule = COSINE,
 ) -> WindowSampler:
     """Make a window sampler of a denoiser.
 
@@ -36,7 +35,6 @@ def window_sampler(
         sampling: how to sample; `reconstruction_weight` is w_r, 0 for replacement alone. Where
             `corrector_guidance` is off, the corrector has the replacement, but not the reconstruction guidance.
         variant: of the replacement.
-        schedule: of log-SNRs.
 
     Raises:
         InputError: dynamic clipping with the conditional variant.
@@ -54,7 +52,7 @@ def window_sampler(
         if not sampling.corrector_guidance:
             frames = Given(given.frames, given.data)
             plain = conditioned(denoise, frames, weight=0.0, variant=variant, noise=noise.fork(_CORRECTOR))
-        return given.restore(sample(guided, noise, sampling, schedule=schedule, corrector_denoise=plain))
+        return given.restore(sample(guided, noise, sampling, corrector_denoise=plain))
 
     return draw
 

@@ -15,10 +15,9 @@ from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import CosineSchedule, Denoise
 from vdm_bench.reference_model.samplers.methods import ancestral, ddim, dpm_solver, predictor_corrector
-from vdm_bench.reference_model.samplers.walk import COSINE, Callback, Counted, StepInfo, clipped, require
+from vdm_bench.reference_model.samplers.walk import Callback, Counted, StepInfo, clipped, require
 
 __all__ = [
-    "COSINE",
     "SAMPLERS",
     "Callback",
     "Counted",
@@ -44,7 +43,6 @@ def sample(
     noise: NoiseStream,
     sampling: SamplingConfig,
     *,
-    schedule: CosineSchedule = COSINE,
     corrector_denoise: Denoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -54,7 +52,6 @@ def sample(
         denoise: the model, with guidance if there is any.
         noise: of the examples.
         sampling: name and settings of the sampler. A sampler gets those settings that are its arguments.
-        schedule: by default the paper's.
         corrector_denoise: the model without guidance, for the corrector; to be given where
             `sampling.corrector_guidance` is off, and only there. Of no use to a sampler without a corrector.
         callback: is called once a step.
@@ -74,6 +71,7 @@ def sample(
             "corrector_guidance is off without a corrector_denoise, or on with one; change either",
         )
         options["corrector_denoise"] = corrector_denoise
+    schedule = CosineSchedule(shift=sampling.log_snr_shift)
     return sampler(denoise, noise, schedule=schedule, callback=callback, **options)
 
 

@@ -56,6 +56,16 @@ def test_the_schedule_is_a_cosine_the_angle_of_alpha_and_sigma_is_linear_in_time
     assert float(SCHEDULE.log_snr(number(0.5))) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_a_shift_moves_the_log_snr_by_itself_but_for_the_ends() -> None:
+    shifted = CosineSchedule(shift=-3.0)
+    ends = shifted.log_snr(torch.tensor([0.0, 1.0]))
+    assert ends.tolist() == pytest.approx([20.0, -20.0], abs=1e-9)
+    times = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    # The ends are met by a line of another slope, off by the angle between -20 and -17: atan(exp(-8.5)).
+    assert torch.allclose(shifted.log_snr(times), SCHEDULE.log_snr(times) - 3.0, rtol=0, atol=0.002)
+    assert torch.allclose(shifted.time(shifted.log_snr(times)), times, rtol=0, atol=1e-12)
+
+
 @given(st.floats(0.0, 1.0))
 def test_time_is_the_inverse_of_log_snr(t: float) -> None:
     assert float(SCHEDULE.time(SCHEDULE.log_snr(number(t)))) == pytest.approx(t, abs=1e-12)

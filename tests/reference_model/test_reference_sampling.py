@@ -201,17 +201,17 @@ def test_each_setting_of_the_configuration_changes_the_sample(change: dict[str, 
         assert not torch.equal(of(**change), of(clip="dynamic"))
 
 
-def test_sample_takes_the_schedule_it_is_given() -> None:
+def test_sample_walks_the_schedule_with_the_shift_it_is_told() -> None:
     levels: list[float] = []
-    sampling = SamplingConfig(sampler="ddim", steps=3)
+    sampling = SamplingConfig(sampler="ddim", steps=2, log_snr_shift=-3.0)
     sample(
         gaussian,
         NoiseStream([1], (2,)),
         sampling,
-        schedule=CosineSchedule(-6.0, 8.0),
         callback=lambda step: levels.extend([float(step.log_snr_t), float(step.log_snr_s)]),
     )
-    assert (levels[0], levels[-1]) == pytest.approx((-6.0, 8.0))
+    # Half of the time the paper's schedule is at 0; the ends are where they were.
+    assert levels == pytest.approx([-20.0, -3.0, -3.0, 20.0], abs=1e-3)
 
 
 def test_guidance_may_be_left_out_of_the_corrector() -> None:

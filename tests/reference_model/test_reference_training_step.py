@@ -33,8 +33,11 @@ def example_batch() -> Batch:
     return next(ClipBatches(Clips(), PRESET, workers=1).batches([range(4)]))
 
 
-def losses_of(network: nn.Module, *, prediction: Space = "v", drop: float = 0.0, loss: Space = "v") -> Tensor:
-    preset = PRESET.override("model", prediction=prediction).override("training", loss=loss, drop_condition=drop)
+def losses_of(
+    network: nn.Module, *, prediction: Space = "v", drop: float = 0.0, loss: Space = "v", shift: float = 0.0
+) -> Tensor:
+    training = {"loss": loss, "drop_condition": drop, "log_snr_shift": shift}
+    preset = PRESET.override("model", prediction=prediction).override("training", **training)
     draws = StepDraws(seed=0, step=0, batch=4)
     return batch_losses(network, example_batch(), range(4), draws, preset.model, preset.training).values
 
@@ -86,10 +89,11 @@ def test_frames_and_images_of_an_example_share_one_noise_level() -> None:
     assert (noise.std(dim=(1, 3, 4)) - 1).abs().max() < 5 / math.sqrt(2 * 192)
 
 
-def test_times_of_a_step_are_spread_evenly_over_all_processes() -> None:
+@pytest.mark.parametrize("shift", [0.0, -2.0])
+def test_times_of_a_step_are_spread_evenly_over_all_processes(shift: float) -> None:
     network = Stub(lambda z, log_snr: torch.zeros_like(z))
-    losses_of(network)
-    time = CosineSchedule().time(network.asked[1]).sort().values
+    losses_of(network, shift=shift)
+    time = CosineSchedule(shift=shift).time(network.asked[1]).sort().values
     torch.testing.assert_close(time.diff(), torch.full((3,), 0.25, dtype=torch.float64))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SETTINGS = (
     click.option("--sampler", help="ancestral, predictor-corrector, ddim or dpm-solver."),
     click.option("--steps", type=int, help="Steps of the sampler."),
+    click.option("--log-snr-shift", type=float, help="Of the schedule of the steps; 0 is the paper's."),
     click.option("--gamma", type=float, help="Noise of the ancestral sampler: 0 lower, 1 upper bound."),
     click.option("--delta", type=float, help="Step size of the Langevin corrector."),
     click.option("--clip", help="Keeping predictions in range: none, static or dynamic."),
