@@ -72,6 +72,16 @@ def probe(path: Path, *, stream: int | None = None) -> VideoInfo:
         )
 
 
+def count_frames(path: Path, *, stream: int | None = None) -> int:
+    """Count the frames that `read_video` gives, by the packets of the file: nothing is decoded.
+
+    Raises:
+        BrokenClipError: as `read_video`, except for what only decoding shows.
+    """
+    with open_stream(path, stream) as reader:
+        return reader.count()
+
+
 def read_video(
     path: Path, indices: Sequence[int] | None = None, *, stream: int | None = None
 ) -> NDArray[np.uint8]:

@@ -146,6 +146,14 @@ class StreamReader:
             raise self.broken("is to be shown mirrored or at an angle: only quarter turns are supported")
         return turns % 4
 
+    def count(self) -> int:
+        """Count the frames by their packets, without decoding them.
+
+        A packet is a frame in all containers and codecs that were tried; a packet that an edit list leaves out
+        says so.
+        """
+        return sum(not packet.is_discard for packet in self._packets)
+
     def check_rest(self) -> None:
         """Check the packets that are left, without decoding them."""
         for _ in self._packets:

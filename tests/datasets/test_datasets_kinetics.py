@@ -1,0 +1,175 @@
+"""Kinetics-600 by its real annotations, and captioned videos."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vdm_bench.datasets.captioned import open_captioned
+from vdm_bench.datasets.kinetics import CLASSES, open_kinetics600
+from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.video.view import View
+
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+
+
+@pytest.fixture(scope="module")
+def annotations(shared_data: Path) -> Path:
+    return shared_data / "kinetics600_val/Crawler/Kinetics/data/kinetics-600_val.csv"
+
+
+@pytest.fixture
+def root(tmp_path: Path, annotations: Path) -> Path:
+    """The real annotations, and three of the videos: two in folders of their class, one in none."""
+    shutil.copyfile(annotations, tmp_path / "kinetics-600_val.csv")
+    for name in (
+        "abseiling/7pRfb0t34uo_000158_000168.mp4",
+        "abseiling/yq_M1PMw2hY_000038_000048.mkv",
+        "XaH22IFN81Y_000056_000066.mp4",
+        "abseiling/unlisted_000000_000010.mp4",
+        "abseiling/readme.txt",
+    ):
+        path = tmp_path / "val" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def test_videos_that_are_there_come_in_the_order_of_the_annotations(root: Path) -> None:
+    videos = open_kinetics600(root, "val")
+    assert [videos.info(index).key for index in range(len(videos))] == [
+        "yq_M1PMw2hY_000038_000048",
+        "7pRfb0t34uo_000158_000168",
+        "XaH22IFN81Y_000056_000066",
+    ]
+    assert {videos.info(index).label for index in range(3)} == {0}  # abseiling is the first of 600
+    assert len(videos.missing) == 30_000 - 3
+
+
+def test_labels_are_the_places_of_600_classes(root: Path, annotations: Path) -> None:
+    lines = annotations.read_text("utf-8").splitlines()[1:]
+    last = max(line.split(",")[0] for line in lines)
+    name = next(line for line in lines if line.startswith(f"{last},")).split(",")
+    (root / "val" / f"{name[1]}_{int(name[2]):06}_{int(name[3]):06}.mp4").touch()
+    videos = open_kinetics600(root, "val")
+    assert max(videos.info(index).label or 0 for index in range(4)) == CLASSES - 1
+
+
+def test_real_videos_are_read_and_broken_ones_named(tmp_path: Path, shared_data: Path) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/test.csv").write_text(
+        HEADER + "a,id1,0,10,test\nb,-id2,5,15,test\n,id_3,0,10,test\n"
+    )
+    shutil.copyfile(shared_data / "mmaction2/demo/demo.mp4", tmp_path / "test/id1_000000_000010.mp4")
+    shutil.copyfile(
+        shared_data / "decord/tests/test_data/corrupted.mp4", tmp_path / "test/-id2_000005_000015.mp4"
+    )
+    videos = open_kinetics600(tmp_path, "test")
+    assert (len(videos), videos.missing) == (2, ["id_3_000000_000010"])
+    clips = WindowedClips(videos, WindowChoice("random"), View(frames=16, size=(64, 64), rule="antialias"))
+    found = []
+    for index in range(2):
+        try:
+            found.append(clips[index].frames.shape)
+        except BrokenClipError as error:
+            found.append(error.reason.split(":")[0])
+    assert sorted(found, key=str) == [(16, 64, 64, 3), "damaged"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("label,id\n", "lacks some of the columns label, youtube_id, time_start, time_end"),
+        (HEADER + "a,id,zero,10,val\n", "line 2: no start and end in seconds"),
+        (HEADER + "a,id\n", "line 2: no start and end in seconds"),
+        (HEADER + "a,id,0,10,val\n", "none of the 1 videos of .* is below .*val; check --data-root"),
+        (b"\xff\xfe\0", "cannot be read"),
+    ],
+)
+def test_annotations_that_are_not_as_they_should_be_are_refused(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        open_kinetics600(tmp_path, "val")
+
+
+def test_wrong_trees_and_splits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no Kinetics-600 test: expected annotations/test.csv and test/"):
+        open_kinetics600(tmp_path, "test")
+    with pytest.raises(InputError, match="no split 'all'; choose one of train, val, test"):
+        open_kinetics600(tmp_path, "all")
+
+
+# Captioned videos
+
+
+def captions(folder: Path, form: str, rows: list[dict[str, object]]) -> Path:
+    if form == "csv":
+        lines = [
+            "\ufefffile,caption,label",
+            *(f'{row["file"]},"{row["caption"]}",{row.get("label", "")}' for row in rows),
+        ]
+        (folder / "captions.csv").write_text("\n".join(lines), "utf-8")
+    else:
+        (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_captions_and_labels_come_with_the_videos(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/one.mp4", "two.mp4"):
+        (tmp_path / name).touch()
+    rows: list[dict[str, object]] = [
+        {"file": "two.mp4", "caption": "a cat, asleep"},
+        {"file": "a/one.mp4", "caption": " zwei Bälle ", "label": 7},
+    ]
+    captions(tmp_path, form, rows)
+    for root in (tmp_path, tmp_path / f"captions.{form}"):
+        videos = open_captioned(root)
+        infos = [videos.info(index) for index in range(2)]
+        assert [info.caption for info in infos] == ["a cat, asleep", "zwei Bälle"]
+        assert [info.label for info in infos] == [None, 7]
+        assert [file.path for file in videos.files] == [tmp_path / "two.mp4", tmp_path / "a/one.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"file": "../secret.mp4", "caption": "x"}, "line 1: ../secret.mp4 leads out of the folder of the list"),
+        ({"file": "/etc/passwd", "caption": "x"}, "line 1: /etc/passwd leads out of the folder"),
+        ({"file": "one.mp4", "caption": "  "}, "line 1 lacks a file or a caption"),
+        ({"file": 3, "caption": "x"}, "line 1 lacks a file or a caption"),
+        ({"file": "one.mp4", "caption": "x", "label": "cat"}, "line 1: the label 'cat' is no whole number"),
+        ({"file": "gone.mp4", "caption": "x"}, "1 of the 1 videos of .*captions.jsonl are not there: gone.mp4;"),
+        ([1], "line 1 is not a JSON object"),
+    ],
+)
+def test_lines_that_are_not_as_they_should_be_are_refused(tmp_path: Path, row: object, message: str) -> None:
+    (tmp_path / "one.mp4").touch()
+    (tmp_path / "captions.jsonl").write_text(json.dumps(row))
+    with pytest.raises(InputError, match=message):
+        open_captioned(tmp_path)
+
+
+def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no captions: expected one of captions.csv and captions.jsonl"):
+        open_captioned(tmp_path)
+    (tmp_path / "captions.csv").write_text("name,text\n")
+    with pytest.raises(InputError, match="must begin with the names of its columns, file and caption"):
+        open_captioned(tmp_path)
+    (tmp_path / "captions.csv").write_text("file,caption\n")
+    with pytest.raises(InputError, match="names no videos"):
+        open_captioned(tmp_path)
+    (tmp_path / "captions.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="holds both"):
+        open_captioned(tmp_path)
+    (tmp_path / "captions.csv").unlink()
+    (tmp_path / "captions.jsonl").write_text("{")
+    with pytest.raises(InputError, match="line 1 is not JSON"):
+        open_captioned(tmp_path)

@@ -1,0 +1,128 @@
+"""BAIR robot pushing (Ebert et al. 2017), as it is downloaded: `softmotion30_44k`, TFRecords of trajectories.
+
+    softmotion30_44k/{train,test}/traj_A_to_B.tfrecords
+
+A file has 256 trajectories of 30 frames, 64x64, seen by two cameras, with the arm's actions. The pixels are raw
+bytes, in spite of the keys' names (`0/image_main/encoded`), so they are the same for everyone.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
+from vdm_bench.datasets.videos import VideoInfo
+from vdm_bench.errors import BrokenClipError, InputError
+
+# `main` looks down on the table, `aux1` comes from the side.
+Camera: TypeAlias = Literal["main", "aux1"]
+
+FOLDER = "softmotion30_44k"
+SPLITS = {"train": 43_264, "test": 256}
+FRAMES = 30
+SIDE = 64
+
+_FILE = re.compile(r"traj_(\d+)_to_(\d+)\.tfrecords")
+
+
+class Bair:
+    """The trajectories of a split as videos, in the order of their numbers; see `VideoSet`.
+
+    Args:
+        root: the folder `softmotion30_44k`, or the one it lies in.
+        split: `train` or `test`.
+        camera: whose pictures.
+
+    Raises:
+        InputError: the files are not there, or are damaged.
+    """
+
+    def __init__(self, root: Path, split: str, camera: Camera = "main") -> None:
+        if split not in SPLITS:
+            raise InputError(f"BAIR has no split {split!r}; choose train or test")
+        self.split, self.camera = split, camera
+        self.folder = _find(root, split)
+        files = sorted(
+            (int(match[1]), path) for path in self.folder.iterdir() if (match := _FILE.fullmatch(path.name))
+        )
+        self._records: list[tuple[Path, Place, int]] = []
+        for first, path in files:
+            self._records += [(path, place, first + number) for number, place in enumerate(find_records(path))]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def info(self, index: int) -> VideoInfo:
+        """Name a trajectory: its split and number."""
+        return VideoInfo(f"{self.split}/{self._records[index][2]}")
+
+    def length(self, index: int) -> int:
+        """Give 30: all trajectories have as many frames."""
+        return FRAMES
+
+    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+        """Read frames, uint8 [T, 64, 64, 3]; never lossy.
+
+        Raises:
+            BrokenClipError: the record is damaged, or has not these frames.
+        """
+        example, name = self._example(index)
+        pictures = [_picture(example, f"{frame}/image_{self.camera}/encoded", name) for frame in frames]
+        return np.stack(pictures), False
+
+    def actions(self, index: int) -> NDArray[np.float32]:
+        """Read the arm's actions, float32 [30, 4]: those of step t lead from frame t to frame t + 1.
+
+        Raises:
+            BrokenClipError: the record is damaged, or has no actions.
+        """
+        return self._vectors(index, "action", 4)
+
+    def positions(self, index: int) -> NDArray[np.float32]:
+        """Read the positions of the end effector, float32 [30, 3].
+
+        Raises:
+            BrokenClipError: the record is damaged, or has no positions.
+        """
+        return self._vectors(index, "endeffector_pos", 3)
+
+    def fingerprint(self, index: int) -> str:
+        """Give the record's place, and its file's size and time."""
+        path, place, _ = self._records[index]
+        stat = path.stat()
+        return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {place.offset} {self.camera}"
+
+    def _example(self, index: int) -> tuple[dict[str, Feature], str]:
+        path, place, number = self._records[index]
+        name = f"{path}, trajectory {number}"
+        return parse_example(read_record(path, place, name), name), name
+
+    def _vectors(self, index: int, what: str, width: int) -> NDArray[np.float32]:
+        example, name = self._example(index)
+        rows = [example.get(f"{frame}/{what}") for frame in range(FRAMES)]
+        if not all(isinstance(row, np.ndarray) and row.shape == (width,) for row in rows):
+            raise BrokenClipError(name, f"has not {width} floats of {what} in each frame")
+        return np.array(rows, np.float32)
+
+
+def _picture(example: dict[str, Feature], key: str, name: str) -> NDArray[np.uint8]:
+    found = example.get(key)
+    if found is None:
+        raise BrokenClipError(name, f"has no {key}")
+    if not isinstance(found, list) or len(found) != 1 or len(found[0]) != SIDE * SIDE * 3:
+        raise BrokenClipError(name, f"{key} is not the raw bytes of one picture of {SIDE}x{SIDE}x3")
+    return np.frombuffer(found[0], np.uint8).reshape(SIDE, SIDE, 3)
+
+
+def _find(root: Path, split: str) -> Path:
+    for folder in (root / FOLDER / split, root / split):
+        if folder.is_dir() and any(_FILE.fullmatch(path.name) for path in folder.iterdir()):
+            return folder
+    raise InputError(
+        f"{root} holds no BAIR: expected {FOLDER}/{split}/traj_..._to_....tfrecords below it; "
+        f"unpack bair_robot_pushing_dataset_v0.tar there"
+    )

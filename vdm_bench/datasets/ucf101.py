@@ -1,0 +1,95 @@
+"""UCF101 (Soomro et al. 2012), as it is downloaded: class folders of avi files, and the split lists.
+
+    UCF-101/<class>/v_<class>_gNN_cNN.avi
+    ucfTrainTestlist/{classInd,trainlist01,testlist01,...}.txt
+
+The lists have their quirks. Lines end in CRLF. Training lines carry a label counted from 1, testing lines none.
+The class HandStandPushups of `classInd.txt` has the folder HandstandPushups, but files v_HandStandPushups_...
+"""
+
+from pathlib import Path
+
+from vdm_bench.datasets.video_files import VideoFile, VideoFiles, require_files
+from vdm_bench.datasets.videos import VideoInfo
+from vdm_bench.errors import InputError
+
+VIDEOS = "UCF-101"
+LISTS = "ucfTrainTestlist"
+# Videos of each split under each of the three lists. Together the two parts of a list are all 13,320 videos.
+SPLITS = {"train": (9_537, 9_586, 9_624), "test": (3_783, 3_734, 3_696), "train+test": (13_320,) * 3}
+CLASSES = 101
+
+
+def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
+    """Open the videos of a split, in the order of its list; `train+test` is the one after the other.
+
+    Labels are those of `classInd.txt`, counted from 0.
+
+    Args:
+        root: the folder that holds `UCF-101` and `ucfTrainTestlist`.
+        split: `train`, `test` or `train+test`.
+        number: of the list, 1 to 3.
+
+    Raises:
+        InputError: no such split; files or lists are not there, or a list is not what it should be.
+    """
+    if split not in SPLITS:
+        raise InputError(f"UCF101 has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if number not in (1, 2, 3):
+        raise InputError(f"UCF101 has no split list {number}; choose 1, 2 or 3")
+    videos, lists = _folders(root)
+    labels = _labels(lists / "classInd.txt")
+    files = [
+        file
+        for part in split.split("+")
+        for file in _listed(lists / f"{part}list{number:02}.txt", videos, labels)
+    ]
+    require_files(
+        files,
+        f"UCF101's {split} list {number:02} below {videos}",
+        "unpack UCF101.rar there, or choose another --data-root",
+    )
+    return VideoFiles(files)
+
+
+def _folders(root: Path) -> tuple[Path, Path]:
+    """Find the folders of videos and of lists: in `root`, or `root` is that of the videos."""
+    for videos in (root / VIDEOS, root):
+        for lists in (root / LISTS, videos / LISTS, root.parent / LISTS):
+            if (lists / "classInd.txt").is_file() and any(videos.glob("*/v_*.avi")):
+                return videos, lists
+    raise InputError(
+        f"{root} holds no UCF101: expected {VIDEOS}/<class>/v_<class>_gNN_cNN.avi and {LISTS}/classInd.txt below "
+        "it; unpack UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip there"
+    )
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the list {path} cannot be read ({error}); unpack UCF101TrainTestSplits-RecognitionTask.zip again"
+        ) from error
+
+
+def _labels(path: Path) -> dict[str, int]:
+    """Give each class its label, counted from 0. Names are compared without case: see the quirks above."""
+    try:
+        return {name.casefold(): int(number) - 1 for number, name in _lines(path)}
+    except ValueError as error:
+        raise InputError(f"{path} has a line that is not a number and a class; fetch it again") from error
+
+
+def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]:
+    files = []
+    for number, (name, *rest) in enumerate(_lines(path), 1):
+        folder, _, file = name.partition("/")
+        label = labels.get(folder.casefold())
+        # A name from a file must not lead out of the folder of videos.
+        if label is None or not file or "/" in file or ".." in (folder, file):
+            raise InputError(f"{path}, line {number}: {name} names no video of a class of classInd.txt")
+        if rest and rest != [str(label + 1)]:
+            raise InputError(f"{path}, line {number}: the label {' '.join(rest)} is not that of {folder}")
+        files.append(VideoFile(VideoInfo(name, label), videos / folder / file))
+    return files

@@ -1,0 +1,79 @@
+"""Video files as a set of videos, and how a split of them is looked up below a folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.videos import VideoInfo
+from vdm_bench.errors import InputError
+from vdm_bench.video.decode import count_frames, probe, read_video
+
+_NAMED = 3  # files that an error message names
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A file with what is known of it."""
+
+    info: VideoInfo
+    path: Path
+
+
+class VideoFiles:
+    """Video files as videos; see `VideoSet`.
+
+    Args:
+        files: the files, in the order of the set.
+        missing: names of those that belong to the set and are not there.
+    """
+
+    def __init__(self, files: Sequence[VideoFile], missing: Sequence[str] = ()) -> None:
+        self.files, self.missing = list(files), list(missing)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def info(self, index: int) -> VideoInfo:
+        """Give a video's key, label and caption."""
+        return self.files[index].info
+
+    def length(self, index: int) -> int:
+        """Count the frames; raises `BrokenClipError`."""
+        return count_frames(self.files[index].path)
+
+    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+        """Read frames, and whether they are lossy; raises `BrokenClipError`."""
+        path = self.files[index].path
+        return read_video(path, frames), not probe(path).lossless
+
+    def fingerprint(self, index: int) -> str:
+        """Give the file's path, size and time."""
+        path = self.files[index].path
+        try:
+            stat = path.stat()
+        except OSError:
+            return f"{path} missing"
+        return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def require_files(files: Sequence[VideoFile], what: str, way_out: str) -> None:
+    """Refuse a set some of whose files are not there.
+
+    Args:
+        files: the files.
+        what: names the set and where it was looked for, for the error message.
+        way_out: what to do about it.
+
+    Raises:
+        InputError: so it is; it names the first ones.
+    """
+    missing = [file.info.key for file in files if not file.path.is_file()]
+    if missing:
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        raise InputError(
+            f"{len(missing):,} of the {len(files):,} videos of {what} are not there: "
+            f"{', '.join(missing[:_NAMED])}{more}; {way_out}"
+        )
