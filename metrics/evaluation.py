@@ -1,7 +1,7 @@
 """From features to scores: a recipe applied to the features of a reference and of generated clips."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from vdm_bench import __version__
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
+from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
 from vdm_bench.metrics.statistics import Features, Frechet
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
@@ -39,6 +40,19 @@ class FeatureSet:
     skipped: int = 0
     repeated: int = 0
 
+    def part(self, start: int, stop: int) -> "FeatureSet":
+        """Give the features of clips `start` to `stop - 1`."""
+
+        def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
+            first = 0
+            for block in self.blocks(layer):
+                last = first + len(block)
+                if start < last and first < stop:
+                    yield block[max(start - first, 0) : stop - first]
+                first = last
+
+        return replace(self, count=stop - start, blocks=blocks)
+
     def of_layer(self, layer: str, dimension: int) -> Features:
         """Give the features of one layer."""
         return Features(self.count, dimension, lambda: self.blocks(layer))
@@ -53,12 +67,15 @@ class Evaluation:
         generated: clips of a model.
         task: what the model was given, as in signatures (`unconditional`), or nothing where it is not known.
         expected_generated: the protocol's number of generated clips, or None where there is no protocol.
+        round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
+            is the mean over the rounds. None for one score of all clips.
     """
 
     reference: FeatureSet
     generated: FeatureSet
     task: str | None = None
     expected_generated: int | None = None
+    round_length: int | None = None
 
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
@@ -69,7 +86,12 @@ class Evaluation:
         dimension = spec.layers[recipe.layer]
         reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
         try:
-            estimate = recipe.statistic.estimate(reference, self.generated.of_layer(recipe.layer, dimension))
+            estimate = mean_of_rounds(
+                [
+                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
+                    for part in self._rounds()
+                ]
+            )
         except InputError as error:
             raise InputError(f"{recipe.name}: {error}") from error
         signature = self._signature(recipe, spec)
@@ -87,25 +109,34 @@ class Evaluation:
             marks=tuple(self._marks(recipe, spec)),
         )
 
+    def _rounds(self) -> list[FeatureSet]:
+        length, count = self.round_length or self.generated.count, self.generated.count
+        if count % length:
+            raise InputError(
+                f"{count} generated clips are no whole rounds of {length}, over which the score is averaged; "
+                "give all clips of each round"
+            )
+        if count == length:
+            return [self.generated]
+        return [self.generated.part(start, start + length) for start in range(0, count, length)]
+
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
-        lossy = self.generated.lossy
         fields = {
             "net": f"{spec.identity}:{recipe.layer}",
-            "n": str(self.generated.count),
+            "n": _rounds_text(self.generated.count, self.round_length),
             "prec": spec.precision,
         }
         fields |= recipe.statistic.signature_fields()
         if recipe.needs_reference:
             if self.reference.clip_shape != self.generated.clip_shape:
                 shapes.append("x".join(map(str, self.reference.clip_shape)))
-            lossy |= self.reference.lossy
             fields["ref"] = f"{self.reference.identity}/{self.reference.count}"
         if self.task:
             fields["task"] = self.task
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
-            "src": "lossy" if lossy else "lossless",
+            "src": "lossy" if self.generated.lossy else "lossless",
             "v": __version__,
         }
         return Signature.of(recipe.name, fields)
@@ -120,6 +151,10 @@ class Evaluation:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
             yield f"no interval below {FEWEST_CLIPS} clips"
+
+
+def _rounds_text(count: int, round_length: int | None) -> str:
+    return str(count) if round_length in (None, count) else f"{round_length}x{count // round_length}"
 
 
 def paired_difference(

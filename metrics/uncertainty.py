@@ -94,6 +94,15 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
     return Resampled(value(merge_all(groups)), np.array(without))
 
 
+def interval_of_mean(values: Sequence[float]) -> Interval | None:
+    """Give the 95 % interval around the mean of independent scores, by Student's t; None for fewer than 2."""
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = _half_width(error, len(values))
+    return Interval(mean - half, mean + half, LEVEL, f"rounds-{len(values)}")
+
+
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
     """Give the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
 

@@ -98,7 +98,9 @@ class Collector:
     reporter: Reporter
     world: World = field(default_factory=World)
 
-    def collect(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> Collected:
+    def collect(
+        self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
+    ) -> Collected:
         """Compute or find the features of clips 0..count-1.
 
         Args:
@@ -106,6 +108,7 @@ class Collector:
             count: how many; at most the length of the dataset.
             folder: where the features of the blocks are stored.
             title: names the clips in progress and errors.
+            name: stands before the digest of the content, where the dataset is named by that.
 
         Raises:
             BrokenClipsError: clips cannot be read and shall not be skipped; all of them are named.
@@ -128,7 +131,7 @@ class Collector:
         if broken and not self.skip_broken:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
-        sets = [_feature_set(dataset, n, files, facts) for n in range(len(self.networks))]
+        sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
         return Collected(sets, broken)
 
     def _blocks(
@@ -236,7 +239,9 @@ def _unlike(*found: tuple[str, Shape]) -> InputError:
     )
 
 
-def _feature_set(dataset: ClipDataset, number: int, files: list[Path], facts: list[BlockFacts]) -> FeatureSet:
+def _feature_set(
+    dataset: ClipDataset, number: int, files: list[Path], facts: list[BlockFacts], name: str | None
+) -> FeatureSet:
     digests = [digest for block in facts for digest in block.digests]
     if not digests:
         raise InputError("not a single clip could be read; there is nothing to score")
@@ -248,7 +253,7 @@ def _feature_set(dataset: ClipDataset, number: int, files: list[Path], facts: li
                 yield _read_layer(file, _array_name(number, layer))
 
     return FeatureSet(
-        identity=dataset.identity or f"sha256-{content}",
+        identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
         clip_shape=next(block.shape for block in facts if block.shape is not None),
         count=len(digests),
         blocks=blocks,

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vdm_bench.collect import Collected, Collector
-from vdm_bench.datasets.base import Clip, ClipDataset
-from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
+from vdm_bench.conditions import Conditions
+from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
+from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
 from vdm_bench.distributed import World
-from vdm_bench.errors import BrokenClipError, InputError, VdmBenchError
+from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.files import cache_folder, sweep, write_text
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
@@ -27,7 +26,6 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.metrics.networks import Computing, pick_device
-from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers import make_sampler
@@ -37,7 +35,6 @@ from vdm_bench.samplers.base import (
     SampleRequest,
     SamplerSetup,
     checked_samples,
-    sample_seed,
 )
 from vdm_bench.samplers.callable import code_digest
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
@@ -45,10 +42,6 @@ from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.view import View
 
 PLAN_FILE = "plan.json"
-
-# Mean absolute difference, in 255ths, by which given frames may change in a lossy video file. A test holds
-# that H.264, VP9 and GIF stay below it on `shapes`, and that clips in another order do not.
-LOSSY_CONTEXT_TOLERANCE = 12.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class _Options:
     sampler: str | Sampler | None
     options: dict[str, str]
     clips: Path | None
+    data_root: Path | None
     seed: int
     limit: int | None
     skip_broken: bool
@@ -73,6 +67,7 @@ def run(
     sampler: str | Sampler | None = None,
     options: Mapping[str, str] | None = None,
     clips: str | Path | None = None,
+    data_root: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
     skip_broken: bool = False,
@@ -90,6 +85,7 @@ def run(
         sampler: name of a baseline, `module:object`, or an object with `sample(request)`.
         options: `key=value` options of the sampler.
         clips: clips that are there already, instead of a sampler.
+        data_root: folder that the protocol's dataset lies in; `shapes` needs none.
         seed: of the run, in [0, 2**32).
         limit: generate only so many clips; the run is then marked as departing from its protocol.
         skip_broken: leave out given clips that cannot be read.
@@ -105,9 +101,17 @@ def run(
     """
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
-    given = None if clips is None else Path(clips)
     chosen = _Options(
-        sampler, dict(options or {}), given, seed, limit, skip_broken, computing or Computing(), workers, name
+        sampler,
+        dict(options or {}),
+        None if clips is None else Path(clips),
+        None if data_root is None else Path(data_root),
+        seed,
+        limit,
+        skip_broken,
+        computing or Computing(),
+        workers,
+        name,
     )
     world = world or World()
     return _Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
@@ -131,7 +135,11 @@ class _Run:
     ) -> None:
         self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
         self.world = world
-        self.departures: list[str] = []
+        self.conditions = Conditions(protocol, options.data_root)
+        self.reference = protocol.open_dataset(protocol.reference, options.data_root)
+        self.departures = list(self.conditions.departures)
+        if len(self.reference) < protocol.reference_count:
+            self.departures.append(f"{len(self.reference):,} of {protocol.reference_count:,} reference clips")
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
         self.sampler_code: str | None = None
@@ -155,11 +163,13 @@ class _Run:
 
     def _score(self, panel: Panel, sampler: SamplerInfo, reference: Collected, generated: Collected) -> Record:
         with self.stopwatch.stage("scores"):
+            each = self.conditions.round_length if self.protocol.rounds == "averaged" else None
             scores = panel.scores(
                 reference,
                 generated,
                 task=self.protocol.task_signature,
                 expected_generated=self.protocol.generated_count,
+                round_length=each,
             )
         return make_record(
             name=self.options.name or sampler.spec,
@@ -175,12 +185,17 @@ class _Run:
         )
 
     def _planned_count(self) -> int:
-        wanted, limit = self.protocol.generated_count, self.options.limit
+        wanted, limit = len(self.conditions), self.options.limit
         if limit is None or limit >= wanted:
             return wanted
         if limit < 2:
             raise InputError(f"--limit {limit} is too few; a score needs at least 2 clips")
-        self.departures.append(f"generated {limit} of {wanted} clips")
+        each = self.conditions.round_length
+        if self.protocol.rounds == "averaged" and limit % each:
+            raise InputError(
+                f"--limit {limit} is no multiple of {each}; {self.protocol.name} averages over rounds of so many"
+            )
+        self.departures.append(f"generated {limit} of {self.protocol.generated_count} clips")
         return limit
 
     def _source(self) -> tuple[Callable[[], ClipDataset], SamplerInfo]:
@@ -192,7 +207,7 @@ class _Run:
             info = SamplerInfo(kind="folder", spec=str(folder), settings={}, seed=None)
             return (lambda: self._given_clips(folder)), info
         device = pick_device(self.options.computing.device)
-        setup = SamplerSetup(self.protocol.open_dataset(self.protocol.conditions), options, device)
+        setup = SamplerSetup(self.conditions, options, device)
         if isinstance(chosen, Sampler):
             kind, name, sampler = "callable", type(chosen).__name__, chosen
         else:
@@ -214,6 +229,7 @@ class _Run:
                 "protocol": self.protocol.name,
                 "protocol_digest": self.protocol.digest,
                 "clips": self.count,
+                "data": None if self.options.data_root is None else str(self.options.data_root.resolve()),
                 "name": self.options.name or sampler.spec,
                 "sampler": sampler.model_dump(mode="json"),
                 "sampler code": self.sampler_code,
@@ -238,41 +254,27 @@ class _Run:
                 f"{self.out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"
             )
 
-    def _given_clips(self, folder: Path) -> ClipDataset:
-        clips = open_clips(folder, View(frames=self.protocol.frames))
+    @property
+    def _scored_view(self) -> View:
+        """How generated clips are looked at when they are scored."""
+        protocol, side = self.protocol, self.protocol.resolution
+        if protocol.generated_resolution is None:
+            return View(frames=protocol.frames)
+        return View(protocol.frames, size=(side, side), rule=protocol.resize, aspect=protocol.aspect)
+
+    def _given_clips(self, folder: Path) -> DescribedClips:
+        protocol = self.protocol
+        clips = open_clips(folder, View(frames=protocol.frames))
         if len(clips) < self.count:
             self.departures.append(f"{len(clips)} of {self.count} clips given")
             self.count = len(clips)
-        if self.protocol.context_frames:
-            self._check_context(clips, folder)
-        return clips
+        if protocol.context_frames:
+            self.conditions.check(clips, self.count, folder, self.options.workers)
+        return clips if not self._scored_view.size else open_clips(folder, self._scored_view)
 
-    def _check_context(self, clips: ClipDataset, folder: Path) -> None:
-        """Refuse given clips that do not begin with the frames their prediction had to start from."""
-        conditions = self.protocol.open_dataset(self.protocol.conditions)
-        given = self.protocol.context_frames
-
-        def differs(index: int) -> bool:
-            try:
-                clip = clips[index]
-            except BrokenClipError:
-                return False  # named, or counted, when the features are computed
-            wanted, found = conditions[index].frames[:given], clip.frames[:given]
-            if not clip.lossy or wanted.shape != found.shape:
-                return not np.array_equal(wanted, found)
-            return float(np.abs(wanted.astype(np.int16) - found).mean()) > LOSSY_CONTEXT_TOLERANCE
-
-        wrong = sum(ordered_map(differs, range(self.count), self.options.workers))
-        if wrong:
-            raise InputError(
-                f"{wrong} of {self.count} clips in {folder} do not begin with the {given} frames given to clip i "
-                "in the order of their names; write the given frames in front of the predicted ones"
-            )
-
-    def _sample(self, sampler: Sampler, name: str) -> ClipDataset:
-        protocol = self.protocol
-        shape = (protocol.frames, protocol.resolution, protocol.resolution)
-        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape)
+    def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
+        side = self.protocol.sample_size
+        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
         with self.reporter.stage(f"samples of {name}", self.count) as advance:
             for start in range(0, self.count, SHARD_CLIPS):
                 indices, shard = range(start, min(start + SHARD_CLIPS, self.count)), start // SHARD_CLIPS
@@ -281,30 +283,25 @@ class _Run:
                     writer.write_shard(shard, self._sample_shard(sampler, name, indices))
                 advance(len(indices))
         self.world.wait()
-        return Archive(self.out / SAMPLES_FOLDER, self.count)
+        return ViewedArchive(Archive(self.out / SAMPLES_FOLDER, self.count), self._scored_view)
 
     def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int]) -> list[Clip]:
-        protocol = self.protocol
-        conditions = protocol.open_dataset(protocol.conditions)
-        given = [conditions[index] for index in indices] if protocol.context_frames else []
-        request = SampleRequest(
-            indices=tuple(indices),
-            seeds=tuple(sample_seed(self.options.seed, index) for index in indices),
-            frames=protocol.frames,
-            height=protocol.resolution,
-            width=protocol.resolution,
-            context=np.stack([clip.frames[: protocol.context_frames] for clip in given]) if given else None,
-        )
+        request = self.conditions.request(indices, self.options.seed)
         clips = checked_samples(_call(sampler, request, name), request, name)
-        return [Clip(frames, str(index)) for index, frames in zip(indices, clips, strict=True)]
+        labels = [None] * len(indices) if request.labels is None else [int(label) for label in request.labels]
+        captions = request.captions or [None] * len(indices)
+        return [
+            Clip(frames, str(index), label, caption)
+            for index, frames, label, caption in zip(indices, clips, labels, captions, strict=True)
+        ]
 
     def _collect(self, panel: Panel, clips: ClipDataset) -> tuple[Collected, Collected]:
         options, protocol = self.options, self.protocol
         collector = Collector(panel.networks, options.workers, options.skip_broken, self.reporter, self.world)
-        real = protocol.open_dataset(protocol.reference)
         with self.stopwatch.stage("reference features"):
-            folder = cache_folder() / "features"
-            reference = collector.collect(real, protocol.reference_count, folder, "the reference")
+            folder, name = cache_folder() / "features", protocol.source_of(protocol.reference)
+            count = min(len(self.reference), protocol.reference_count)
+            reference = collector.collect(self.reference, count, folder, "the reference", name)
         with self.stopwatch.stage("generated features"):
             folder = self.out / "features"
             generated = collector.collect(clips, self.count, folder, "the generated clips")

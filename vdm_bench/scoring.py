@@ -89,17 +89,25 @@ class Panel:
         *,
         task: str | None = None,
         expected_generated: int | None = None,
+        round_length: int | None = None,
     ) -> list[Score]:
         """Compute every metric from features that were collected with this panel's networks.
+
+        Args:
+            reference: real clips.
+            generated: clips of a model.
+            task: what the model was given, as in signatures.
+            expected_generated: the protocol's number of generated clips.
+            round_length: score each so many generated clips by themselves, and average.
 
         On one thread: sums and products round differently on more, and a score shall be the same to the last
         bit wherever it is computed.
         """
         with one_thread():
             return [
-                Evaluation(reference.features[place], generated.features[place], task, expected_generated).score(
-                    recipe, self.networks[place].spec
-                )
+                Evaluation(
+                    reference.features[place], generated.features[place], task, expected_generated, round_length
+                ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]
 

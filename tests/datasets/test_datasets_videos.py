@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import ClipDataset
+from vdm_bench.datasets.base import ClipInfo, DescribedClips
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES
-from vdm_bench.datasets.videos import VideoInfo, VideoSet, WindowChoice, WindowedClips
+from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.decode import count_frames, read_video
 from vdm_bench.video.view import View
@@ -25,8 +25,8 @@ class Numbered:
     def __len__(self) -> int:
         return len(self.videos)
 
-    def info(self, index: int) -> VideoInfo:
-        return VideoInfo(f"video{self.videos[index][0]}", label=index % 3, caption=f"number {index}")
+    def info(self, index: int) -> ClipInfo:
+        return ClipInfo(f"video{self.videos[index][0]}", label=index % 3, caption=f"number {index}")
 
     def length(self, index: int) -> int:
         return self.videos[index][1]
@@ -49,7 +49,7 @@ def starts(dataset: WindowedClips) -> list[tuple[str, int]]:
 def test_a_window_has_consecutive_frames_or_every_nth() -> None:
     assert isinstance(Numbered([20]), VideoSet)
     dataset = WindowedClips(Numbered([20, 31]), WindowChoice("first"), View(frames=4, stride=3))
-    assert isinstance(dataset, ClipDataset)
+    assert isinstance(dataset, DescribedClips)
     clip = dataset[1]
     assert clip.frames[:, 0, 0].tolist() == [[0, 1, 0], [3, 1, 0], [6, 1, 0], [9, 1, 0]]
     assert (clip.key, clip.label, clip.caption, clip.lossy) == ("video1", 1, "number 1", True)
@@ -101,6 +101,24 @@ def test_with_replacement_some_videos_come_twice_and_some_never() -> None:
     # 1 - 1/e of them come at all: 1896, with a standard deviation of 17.
     assert abs(len(found) - 1896) < 5 * 17
     assert WindowedClips(Numbered([17] * 5), WindowChoice("random", replacement=True, seed=1), View(frames=16))
+
+
+def test_a_window_may_be_cut_into_three_squares() -> None:
+    """Of a picture whose columns are numbered: the squares at the two ends and in the middle."""
+
+    class Wide(Numbered):
+        def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+            columns = np.arange(10, dtype=np.uint8)[None, None, :, None]
+            picture = np.broadcast_to(columns, (len(frames), 4, 10, 3))
+            return (picture.swapaxes(1, 2) if index else picture), False
+
+    dataset = WindowedClips(Wide([4, 4]), WindowChoice("first", crops=3), View(frames=2))
+    clips = [dataset[index] for index in range(len(dataset))]
+    assert [clip.key for clip in clips] == [f"video{number}#{crop}" for number in (0, 1) for crop in range(3)]
+    assert [clip.frames[0, 0, :, 0].tolist() for clip in clips[:3]] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    assert [clip.frames[0, :, 0, 0].tolist() for clip in clips[3:]] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    assert len({dataset.fingerprint(index) for index in range(6)}) == 6
+    assert dataset.info(4).key == "video1"
 
 
 def test_a_short_video_is_a_broken_clip() -> None:

@@ -76,6 +76,13 @@ workers = click.option(
     show_default="one a core, at most 16",
     help="Threads that decode clips; the score does not depend on it.",
 )
+data_root = click.option(
+    "--data-root",
+    type=PATH,
+    envvar="VDM_BENCH_DATA_ROOT",
+    show_envvar=True,
+    help="Folder that the protocol's dataset lies in; `shapes` needs none.",
+)
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave out clips that cannot be read; they are listed in the record."
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the sampler; may be repeated."
 )
 @click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
+@options.data_root
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
 @click.option(
     "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
@@ -34,6 +35,7 @@ def run(
     sampler: str | None,
     pairs: tuple[str, ...],
     clips: Path | None,
+    data_root: Path | None,
     out: Path | None,
     limit: int | None,
     seed: int,
@@ -51,6 +53,7 @@ def run(
     \b
     vdm-bench run shapes-unconditional --sampler real
     vdm-bench run shapes-prediction --sampler my_model:sample --option steps=64
+    vdm-bench run bair-prediction --sampler my_model:sample --data-root datasets/bair
     vdm-bench run shapes-unconditional --clips samples/
     """
     from vdm_bench import runner
@@ -66,6 +69,7 @@ def run(
         sampler=sampler,
         options=dict(_pair(text) for text in pairs),
         clips=clips,
+        data_root=data_root,
         seed=seed,
         limit=limit,
         skip_broken=skip_broken,

@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
-from vdm_bench.datasets.videos import VideoInfo
 from vdm_bench.errors import BrokenClipError, InputError
 
 # `main` looks down on the table, `aux1` comes from the side.
@@ -56,9 +56,9 @@ class Bair:
     def __len__(self) -> int:
         return len(self._records)
 
-    def info(self, index: int) -> VideoInfo:
+    def info(self, index: int) -> ClipInfo:
         """Name a trajectory: its split and number."""
-        return VideoInfo(f"{self.split}/{self._records[index][2]}")
+        return ClipInfo(f"{self.split}/{self._records[index][2]}")
 
     def length(self, index: int) -> int:
         """Give 30: all trajectories have as many frames."""

@@ -27,6 +27,21 @@ class Clip:
     lossy: bool = False
 
 
+@dataclass(frozen=True)
+class ClipInfo:
+    """What is known of a clip or a video without reading it.
+
+    Attributes:
+        key: names it within its dataset.
+        label: class index, or None.
+        caption: description in words, or None.
+    """
+
+    key: str
+    label: int | None = None
+    caption: str | None = None
+
+
 @runtime_checkable
 class ClipDataset(Protocol):
     """Clips by index; `dataset[i]` gives the same clip whenever and wherever it is asked for.
@@ -44,6 +59,14 @@ class ClipDataset(Protocol):
 
     def fingerprint(self, index: int) -> str:
         """Give a text that changes whenever the clip may have changed; found without decoding it."""
+
+
+@runtime_checkable
+class DescribedClips(ClipDataset, Protocol):
+    """A dataset that knows labels and captions without decoding: what samplers are asked with."""
+
+    def info(self, index: int) -> ClipInfo:
+        """Give what is known of a clip without reading it."""
 
 
 def clip_digest(frames: NDArray[np.uint8]) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles, require_files
-from vdm_bench.datasets.videos import VideoInfo
 from vdm_bench.errors import InputError
 
 LISTS = ("captions.csv", "captions.jsonl")
@@ -77,4 +77,4 @@ def _entry(path: Path, number: int, row: Mapping[str, Any]) -> VideoFile:
         place = int(label) if label not in (None, "") else None
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}, line {number}: the label {label!r} is no whole number") from error
-    return VideoFile(VideoInfo(name, place, caption.strip()), path.parent / relative)
+    return VideoFile(ClipInfo(name, place, caption.strip()), path.parent / relative)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, ClipDataset
+from vdm_bench.datasets.base import Clip, ClipInfo, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.decode import probe, read_video
@@ -87,6 +87,14 @@ class FolderDataset:
         frames, lossy = entry.read(self.view)
         return Clip(self.view.resized(frames), entry.key, lossy=lossy)
 
+    def info(self, index: int) -> ClipInfo:
+        """Give a clip's name; no more is known of it."""
+        return ClipInfo(self._entries[index].key)
+
+    def path_of(self, index: int) -> Path:
+        """Give the file or folder that a clip comes from."""
+        return self._entries[index].path
+
     def fingerprint(self, index: int) -> str:
         """Give the clip's name, view, and the size and time of its file or files."""
         entry = self._entries[index]
@@ -131,7 +139,7 @@ class FolderDataset:
         return []
 
 
-def open_clips(path: Path, view: View | None = None, *, strips: bool = False) -> ClipDataset:
+def open_clips(path: Path, view: View | None = None, *, strips: bool = False) -> DescribedClips:
     """Open what a user names: a clip archive, a run folder (its samples), or anything `FolderDataset` takes.
 
     Raises:
@@ -161,6 +169,11 @@ class ViewedArchive:
         source = f"{self._archive.folder}#{clip.key}"
         frames = self._view.resized(_select(clip.frames, self._view, source))
         return Clip(frames, clip.key, clip.label, clip.caption, clip.lossy)
+
+    def info(self, index: int) -> ClipInfo:
+        """Give a clip's key, label and caption."""
+        entry = self._archive.entry(index)
+        return ClipInfo(entry.key, entry.label, entry.caption)
 
     def fingerprint(self, index: int) -> str:
         """Give the clip's content hash and the view."""

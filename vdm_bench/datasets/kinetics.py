@@ -10,8 +10,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles
-from vdm_bench.datasets.videos import VideoInfo
 from vdm_bench.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -54,7 +54,7 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
     rows = list(_rows(annotations))
     labels = {name: place for place, name in enumerate(sorted({label for label, _ in rows if label}))}
     there = {path.stem: path for path in sorted((root / split).rglob("*")) if path.suffix.lower() in SUFFIXES}
-    files = [VideoFile(VideoInfo(key, labels.get(label)), there[key]) for label, key in rows if key in there]
+    files = [VideoFile(ClipInfo(key, labels.get(label)), there[key]) for label, key in rows if key in there]
     if not files:
         raise InputError(
             f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"

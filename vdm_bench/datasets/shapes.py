@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.base import Clip, ClipInfo
 from vdm_bench.datasets.shapes_draw import (
     FULL_TURN,
     SHAPES,
@@ -112,6 +112,11 @@ class Shapes:
         scene = Scene.draw(self.split, self.seed, index)
         frames = scene.render(self.frames, self.resolution)
         return Clip(frames, f"{self.split}/{index}", scene.label.index, scene.caption)
+
+    def info(self, index: int) -> ClipInfo:
+        """Give a clip's key, label and caption without drawing it."""
+        scene = Scene.draw(self.split, self.seed, index)
+        return ClipInfo(f"{self.split}/{index}", scene.label.index, scene.caption)
 
     def fingerprint(self, index: int) -> str:
         """Give the clip's identity and view."""

@@ -9,8 +9,8 @@ The class HandStandPushups of `classInd.txt` has the folder HandstandPushups, bu
 
 from pathlib import Path
 
+from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles, require_files
-from vdm_bench.datasets.videos import VideoInfo
 from vdm_bench.errors import InputError
 
 VIDEOS = "UCF-101"
@@ -91,5 +91,5 @@ def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]
             raise InputError(f"{path}, line {number}: {name} names no video of a class of classInd.txt")
         if rest and rest != [str(label + 1)]:
             raise InputError(f"{path}, line {number}: the label {' '.join(rest)} is not that of {folder}")
-        files.append(VideoFile(VideoInfo(name, label), videos / folder / file))
+        files.append(VideoFile(ClipInfo(name, label), videos / folder / file))
     return files

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.videos import VideoInfo
+from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.errors import InputError
 from vdm_bench.video.decode import count_frames, probe, read_video
 
@@ -18,7 +18,7 @@ _NAMED = 3  # files that an error message names
 class VideoFile:
     """A file with what is known of it."""
 
-    info: VideoInfo
+    info: ClipInfo
     path: Path
 
 
@@ -36,7 +36,7 @@ class VideoFiles:
     def __len__(self) -> int:
         return len(self.files)
 
-    def info(self, index: int) -> VideoInfo:
+    def info(self, index: int) -> ClipInfo:
         """Give a video's key, label and caption."""
         return self.files[index].info
 

@@ -6,33 +6,18 @@ A benchmark names videos (a split) and a rule by which clips are chosen from the
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.base import Clip, ClipInfo
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.view import View
 
 # `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known of a video without reading it.
-
-    Attributes:
-        key: names it within its set.
-        label: class index, or None.
-        caption: description in words, or None.
-    """
-
-    key: str
-    label: int | None = None
-    caption: str | None = None
 
 
 @runtime_checkable
@@ -41,7 +26,7 @@ class VideoSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def info(self, index: int) -> VideoInfo:
+    def info(self, index: int) -> ClipInfo:
         """Give what is known of a video without reading it."""
 
     def length(self, index: int) -> int:
@@ -67,12 +52,15 @@ class WindowChoice:
         per_video: clips of each video, of the rule `random`.
         replacement: draw the video of each clip, of the rule `random`: some come twice, some never.
         seed: of what is drawn, in [0, 2**32).
+        crops: 1 for the whole picture; 3 for three clips of each window, the squares at the two ends and in the
+            middle of the longer side.
     """
 
     rule: WindowRule = "first"
     per_video: int = 1
     replacement: bool = False
     seed: int = 0
+    crops: Literal[1, 3] = 1
 
     def __post_init__(self) -> None:
         if self.rule != "random" and (self.per_video != 1 or self.replacement):
@@ -88,6 +76,7 @@ class _Window:
     video: int
     first: int | None
     turn: int = 0
+    crop: int | None = None
 
 
 class WindowedClips:
@@ -112,7 +101,8 @@ class WindowedClips:
             raise InputError("windows need a number of frames")
         self.videos, self.choice, self.view, self.identity = videos, choice, view, identity
         self._span = (view.frames - 1) * view.stride + 1
-        self._windows = list(self._choose())
+        crops = [None] if choice.crops == 1 else range(choice.crops)
+        self._windows = [replace(window, crop=crop) for window in self._choose() for crop in crops]
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -123,13 +113,19 @@ class WindowedClips:
         first = self._drawn(window, info.key) if window.first is None else window.first
         frames, lossy = self.videos.read(window.video, range(first, first + self._span, self.view.stride))
         key = f"{info.key}@{first}" if first else info.key
+        if window.crop is not None:
+            frames, key = _square(frames, window.crop), f"{key}#{window.crop}"
         return Clip(self.view.resized(frames), key, info.label, info.caption, lossy)
+
+    def info(self, index: int) -> ClipInfo:
+        """Give what is known of the clip's video."""
+        return self.videos.info(self._windows[index].video)
 
     def fingerprint(self, index: int) -> str:
         """Give the video's, with what decides the window."""
         window = self._windows[index]
         first = f"random {self.choice.seed} {window.turn}" if window.first is None else window.first
-        return f"{self.videos.fingerprint(window.video)} {first} {self.view}"
+        return f"{self.videos.fingerprint(window.video)} {first} {window.crop} {self.view}"
 
     def _choose(self) -> Iterator[_Window]:
         everyone, choice = range(len(self.videos)), self.choice
@@ -153,6 +149,14 @@ class WindowedClips:
         if length < self._span:
             raise BrokenClipError(key, f"has {length} frames, {self._span} are needed")
         return _below(length - self._span + 1, "window", self.choice.seed, window.turn, key)
+
+
+def _square(frames: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+    """Cut a square out of uint8 [T, H, W, 3]: 0 where its longer side begins, 1 in the middle, 2 at the end."""
+    height, width = frames.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) * place // 2, (width - side) * place // 2
+    return frames[:, top : top + side, left : left + side]
 
 
 def _draw(*what: object) -> int:

@@ -1,78 +1,17 @@
 """Benchmark protocols: everything that decides a number, in one TOML file each."""
 
 import difflib
-import hashlib
-import json
 import tomllib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError
 
-from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import InputError
+from vdm_bench.protocols.model import ClipChoice, Protocol
 
-DIGEST_LENGTH = 12
-
-
-class ClipChoice(BaseModel):
-    """Which clips of the protocol's dataset are taken: the first ones of a split, under a seed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    split: str = Field(description="Split of the dataset.")
-    seed: int = Field(ge=0, lt=2**32, description="Seed of the choice.")
-
-
-class Protocol(BaseModel):
-    """A benchmark: what is generated from what, how much of it, and how it is scored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name, as on the command line.")
-    title: str = Field(description="One line for lists.")
-    task: Literal["unconditional", "prediction"] = Field(
-        description="`unconditional`: nothing is given; `prediction`: the first frames are given."
-    )
-    dataset: Literal["shapes"] = Field(description="The dataset.")
-    frames: PositiveInt = Field(description="Frames of a clip, the given ones included.")
-    context_frames: int = Field(ge=0, description="Frames that are given.")
-    resolution: PositiveInt = Field(description="Height and width in pixels.")
-    reference: ClipChoice = Field(description="Real clips that generated clips are compared with.")
-    reference_count: PositiveInt = Field(description="How many reference clips.")
-    conditions: ClipChoice = Field(
-        description="Clips whose first frames are given; the baselines make their clips from them."
-    )
-    generated_count: PositiveInt = Field(description="How many clips are generated; clip i gets condition i.")
-    metrics: tuple[str, ...] = Field(min_length=1, description="Metrics, by recipe.")
-
-    @model_validator(mode="after")
-    def _task_fits_context(self) -> Self:
-        if (self.task == "prediction") != (0 < self.context_frames < self.frames):
-            raise ValueError("a prediction has 0 < context_frames < frames, any other task has none")
-        return self
-
-    @property
-    def digest(self) -> str:
-        """12 hexadecimal digits over all that decides a number (the title does not)."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude={"title"}), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:DIGEST_LENGTH]
-
-    @property
-    def task_signature(self) -> str:
-        """The task as in signatures: what was given, and from which clips."""
-        if self.task == "unconditional":
-            return self.task
-        conditions = self.open_dataset(self.conditions).identity
-        return f"prediction-{self.context_frames}-of-{self.frames}@{conditions}"
-
-    def open_dataset(self, choice: ClipChoice) -> ClipDataset:
-        """Open the clips of a choice, at the protocol's length and resolution."""
-        from vdm_bench.datasets.shapes import Shapes
-
-        return Shapes(choice.split, seed=choice.seed, resolution=self.resolution, frames=self.frames)
+__all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]
 
 
 def protocol_names() -> list[str]:

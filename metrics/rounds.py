@@ -1,0 +1,23 @@
+"""Scores of rounds: the same conditions come again, each time with other clips.
+
+BAIR's 100 samples of each of 256 videos are scored as one set by some, and round by round by others.
+"""
+
+from collections.abc import Sequence
+
+from vdm_bench.metrics.statistics import Estimate
+from vdm_bench.metrics.uncertainty import interval_of_mean
+
+
+def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
+    """Give the mean of the scores of rounds of clips, each against the same reference.
+
+    Given frames and reference stay, and each round is drawn anew, so the scores are independent, and their spread
+    gives the interval. A mean of scores at finite numbers has no limit to extrapolate to. One round is itself.
+    """
+    if len(rounds) == 1:
+        return rounds[0]
+    values = [one.value for one in rounds]
+    floors = [one.floor for one in rounds if one.floor is not None]
+    floor = sum(floors) / len(floors) if floors else None
+    return Estimate(sum(values) / len(values), interval_of_mean(values), floor)

@@ -1,0 +1,59 @@
+"""A folder of clips, or a clip archive, as a set of videos that windows are cut out of."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.base import ClipInfo
+from vdm_bench.datasets.folder import VIDEO_SUFFIXES, FolderDataset, open_clips
+from vdm_bench.errors import BrokenClipError
+from vdm_bench.video.decode import count_frames, probe, read_video
+
+
+class FolderVideos:
+    """What `open_clips` finds below a path, as videos; see `VideoSet`.
+
+    Args:
+        path: a folder of videos, frame folders or arrays, or a clip archive.
+
+    Raises:
+        InputError: nothing is there, or nothing that could be a clip.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._clips = open_clips(path)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def info(self, index: int) -> ClipInfo:
+        """Give a video's name, and its label and caption where it has some."""
+        return self._clips.info(index)
+
+    def length(self, index: int) -> int:
+        """Count the frames; raises `BrokenClipError`."""
+        path = self._video(index)
+        return count_frames(path) if path else len(self._clips[index].frames)
+
+    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+        """Read frames, and whether they are lossy; raises `BrokenClipError`."""
+        path = self._video(index)
+        if path:
+            return read_video(path, frames), not probe(path).lossless
+        clip = self._clips[index]
+        if len(clip.frames) <= max(frames):
+            raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")
+        return clip.frames[list(frames)], clip.lossy
+
+    def fingerprint(self, index: int) -> str:
+        """Give what tells the files of a video."""
+        return self._clips.fingerprint(index)
+
+    def _video(self, index: int) -> Path | None:
+        """Give the file of a video that need not be read whole."""
+        if not isinstance(self._clips, FolderDataset):
+            return None
+        path = self._clips.path_of(index)
+        return path if path.suffix.lower() in VIDEO_SUFFIXES else None

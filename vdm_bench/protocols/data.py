@@ -1,0 +1,86 @@
+"""The clips of a protocol: its datasets by name, and where they lie."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vdm_bench.datasets.base import DescribedClips
+from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
+from vdm_bench.errors import InputError
+from vdm_bench.protocols.model import ClipChoice, Protocol
+from vdm_bench.video.view import View
+
+
+def _bair(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.bair import Bair
+
+    return Bair(root, split, protocol.camera or "main")
+
+
+def _ucf101(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.ucf101 import open_ucf101
+
+    return open_ucf101(root, split, protocol.split_list or 1)
+
+
+def _kinetics600(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.kinetics import open_kinetics600
+
+    return open_kinetics600(root, split)
+
+
+def _captioned(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.captioned import open_captioned
+
+    return open_captioned(root / split)
+
+
+def _folder(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.folder_videos import FolderVideos
+
+    return FolderVideos(root / split)
+
+
+_VIDEOS: dict[str, Callable[[Protocol, str, Path], VideoSet]] = {
+    "bair": _bair,
+    "ucf101": _ucf101,
+    "kinetics600": _kinetics600,
+    "captioned": _captioned,
+    "folder": _folder,
+}
+
+
+def source_of(protocol: Protocol, choice: ClipChoice) -> str:
+    """Name the clips of a choice: `bair-main/test/first`. The clips of `shapes` are named to the last bit."""
+    if protocol.dataset == "shapes":
+        return str(open_clips_of(protocol, choice, None, protocol.resolution).identity)
+    view = protocol.camera or protocol.split_list
+    dataset = f"{protocol.dataset}-{view}" if view else protocol.dataset
+    return f"{dataset}/{choice.text}"
+
+
+def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
+    """Open the videos of a split of the protocol's dataset.
+
+    Raises:
+        InputError: there is no folder of data, or not what belongs there.
+    """
+    if data_root is None:
+        raise InputError(
+            f"{protocol.name} needs the dataset {protocol.dataset}; give --data-root DIR, the folder it lies in "
+            f"(`vdm-bench data check {protocol.name} --help` says where to get it)"
+        )
+    if not data_root.is_dir():
+        raise InputError(f"--data-root {data_root} is no folder; give the one that holds {protocol.dataset}")
+    return _VIDEOS[protocol.dataset](protocol, split, data_root)
+
+
+def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> DescribedClips:
+    """Open the clips of a choice; see `Protocol.open_dataset`."""
+    if protocol.dataset == "shapes":
+        from vdm_bench.datasets.shapes import Shapes
+
+        return Shapes(choice.split, seed=choice.seed, resolution=size, frames=protocol.frames)
+    windows = WindowChoice(choice.windows, choice.per_video, choice.replacement, choice.seed, choice.crops)
+    sized = (size, size) if protocol.resize else None
+    view = View(protocol.frames, protocol.stride, sized, protocol.resize, protocol.aspect)
+    return WindowedClips(open_videos(protocol, choice.split, data_root), windows, view)

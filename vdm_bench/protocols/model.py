@@ -1,0 +1,157 @@
+"""What a protocol is: a frozen, validated model, and its digest."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from vdm_bench.datasets.bair import Camera
+from vdm_bench.datasets.base import DescribedClips
+from vdm_bench.datasets.videos import WindowRule
+from vdm_bench.metrics.geometry import Aspect, ResizeRule
+
+DIGEST_LENGTH = 12
+
+Task = Literal["unconditional", "class", "prediction", "text"]
+DatasetName = Literal["shapes", "bair", "ucf101", "kinetics600", "captioned", "folder"]
+
+
+class ClipChoice(BaseModel):
+    """Which clips of the protocol's dataset are taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: str = Field(description="Split of the dataset.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of what is drawn; of `shapes`, of the clips themselves."
+    )
+    windows: WindowRule = Field(
+        "first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
+    )
+    per_video: PositiveInt = Field(1, description="Random windows of each video.")
+    crops: Literal[1, 3] = Field(
+        1, description="Squares of each window: as the view cuts it, or its two ends and its middle."
+    )
+    replacement: bool = Field(
+        False, description="Random windows: draw the videos with replacement, so that some come twice."
+    )
+
+    @property
+    def text(self) -> str:
+        """The choice in few words, as in signatures: `test/random-seed1-x2-replaced`."""
+        words: list[str] = [self.windows]
+        if self.windows == "random":
+            words += [f"seed{self.seed}", *([f"x{self.per_video}"] if self.per_video > 1 else [])]
+        words += ["replaced"] if self.replacement else []
+        words += ["crops3"] if self.crops == 3 else []
+        return f"{self.split}/{'-'.join(words)}"
+
+
+class Protocol(BaseModel):
+    """A benchmark: what is generated from what, how much of it, and how it is scored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name, as on the command line.")
+    title: str = Field(description="One line for lists.")
+    task: Task = Field(
+        description="What a sampler is given: nothing (`unconditional`), a label (`class`), the first frames "
+        "(`prediction`) or a caption (`text`)."
+    )
+    dataset: DatasetName = Field(description="The dataset.")
+    camera: Camera | None = Field(None, description="Of BAIR: `main` from above, or `aux1` from the side.")
+    split_list: Literal[1, 2, 3] | None = Field(None, description="Of UCF101: which of its three split lists.")
+    frames: PositiveInt = Field(description="Frames of a clip, the given ones included.")
+    stride: PositiveInt = Field(1, description="Every how many-th frame of a video is taken (frameskip).")
+    context_frames: int = Field(ge=0, description="Frames that are given.")
+    resolution: PositiveInt = Field(description="Height and width at which clips are scored, in pixels.")
+    generated_resolution: PositiveInt | None = Field(
+        None, description="Height and width of generated clips, where it is another one."
+    )
+    resize: ResizeRule | None = Field(
+        None, description="Rule by which videos and generated clips of another size are resized."
+    )
+    aspect: Aspect = Field("stretch", description="What happens to the aspect ratio then.")
+    reference: ClipChoice = Field(description="Real clips that generated clips are compared with.")
+    reference_count: PositiveInt = Field(description="How many reference clips.")
+    conditions: ClipChoice = Field(
+        description="Clips whose frames, labels or captions are given; the baselines make their clips from them."
+    )
+    condition_count: PositiveInt | None = Field(
+        None, description="How many conditions, where fewer than generated clips: then they come round again."
+    )
+    generated_count: PositiveInt = Field(description="How many clips are generated.")
+    rounds: Literal["pooled", "averaged"] = Field(
+        "pooled",
+        description="Where conditions come round again: all clips are scored as one set, or each round by "
+        "itself, and the scores are averaged.",
+    )
+    metrics: tuple[str, ...] = Field(min_length=1, description="Metrics, by recipe.")
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if (self.task == "prediction") != (0 < self.context_frames < self.frames):
+            raise ValueError("a prediction has 0 < context_frames < frames, any other task has none")
+        if (self.camera is not None) != (self.dataset == "bair"):
+            raise ValueError("bair needs a camera, main or aux1, and no other dataset has one")
+        if (self.split_list is not None) != (self.dataset == "ucf101"):
+            raise ValueError("ucf101 needs a split_list, 1 to 3, and no other dataset has one")
+        if self.generated_resolution and not self.resize:
+            raise ValueError("a generated_resolution needs a rule to resize by")
+        if self.generated_count % self.conditions_used:
+            raise ValueError("generated_count must be a multiple of condition_count")
+        if self.rounds == "averaged" and self.conditions_used == self.generated_count:
+            raise ValueError("rounds can be averaged only where conditions come round again")
+        return self
+
+    @property
+    def conditions_used(self) -> int:
+        """How many conditions there are; generated clip i gets condition i modulo this."""
+        return self.condition_count or self.generated_count
+
+    @property
+    def sample_size(self) -> int:
+        """Height and width of the clips that a sampler makes."""
+        return self.generated_resolution or self.resolution
+
+    @property
+    def digest(self) -> str:
+        """12 hexadecimal digits over all that decides a number (the title does not).
+
+        Fields at their defaults are left out, so that a new field changes no digest but where it is used.
+        """
+        content = self.model_dump(mode="json", exclude={"title"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
+
+    @property
+    def task_signature(self) -> str:
+        """The task as in signatures: what was given, and from which clips."""
+        if self.task == "unconditional":
+            return self.task
+        what = f"{self.task}-{self.context_frames}-of-{self.frames}" if self.context_frames else self.task
+        return f"{what}@{self.source_of(self.conditions)}"
+
+    def source_of(self, choice: ClipChoice) -> str:
+        """Name the clips of a choice, as in signatures; real data get a digest of their content beside it."""
+        from vdm_bench.protocols.data import source_of
+
+        return source_of(self, choice)
+
+    def open_dataset(
+        self, choice: ClipChoice, data_root: Path | None = None, size: int | None = None
+    ) -> DescribedClips:
+        """Open the clips of a choice, at the protocol's length.
+
+        Args:
+            choice: `reference` or `conditions`.
+            data_root: where the dataset lies; `shapes` needs none.
+            size: height and width; the protocol's resolution by default.
+
+        Raises:
+            InputError: the dataset is not there, or has not the split.
+        """
+        from vdm_bench.protocols.data import open_clips_of
+
+        return open_clips_of(self, choice, data_root, size or self.resolution)
