@@ -15,6 +15,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols.page import page
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive
 
@@ -335,3 +336,8 @@ def test_a_field_at_its_default_changes_no_digest() -> None:
     said = Protocol.model_validate({**json.loads(protocol.model_dump_json()), "stride": 1, "aspect": "stretch"})
     assert said.digest == protocol.digest
     assert Protocol.model_validate({**protocol.model_dump(), "stride": 2}).digest != protocol.digest
+
+
+def test_the_page_in_the_docs_is_that_of_the_files() -> None:
+    written = (Path(__file__).parents[1] / "docs/protocols.md").read_text("utf-8")
+    assert written == page(), "write it again: python -m vdm_bench.protocols.page > docs/protocols.md"

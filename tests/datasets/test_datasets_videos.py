@@ -19,6 +19,8 @@ from vdm_bench.video.view import View
 class Numbered:
     """Videos whose pixels name the video and the frame."""
 
+    missing: Sequence[str] = ()
+
     def __init__(self, lengths: Sequence[int], *, without: int | None = None) -> None:
         self.videos = [(number, length) for number, length in enumerate(lengths) if number != without]
 

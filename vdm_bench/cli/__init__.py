@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from vdm_bench import __version__
+from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
 from vdm_bench.cli.listing import list_things
@@ -62,7 +63,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, list_things, score, run, report, explain, train, sample, weights):
+for command in (demo, list_things, score, run, report, explain, train, sample, data, weights):
     cli.add_command(command)
 
 

@@ -53,6 +53,12 @@ class Bair:
         for first, path in files:
             self._records += [(path, place, first + number) for number, place in enumerate(find_records(path))]
 
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the trajectories that are not there."""
+        there = {number for _, _, number in self._records}
+        return [f"{self.split}/{number}" for number in range(SPLITS[self.split]) if number not in there]
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, ClipInfo, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
-from vdm_bench.video.decode import probe, read_video
+from vdm_bench.video.decode import read_frames
 from vdm_bench.video.images import FRAME_SUFFIXES, is_lossless_image, read_array, read_frame_folder, read_strip
 from vdm_bench.video.view import View
 
@@ -186,10 +186,10 @@ def _is_image(path: Path) -> bool:
 
 def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
     if view.frames is None and view.stride > 1:
-        frames = _select(read_video(path), view, str(path))
-    else:
-        frames = read_video(path, view.indices())
-    return frames, not probe(path).lossless
+        frames, lossless = read_frames(path)
+        return _select(frames, view, str(path)), not lossless
+    frames, lossless = read_frames(path, view.indices())
+    return frames, not lossless
 
 
 def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES, FolderDataset, open_clips
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.video.decode import count_frames, probe, read_video
+from vdm_bench.video.decode import count_frames, read_frames
 
 
 class FolderVideos:
@@ -21,6 +21,8 @@ class FolderVideos:
     Raises:
         InputError: nothing is there, or nothing that could be a clip.
     """
+
+    missing: Sequence[str] = ()
 
     def __init__(self, path: Path) -> None:
         self._clips = open_clips(path)
@@ -41,7 +43,8 @@ class FolderVideos:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
         path = self._video(index)
         if path:
-            return read_video(path, frames), not probe(path).lossless
+            pictures, lossless = read_frames(path, frames)
+            return pictures, not lossless
         clip = self._clips[index]
         if len(clip.frames) <= max(frames):
             raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")

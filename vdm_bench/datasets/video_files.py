@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.errors import InputError
-from vdm_bench.video.decode import count_frames, probe, read_video
+from vdm_bench.video.decode import count_frames, read_frames
 
 _NAMED = 3  # files that an error message names
 
@@ -46,8 +46,8 @@ class VideoFiles:
 
     def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
-        path = self.files[index].path
-        return read_video(path, frames), not probe(path).lossless
+        pictures, lossless = read_frames(self.files[index].path, frames)
+        return pictures, not lossless
 
     def fingerprint(self, index: int) -> str:
         """Give the file's path, size and time."""

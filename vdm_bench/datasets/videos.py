@@ -24,6 +24,10 @@ WindowRule: TypeAlias = Literal["first", "random", "every"]
 class VideoSet(Protocol):
     """Videos by index, in an order that is the same everywhere. Used from several threads."""
 
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the videos that belong to the set and are not there."""
+
     def __len__(self) -> int: ...
 
     def info(self, index: int) -> ClipInfo:

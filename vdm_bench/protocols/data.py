@@ -1,13 +1,19 @@
 """The clips of a protocol: its datasets by name, and where they lie."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from vdm_bench.datasets.base import DescribedClips
+from vdm_bench.datasets.folder import ViewedArchive
 from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
-from vdm_bench.protocols.model import ClipChoice, Protocol
+from vdm_bench.protocols.model import DIGEST_LENGTH, ClipChoice, Protocol
+from vdm_bench.video.archive import Archive
 from vdm_bench.video.view import View
+
+PREPARED_FILE = "prepared.json"  # in a folder of prepared clips: how far it is
 
 
 def _bair(protocol: Protocol, split: str, root: Path) -> VideoSet:
@@ -58,6 +64,23 @@ def source_of(protocol: Protocol, choice: ClipChoice) -> str:
     return f"{dataset}/{choice.text}"
 
 
+def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
+    """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
+    fields = ("dataset", "camera", "split_list", "frames", "stride", "resize", "aspect")
+    content = {field: getattr(protocol, field) for field in fields} | {"size": size, **choice.model_dump()}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"clips-{digest[:DIGEST_LENGTH]}"
+
+
+def is_prepared(folder: Path) -> bool:
+    """Say whether the folder holds prepared clips, all of them."""
+    try:
+        state = json.loads((folder / PREPARED_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("whole") is True
+
+
 def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
     """Open the videos of a split of the protocol's dataset.
 
@@ -80,6 +103,10 @@ def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None
         from vdm_bench.datasets.shapes import Shapes
 
         return Shapes(choice.split, seed=choice.seed, resolution=size, frames=protocol.frames)
+    if data_root is not None:
+        folder = data_root / prepared_name(protocol, choice, size)
+        if is_prepared(folder):
+            return ViewedArchive(Archive(folder), View())
     windows = WindowChoice(choice.windows, choice.per_video, choice.replacement, choice.seed, choice.crops)
     sized = (size, size) if protocol.resize else None
     view = View(protocol.frames, protocol.stride, sized, protocol.resize, protocol.aspect)

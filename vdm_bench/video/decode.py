@@ -103,13 +103,22 @@ def read_video(
             frames than asked for; its size changes on the way; a frame is not opaque.
         InputError: `indices` is empty or has a negative index.
     """
+    return read_frames(path, indices, stream=stream)[0]
+
+
+def read_frames(
+    path: Path, indices: Sequence[int] | None = None, *, stream: int | None = None
+) -> tuple[NDArray[np.uint8], bool]:
+    """Decode as `read_video`, and tell whether the frames are certain to be lossless (see `VideoInfo`)."""
     if indices is not None and (len(indices) == 0 or min(indices) < 0):
         raise InputError(f"frame indices must be 0 or more, and at least one, not {list(indices)}")
     last = None if indices is None else max(indices)
     wanted = None if indices is None else set(indices)
     pictures: dict[int, NDArray[np.uint8]] = {}
+    lossless = True
     with open_stream(path, stream) as reader:
         for number, frame in enumerate(reader.frames()):
+            lossless = lossless and _is_lossless(reader.codec, frame.format)
             if wanted is None or number in wanted:
                 pictures[number] = reader.rgb(frame)
             if number == last:
@@ -117,7 +126,7 @@ def read_video(
         reader.check_rest()
         if last is not None and last not in pictures:
             raise reader.broken(f"has {count_of_frames(reader.decoded)}, {last + 1} are needed")
-    return np.stack([pictures[index] for index in (pictures if indices is None else indices)])
+    return np.stack([pictures[index] for index in (pictures if indices is None else indices)]), lossless
 
 
 def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = None) -> NDArray[np.uint8]:

@@ -1,0 +1,236 @@
+"""`vdm-bench data`: what is there, and clips that are prepared once."""
+
+import json
+from pathlib import Path
+
+import miniatures
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from vdm_bench import prepare as preparing
+from vdm_bench import run
+from vdm_bench.cli import cli
+from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.videos import WindowedClips
+from vdm_bench.errors import InputError
+from vdm_bench.progress import Silent
+from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.video.archive import Archive
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+def small(name: str, **counts: object) -> Protocol:
+    return get_protocol(name).model_copy(update={"metrics": ("embedded/fvd",), **counts})
+
+
+def write_protocol(path: Path, protocol: Protocol) -> Path:
+    """As a TOML file."""
+    content = protocol.model_dump(mode="json", exclude_defaults=True)
+
+    def value(item: object) -> str:
+        if isinstance(item, dict):
+            return "{ " + ", ".join(f"{key} = {value(inner)}" for key, inner in item.items()) + " }"
+        return json.dumps(item)
+
+    path.write_text("\n".join(f"{key} = {value(item)}" for key, item in content.items()))
+    return path
+
+
+@pytest.fixture
+def kinetics(tmp_path: Path) -> tuple[Path, Path]:
+    """A protocol of four videos, and data of which one video is missing."""
+    root = miniatures.write_kinetics600(tmp_path / "data", count=3, missing=1)
+    protocol = small("kinetics600-prediction", reference_count=4, generated_count=4)
+    return root, write_protocol(tmp_path / "small.toml", protocol)
+
+
+def test_check_says_what_is_missing(kinetics: tuple[Path, Path]) -> None:
+    root, protocol = kinetics
+    result = call("data", "check", protocol, "--data-root", root)
+    assert result.exit_code == 3
+    assert result.stdout.splitlines() == [
+        "reference: kinetics600/test/random-seed0: 3 of 4 videos (75.0%), 3 of 4 clips",
+        "  missing: id-3_000003_000013",
+        "conditions: kinetics600/test/random-seed0: 3 of 4 videos (75.0%), 3 of 4 clips",
+        "  missing: id-3_000003_000013",
+    ]
+    assert result.stderr == (
+        "Error: the data of kinetics600-prediction are not complete; a run will be marked and ranked apart\n"
+    )
+
+
+def test_check_reads_every_clip_if_asked(kinetics: tuple[Path, Path]) -> None:
+    root, protocol = kinetics
+    film = next((root / "test").rglob("id-1_*"))
+    film.write_bytes(film.read_bytes()[:700])
+    result = call("data", "check", protocol, "--data-root", root, "--decode", "--json")
+    assert result.exit_code == 3
+    sides = json.loads(result.stdout)
+    assert [(side["side"], side["complete"], len(side["broken"])) for side in sides] == [
+        ("reference", False, 1),
+        ("conditions", False, 1),
+    ]
+    assert sides[0]["broken"][0][0] == str(film)
+
+
+def test_check_of_complete_data(tmp_path: Path) -> None:
+    root = miniatures.write_ucf101(tmp_path / "data")
+    protocol = write_protocol(tmp_path / "p.toml", small("ucf101-class", reference_count=2, generated_count=2))
+    result = call("data", "check", protocol, "--data-root", root)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "complete: the counts are the protocol's (--decode reads every clip)"
+    result = call("data", "check", "shapes-prediction")
+    assert result.stdout.splitlines()[0] == "reference: shapes-v1/test/seed0: 1,024 of 1,024 clips"
+    assert result.exit_code == 0
+
+
+def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+    result = call("data", "check", "ucf101-class", "--data-root", tmp_path)
+    assert result.exit_code == 2
+    assert "holds no UCF101: expected UCF-101/<class>/v_<class>_gNN_cNN.avi and ucfTrainTestlist" in result.stderr
+    result = call("data", "prepare", "ucf101-class")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: give --data-root DIR, the folder that the protocol's dataset lies in\n",
+    )
+    result = call("data", "prepare", "shapes-class", "--data-root", tmp_path)
+    assert "needs no preparation" in result.stderr
+
+
+def test_check_help_says_where_the_data_are_and_under_which_licence() -> None:
+    text = call("data", "check", "--help").stdout
+    for words in ("https://www.crcv.ucf.edu/data/UCF101.php", "CC BY 4.0", "softmotion30_44k", "captions.jsonl"):
+        assert words in text
+
+
+def test_prepared_clips_score_as_the_data_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
+    root = miniatures.write_kinetics600(tmp_path / "data", count=4)
+    # Another view for the conditions, so that there are two archives.
+    protocol = small(
+        "kinetics600-prediction", reference_count=4, generated_count=4, generated_resolution=32, resolution=64
+    )
+    path = write_protocol(tmp_path / "p.toml", protocol)
+    result = call("data", "prepare", path, "--data-root", root, "--out", tmp_path / "made")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith(": 4 of 4 clips of kinetics600/test/random-seed0") for line in lines)
+    direct = run(protocol, out=tmp_path / "a", sampler="blurred", data_root=root)
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache2"))
+    prepared = run(protocol, out=tmp_path / "b", sampler="blurred", data_root=tmp_path / "made")
+    assert prepared.scores == direct.scores
+    assert prepared.protocol == direct.protocol
+    assert prepared.reference.lossy
+
+
+def test_labels_and_captions_are_prepared_too(tmp_path: Path) -> None:
+    root = miniatures.write_captioned(tmp_path / "data")
+    protocol = small("text-video", reference_count=4, generated_count=4)
+    (made,) = preparing.prepare(protocol, root, root, workers=2, skip_broken=False, reporter=Silent())
+    clips = protocol.open_dataset(protocol.conditions, root)
+    assert not isinstance(clips, WindowedClips)  # an archive, although the videos lie beside it
+    captions = {miniatures.clips(4, 24).info(i).caption for i in range(4)}
+    assert {clips.info(i).caption for i in range(4)} == captions
+    assert made.folder.parent == root
+
+
+class InterruptedHereError(Exception):
+    pass
+
+
+def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each clip in turn; every archive ends with the same bytes, and no clip of a full shard is read again."""
+    monkeypatch.setattr(preparing, "SHARD_CLIPS", 2)
+    root = miniatures.write_kinetics600(tmp_path / "data", count=5)
+    film = next((root / "test").rglob("id-2_*"))
+    film.write_bytes(film.read_bytes()[:700])
+    protocol = small("kinetics600-prediction", reference_count=5, generated_count=5)
+    read: list[int] = []
+    stop_at = -1
+    original = WindowedClips.__getitem__
+
+    def reading(self: WindowedClips, index: int) -> Clip:
+        if index == stop_at:
+            raise InterruptedHereError
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(WindowedClips, "__getitem__", reading)
+
+    def make(out: Path) -> preparing.PreparedClips:
+        (made,) = preparing.prepare(protocol, root, out, workers=1, skip_broken=True, reporter=Silent())
+        return made
+
+    whole = make(tmp_path / "whole")
+    assert (whole.clips, len(whole.broken)) == (4, 1)
+    for moment in range(5):
+        stop_at = moment
+        with pytest.raises(InterruptedHereError):
+            make(tmp_path / str(moment))
+        stop_at = -1
+        read.clear()
+        again = make(tmp_path / str(moment))
+        assert (again.clips, again.broken) == (whole.clips, whole.broken)
+        assert min(read) >= moment - 2
+        files = sorted(path.relative_to(whole.folder) for path in whole.folder.iterdir())
+        assert files == sorted(path.relative_to(again.folder) for path in again.folder.iterdir())
+        for file in files:
+            assert (again.folder / file).read_bytes() == (whole.folder / file).read_bytes()
+        read.clear()
+        make(tmp_path / str(moment))
+        assert read == []
+
+
+def test_broken_clips_end_it_unless_they_may_be_left_out(tmp_path: Path) -> None:
+    root = miniatures.write_kinetics600(tmp_path / "data", count=3)
+    film = next((root / "test").rglob("id-0_*"))
+    film.write_bytes(b"")
+    protocol = write_protocol(
+        tmp_path / "p.toml", small("kinetics600-prediction", reference_count=3, generated_count=3)
+    )
+    command = ("data", "prepare", protocol, "--data-root", root)
+    result = call(*command)
+    assert result.exit_code == 2
+    assert f"{film}: is empty (0 bytes); mend the file, or pass --skip-broken" in result.stderr
+    result = call(*command, "--skip-broken")
+    assert result.exit_code == 0
+    assert "2 of 3 clips of kinetics600" in result.stdout
+    assert f"  broken: {film} (is empty (0 bytes))" in result.stdout
+    record = run(str(protocol), out=tmp_path / "run", sampler="real", data_root=root)
+    assert record.protocol is not None
+    assert record.protocol.departures == ["2 of 3 conditions", "2 of 3 reference clips"]
+
+
+def test_a_larger_protocol_adds_to_what_a_smaller_one_prepared(tmp_path: Path) -> None:
+    root, out = miniatures.write_kinetics600(tmp_path / "data", count=4), tmp_path / "made"
+
+    def make(count: int) -> preparing.PreparedClips:
+        protocol = small("kinetics600-prediction", reference_count=count, generated_count=count)
+        (made,) = preparing.prepare(protocol, root, out, workers=2, skip_broken=False, reporter=Silent())
+        return made
+
+    few, many = make(2), make(4)
+    assert few.folder == many.folder
+    assert (few.clips, many.clips, len(Archive(many.folder))) == (2, 4, 4)
+    assert make(3).clips == 4
+    pixels = [Archive(many.folder)[i].frames for i in range(4)]
+    direct = get_protocol("kinetics600-prediction")
+    clips = direct.open_dataset(direct.reference, root)
+    assert all(np.array_equal(pixels[i], clips[i].frames) for i in range(4))
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    root = miniatures.write_kinetics600(tmp_path / "data", count=2)
+    protocol = small("kinetics600-prediction", reference_count=2, generated_count=2)
+    (made,) = preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
+    (made.folder / "prepared.json").write_text("{}")
+    assert isinstance(protocol.open_dataset(protocol.reference, root), WindowedClips)
+    with pytest.raises(
+        InputError, match=r"prepared.json cannot be read .*; delete .*clips-\w+ and prepare it again"
+    ):
+        preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())

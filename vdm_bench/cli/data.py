@@ -1,0 +1,110 @@
+"""`vdm-bench data`: look at a protocol's data, and prepare its clips."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.datasets.sources import SOURCES
+from vdm_bench.errors import InputError, NotComparableError
+
+if TYPE_CHECKING:
+    from vdm_bench.data_check import SideCheck
+
+_NAMED = 5  # missing or broken ones that are printed
+_CHECK_HELP = """Say what is there of PROTOCOL's data, what is missing, and whether the counts are the protocol's.
+
+Exit code 3 where they are not: a run is possible, but is marked and ranked apart.
+
+Where to get the data:
+"""
+
+
+def _where(name: str) -> str:
+    source = SOURCES[name]
+    lines = (f"{name}: {source.title}", f"from     {source.where}", f"licence  {source.licence}")
+    return "\n  ".join(["\n\b\n" + lines[0], *lines[1:], f"expected {source.layout}\n"])
+
+
+@click.group(short_help="Check and prepare the data of a protocol.")
+def data() -> None:
+    """Check and prepare the data of a protocol."""
+
+
+@data.command(
+    short_help="Say what is there and what is missing.", help=_CHECK_HELP + "".join(map(_where, SOURCES))
+)
+@click.argument("protocol")
+@options.data_root
+@click.option("--decode", is_flag=True, help="Read every clip, to find broken files.")
+@options.workers
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all names.")
+def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
+    """Check the data of a protocol; the help text is `_CHECK_HELP`."""
+    from vdm_bench.data_check import check_data
+    from vdm_bench.progress import Console
+    from vdm_bench.protocols import get_protocol
+
+    chosen = get_protocol(protocol)
+    sides = check_data(chosen, data_root, decode=decode, workers=workers, reporter=Console())
+    if as_json:
+        click.echo(json.dumps([side.to_dict() for side in sides], indent=1))
+    else:
+        for side in sides:
+            _print_side(side)
+    if not all(side.complete for side in sides):
+        raise NotComparableError(
+            f"the data of {chosen.name} are not complete; a run will be marked and ranked apart"
+        )
+    if not as_json:
+        click.echo("complete: the counts are the protocol's" + ("" if decode else " (--decode reads every clip)"))
+
+
+@data.command(short_help="Decode, cut and resize the clips of a protocol once.")
+@click.argument("protocol")
+@options.data_root
+@click.option("--out", type=options.PATH, help="Folder for the clip archives.  [default: the one of --data-root]")
+@options.skip_broken
+@options.workers
+def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken: bool, workers: int) -> None:
+    """Write the clips of PROTOCOL as clip archives at its resolution, so that nothing is decoded twice.
+
+    From then on give --out as the --data-root of `run`, and its folders as --data of `train`. What was
+    interrupted goes on when the same command is given again.
+    """
+    from vdm_bench.prepare import prepare as write
+    from vdm_bench.progress import Console
+    from vdm_bench.protocols import get_protocol
+
+    if data_root is None:
+        raise InputError("give --data-root DIR, the folder that the protocol's dataset lies in")
+    made = write(
+        get_protocol(protocol),
+        data_root,
+        out or data_root,
+        workers=workers,
+        skip_broken=skip_broken,
+        reporter=Console(),
+    )
+    for clips in made:
+        click.echo(f"{clips.folder}: {clips.clips:,} of {clips.wanted:,} clips of {clips.source}")
+        _print_names("broken", [f"{source} ({reason})" for source, reason in clips.broken])
+
+
+def _print_side(side: "SideCheck") -> None:
+    videos = ""
+    if side.videos is not None:
+        total = side.videos + len(side.missing)
+        videos = f"{side.videos:,} of {total:,} videos ({side.videos / total:.1%}), "
+    found = min(side.clips, side.wanted)
+    click.echo(f"{side.side}: {side.source}: {videos}{found:,} of {side.wanted:,} clips")
+    _print_names("missing", side.missing)
+    _print_names("broken", [f"{source} ({reason})" for source, reason in side.broken or []])
+
+
+def _print_names(what: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        click.echo(f"  {what}: {', '.join(names[:_NAMED])}{more}")

@@ -1,0 +1,178 @@
+"""Clips of a protocol, cut out, resized and decoded once: a clip archive at the protocol's resolution.
+
+The archive's name is made of all that decides its pixels, so that it is found where it is given as `--data-root`,
+and never taken for another. The clips have the same digests as when they are read from the dataset itself.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from vdm_bench.datasets.base import Clip, DescribedClips
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.files import write_text
+from vdm_bench.parallel import ordered_map
+from vdm_bench.progress import Reporter
+from vdm_bench.protocols import ClipChoice, Protocol
+from vdm_bench.protocols.data import PREPARED_FILE, prepared_name
+from vdm_bench.video.archive import SHARD_CLIPS, ArchiveWriter
+
+
+@dataclass(frozen=True)
+class PreparedClips:
+    """An archive that was made, or was there.
+
+    Attributes:
+        source: the clips, as in signatures: `bair-main/test/first`.
+        folder: of the archive.
+        clips: in it.
+        wanted: what the protocol asks for.
+        broken: (source, reason) of those that could not be read.
+    """
+
+    source: str
+    folder: Path
+    clips: int
+    wanted: int
+    broken: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Options:
+    workers: int
+    skip_broken: bool
+    reporter: Reporter
+
+
+def prepare(
+    protocol: Protocol, data_root: Path, out: Path, *, workers: int, skip_broken: bool, reporter: Reporter
+) -> list[PreparedClips]:
+    """Write the reference and the condition clips of a protocol, one archive where they are the same.
+
+    What was interrupted goes on where it stopped; what is there whole is left alone.
+
+    Args:
+        protocol: says which clips.
+        data_root: where its dataset lies.
+        out: folder for the archives; give it as `data_root` from then on. May be `data_root` itself.
+        workers: threads that decode.
+        skip_broken: leave out clips that cannot be read; they are listed.
+        reporter: where progress goes.
+
+    Raises:
+        InputError: the dataset is not there, needs no preparation, or has a clip that cannot be read.
+    """
+    if protocol.dataset == "shapes":
+        raise InputError(
+            f"{protocol.name} needs no preparation: the clips of shapes are drawn as they are needed"
+        )
+    sides = [
+        (protocol.reference, protocol.resolution, protocol.reference_count),
+        (protocol.conditions, protocol.sample_size, protocol.conditions_used),
+    ]
+    wanted: dict[str, tuple[ClipChoice, int, int]] = {}
+    for choice, size, count in sides:
+        name = prepared_name(protocol, choice, size)
+        wanted[name] = choice, size, max(count, wanted.get(name, (choice, size, 0))[2])
+    options = _Options(workers, skip_broken, reporter)
+    return [
+        _prepare_one(protocol, choice, size, count, data_root, out / name, options)
+        for name, (choice, size, count) in wanted.items()
+    ]
+
+
+def _prepare_one(
+    protocol: Protocol,
+    choice: ClipChoice,
+    size: int,
+    count: int,
+    data_root: Path,
+    folder: Path,
+    options: _Options,
+) -> PreparedClips:
+    state = _State.read(folder) or _State()
+    if not (state.whole and state.wanted >= count):
+        # Not what is prepared already, if `data_root` and `out` are one: that is to become longer.
+        state = replace(state, whole=False, wanted=count)
+        state.write(folder)
+        clips = protocol.open_dataset(choice, data_root, size)
+        writer = ArchiveWriter(folder, (protocol.frames, size, size))
+        state = _write(clips, writer, state, protocol.source_of(choice), options)
+        state.write(folder)
+    broken = [(source, reason) for _, source, reason in state.broken]
+    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken)
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far an archive is.
+
+    Attributes:
+        wanted: clips of the dataset that shall be in it.
+        next: the first of them behind the last full shard.
+        shards: full ones.
+        broken: (number, source, reason) of those that could not be read.
+        clips: in the archive, once it is whole.
+        whole: whether it is.
+    """
+
+    wanted: int = 0
+    next: int = 0
+    shards: int = 0
+    broken: tuple[tuple[int, str, str], ...] = ()
+    clips: int = 0
+    whole: bool = False
+
+    @classmethod
+    def read(cls, folder: Path) -> "_State | None":
+        path = folder / PREPARED_FILE
+        try:
+            content = json.loads(path.read_bytes())
+            broken = tuple(
+                (int(number), str(source), str(reason)) for number, source, reason in content["broken"]
+            )
+            return cls(**{**content, "broken": broken})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); delete {folder} and prepare it again") from error
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / PREPARED_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: str, options: _Options) -> _State:
+    """Write the clips behind the last full shard; give the state of the whole archive."""
+    count = min(state.wanted, len(clips))
+    broken = [entry for entry in state.broken if entry[0] < state.next]
+    waiting: list[Clip] = []
+    with options.reporter.stage(f"clips of {title}", count) as advance:
+        advance(state.next)
+        positions = range(state.next, count)
+        loaded = ordered_map(lambda index: _load(clips, index), positions, options.workers)
+        for position, clip in zip(positions, loaded, strict=True):
+            if isinstance(clip, BrokenClipError):
+                if not options.skip_broken:
+                    raise InputError(
+                        f"{clip}; mend the file, or pass --skip-broken to leave such clips out"
+                    ) from clip
+                broken.append((position, clip.source, clip.reason))
+            else:
+                waiting.append(clip)
+            if len(waiting) == SHARD_CLIPS:
+                writer.write_shard(state.shards, waiting)
+                waiting = []
+                state = replace(state, next=position + 1, shards=state.shards + 1, broken=tuple(broken))
+                state.write(writer.folder)
+            advance(1)
+    if waiting:
+        writer.write_shard(state.shards, waiting)
+    total = state.shards * SHARD_CLIPS + len(waiting)
+    return replace(state, broken=tuple(broken), clips=total, whole=True)
+
+
+def _load(clips: DescribedClips, index: int) -> Clip | BrokenClipError:
+    try:
+        return clips[index]
+    except BrokenClipError as error:
+        return error
