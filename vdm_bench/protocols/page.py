@@ -9,11 +9,11 @@ from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 _HEAD = """# Protocols
 
 This page is made from the protocols' files. A protocol is everything that decides a number; its digest names it,
-and changes with any figure below. `(U)` marks what the papers leave open: there the figure is this project's choice.
-A file of your own is a protocol, too: `vdm-bench run mine.toml ...`.
+and changes with any figure below. `(U)` marks what the papers leave open: there the figure is this project's
+choice. A file of your own is a protocol, too: `vdm-bench run mine.toml ...`.
 
-A run that departs from its protocol (`--limit`, missing videos) is possible. It is marked, has another digest, and
-is ranked apart.
+A run that departs from its protocol (`--limit`, missing videos) is possible. It is marked, has another digest,
+and is ranked apart.
 """
 
 _FIELDS = """## Fields
