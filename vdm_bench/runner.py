@@ -5,8 +5,9 @@ archive `samples/`), features of the samples, scores, record. Every file appears
 clip depends on its own seed alone, so a run that is started again goes on and ends with the same bits.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import (
+    ClosingSampler,
+    NamedSampler,
     RecordingSampler,
     Sampler,
     SampleRequest,
@@ -129,6 +132,15 @@ def _call(sampler: Sampler, request: SampleRequest, name: str) -> object:
         ) from error
 
 
+@contextlib.contextmanager
+def _closing(sampler: Sampler) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if isinstance(sampler, ClosingSampler):
+            sampler.close()
+
+
 class _Run:
     def __init__(
         self, protocol: Protocol, out: Path, options: _Options, reporter: Reporter, world: World
@@ -209,7 +221,9 @@ class _Run:
         device = pick_device(self.options.computing.device)
         setup = SamplerSetup(self.conditions, options, device)
         if isinstance(chosen, Sampler):
-            kind, name, sampler = "callable", type(chosen).__name__, chosen
+            sampler, kind, name = chosen, "callable", type(chosen).__name__
+            if isinstance(chosen, NamedSampler):
+                kind, name = chosen.kind, chosen.spec
         else:
             name = str(chosen)
             kind, sampler = make_sampler(name, setup)
@@ -275,7 +289,7 @@ class _Run:
     def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
         side = self.protocol.sample_size
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
-        with self.reporter.stage(f"samples of {name}", self.count) as advance:
+        with self.reporter.stage(f"samples of {name}", self.count) as advance, _closing(sampler):
             for start in range(0, self.count, SHARD_CLIPS):
                 indices, shard = range(start, min(start + SHARD_CLIPS, self.count)), start // SHARD_CLIPS
                 mine = self.world.owner(shard) == self.world.rank

@@ -11,10 +11,19 @@ from vdm_bench.errors import InputError
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
 
+_LONGEST_NAME = 100  # of a folder that is named after a command
+
 
 @click.command(short_help="Run a sampler under a protocol.")
 @click.argument("protocol")
 @click.option("--sampler", help="A baseline (`vdm-bench list samplers`) or a callable module:object.")
+@click.option("--sampler-command", metavar="CMD", help="A program in another environment, as a sampler.")
+@click.option(
+    "--sampler-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="How long that program may take to start, and to answer.  [default: any time]",
+)
 @click.option(
     "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the sampler; may be repeated."
 )
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 def run(
     protocol: str,
     sampler: str | None,
+    sampler_command: str | None,
+    sampler_timeout: float | None,
     pairs: tuple[str, ...],
     clips: Path | None,
     data_root: Path | None,
@@ -55,19 +66,30 @@ def run(
     vdm-bench run shapes-prediction --sampler my_model:sample --option steps=64
     vdm-bench run bair-prediction --sampler my_model:sample --data-root datasets/bair
     vdm-bench run shapes-unconditional --clips samples/
+    vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
     from vdm_bench import runner
     from vdm_bench.cli.output import print_record
     from vdm_bench.distributed import join_world
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.samplers.command import CommandSampler
 
     chosen, world = get_protocol(protocol), join_world()
+    settings = dict(_pair(text) for text in pairs)
+    source: str | CommandSampler | None = sampler
+    if sampler_command is not None:
+        if sampler is not None:
+            raise InputError("give --sampler or --sampler-command, one of the two")
+        source, settings = CommandSampler(sampler_command, settings, sampler_timeout), {}
+    elif sampler_timeout is not None:
+        raise InputError("--sampler-timeout goes with --sampler-command alone; leave it out")
+    spec = sampler or sampler_command or str(clips)
     record = runner.run(
         chosen,
-        out=out or Path("runs", chosen.name, _folder_name(sampler or str(clips))),
-        sampler=sampler,
-        options=dict(_pair(text) for text in pairs),
+        out=out or Path("runs", chosen.name, _folder_name(spec)),
+        sampler=source,
+        options=settings,
         clips=clips,
         data_root=data_root,
         seed=seed,
@@ -93,4 +115,4 @@ def _pair(text: str) -> tuple[str, str]:
 def _folder_name(text: str) -> str:
     """Make a folder's name of a sampler: `module:object` becomes `module.object`."""
     kept = "".join(char if char.isalnum() or char in "-_." else "." for char in text)
-    return kept.strip(".") or "run"
+    return kept.strip(".")[:_LONGEST_NAME] or "run"

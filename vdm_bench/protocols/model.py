@@ -33,8 +33,8 @@ class ClipChoice(BaseModel):
     per_video: PositiveInt = Field(1, description="Random windows of each video.")
     crops: Literal[1, 3] = Field(
         1,
-        description="1: one clip of each window, as `aspect` says; 3: a clip each of the squares at both ends and "
-        "in the middle of the longer side.",
+        description="1: one clip of each window, as `aspect` says; 3: a clip each of the squares at both ends "
+        "and in the middle of the longer side.",
     )
     replacement: bool = Field(
         False, description="Random windows: draw the videos with replacement, so that some come twice."

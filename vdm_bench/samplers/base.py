@@ -58,6 +58,27 @@ class RecordingSampler(Protocol):
         """The settings by name; a run with others is another run."""
 
 
+@runtime_checkable
+class NamedSampler(Protocol):
+    """A sampler that says how a record names it."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of sampler, such as `command`."""
+
+    @property
+    def spec(self) -> str:
+        """The sampler as the user gave it."""
+
+
+@runtime_checkable
+class ClosingSampler(Protocol):
+    """A sampler that holds something which is to be given back after its last clip."""
+
+    def close(self) -> None:
+        """Give it back; more clips may still be asked for."""
+
+
 @dataclass(frozen=True)
 class SamplerSetup:
     """What the harness offers a sampler that is being made.
