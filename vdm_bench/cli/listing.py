@@ -84,7 +84,7 @@ def _datasets() -> list[Row]:
 
 
 def _samplers() -> list[Row]:
-    from vdm_bench.samplers import REFERENCE
+    from vdm_bench.samplers import DIFFUSERS, REFERENCE
     from vdm_bench.samplers.baselines import BASELINES
 
     rows = [
@@ -95,6 +95,8 @@ def _samplers() -> list[Row]:
         "`vdm-bench sample` makes single clips"
     )
     rows.append({"name": REFERENCE, "description": model})
+    pipeline = "a diffusers video pipeline (--option pipeline=FOLDER_OR_NAME; extra `diffusers`); takes captions"
+    rows.append({"name": DIFFUSERS, "description": pipeline})
     own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"
     return [*rows, {"name": "module:object", "description": own}]
 

@@ -1,4 +1,4 @@
-"""Samplers: the baselines, the reference model, or any Python callable."""
+"""Samplers: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
 
 import difflib
 
@@ -6,13 +6,14 @@ from vdm_bench.errors import InputError
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
 REFERENCE = "reference"  # the name of the reference model among samplers
+DIFFUSERS = "diffusers"  # and of a video pipeline of diffusers
 
 
 def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
     """Make a sampler from what the user wrote; give its kind too.
 
     Args:
-        spec: name of a baseline, `reference`, or `module:object`.
+        spec: name of a baseline, `reference`, `diffusers`, or `module:object`.
         setup: what the harness offers it.
 
     Raises:
@@ -30,6 +31,10 @@ def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
         from vdm_bench.samplers.reference import make_reference
 
         return "reference", make_reference(setup)
-    near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE], 1)
+    if spec == DIFFUSERS:
+        from vdm_bench.samplers.diffusers import make_diffusers
+
+        return "diffusers", make_diffusers(setup)
+    near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
     raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")
