@@ -116,6 +116,22 @@ class SamplerInfo(_Part):
     )
 
 
+class Curve(_Part):
+    """A value for each frame of a clip."""
+
+    frames: list[int] = Field(description="Numbers of the frames, from 0; given frames are left out.")
+    values: list[float] = Field(description="Mean over all clips, a frame each.")
+    standard_errors: list[float] | None = Field(
+        description="Standard error of each value, over conditions; null for a single one."
+    )
+
+    @model_validator(mode="after")
+    def _a_value_a_frame(self) -> Self:
+        if len({len(self.frames), len(self.values), len(self.standard_errors or self.frames)}) != 1:
+            raise ValueError("a curve has one value, and one standard error, for each frame")
+        return self
+
+
 class SkippedClip(_Part):
     """A clip that was expected but could not be scored."""
 
@@ -178,6 +194,9 @@ class Record(_Part):
     reference: ClipCounts = Field(description="The real clips.")
     generated: ClipCounts = Field(description="The clips that were judged.")
     scores: list[SoundScore] = Field(description="One score a metric; no metric twice.")
+    curves: dict[Text, Curve] = Field(
+        default={}, description="Frame by frame values of a prediction, by metric; older records have none."
+    )
     timing_seconds: dict[Text, Seconds] = Field(description="Wall-clock seconds, by stage of the run.")
     environment: Environment = Field(description="What the run was made with.")
 

@@ -20,4 +20,4 @@ def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
     values = [one.value for one in rounds]
     floors = [one.floor for one in rounds if one.floor is not None]
     floor = sum(floors) / len(floors) if floors else None
-    return Estimate(sum(values) / len(values), interval_of_mean(values), floor)
+    return Estimate(sum(values) / len(values), interval_of_mean(values, "rounds"), floor)

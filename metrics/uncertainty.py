@@ -94,13 +94,18 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
     return Resampled(value(merge_all(groups)), np.array(without))
 
 
-def interval_of_mean(values: Sequence[float]) -> Interval | None:
-    """Give the 95 % interval around the mean of independent scores, by Student's t; None for fewer than 2."""
+def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
+    """Give the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
+
+    Args:
+        values: finite.
+        what: they are of, such as `rounds`; for the name of the method.
+    """
     if len(values) < 2:
         return None
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = _half_width(error, len(values))
-    return Interval(mean - half, mean + half, LEVEL, f"rounds-{len(values)}")
+    return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
 
 
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:

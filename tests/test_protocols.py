@@ -18,6 +18,7 @@ from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.protocols.page import page
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive
+from vdm_bench.video.write import write_clip
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +118,16 @@ def test_bair_prediction(data: Mapping[str, Path], computing: Computing, tmp_pat
     assert (signature["n"], signature["src"]) == ("6", "lossless")
     assert record.protocol is not None
     assert record.protocol.departures == []
+    assert [score.metric for score in record.scores] == [
+        "fvd",
+        *("psnr", "psnr/best-of-2", "ssim", "ssim/best-of-2"),
+    ]
+    assert record.curves["psnr"].frames == list(range(1, 16))
 
 
 def test_bair_trajectories(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
     """The mean over the rounds, each scored by itself: as single runs of each round give it."""
-    counts = {**BAIR, "generated_count": 9}
+    counts = {**BAIR, "generated_count": 9, "frame_metrics": ()}
     record, _, protocol = run_small("bair-prediction-trajectories", counts, data, computing, tmp_path / "all")
     (score,) = record.scores
     assert fields(record, "fvd")["n"] == "3x3"
@@ -166,7 +172,7 @@ def test_kinetics600_prediction(data: Mapping[str, Path], computing: Computing, 
     # Given frames and reference are of the same windows.
     reference = protocol.open_dataset(protocol.reference, data["kinetics600"])
     assert all(np.array_equal(request.context[i], reference[i].frames[:5]) for i in range(4))
-    assert {score.metric for score in record.scores} == {"fvd", "i3d/is"}
+    assert [score.metric for score in record.scores] == ["fvd", "i3d/is", "psnr", "ssim"]
     assert fields(record, "fvd")["task"] == "prediction-5-of-16@kinetics600/test/random-seed0"
     assert fields(record, "fvd")["src"] == "lossless"  # of the generated clips
     assert fields(record, "i3d/is")["net"].startswith("i3d-k600@")
@@ -272,6 +278,73 @@ def test_every_protocol_has_a_test_here() -> None:
         assert family.startswith("shapes") or f'"{name}"' in text or (variant and f'"{variant}"' in text), name
 
 
+# Frames beside those that really followed
+
+
+class Near:
+    """Predicts what followed, off by one more in each round and by two more in each frame."""
+
+    def __init__(self, protocol: Protocol, data_root: Path | None) -> None:
+        self.clips = protocol.open_dataset(protocol.conditions, data_root, protocol.sample_size)
+        self.conditions, self.given = protocol.conditions_used, protocol.context_frames
+
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        clips = np.stack([self.clips[i % self.conditions].frames for i in request.indices]).astype(np.int64)
+        for clip, index in zip(clips, request.indices, strict=True):
+            steps = 1 + index // self.conditions + 2 * np.arange(request.frames - self.given)
+            inward = np.where(clip[self.given :] < 128, 1, -1)
+            clip[self.given :] += inward * steps[:, None, None, None]
+        return clips.astype(np.uint8)
+
+
+def test_frames_are_held_against_what_followed(tmp_path: Path) -> None:
+    """Two rounds of four conditions: the errors are known, so that the means and the best are, too."""
+    protocol = get_protocol("shapes-prediction").model_copy(
+        update={"reference_count": 64, "condition_count": 4, "generated_count": 8, "metrics": ("embedded/is",)}
+    )
+    record = run(protocol, out=tmp_path / "run", sampler=Near(protocol, None))
+    scores = {score.metric: score for score in record.scores}
+    assert list(scores) == ["embedded/is", "psnr", "psnr/best-of-2", "ssim", "ssim/best-of-2"]
+    first, second = (20 * np.log10(255 / (start + 2 * np.arange(12))) for start in (1, 2))
+    assert scores["psnr"].value == pytest.approx((first.mean() + second.mean()) / 2, rel=1e-12)
+    assert scores["psnr/best-of-2"].value == pytest.approx(first.mean(), rel=1e-12)
+    assert scores["psnr"].n_generated == 8
+    assert scores["psnr"].interval is not None
+    assert scores["psnr"].interval.method == "conditions-4"
+    signature = fields(record, "psnr")
+    assert (signature["n"], signature["src"]) == ("4x2", "lossless")
+    assert signature["ref"].startswith("shapes-v1/test/seed1@")
+    assert fields(record, "ssim/best-of-2")["kernel"] == "gauss11-1.5-reflect"
+    curve = record.curves["psnr"]
+    assert curve.frames == list(range(4, 16))
+    assert curve.values == pytest.approx((first + second) / 2)
+    assert curve.standard_errors == pytest.approx(np.zeros(12), abs=1e-12)
+    assert record.curves["ssim"].values == sorted(record.curves["ssim"].values, reverse=True)
+
+
+def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = get_protocol("shapes-prediction").model_copy(
+        update={"reference_count": 64, "generated_count": 12, "metrics": ("embedded/is",)}
+    )
+    made = tmp_path / "films"
+    conditions = protocol.open_dataset(protocol.conditions)
+    for index in range(12):
+        write_clip(made / f"{index:02}.mp4", conditions[index].frames)
+    (made / "03.mp4").write_bytes(b"")
+    record = run(protocol, out=tmp_path / "run", clips=made, skip_broken=True)
+    (psnr,) = (score for score in record.scores if score.metric == "psnr")
+    assert psnr.value is not None
+    assert 25 < psnr.value < 60  # what the encoder took
+    assert psnr.marks == ("1 generated clip broken and skipped",)
+    assert (psnr.n_generated, fields(record, "psnr")["src"]) == (11, "lossy")
+    (tmp_path / "run" / "run.json").unlink()
+    monkeypatch.setattr("vdm_bench.frame_scores.FRAME_METRICS", {})
+    again = run(protocol, out=tmp_path / "run", clips=made, skip_broken=True)
+    assert again.scores == record.scores
+
+
 # What is not there
 
 
@@ -319,6 +392,7 @@ def test_clips_without_label_or_caption_are_refused(tmp_path: Path, data: Mappin
     ("change", "message"),
     [
         ({"camera": None}, "bair needs a camera"),
+        ({"task": "class", "context_frames": 0}, "frame_metrics need frames that really followed"),
         ({"split_list": 1}, "ucf101 needs a split_list"),
         ({"generated_resolution": 128}, "a generated_resolution needs a rule"),
         ({"generated_count": 25601}, "generated_count must be a multiple of condition_count"),

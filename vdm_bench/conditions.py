@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo
+from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.parallel import ordered_map
 from vdm_bench.protocols import Protocol
@@ -36,6 +36,9 @@ class Conditions:
     def __init__(self, protocol: Protocol, data_root: Path | None) -> None:
         self.protocol = protocol
         self._clips = protocol.open_dataset(protocol.conditions, data_root, protocol.sample_size)
+        self._scored = self._clips
+        if protocol.sample_size != protocol.resolution:
+            self._scored = protocol.open_dataset(protocol.conditions, data_root)
         wanted = protocol.conditions_used
         self._count = min(wanted, len(self._clips))
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
@@ -60,14 +63,25 @@ class Conditions:
         """Give the condition's."""
         return self._clips.fingerprint(index % self._count)
 
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Give the whole condition clip at the size at which clips are scored, uint8 [T, H, W, 3].
+
+        Raises:
+            InputError: its video cannot be read.
+        """
+        return self._frames(self._scored, index)
+
     def given(self, index: int) -> NDArray[np.uint8]:
         """Give the frames that generated clip `index` begins with, uint8 [K, H, W, 3].
 
         Raises:
             InputError: its video cannot be read.
         """
+        return self._frames(self._clips, index)[: self.protocol.context_frames]
+
+    def _frames(self, clips: DescribedClips, index: int) -> NDArray[np.uint8]:
         try:
-            return self[index].frames[: self.protocol.context_frames]
+            return clips[index % self._count].frames
         except BrokenClipError as error:
             raise InputError(
                 f"the frames given to clip {index} cannot be read ({error}); mend the file, or leave it out by "

@@ -6,9 +6,7 @@ clip depends on its own seed alone, so a run that is started again goes on and e
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vdm_bench.collect import Collected, Collector
@@ -17,7 +15,8 @@ from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.files import cache_folder, sweep, write_text
+from vdm_bench.files import cache_folder, sweep
+from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
     ProtocolInfo,
@@ -29,6 +28,7 @@ from vdm_bench.leaderboards.record import (
 from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.run_plan import RunOptions, keep_plan, make_plan
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import (
     ClosingSampler,
@@ -43,24 +43,6 @@ from vdm_bench.samplers.callable import code_digest
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.view import View
-
-PLAN_FILE = "plan.json"
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How a protocol is run: the keywords of `run`."""
-
-    sampler: str | Sampler | None
-    options: dict[str, str]
-    clips: Path | None
-    data_root: Path | None
-    seed: int
-    limit: int | None
-    skip_broken: bool
-    computing: Computing
-    workers: int
-    name: str | None
 
 
 def run(
@@ -104,7 +86,7 @@ def run(
     """
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
-    chosen = _Options(
+    chosen = RunOptions(
         sampler,
         dict(options or {}),
         None if clips is None else Path(clips),
@@ -143,7 +125,7 @@ def _closing(sampler: Sampler) -> Iterator[None]:
 
 class _Run:
     def __init__(
-        self, protocol: Protocol, out: Path, options: _Options, reporter: Reporter, world: World
+        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World
     ) -> None:
         self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
         self.world = world
@@ -159,7 +141,8 @@ class _Run:
     def record(self) -> Record:
         panel = Panel.of(self.protocol.metrics, self.options.computing, self.reporter)
         generate, sampler = self._source()
-        self._keep_plan(sampler, panel)
+        plan = make_plan(self.protocol, self.options, self.count, sampler, self.sampler_code, panel)
+        keep_plan(self.out, plan, writes=self.world.leads)
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
@@ -167,13 +150,32 @@ class _Run:
         with self.stopwatch.stage("samples"):
             clips = generate()
         reference, generated = self._collect(panel, clips)
-        record = lead(self.world, lambda: self._score(panel, sampler, reference, generated))
+        measures = self._measure_frames(clips)
+        record = lead(self.world, lambda: self._score(panel, sampler, reference, generated, measures))
         if self.world.leads:
             write_record(record, self.out / RECORD_FILE)
             sweep(self.out)
         return record
 
-    def _score(self, panel: Panel, sampler: SamplerInfo, reference: Collected, generated: Collected) -> Record:
+    def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
+        protocol, options = self.protocol, self.options
+        if not protocol.frame_metrics:
+            return None
+        folder = self.out / "features"
+        meter = FrameMeter(
+            protocol.frame_metrics, self.conditions, folder, options.workers, self.reporter, self.world
+        )
+        with self.stopwatch.stage("frames"):
+            return meter.measure(clips, self.count)
+
+    def _score(
+        self,
+        panel: Panel,
+        sampler: SamplerInfo,
+        reference: Collected,
+        generated: Collected,
+        measures: FrameMeasures | None,
+    ) -> Record:
         with self.stopwatch.stage("scores"):
             each = self.conditions.round_length if self.protocol.rounds == "averaged" else None
             scores = panel.scores(
@@ -183,6 +185,7 @@ class _Run:
                 expected_generated=self.protocol.generated_count,
                 round_length=each,
             )
+            of_frames, curves = score_frames(measures, self.conditions) if measures else ([], {})
         return make_record(
             name=self.options.name or sampler.spec,
             protocol=ProtocolInfo(
@@ -191,7 +194,8 @@ class _Run:
             sampler=sampler,
             reference=Side(reference.features[0].identity, self.protocol.reference_count, reference),
             generated=Side(sampler.spec, self.protocol.generated_count, generated),
-            scores=scores,
+            scores=[*scores, *of_frames],
+            curves=curves,
             stopwatch=self.stopwatch,
             device=str(panel.networks[0].device),
         )
@@ -235,38 +239,6 @@ class _Run:
             seed=self.options.seed,
         )
         return (lambda: self._sample(sampler, name)), info
-
-    def _keep_plan(self, sampler: SamplerInfo, panel: Panel) -> None:
-        """Write what this run is, or refuse a folder that holds another one."""
-        plan = json.dumps(
-            {
-                "protocol": self.protocol.name,
-                "protocol_digest": self.protocol.digest,
-                "clips": self.count,
-                "data": None if self.options.data_root is None else str(self.options.data_root.resolve()),
-                "name": self.options.name or sampler.spec,
-                "sampler": sampler.model_dump(mode="json"),
-                "sampler code": self.sampler_code,
-                "networks": sorted({network.spec.cache_key for network in panel.networks}),
-                "skip_broken": self.options.skip_broken,
-            },
-            indent=2,
-            sort_keys=True,
-        )
-        path = self.out / PLAN_FILE
-        if not path.exists():
-            if self.world.leads:
-                write_text(path, plan + "\n")
-            return
-        try:
-            old, new = json.loads(path.read_bytes()), json.loads(plan)
-            unlike = [key for key in new if old.get(key) != new[key]]
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
-        if unlike:
-            raise InputError(
-                f"{self.out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"
-            )
 
     @property
     def _scored_view(self) -> View:

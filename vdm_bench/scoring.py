@@ -10,7 +10,7 @@ from vdm_bench.collect import Collected
 from vdm_bench.distributed import World
 from vdm_bench.environment import describe_environment
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import ClipCounts, ProtocolInfo, Record, SamplerInfo, SkippedClip
+from vdm_bench.leaderboards.record import ClipCounts, Curve, ProtocolInfo, Record, SamplerInfo, SkippedClip
 from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.frechet import one_thread
 from vdm_bench.metrics.networks import Computing, load_network
@@ -161,6 +161,7 @@ def make_record(
     reference: Side,
     generated: Side,
     scores: list[Score],
+    curves: dict[str, Curve] | None = None,
     stopwatch: Stopwatch,
     device: str,
 ) -> Record:
@@ -174,6 +175,7 @@ def make_record(
         reference=reference.counts(),
         generated=generated.counts(),
         scores=scores,
+        curves=curves or {},
         timing_seconds=stopwatch.seconds,
         environment=describe_environment(device),
     )

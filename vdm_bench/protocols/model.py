@@ -91,11 +91,16 @@ class Protocol(BaseModel):
         "itself, and the scores are averaged.",
     )
     metrics: tuple[str, ...] = Field(min_length=1, description="Metrics, by recipe.")
+    frame_metrics: tuple[Literal["psnr", "ssim"], ...] = Field(
+        (), description="Of a prediction: how its frames are held against those that really followed."
+    )
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
         if (self.task == "prediction") != (0 < self.context_frames < self.frames):
             raise ValueError("a prediction has 0 < context_frames < frames, any other task has none")
+        if self.frame_metrics and self.task != "prediction":
+            raise ValueError("frame_metrics need frames that really followed: they are for predictions")
         if (self.camera is not None) != (self.dataset == "bair"):
             raise ValueError("bair needs a camera, main or aux1, and no other dataset has one")
         if (self.split_list is not None) != (self.dataset == "ucf101"):

@@ -3,15 +3,15 @@
     vdm-bench run text-video --data-root videos --sampler diffusers --option pipeline=FOLDER --option batch=4
 
 Options beside `pipeline`, `batch`, `dtype` and `prompt` are arguments of the pipeline's own call, such as
-`num_inference_steps=50`. Each clip has a random generator of its own, seeded with the clip's seed, so that the size
-of a batch matters by rounding alone.
+`num_inference_steps=50`. Each clip has a random generator of its own, seeded with the clip's seed, so that the
+size of a batch matters by rounding alone.
 """
 
 import ast
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
         raise InputError("the sampler diffusers needs the package; pip install 'vdm-bench[diffusers]'") from error
     try:
         # Safetensors alone: nothing is unpickled, and no code comes with a pipeline.
-        load = cast(Callable[..., Any], DiffusionPipeline.from_pretrained)
+        load: Callable[..., Any] = DiffusionPipeline.from_pretrained
         pipeline = load(source, dtype=_DTYPES[dtype], use_safetensors=True)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]

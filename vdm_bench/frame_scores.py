@@ -1,0 +1,189 @@
+"""PSNR and SSIM of predictions: measured block by block, resumable, and made into scores and curves.
+
+Given frames are left out. A prediction of condition c is held against the frames that follow in clip c. Where
+conditions come round again, a condition has K predictions, and the best of them is scored, too.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from vdm_bench import __version__
+from vdm_bench.conditions import Conditions
+from vdm_bench.datasets.base import ClipDataset, clip_digest
+from vdm_bench.distributed import World
+from vdm_bench.errors import BrokenClipError
+from vdm_bench.files import write_bytes
+from vdm_bench.leaderboards.record import Curve
+from vdm_bench.metrics.features import block_bounds
+from vdm_bench.metrics.frames import FRAME_METRICS, SSIM_WINDOW
+from vdm_bench.metrics.score import Score, Signature
+from vdm_bench.metrics.uncertainty import interval_of_mean
+from vdm_bench.parallel import ordered_map
+from vdm_bench.progress import Reporter
+
+# Part of the name of a block's file: raise it when values or layout change.
+_VERSION = 1
+
+Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
+
+
+@dataclass(frozen=True)
+class FrameMeasures:
+    """What was measured.
+
+    Attributes:
+        tables: by metric.
+        truths: digest of each condition clip.
+        lossy: whether generated clips come from a lossy encoding.
+    """
+
+    tables: Mapping[str, Table]
+    truths: Sequence[str]
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class FrameMeter:
+    """How predictions are measured.
+
+    Attributes:
+        metrics: names in `FRAME_METRICS`.
+        conditions: whose clips go on as it really was.
+        folder: where blocks are stored; all processes see it.
+        workers: threads.
+        reporter: where progress goes.
+        world: the processes that share the work.
+    """
+
+    metrics: Sequence[str]
+    conditions: Conditions
+    folder: Path
+    workers: int
+    reporter: Reporter
+    world: World
+
+    def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
+        """Measure clips 0 to count - 1, or find what was measured before."""
+        bounds = block_bounds(count)
+        paths = [self.folder / f"frames-{self._key(clips, *block)}.safetensors" for block in bounds]
+        with self.reporter.stage("frames of the generated clips", count) as advance:
+            for number, (path, (start, stop)) in enumerate(zip(paths, bounds, strict=True)):
+                if self.world.owner(number) == self.world.rank and _read(path) is None:
+                    write_bytes(path, self._block(clips, range(start, stop)))
+                advance(stop - start)
+        self.world.wait()
+        blocks = list(_all(paths))
+        tables = {name: np.concatenate([arrays[name] for arrays, _ in blocks]) for name in self.metrics}
+        truths = [digest for _, facts in blocks for digest in facts["truths"]]
+        return FrameMeasures(tables, truths, any(facts["lossy"] for _, facts in blocks))
+
+    def _block(self, clips: ClipDataset, indices: range) -> bytes:
+        given = self.conditions.protocol.context_frames
+        rows: list[dict[str, Table]] = []
+        truths, lossy = [], False
+        for found in ordered_map(lambda index: self._clip(clips, index, given), indices, self.workers):
+            rows.append(found[0])
+            truths.append(found[1])
+            lossy |= found[2]
+        arrays = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
+        return save(arrays, metadata={"facts": json.dumps({"truths": truths, "lossy": lossy})})
+
+    def _clip(self, clips: ClipDataset, index: int, given: int) -> tuple[dict[str, Table], str, bool]:
+        truth = self.conditions.truth(index)
+        try:
+            clip = clips[index]
+        except BrokenClipError:  # named, or counted, where the features are computed
+            nothing = np.full(len(truth) - given, np.nan)
+            return dict.fromkeys(self.metrics, nothing), clip_digest(truth), False
+        pair = clip.frames[None, given:], truth[None, given:]
+        return {name: FRAME_METRICS[name](*pair)[0] for name in self.metrics}, clip_digest(truth), clip.lossy
+
+    def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
+        digest = hashlib.sha256(f"frames {_VERSION} {self.metrics}".encode())
+        for index in range(start, stop):
+            digest.update(f"\n{clips.fingerprint(index)} {self.conditions.fingerprint(index)}".encode())
+        return digest.hexdigest()[:40]
+
+
+def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[Score], dict[str, Curve]]:
+    """Give scores and curves: the mean over all predictions, and over the best of each condition.
+
+    The interval is over conditions: by how much would the score move with other videos?
+    """
+    protocol = conditions.protocol
+    scores: list[Score] = []
+    curves: dict[str, Curve] = {}
+    content = hashlib.sha256("\n".join(sorted(set(measures.truths))).encode()).hexdigest()[:12]
+    for name, table in measures.tables.items():
+        each = min(conditions.round_length, len(table))
+        rounds = len(table) // each
+        by_round = table[: rounds * each].reshape(rounds, each, -1)
+        by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
+        fields = {
+            "in": f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}",
+            "task": protocol.task_signature,
+            "ref": f"{protocol.source_of(protocol.conditions)}@{content}/{each}",
+            "n": str(len(table)) if rounds == 1 else f"{each}x{rounds}",
+            "src": "lossy" if measures.lossy else "lossless",
+            "v": __version__,
+        } | ({"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"} if name == "ssim" else {})
+        of_clips = by_round.mean(axis=2)
+        ways = {name: np.nanmean(of_clips, axis=0)}
+        if rounds > 1:
+            ways[f"{name}/best-of-{rounds}"] = np.nanmax(of_clips, axis=0)
+        scores += [_score(metric, values, table, fields) for metric, values in ways.items()]
+        curves[name] = _curve(by_round, protocol.context_frames)
+    return scores, curves
+
+
+def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) -> Score:
+    signature = Signature.of(metric, fields)
+    lost = int(np.isnan(table).any(axis=1).sum())
+    return Score(
+        metric=metric,
+        value=float(values.mean()),
+        higher_is_better=True,
+        n_reference=0,
+        n_generated=len(table) - lost,
+        signature=str(signature),
+        digest=signature.digest,
+        interval=interval_of_mean(values.tolist(), "conditions"),
+        marks=(f"{lost} generated {'clip' if lost == 1 else 'clips'} broken and skipped",) if lost else (),
+    )
+
+
+def _curve(by_round: Table, given: int) -> Curve:
+    """The mean over all predictions of each frame, with its standard error over conditions."""
+    of_conditions = np.nanmean(by_round, axis=0)  # [conditions, T]
+    errors = np.nanstd(of_conditions, axis=0, ddof=1) / np.sqrt(len(of_conditions))
+    return Curve(
+        frames=list(range(given, given + by_round.shape[2])),
+        values=np.nanmean(of_conditions, axis=0).tolist(),
+        standard_errors=errors.tolist() if len(of_conditions) > 1 else None,
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Table], dict[str, list[str]]] | None:
+    """Read a stored block; one that is missing or damaged is measured again."""
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads(file.metadata()["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _all(paths: Sequence[Path]) -> Iterator[tuple[dict[str, Table], dict[str, list[str]]]]:
+    for path in paths:
+        block = _read(path)
+        if block is None:
+            raise FileNotFoundError(f"{path}, just measured, cannot be read; do all processes see it?")
+        yield block

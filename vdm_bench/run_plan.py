@@ -1,0 +1,87 @@
+"""What a run is: kept in its folder, so that nothing but the same run goes on there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vdm_bench.errors import InputError
+from vdm_bench.files import write_text
+from vdm_bench.leaderboards.record import SamplerInfo
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.protocols import Protocol
+from vdm_bench.samplers.base import Sampler
+from vdm_bench.scoring import Panel
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a protocol is run: the keywords of `vdm_bench.run`, which describes them."""
+
+    sampler: str | Sampler | None
+    options: dict[str, str]
+    clips: Path | None
+    data_root: Path | None
+    seed: int
+    limit: int | None
+    skip_broken: bool
+    computing: Computing
+    workers: int
+    name: str | None
+
+
+def make_plan(
+    protocol: Protocol, options: RunOptions, count: int, sampler: SamplerInfo, code: str | None, panel: Panel
+) -> dict[str, Any]:
+    """Put down all that a run's result hangs on.
+
+    Args:
+        protocol: that is followed.
+        options: of the run.
+        count: clips to generate.
+        sampler: its description.
+        code: digest of the file that defines the sampler.
+        panel: the metrics with their networks.
+    """
+    return {
+        "protocol": protocol.name,
+        "protocol_digest": protocol.digest,
+        "clips": count,
+        "data": None if options.data_root is None else str(options.data_root.resolve()),
+        "name": options.name or sampler.spec,
+        "sampler": sampler.model_dump(mode="json"),
+        "sampler code": code,
+        "networks": sorted({network.spec.cache_key for network in panel.networks}),
+        "skip_broken": options.skip_broken,
+    }
+
+
+def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
+    """Write the plan of a run into its folder, or refuse a folder that holds another one.
+
+    Args:
+        out: the run folder.
+        plan: of the run.
+        writes: whether this process writes.
+
+    Raises:
+        InputError: the folder holds another run, or its plan cannot be read.
+    """
+    text = json.dumps(plan, indent=2, sort_keys=True)
+    path = out / PLAN_FILE
+    if not path.exists():
+        if writes:
+            write_text(path, text + "\n")
+        return
+    try:
+        old, new = json.loads(path.read_bytes()), json.loads(text)
+        unlike = [key for key in new if old.get(key) != new[key]]
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
+    if unlike:
+        raise InputError(
+            f"{out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"
+        )
