@@ -1,5 +1,6 @@
 """What a protocol gives to each generated clip: frames, a label, a caption; and ready clips held against it."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,20 +29,32 @@ class Conditions:
         departures: how what is there departs from the protocol, in words.
 
     Raises:
-        InputError: the dataset is not there.
+        InputError: the dataset is not there, and a prediction cannot do without.
     """
 
     identity = None
 
     def __init__(self, protocol: Protocol, data_root: Path | None) -> None:
-        self.protocol = protocol
-        self._clips = protocol.open_dataset(protocol.conditions, data_root, protocol.sample_size)
-        self._scored = self._clips
-        if protocol.sample_size != protocol.resolution:
-            self._scored = protocol.open_dataset(protocol.conditions, data_root)
+        self.protocol, self._data_root = protocol, data_root
         wanted = protocol.conditions_used
-        self._count = min(wanted, len(self._clips))
+        # Who has the features of the reference may score without the data, where no frames are given.
+        self._there = protocol.dataset == "shapes" or data_root is not None or protocol.task == "prediction"
+        self._count = min(wanted, len(self._clips)) if self._there else wanted
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
+
+    @functools.cached_property
+    def _clips(self) -> DescribedClips:
+        """At the size at which clips are generated."""
+        protocol = self.protocol
+        return protocol.open_dataset(protocol.conditions, self._data_root, protocol.sample_size)
+
+    @functools.cached_property
+    def _scored(self) -> DescribedClips:
+        """At the size at which clips are scored."""
+        protocol = self.protocol
+        if protocol.sample_size == protocol.resolution:
+            return self._clips
+        return protocol.open_dataset(protocol.conditions, self._data_root)
 
     def __len__(self) -> int:
         """Count the clips to be generated: whole rounds over the conditions that are there."""

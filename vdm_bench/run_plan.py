@@ -25,6 +25,7 @@ class RunOptions:
     options: dict[str, str]
     clips: Path | None
     data_root: Path | None
+    reference_stats: Path | None
     seed: int
     limit: int | None
     skip_broken: bool

@@ -15,7 +15,7 @@ from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.files import cache_folder, sweep
+from vdm_bench.files import sweep
 from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
@@ -28,6 +28,7 @@ from vdm_bench.leaderboards.record import (
 from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.reference_file import collect_reference, read_reference
 from vdm_bench.run_plan import RunOptions, keep_plan, make_plan
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import (
@@ -53,6 +54,7 @@ def run(
     options: Mapping[str, str] | None = None,
     clips: str | Path | None = None,
     data_root: str | Path | None = None,
+    reference_stats: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
     skip_broken: bool = False,
@@ -71,6 +73,8 @@ def run(
         options: `key=value` options of the sampler.
         clips: clips that are there already, instead of a sampler.
         data_root: folder that the protocol's dataset lies in; `shapes` needs none.
+        reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
+            its clips.
         seed: of the run, in [0, 2**32).
         limit: generate only so many clips; the run is then marked as departing from its protocol.
         skip_broken: leave out given clips that cannot be read.
@@ -91,6 +95,7 @@ def run(
         dict(options or {}),
         None if clips is None else Path(clips),
         None if data_root is None else Path(data_root),
+        None if reference_stats is None else Path(reference_stats),
         seed,
         limit,
         skip_broken,
@@ -130,10 +135,7 @@ class _Run:
         self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
         self.world = world
         self.conditions = Conditions(protocol, options.data_root)
-        self.reference = protocol.open_dataset(protocol.reference, options.data_root)
         self.departures = list(self.conditions.departures)
-        if len(self.reference) < protocol.reference_count:
-            self.departures.append(f"{len(self.reference):,} of {protocol.reference_count:,} reference clips")
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
         self.sampler_code: str | None = None
@@ -147,9 +149,13 @@ class _Run:
         if (self.out / RECORD_FILE).exists():
             self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
             return read_record(self.out / RECORD_FILE)
+        collector = Collector(
+            panel.networks, self.options.workers, self.options.skip_broken, self.reporter, self.world
+        )
+        reference = self._reference(collector)
         with self.stopwatch.stage("samples"):
             clips = generate()
-        reference, generated = self._collect(panel, clips)
+        generated = self._generated(collector, clips)
         measures = self._measure_frames(clips)
         record = lead(self.world, lambda: self._score(panel, sampler, reference, generated, measures))
         if self.world.leads:
@@ -281,17 +287,24 @@ class _Run:
             for index, frames, label, caption in zip(indices, clips, labels, captions, strict=True)
         ]
 
-    def _collect(self, panel: Panel, clips: ClipDataset) -> tuple[Collected, Collected]:
+    def _reference(self, collector: Collector) -> Collected:
+        """Get the reference first: what is wrong with it shows before hours of sampling."""
         options, protocol = self.options, self.protocol
-        collector = Collector(panel.networks, options.workers, options.skip_broken, self.reporter, self.world)
         with self.stopwatch.stage("reference features"):
-            folder, name = cache_folder() / "features", protocol.source_of(protocol.reference)
-            count = min(len(self.reference), protocol.reference_count)
-            reference = collector.collect(self.reference, count, folder, "the reference", name)
+            if options.reference_stats is not None:
+                reference = read_reference(options.reference_stats, protocol, collector.networks)
+            else:
+                reference = collect_reference(protocol, options.data_root, collector)
+        there = reference.features[0].count + len(reference.broken)
+        if there < protocol.reference_count:
+            self.departures.append(f"{there:,} of {protocol.reference_count:,} reference clips")
+        return reference
+
+    def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
+        protocol = self.protocol
         with self.stopwatch.stage("generated features"):
-            folder = self.out / "features"
-            generated = collector.collect(clips, self.count, folder, "the generated clips")
+            generated = collector.collect(clips, self.count, self.out / "features", "the generated clips")
         found = generated.features[0].clip_shape
         if found != (wanted := (protocol.frames, protocol.resolution, protocol.resolution)):
             raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {wanted}")
-        return reference, generated
+        return generated

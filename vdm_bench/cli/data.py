@@ -12,6 +12,7 @@ from vdm_bench.errors import InputError, NotComparableError
 
 if TYPE_CHECKING:
     from vdm_bench.data_check import SideCheck
+    from vdm_bench.metrics.networks import Computing
 
 _NAMED = 5  # missing or broken ones that are printed
 _CHECK_HELP = """Say what is there of PROTOCOL's data, what is missing, and whether the counts are the protocol's.
@@ -91,6 +92,39 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
     for clips in made:
         click.echo(f"{clips.folder}: {clips.clips:,} of {clips.wanted:,} clips of {clips.source}")
         _print_names("broken", [f"{source} ({reason})" for source, reason in clips.broken])
+
+
+@data.command("export-reference", short_help="Write the features of a protocol's reference into a file.")
+@click.argument("protocol")
+@options.data_root
+@click.option("--out", type=options.PATH, help="File to write.  [default: PROTOCOL.safetensors]")
+@options.skip_broken
+@options.computing
+@options.workers
+def export_reference(
+    protocol: str,
+    data_root: Path | None,
+    out: Path | None,
+    skip_broken: bool,
+    computing: "Computing",
+    workers: int,
+) -> None:
+    """Write the features of PROTOCOL's reference, for all of its metrics, into one safetensors file.
+
+    Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
+    """
+    from vdm_bench.collect import Collector
+    from vdm_bench.progress import Console
+    from vdm_bench.protocols import get_protocol
+    from vdm_bench.reference_file import collect_reference, write_reference
+    from vdm_bench.scoring import Panel
+
+    chosen, reporter = get_protocol(protocol), Console()
+    panel = Panel.of(chosen.metrics, computing, reporter)
+    collected = collect_reference(chosen, data_root, Collector(panel.networks, workers, skip_broken, reporter))
+    path = out or Path(f"{chosen.name}.safetensors")
+    write_reference(path, chosen, panel.networks, collected)
+    click.echo(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
 
 
 def _print_side(side: "SideCheck") -> None:

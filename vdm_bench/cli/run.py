@@ -29,6 +29,11 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
 )
 @click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
 @options.data_root
+@click.option(
+    "--reference-stats",
+    type=options.PATH,
+    help="Features of the reference (`vdm-bench data export-reference`), instead of its clips.",
+)
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
 @click.option(
     "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
@@ -47,6 +52,7 @@ def run(
     pairs: tuple[str, ...],
     clips: Path | None,
     data_root: Path | None,
+    reference_stats: Path | None,
     out: Path | None,
     limit: int | None,
     seed: int,
@@ -92,6 +98,7 @@ def run(
         options=settings,
         clips=clips,
         data_root=data_root,
+        reference_stats=reference_stats,
         seed=seed,
         limit=limit,
         skip_broken=skip_broken,

@@ -1,0 +1,123 @@
+"""Scoring by a file of the reference's features, without the dataset."""
+
+from pathlib import Path
+
+import miniatures
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from vdm_bench import run
+from vdm_bench.cli import cli
+from vdm_bench.errors import InputError
+from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.samplers.base import SampleRequest
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+class Noise:
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        shape = (request.frames, request.height, request.width, 3)
+        return np.stack([np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in request.seeds])
+
+
+def write_protocol(path: Path, **changes: object) -> tuple[Path, Protocol]:
+    """UCF101 as a small protocol on the embedded network, in a file."""
+    lines = (Path("vdm_bench/protocols/ucf101-unconditional.toml").resolve()).read_text("utf-8").splitlines()
+    values = {
+        "reference_count": 20,
+        "generated_count": 6,
+        "metrics": '["embedded/fvd", "embedded/is"]',
+        **changes,
+    }
+    kept = [line for line in lines if line.split(" = ")[0] not in values]
+    path.write_text("\n".join([*kept, *(f"{key} = {value}" for key, value in values.items())]))
+    return path, get_protocol(str(path))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+
+
+def export(protocol: Path, root: Path, out: Path) -> str:
+    arguments = ["data", "export-reference", str(protocol), "--data-root", str(root), "--out", str(out)]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_the_file_scores_as_the_clips_do_and_needs_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = miniatures.write_ucf101(tmp_path / "data")
+    path, protocol = write_protocol(tmp_path / "p.toml")
+    said = export(path, root, tmp_path / "made.safetensors")
+    assert said.startswith(
+        f"{tmp_path / 'made.safetensors'}: features of 20 clips of ucf101-1/train/random-seed0-x10@"
+    )
+    with_clips = run(protocol, out=tmp_path / "a", sampler=Noise(), data_root=root)
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "another cache"))
+    with_file = run(protocol, out=tmp_path / "b", sampler=Noise(), reference_stats=tmp_path / "made.safetensors")
+    assert with_file.scores == with_clips.scores
+    assert with_file.protocol == with_clips.protocol
+    assert with_file.reference == with_clips.reference
+    assert list((tmp_path / "another cache").glob("**/*.safetensors")) == []  # nothing was computed
+    with pytest.raises(InputError, match="needs the dataset ucf101; give --data-root"):
+        run(protocol, out=tmp_path / "c", sampler=Noise())
+    with pytest.raises(
+        InputError, match="needs the dataset ucf101; give --data-root"
+    ):  # a baseline is made of clips
+        run(protocol, out=tmp_path / "d", sampler="blurred", reference_stats=tmp_path / "made.safetensors")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reference_count": 10},
+        {"reference": '{ split = "train", seed = 1, windows = "random", per_video = 10 }'},
+        {"resolution": 32},
+        {"aspect": '"stretch"'},
+    ],
+)
+def test_the_file_of_another_reference_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    root = miniatures.write_ucf101(tmp_path / "data")
+    path, _ = write_protocol(tmp_path / "p.toml")
+    export(path, root, tmp_path / "made.safetensors")
+    _, other = write_protocol(tmp_path / "other.toml", **change)
+    with pytest.raises(InputError, match="holds the reference of ucf101-unconditional, which is not that of"):
+        run(other, out=tmp_path / "a", sampler=Noise(), reference_stats=tmp_path / "made.safetensors")
+    assert not (tmp_path / "a" / "samples").exists()  # it shows before anything is made
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_without_a_network_of_the_protocol_is_refused(tmp_path: Path) -> None:
+    root = miniatures.write_ucf101(tmp_path / "data")
+    path, _ = write_protocol(tmp_path / "p.toml", metrics='["embedded/is"]')
+    export(path, root, tmp_path / "made.safetensors")
+    _, other = write_protocol(tmp_path / "other.toml")
+    with pytest.raises(
+        InputError, match=r"has no features of embedded@\w+, layer features, as this run computes"
+    ):
+        run(other, out=tmp_path / "a", sampler=Noise(), reference_stats=tmp_path / "made.safetensors")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("content", ["nothing", "garbage", "bare", "wrong"])
+def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
+    _, protocol = write_protocol(tmp_path / "p.toml")
+    path = tmp_path / "some.safetensors"
+    if content == "garbage":
+        path.write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    elif content != "nothing":
+        metadata = {"vdm_bench": '{"format": "other"}'} if content == "wrong" else None
+        save_file({"x": np.zeros(3)}, path, metadata)
+    with pytest.raises(InputError, match=r"some.safetensors is no file of reference features"):
+        run(protocol, out=tmp_path / "a", sampler=Noise(), reference_stats=path)
