@@ -32,25 +32,38 @@ class Silent:
 
 
 class Console:
-    """Reports to stderr: the command line's reporter."""
+    """Reports to stderr: the command line's reporter.
+
+    Args:
+        quiet: seconds between two lines about a stage, where stderr is no terminal.
+    """
+
+    def __init__(self, quiet: float = 60.0) -> None:
+        self._quiet = quiet
 
     @contextlib.contextmanager
     def stage(self, title: str, total: int, unit: str = "clips") -> Iterator[Advance]:
-        """Show a stage: a bar with rate and time left on a terminal, else a line at its end."""
+        """Show a stage: a bar with rate and time left on a terminal, else a line now and then and at its end."""
         start, done = time.monotonic(), 0
+        said = start
         if sys.stderr.isatty():
-            with _bar(title, total) as advance:
+            with _bar(title, total, unit) as advance:
                 yield advance
             return
 
         def count(steps: int) -> None:
-            nonlocal done
+            nonlocal done, said
             done += steps
+            now = time.monotonic()
+            if now - said >= self._quiet and done < total:
+                said, rate = now, done / (now - start)
+                left = duration((total - done) / rate)
+                self.note(f"{title}: {done:,} of {total:,} {unit}, {rate:.3g} {unit}/s, {left} left")
 
         yield count
         seconds = time.monotonic() - start
-        rate = f", {done / seconds:.0f} {unit}/s" if seconds > 0.1 else ""
-        self.note(f"{title}: {done} {unit} in {seconds:.1f} s{rate}")
+        rate = f", {done / seconds:.3g} {unit}/s" if seconds > 0.1 else ""
+        self.note(f"{title}: {done:,} {unit} in {duration(seconds)}{rate}")
 
     def note(self, text: str) -> None:
         """Print a line to stderr."""
@@ -58,16 +71,45 @@ class Console:
 
 
 @contextlib.contextmanager
-def _bar(title: str, total: int) -> Iterator[Advance]:
+def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g} {unit}/s")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=RichConsole(stderr=True), transient=False) as progress:
         task = progress.add_task(title, total=total)
         yield lambda steps: progress.advance(task, steps)
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words.
+
+    >>> [duration(seconds) for seconds in (42.4, 200.0, 9000.0, 200000.0)]
+    ['42 s', '3 min', '2 h 30 min', '2 d 8 h']
+    """
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vdm_bench.leaderboards.record import SamplerInfo
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.protocols import Protocol
 from vdm_bench.samplers.base import Sampler
+from vdm_bench.samplers.callable import code_digest
 from vdm_bench.scoring import Panel
 
 PLAN_FILE = "plan.json"
@@ -21,21 +22,21 @@ PLAN_FILE = "plan.json"
 class RunOptions:
     """How a protocol is run: the keywords of `vdm_bench.run`, which describes them."""
 
-    sampler: str | Sampler | None
-    options: dict[str, str]
-    clips: Path | None
-    data_root: Path | None
-    reference_stats: Path | None
-    seed: int
-    limit: int | None
-    skip_broken: bool
-    computing: Computing
-    workers: int
-    name: str | None
+    sampler: str | Sampler | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    clips: Path | None = None
+    data_root: Path | None = None
+    reference_stats: Path | None = None
+    seed: int = 0
+    limit: int | None = None
+    skip_broken: bool = False
+    computing: Computing = field(default_factory=Computing)
+    workers: int = 2
+    name: str | None = None
 
 
 def make_plan(
-    protocol: Protocol, options: RunOptions, count: int, sampler: SamplerInfo, code: str | None, panel: Panel
+    protocol: Protocol, options: RunOptions, count: int, info: SamplerInfo, sampler: Sampler | None, panel: Panel
 ) -> dict[str, Any]:
     """Put down all that a run's result hangs on.
 
@@ -43,8 +44,8 @@ def make_plan(
         protocol: that is followed.
         options: of the run.
         count: clips to generate.
-        sampler: its description.
-        code: digest of the file that defines the sampler.
+        info: description of the sampler.
+        sampler: itself, for a digest of the file that defines it.
         panel: the metrics with their networks.
     """
     return {
@@ -52,9 +53,9 @@ def make_plan(
         "protocol_digest": protocol.digest,
         "clips": count,
         "data": None if options.data_root is None else str(options.data_root.resolve()),
-        "name": options.name or sampler.spec,
-        "sampler": sampler.model_dump(mode="json"),
-        "sampler code": code,
+        "name": options.name or info.spec,
+        "sampler": info.model_dump(mode="json"),
+        "sampler code": None if sampler is None else code_digest(sampler),
         "networks": sorted({network.spec.cache_key for network in panel.networks}),
         "skip_broken": options.skip_broken,
     }

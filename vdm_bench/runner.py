@@ -6,15 +6,17 @@ clip depends on its own seed alone, so a run that is started again goes on and e
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
 from vdm_bench.distributed import World
-from vdm_bench.errors import InputError, VdmBenchError
+from vdm_bench.errors import InputError
 from vdm_bench.files import sweep
 from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
 from vdm_bench.leaderboards.record import (
@@ -26,21 +28,20 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.metrics.networks import Computing, pick_device
-from vdm_bench.progress import Reporter, Silent
+from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.reference_file import collect_reference, read_reference
 from vdm_bench.run_plan import RunOptions, keep_plan, make_plan
-from vdm_bench.samplers import make_sampler
+from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
     ClosingSampler,
+    CountingSampler,
     NamedSampler,
     RecordingSampler,
     Sampler,
-    SampleRequest,
     SamplerSetup,
-    checked_samples,
+    call_sampler,
 )
-from vdm_bench.samplers.callable import code_digest
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.view import View
@@ -91,32 +92,20 @@ def run(
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
     chosen = RunOptions(
-        sampler,
-        dict(options or {}),
-        None if clips is None else Path(clips),
-        None if data_root is None else Path(data_root),
-        None if reference_stats is None else Path(reference_stats),
-        seed,
-        limit,
-        skip_broken,
-        computing or Computing(),
-        workers,
-        name,
+        sampler=sampler,
+        options=dict(options or {}),
+        clips=None if clips is None else Path(clips),
+        data_root=None if data_root is None else Path(data_root),
+        reference_stats=None if reference_stats is None else Path(reference_stats),
+        seed=seed,
+        limit=limit,
+        skip_broken=skip_broken,
+        computing=computing or Computing(),
+        workers=workers,
+        name=name,
     )
     world = world or World()
-    return _Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
-
-
-def _call(sampler: Sampler, request: SampleRequest, name: str) -> object:
-    try:
-        return sampler.sample(request)
-    except VdmBenchError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
-            f"({type(error).__name__}: {error}); --debug shows where"
-        ) from error
+    return Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
 
 
 @contextlib.contextmanager
@@ -128,22 +117,37 @@ def _closing(sampler: Sampler) -> Iterator[None]:
             sampler.close()
 
 
-class _Run:
+class Run:
+    """A run that may be carried out (`record`), or looked at before (`vdm_bench.dry_run`).
+
+    Args:
+        protocol: that is followed.
+        out: run folder.
+        options: see `run`.
+        reporter: where progress goes.
+        world: the processes that share the work.
+
+    Attributes:
+        conditions: what is given to each clip.
+        count: clips to generate.
+        departures: from the protocol, in words.
+    """
+
     def __init__(
-        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World
+        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World | None = None
     ) -> None:
         self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
-        self.world = world
+        self.world = world or World()
         self.conditions = Conditions(protocol, options.data_root)
         self.departures = list(self.conditions.departures)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
-        self.sampler_code: str | None = None
 
     def record(self) -> Record:
+        """Carry it out, or go on with it; see `run`."""
         panel = Panel.of(self.protocol.metrics, self.options.computing, self.reporter)
-        generate, sampler = self._source()
-        plan = make_plan(self.protocol, self.options, self.count, sampler, self.sampler_code, panel)
+        sampler, info = self.sampler, self._sampler_info()
+        plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel)
         keep_plan(self.out, plan, writes=self.world.leads)
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
@@ -154,10 +158,10 @@ class _Run:
         )
         reference = self._reference(collector)
         with self.stopwatch.stage("samples"):
-            clips = generate()
+            clips = self._given_clips() if sampler is None else self._sample(sampler, info.spec)
         generated = self._generated(collector, clips)
         measures = self._measure_frames(clips)
-        record = lead(self.world, lambda: self._score(panel, sampler, reference, generated, measures))
+        record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
         if self.world.leads:
             write_record(record, self.out / RECORD_FILE)
             sweep(self.out)
@@ -220,66 +224,67 @@ class _Run:
         self.departures.append(f"generated {limit} of {self.protocol.generated_count} clips")
         return limit
 
-    def _source(self) -> tuple[Callable[[], ClipDataset], SamplerInfo]:
-        """Give what makes the generated clips, and its description."""
-        chosen, folder, options = self.options.sampler, self.options.clips, self.options.options
+    @functools.cached_property
+    def sampler(self) -> Sampler | None:
+        """What makes the clips; None where they are there already.
+
+        Raises:
+            InputError: it cannot be made, or there are both, or neither.
+        """
+        chosen, folder = self.options.sampler, self.options.clips
         if (chosen is None) == (folder is None):
             raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
-        if folder is not None:
-            info = SamplerInfo(kind="folder", spec=str(folder), settings={}, seed=None)
-            return (lambda: self._given_clips(folder)), info
+        if not isinstance(chosen, str):
+            return chosen
         device = pick_device(self.options.computing.device)
-        setup = SamplerSetup(self.conditions, options, device)
-        if isinstance(chosen, Sampler):
-            sampler, kind, name = chosen, "callable", type(chosen).__name__
-            if isinstance(chosen, NamedSampler):
-                kind, name = chosen.kind, chosen.spec
-        else:
-            name = str(chosen)
-            kind, sampler = make_sampler(name, setup)
-        self.sampler_code = code_digest(sampler)
-        info = SamplerInfo(
-            kind=kind,
-            spec=name,
-            settings=sampler.recorded_settings if isinstance(sampler, RecordingSampler) else {**options},
-            seed=self.options.seed,
-        )
-        return (lambda: self._sample(sampler, name)), info
+        return make_sampler(chosen, SamplerSetup(self.conditions, dict(self.options.options), device))
 
-    @property
-    def _scored_view(self) -> View:
-        """How generated clips are looked at when they are scored."""
-        protocol, side = self.protocol, self.protocol.resolution
-        if protocol.generated_resolution is None:
-            return View(frames=protocol.frames)
-        return View(protocol.frames, size=(side, side), rule=protocol.resize, aspect=protocol.aspect)
+    def _sampler_info(self) -> SamplerInfo:
+        chosen, sampler = self.options.sampler, self.sampler
+        if sampler is None:
+            return SamplerInfo(kind="folder", spec=str(self.options.clips), settings={}, seed=None)
+        kind, spec = "callable", type(sampler).__name__
+        if isinstance(chosen, str):
+            kind, spec = sampler_kind(chosen), chosen
+        elif isinstance(sampler, NamedSampler):
+            kind, spec = sampler.kind, sampler.spec
+        recorded = sampler.recorded_settings if isinstance(sampler, RecordingSampler) else self.options.options
+        return SamplerInfo(kind=kind, spec=spec, settings={**recorded}, seed=self.options.seed)
 
-    def _given_clips(self, folder: Path) -> DescribedClips:
-        protocol = self.protocol
+    def _given_clips(self) -> DescribedClips:
+        protocol, folder = self.protocol, cast(Path, self.options.clips)
         clips = open_clips(folder, View(frames=protocol.frames))
         if len(clips) < self.count:
             self.departures.append(f"{len(clips)} of {self.count} clips given")
             self.count = len(clips)
         if protocol.context_frames:
             self.conditions.check(clips, self.count, folder, self.options.workers)
-        return clips if not self._scored_view.size else open_clips(folder, self._scored_view)
+        return clips if not protocol.scored_view.size else open_clips(folder, protocol.scored_view)
 
     def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
         side = self.protocol.sample_size
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
-        with self.reporter.stage(f"samples of {name}", self.count) as advance, _closing(sampler):
+        each, unit = self._work(sampler)
+        with self.reporter.stage(f"samples of {name}", self.count * each, unit) as advance, _closing(sampler):
             for start in range(0, self.count, SHARD_CLIPS):
                 indices, shard = range(start, min(start + SHARD_CLIPS, self.count)), start // SHARD_CLIPS
                 mine = self.world.owner(shard) == self.world.rank
                 if mine and not writer.has_shard(shard, len(indices)):
-                    writer.write_shard(shard, self._sample_shard(sampler, name, indices))
-                advance(len(indices))
+                    writer.write_shard(shard, self._sample_shard(sampler, name, indices, advance))
+                else:
+                    advance(len(indices) * each)
         self.world.wait()
-        return ViewedArchive(Archive(self.out / SAMPLES_FOLDER, self.count), self._scored_view)
+        return ViewedArchive(Archive(self.out / SAMPLES_FOLDER, self.count), self.protocol.scored_view)
 
-    def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int]) -> list[Clip]:
+    def _work(self, sampler: Sampler) -> tuple[int, str]:
+        """Give the steps of progress of a clip, and their unit."""
+        if not isinstance(sampler, CountingSampler):
+            return 1, "clips"
+        return sampler.evaluations(self.conditions.request([0], self.options.seed)), "evaluations"
+
+    def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int], advance: Advance) -> list[Clip]:
         request = self.conditions.request(indices, self.options.seed)
-        clips = checked_samples(_call(sampler, request, name), request, name)
+        clips = call_sampler(sampler, request, name, advance)
         labels = [None] * len(indices) if request.labels is None else [int(label) for label in request.labels]
         captions = request.captions or [None] * len(indices)
         return [

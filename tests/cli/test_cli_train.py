@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from vdm_bench.cli import cli
-from vdm_bench.cli.train import duration, peers_named
+from vdm_bench.cli.train import peers_named
 from vdm_bench.distributed import PeerError
 from vdm_bench.stopping import Stop
 
@@ -140,14 +140,3 @@ def test_a_process_that_stopped_is_told_from_a_fault() -> None:
         raise RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
     with pytest.raises(RuntimeError, match="out of memory"), peers_named():
         raise RuntimeError("out of memory")
-
-
-def test_times_are_said_in_words() -> None:
-    assert [duration(s) for s in (59.4, 59.6, 3599, 5400, 86399, 90000)] == [
-        "59 s",
-        "1 min",
-        "1 h 0 min",
-        "1 h 30 min",
-        "1 d 0 h",
-        "1 d 1 h",
-    ]

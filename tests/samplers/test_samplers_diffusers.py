@@ -12,7 +12,7 @@ from vdm_bench import run
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
-from vdm_bench.samplers import make_sampler
+from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
 
 pytest.importorskip("diffusers")
@@ -68,9 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(folder: Path, **options: str) -> Any:
     setup = SamplerSetup(Shapes("test"), {"pipeline": str(folder), "num_inference_steps": "2", **options})
-    kind, sampler = make_sampler("diffusers", setup)
-    assert kind == "diffusers"
-    return sampler
+    assert sampler_kind("diffusers") == "diffusers"
+    return make_sampler("diffusers", setup)
 
 
 def request(seeds: tuple[int, ...], captions: tuple[str, ...] | None = None) -> SampleRequest:

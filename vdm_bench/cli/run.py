@@ -39,6 +39,7 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
     "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made and how long it would take; write nothing.")
 @options.skip_broken
 @options.name
 @options.computing
@@ -56,6 +57,7 @@ def run(
     out: Path | None,
     limit: int | None,
     seed: int,
+    dry_run: bool,
     skip_broken: bool,
     name: str | None,
     computing: "Computing",
@@ -90,6 +92,14 @@ def run(
         source, settings = CommandSampler(sampler_command, settings, sampler_timeout), {}
     elif sampler_timeout is not None:
         raise InputError("--sampler-timeout goes with --sampler-command alone; leave it out")
+    if dry_run:
+        from vdm_bench.dry_run import forecast
+        from vdm_bench.run_plan import RunOptions
+
+        asked = RunOptions(source, settings, clips, data_root, reference_stats, seed, limit, computing=computing)
+        for line in forecast(chosen, asked).lines():
+            click.echo(line)
+        return
     spec = sampler or sampler_command or str(clips)
     record = runner.run(
         chosen,

@@ -221,23 +221,11 @@ class _LogPrinter:
         if left and time.monotonic() - self._last < _QUIET_SECONDS:
             return
         self._last = time.monotonic()
+        from vdm_bench.progress import duration
+
         remaining = left * self._training.batch / line.clips_per_second
         self._note(
             f"step {line.step:,} of {self._training.steps:,}: loss {line.loss:.4f}, "
             f"learning rate {line.learning_rate:.2g}, {line.clips_per_second:.3g} clips/s, "
             f"{duration(remaining)} left"
         )
-
-
-def duration(seconds: float) -> str:
-    """Say a time in words.
-
-    >>> [duration(seconds) for seconds in (42.4, 200.0, 9000.0, 200000.0)]
-    ['42 s', '3 min', '2 h 30 min', '2 d 8 h']
-    """
-    if round(seconds) < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

@@ -11,6 +11,7 @@ from vdm_bench.datasets.bair import Camera
 from vdm_bench.datasets.base import DescribedClips
 from vdm_bench.datasets.videos import WindowRule
 from vdm_bench.metrics.geometry import Aspect, ResizeRule
+from vdm_bench.video.view import View
 
 DIGEST_LENGTH = 12
 
@@ -122,6 +123,14 @@ class Protocol(BaseModel):
     def sample_size(self) -> int:
         """Height and width of the clips that a sampler makes."""
         return self.generated_resolution or self.resolution
+
+    @property
+    def scored_view(self) -> View:
+        """How generated clips are looked at when they are scored."""
+        if self.generated_resolution is None:
+            return View(frames=self.frames)
+        size = (self.resolution, self.resolution)
+        return View(self.frames, size=size, rule=self.resize, aspect=self.aspect)
 
     @property
     def digest(self) -> str:

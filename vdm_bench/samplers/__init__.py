@@ -9,8 +9,13 @@ REFERENCE = "reference"  # the name of the reference model among samplers
 DIFFUSERS = "diffusers"  # and of a video pipeline of diffusers
 
 
-def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
-    """Make a sampler from what the user wrote; give its kind too.
+def sampler_kind(spec: str) -> str:
+    """Give the kind of a sampler, as records have it."""
+    return "callable" if ":" in spec else spec if spec in (REFERENCE, DIFFUSERS) else "baseline"
+
+
+def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
+    """Make a sampler from what the user wrote.
 
     Args:
         spec: name of a baseline, `reference`, `diffusers`, or `module:object`.
@@ -24,17 +29,17 @@ def make_sampler(spec: str, setup: SamplerSetup) -> tuple[str, Sampler]:
     if ":" in spec:
         from vdm_bench.samplers.callable import load_callable
 
-        return "callable", load_callable(spec, setup.options)
+        return load_callable(spec, setup.options)
     if spec in BASELINES:
-        return "baseline", make_baseline(spec, setup)
+        return make_baseline(spec, setup)
     if spec == REFERENCE:
         from vdm_bench.samplers.reference import make_reference
 
-        return "reference", make_reference(setup)
+        return make_reference(setup)
     if spec == DIFFUSERS:
         from vdm_bench.samplers.diffusers import make_diffusers
 
-        return "diffusers", make_diffusers(setup)
+        return make_diffusers(setup)
     near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
     raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")

@@ -1,5 +1,6 @@
 """The contract of a sampler: anything that makes clips."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipDataset
-from vdm_bench.errors import InputError
+from vdm_bench.errors import InputError, VdmBenchError
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,17 @@ class RecordingSampler(Protocol):
     @property
     def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
         """The settings by name; a run with others is another run."""
+
+
+@runtime_checkable
+class CountingSampler(Protocol):
+    """A sampler that knows how often its network is evaluated, and tells while it is."""
+
+    def evaluations(self, request: SampleRequest) -> int:
+        """Give how often the network is evaluated for one clip of a request."""
+
+    def sample(self, request: SampleRequest, advance: Callable[[int], None]) -> NDArray[np.uint8]:
+        """Make the clips of a request; call `advance` with the number of clips after each evaluation."""
 
 
 @runtime_checkable
@@ -125,3 +137,34 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         if not np.array_equal(clips[:, :given], request.context):
             raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
     return clips
+
+
+def call_sampler(
+    sampler: Sampler, request: SampleRequest, name: str, advance: Callable[[int], None]
+) -> NDArray[np.uint8]:
+    """Ask a sampler for clips, and check them.
+
+    Args:
+        sampler: to ask.
+        request: what is asked for.
+        name: of the sampler, for errors.
+        advance: is called with steps of progress: evaluations of a `CountingSampler`, else clips.
+
+    Raises:
+        InputError: it failed, or what it gave is not what was asked for.
+    """
+    try:
+        clips: object
+        if isinstance(sampler, CountingSampler):
+            clips = sampler.sample(request, advance)
+        else:
+            clips = sampler.sample(request)
+            advance(len(request))
+    except VdmBenchError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
+            f"({type(error).__name__}: {error}); --debug shows where"
+        ) from error
+    return checked_samples(clips, request, name)

@@ -1,0 +1,168 @@
+"""What a run would make, and how long it would take: nothing is written.
+
+Two clips are made and looked at by the networks, to see how long that takes; networks whose weights are not here
+are not timed.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.weights.library import default_library
+from vdm_bench.progress import Silent, duration
+from vdm_bench.protocols import Protocol
+from vdm_bench.run_plan import RunOptions
+from vdm_bench.runner import Run
+from vdm_bench.samplers.base import ClosingSampler, CountingSampler, Sampler, call_sampler
+from vdm_bench.scoring import Panel
+
+_TIMED = 2  # clips
+Pixels = NDArray[np.uint8]
+
+_PREFIXES = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be.
+
+    Attributes:
+        clips: to generate.
+        shape: (T, H, W) of them.
+        reference: clips of the reference.
+        evaluations: of the sampler's network for one clip; None where it does not tell.
+        sample_bytes: of the clip archive.
+        feature_bytes: of the features of both sides.
+        sample_seconds: for one clip; None where clips are there already.
+        feature_seconds: for one clip, all networks together; None where weights are not here.
+        absent: networks whose weights are not here.
+        departures: from the protocol.
+    """
+
+    clips: int
+    shape: tuple[int, int, int]
+    reference: int
+    evaluations: int | None
+    sample_bytes: int
+    feature_bytes: int
+    sample_seconds: float | None
+    feature_seconds: float | None
+    absent: list[str]
+    departures: list[str]
+
+    def lines(self) -> list[str]:
+        """Say it."""
+        work = ""
+        if self.evaluations is not None:
+            total = self.evaluations * self.clips
+            work = f"; {self.evaluations:,} evaluations of the network a clip, {total:,} in all"
+        size = "x".join(map(str, self.shape))
+        lines = [
+            "a dry run: nothing is written",
+            f"samples: {self.clips:,} clips of {size}, {amount(self.sample_bytes)}{work}",
+            f"features: {self.clips:,} clips and {self.reference:,} real ones, {amount(self.feature_bytes)}",
+            f"time: {self._time()}",
+        ]
+        lines += [f"weights to download: {', '.join(self.absent)}"] if self.absent else []
+        return lines + [f"departs from the protocol: {what}" for what in self.departures]
+
+    def _time(self) -> str:
+        parts, total = [], 0.0
+        for what, seconds, count in (
+            ("samples", self.sample_seconds, self.clips),
+            ("features", self.feature_seconds, self.clips + self.reference),
+        ):
+            if seconds is not None:
+                parts.append(f"{what} {duration(seconds * count)} ({seconds:.2g} s a clip)")
+                total += seconds * count
+        if not parts:
+            return "not known"
+        return f"about {duration(total)} with one process: {', '.join(parts)}; timed on {_TIMED} clips"
+
+
+def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
+    """Look at what a run would make.
+
+    Args:
+        protocol: that would be followed.
+        options: of the run.
+
+    Raises:
+        InputError: as the run itself would.
+    """
+    run = Run(protocol, Path(), options, Silent())
+    side = protocol.sample_size
+    shape = (protocol.frames, side, side)
+    sampler = run.sampler
+    clips, seconds, evaluations = None, None, None
+    if sampler is not None:
+        clips, seconds, evaluations = _try_sampler(run, sampler)
+    feature_bytes, feature_seconds, absent = _try_networks(protocol, options, clips)
+    reference = protocol.reference_count
+    return Forecast(
+        clips=run.count,
+        shape=shape,
+        reference=reference,
+        evaluations=evaluations,
+        sample_bytes=0 if sampler is None else run.count * int(np.prod(shape)) * 3,
+        feature_bytes=feature_bytes * (run.count + reference),
+        sample_seconds=seconds,
+        feature_seconds=feature_seconds,
+        absent=absent,
+        departures=run.departures,
+    )
+
+
+def amount(size: int) -> str:
+    """Say a number of bytes.
+
+    >>> amount(5_033_164_800)
+    '5.03 GB'
+    """
+    for power, prefix in enumerate(_PREFIXES):
+        if size < 1000 ** (power + 1) or prefix == _PREFIXES[-1]:
+            return f"{size / 1000**power:.3g} {prefix}"
+    raise AssertionError
+
+
+def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]:
+    """Make some clips: these, seconds for one, and evaluations for one."""
+    request = run.conditions.request(range(_TIMED), run.options.seed)
+    evaluations = sampler.evaluations(request) if isinstance(sampler, CountingSampler) else None
+    start = time.monotonic()
+    clips = call_sampler(sampler, request, "of this run", lambda steps: None)
+    seconds = (time.monotonic() - start) / _TIMED
+    if isinstance(sampler, ClosingSampler):
+        sampler.close()
+    return clips, seconds, evaluations
+
+
+def _try_networks(
+    protocol: Protocol, options: RunOptions, clips: Pixels | None
+) -> tuple[int, float | None, list[str]]:
+    """Give bytes of features of a clip, seconds for one, and the networks whose weights are not here."""
+    from vdm_bench.metrics.recipes import get_recipes
+
+    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
+    names = dict.fromkeys(recipe.network for recipe in recipes)
+    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
+    absent = [name for name in names if options.computing.needs_download(name) and name not in here]
+    present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
+    if not present:
+        return 0, None, absent
+    panel = Panel.of(present, options.computing, Silent())
+    size = 4 * sum(sum(network.spec.layers.values()) for network in panel.networks)
+    side = protocol.resolution
+    pixels = torch.zeros(_TIMED, protocol.frames, side, side, 3, dtype=torch.uint8)
+    if clips is not None and clips.shape[2:4] == (side, side):
+        pixels = torch.from_numpy(np.array(clips))
+    start = time.monotonic()
+    for network in panel.networks:
+        extract_features(network, pixels.to(network.device))
+    return size, (time.monotonic() - start) / _TIMED, absent
