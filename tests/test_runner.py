@@ -12,6 +12,7 @@ import pytest
 
 from vdm_bench import run
 from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, read_record
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
@@ -219,6 +220,23 @@ def test_too_few_given_clips_are_a_departure(tmp_path: Path) -> None:
     assert given.protocol is not None
     assert given.protocol.departures == ["100 of 120 clips given"]
     assert given.generated.expected == 120
+
+
+@pytest.mark.parametrize("form", ["archive", "films", "array"])
+def test_longer_given_clips_are_a_departure(form: str, tmp_path: Path) -> None:
+    protocol, real = small("shapes-unconditional", 12), Shapes("test", seed=1, frames=20)
+    clips = [real[index] for index in range(12)]
+    if form == "archive":
+        ArchiveWriter(tmp_path / "a", (20, 32, 32)).append(clips)
+    elif form == "array":
+        (tmp_path / "a").mkdir()
+        np.save(tmp_path / "a" / "clips.npy", np.stack([clip.frames for clip in clips]))
+    else:
+        for index, clip in enumerate(clips):
+            write_clip(tmp_path / "a" / f"{index:02}.mp4", clip.frames)
+    record = run(protocol, out=tmp_path / "run", clips=tmp_path / "a")
+    assert record.protocol is not None
+    assert record.protocol.departures == ["the first 16 of 20 frames of the given clips"]
 
 
 def test_given_clips_must_begin_with_the_given_frames(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vdm_bench.distributed import World
 from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.progress import Silent, duration
@@ -96,7 +97,7 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
     Raises:
         InputError: as the run itself would.
     """
-    run = Run(protocol, Path(), options, Silent())
+    run = Run(protocol, Path(), options, Silent(), World())
     side = protocol.sample_size
     shape = (protocol.frames, side, side)
     sampler = run.sampler

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vdm_bench.collect import Collected, Collector
+from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import atomic_path, cache_folder
 from vdm_bench.metrics.evaluation import FeatureSet
@@ -50,13 +51,12 @@ def reference_name(protocol: Protocol) -> str:
     return f"{prepared_name(protocol, protocol.reference, protocol.resolution)}-{protocol.reference_count}"
 
 
-def collect_reference(protocol: Protocol, data_root: Path | None, collector: Collector) -> Collected:
+def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collector) -> Collected:
     """Collect the features of a protocol's reference from its clips; they are kept in the user's cache.
 
     Raises:
-        InputError: the dataset is not there, or clips cannot be read.
+        InputError: clips cannot be read.
     """
-    clips = protocol.open_dataset(protocol.reference, data_root)
     count = min(len(clips), protocol.reference_count)
     folder, name = cache_folder() / "features", protocol.source_of(protocol.reference)
     return collector.collect(clips, count, folder, "the reference", name)

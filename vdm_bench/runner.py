@@ -15,8 +15,9 @@ from vdm_bench.collect import Collected, Collector
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
+from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.distributed import World
-from vdm_bench.errors import InputError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import sweep
 from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
 from vdm_bench.leaderboards.record import (
@@ -104,8 +105,7 @@ def run(
         workers=workers,
         name=name,
     )
-    world = world or World()
-    return Run(protocol, Path(out), chosen, reporter if reporter and world.leads else Silent(), world).record()
+    return Run(protocol, Path(out), chosen, reporter or Silent(), world or World()).record()
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ class Run:
         protocol: that is followed.
         out: run folder.
         options: see `run`.
-        reporter: where progress goes.
+        reporter: where progress goes; the leading process reports alone.
         world: the processes that share the work.
 
     Attributes:
@@ -134,11 +134,14 @@ class Run:
     """
 
     def __init__(
-        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World | None = None
+        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World
     ) -> None:
-        self.protocol, self.out, self.options, self.reporter = protocol, out, options, reporter
-        self.world = world or World()
+        self.protocol, self.out, self.options, self.world = protocol, out, options, world
+        self.reporter = reporter if world.leads else Silent()
         self.conditions = Conditions(protocol, options.data_root)
+        self._real = None
+        if options.reference_stats is None:
+            self._real = protocol.open_dataset(protocol.reference, options.data_root)
         self.departures = list(self.conditions.departures)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
@@ -257,6 +260,9 @@ class Run:
         if len(clips) < self.count:
             self.departures.append(f"{len(clips)} of {self.count} clips given")
             self.count = len(clips)
+        with contextlib.suppress(BrokenClipError):  # named, or counted, when the features are computed
+            if (length := FolderVideos(folder).length(0)) > protocol.frames:
+                self.departures.append(f"the first {protocol.frames} of {length} frames of the given clips")
         if protocol.context_frames:
             self.conditions.check(clips, self.count, folder, self.options.workers)
         return clips if not protocol.scored_view.size else open_clips(folder, protocol.scored_view)
@@ -296,10 +302,10 @@ class Run:
         """Get the reference first: what is wrong with it shows before hours of sampling."""
         options, protocol = self.options, self.protocol
         with self.stopwatch.stage("reference features"):
-            if options.reference_stats is not None:
-                reference = read_reference(options.reference_stats, protocol, collector.networks)
+            if self._real is not None:
+                reference = collect_reference(protocol, self._real, collector)
             else:
-                reference = collect_reference(protocol, options.data_root, collector)
+                reference = read_reference(cast(Path, options.reference_stats), protocol, collector.networks)
         there = reference.features[0].count + len(reference.broken)
         if there < protocol.reference_count:
             self.departures.append(f"{there:,} of {protocol.reference_count:,} reference clips")

@@ -121,7 +121,8 @@ def export_reference(
 
     chosen, reporter = get_protocol(protocol), Console()
     panel = Panel.of(chosen.metrics, computing, reporter)
-    collected = collect_reference(chosen, data_root, Collector(panel.networks, workers, skip_broken, reporter))
+    clips = chosen.open_dataset(chosen.reference, data_root)
+    collected = collect_reference(chosen, clips, Collector(panel.networks, workers, skip_broken, reporter))
     path = out or Path(f"{chosen.name}.safetensors")
     write_reference(path, chosen, panel.networks, collected)
     click.echo(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")

@@ -10,6 +10,7 @@ from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
+    from vdm_bench.samplers.base import Sampler
 
 _LONGEST_NAME = 100  # of a folder that is named after a command
 
@@ -76,34 +77,17 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench import runner
     from vdm_bench.cli.output import print_record
     from vdm_bench.distributed import join_world
+    from vdm_bench.dry_run import forecast
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.samplers.command import CommandSampler
+    from vdm_bench.run_plan import RunOptions
+    from vdm_bench.runner import Run
 
     chosen, world = get_protocol(protocol), join_world()
-    settings = dict(_pair(text) for text in pairs)
-    source: str | CommandSampler | None = sampler
-    if sampler_command is not None:
-        if sampler is not None:
-            raise InputError("give --sampler or --sampler-command, one of the two")
-        source, settings = CommandSampler(sampler_command, settings, sampler_timeout), {}
-    elif sampler_timeout is not None:
-        raise InputError("--sampler-timeout goes with --sampler-command alone; leave it out")
-    if dry_run:
-        from vdm_bench.dry_run import forecast
-        from vdm_bench.run_plan import RunOptions
-
-        asked = RunOptions(source, settings, clips, data_root, reference_stats, seed, limit, computing=computing)
-        for line in forecast(chosen, asked).lines():
-            click.echo(line)
-        return
-    spec = sampler or sampler_command or str(clips)
-    record = runner.run(
-        chosen,
-        out=out or Path("runs", chosen.name, _folder_name(spec)),
+    source, settings = _source(sampler, sampler_command, sampler_timeout, dict(_pair(text) for text in pairs))
+    asked = RunOptions(
         sampler=source,
         options=settings,
         clips=clips,
@@ -115,11 +99,29 @@ def run(
         computing=computing,
         workers=workers,
         name=name,
-        reporter=Console(),
-        world=world,
     )
+    if dry_run:
+        click.echo("\n".join(forecast(chosen, asked).lines()))
+        return
+    folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
+    record = Run(chosen, folder, asked, Console(), world).record()
     if world.leads:
         print_record(record, as_json)
+
+
+def _source(
+    sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
+) -> tuple["str | Sampler | None", dict[str, str]]:
+    """Give what makes the clips, and the options that are left for it."""
+    from vdm_bench.samplers.command import CommandSampler
+
+    if command is None:
+        if timeout is not None:
+            raise InputError("--sampler-timeout goes with --sampler-command alone; leave it out")
+        return sampler, settings
+    if sampler is not None:
+        raise InputError("give --sampler or --sampler-command, one of the two")
+    return CommandSampler(command, settings, timeout), {}
 
 
 def _pair(text: str) -> tuple[str, str]:
