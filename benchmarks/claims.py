@@ -123,7 +123,7 @@ def print_claim(claim: Claim, out: Path, limit: int, common: Mapping[str, str], 
         for number, (name, options) in enumerate(claim.cases.items())
     }
     differences = paired(protocol, [out / str(number) for number in range(len(records))], limit, computing)
-    metrics = [score.metric for score in next(iter(records.values())).scores]
+    metrics = protocol.metrics
     print(
         f"\n**{claim.text}.** `{protocol.name}`, {limit} clips a case, {common['steps']} steps, "
         f"{common['precision']}.\n"

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from vdm_bench.cli import cli
 from vdm_bench.metrics.networks.embedded import EmbeddedClassifier, EmbeddedNetwork
+from vdm_bench.protocols import get_protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "examples" / "embedded_network" / "train.py"
@@ -82,3 +84,24 @@ def test_the_learning_curve_is_drawn_from_a_log(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.output.startswith("2000 lines up to step 2,000: loss 0.0005")
     assert Image.open(picture).size == (1000, 360)
+
+
+def test_cluster_examples_call_the_command_line_as_it_is() -> None:
+    import shlex
+    import subprocess
+
+    import yaml
+
+    folder = ROOT / "examples" / "cluster"
+    script = folder / "slurm.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    _, job = yaml.safe_load_all((folder / "kubernetes.yaml").read_text("utf-8"))
+    in_pods = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    in_slurm = shlex.split(script.read_text("utf-8").split("srun ")[1].replace("\\\n", " "))
+    for command in (in_pods, in_slurm):
+        assert command[0] == "torchrun"
+        arguments = command[command.index("vdm_bench") + 1 :]
+        protocol, *rest = arguments[1:]
+        known = CliRunner().invoke(cli, ["run", "--help"]).stdout
+        assert get_protocol(protocol)
+        assert all(option.split("=")[0] in known for option in rest if option.startswith("--"))

@@ -44,7 +44,8 @@ def _change(path: Path, *keys: str | int, to: object) -> None:
 def test_the_file_is_sorted_indented_utf8_and_ends_in_a_newline(tmp_path: Path, make_record: Make) -> None:
     write_record(make_record("Übung"), tmp_path / "run.json")
     text = (tmp_path / "run.json").read_text(encoding="utf-8")
-    assert text.startswith('{\n  "created": "2026-03-04T05:06:07Z",\n  "environment": {\n    "code_dirty": null,')
+    head = '{\n  "created": "2026-03-04T05:06:07Z",\n  "curves": {},\n  "environment": {\n    "code_dirty": null,'
+    assert text.startswith(head)
     assert '"name": "Übung"' in text
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))

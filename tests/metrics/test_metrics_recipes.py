@@ -12,7 +12,7 @@ from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance
 
 def test_every_recipe_names_a_network_that_is_installed() -> None:
     assert {recipe.network for recipe in recipes().values()} == {
-        *("embedded", "i3d-k400", "c3d-ucf101", "inception-2015")
+        *("embedded", "i3d-k400", "i3d-k600", "c3d-ucf101", "inception-2015")
     }
     assert {recipe.network for recipe in recipes().values()} <= set(network_names())
 

@@ -64,6 +64,9 @@ def test_the_example_runs_in_an_environment_without_torch(
     tmp_path: Path, other_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(
+        "PYTHONSAFEPATH", raising=False
+    )  # of the tests: it would hide the client beside the sampler
     sampler = shlex.join([str(other_python), str(EXAMPLE / "sampler.py")])
     with pytest.raises(InputError, match="no-such-protocol"):
         run("no-such-protocol", out=tmp_path / "x", sampler="real")
