@@ -26,19 +26,19 @@ class ClipChoice(BaseModel):
 
     split: str = Field(description="Split of the dataset.")
     seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of what is drawn; of `shapes`, of the clips themselves."
+        default=0, ge=0, lt=2**32, description="Seed of what is drawn; of `shapes`, of the clips themselves."
     )
     windows: WindowRule = Field(
-        "first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
+        default="first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
     )
-    per_video: PositiveInt = Field(1, description="Random windows of each video.")
+    per_video: PositiveInt = Field(default=1, description="Random windows of each video.")
     crops: Literal[1, 3] = Field(
-        1,
+        default=1,
         description="1: one clip of each window, as `aspect` says; 3: a clip each of the squares at both ends "
         "and in the middle of the longer side.",
     )
     replacement: bool = Field(
-        False, description="Random windows: draw the videos with replacement, so that some come twice."
+        default=False, description="Random windows: draw the videos with replacement, so that some come twice."
     )
 
     @property
@@ -64,36 +64,41 @@ class Protocol(BaseModel):
         "(`prediction`) or a caption (`text`)."
     )
     dataset: DatasetName = Field(description="The dataset.")
-    camera: Camera | None = Field(None, description="Of BAIR: `main` from above, or `aux1` from the side.")
-    split_list: Literal[1, 2, 3] | None = Field(None, description="Of UCF101: which of its three split lists.")
+    camera: Camera | None = Field(
+        default=None, description="Of BAIR: `main` from above, or `aux1` from the side."
+    )
+    split_list: Literal[1, 2, 3] | None = Field(
+        default=None, description="Of UCF101: which of its three split lists."
+    )
     frames: PositiveInt = Field(description="Frames of a clip, the given ones included.")
-    stride: PositiveInt = Field(1, description="Every how many-th frame of a video is taken (frameskip).")
+    stride: PositiveInt = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
     context_frames: int = Field(ge=0, description="Frames that are given.")
     resolution: PositiveInt = Field(description="Height and width at which clips are scored, in pixels.")
     generated_resolution: PositiveInt | None = Field(
-        None, description="Height and width of generated clips, where it is another one."
+        default=None, description="Height and width of generated clips, where it is another one."
     )
     resize: ResizeRule | None = Field(
-        None, description="Rule by which videos and generated clips of another size are resized."
+        default=None, description="Rule by which videos and generated clips of another size are resized."
     )
-    aspect: Aspect = Field("stretch", description="What happens to the aspect ratio then.")
+    aspect: Aspect = Field(default="stretch", description="What happens to the aspect ratio then.")
     reference: ClipChoice = Field(description="Real clips that generated clips are compared with.")
     reference_count: PositiveInt = Field(description="How many reference clips.")
     conditions: ClipChoice = Field(
         description="Clips whose frames, labels or captions are given; the baselines make their clips from them."
     )
     condition_count: PositiveInt | None = Field(
-        None, description="How many conditions, where fewer than generated clips: then they come round again."
+        default=None,
+        description="How many conditions, where fewer than generated clips: then they come round again.",
     )
     generated_count: PositiveInt = Field(description="How many clips are generated.")
     rounds: Literal["pooled", "averaged"] = Field(
-        "pooled",
+        default="pooled",
         description="Where conditions come round again: all clips are scored as one set, or each round by "
         "itself, and the scores are averaged.",
     )
     metrics: tuple[str, ...] = Field(min_length=1, description="Metrics, by recipe.")
     frame_metrics: tuple[Literal["psnr", "ssim"], ...] = Field(
-        (), description="Of a prediction: how its frames are held against those that really followed."
+        default=(), description="Of a prediction: how its frames are held against those that really followed."
     )
 
     @model_validator(mode="after")

@@ -50,6 +50,10 @@ class View:
 
         if frames.shape[1:3] == self.size:
             return frames
-        planes = torch.from_numpy(np.array(frames)).movedim(-1, 1)
-        values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
-        return values.to(torch.uint8).movedim(1, -1).contiguous().numpy()
+        made = np.empty((len(frames), *self.size, 3), np.uint8)
+        for frame, pixels in zip(frames, made, strict=True):
+            # One at a time, as its pixels lie in memory: float copies of whole films would not fit any cache.
+            planes = torch.from_numpy(np.require(frame, requirements=["C", "W"])).movedim(-1, 0)
+            values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
+            pixels[:] = values.movedim(0, -1).numpy()
+        return made

@@ -1,0 +1,112 @@
+"""`vdm-bench data prepare` beside PyAV alone, on the same films: how much of the bare decoding rate is left.
+
+    python benchmarks/prepare.py FOLDER      # a folder of films; those of fewer than 16 frames are passed over
+
+Both decode the first frames of each film, several films at a time, a thread each. PyAV decodes, and throws the
+pictures away. `data prepare` also checks the file to its end, converts to RGB as FFmpeg's program does, resizes,
+hashes, and writes the clips. The order is by turns, and the best of each counts: machines are shared.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import av
+
+from vdm_bench.datasets.folder import VIDEO_SUFFIXES
+from vdm_bench.datasets.folder_videos import FolderVideos
+from vdm_bench.errors import BrokenClipError
+from vdm_bench.parallel import ordered_map
+from vdm_bench.prepare import prepare
+from vdm_bench.progress import Silent
+from vdm_bench.protocols import ClipChoice, Protocol
+
+
+def main() -> None:
+    """Print the two rates and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--frames", type=int, default=16, help="of each film")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the clips")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--copies", type=int, default=4, help="each film counts so many times")
+    parser.add_argument("--turns", type=int, default=3)
+    arguments = parser.parse_args()
+    films = list(sound_films(arguments.folder, arguments.frames)) * arguments.copies
+    bare, ours = [], []
+    for _ in range(arguments.turns):
+        bare.append(seconds_bare(films, arguments.frames, arguments.workers))
+        ours.append(seconds_prepare(films, arguments.frames, arguments.size, arguments.workers))
+    frames = len(films) * arguments.frames
+    print(f"{len(films)} films, {arguments.frames} frames each, {arguments.workers} threads")
+    print(f"PyAV alone    {frames / min(bare):8.0f} frames/s")
+    print(f"data prepare  {frames / min(ours):8.0f} frames/s, {min(bare) / min(ours):.0%} of it")
+
+
+def sound_films(folder: Path, frames: int) -> list[Path]:
+    """Give the films below a folder that are whole and long enough."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    found = []
+    for path in paths:
+        try:
+            FolderVideos(path).read(0, range(frames))
+        except BrokenClipError:
+            continue
+        found.append(path)
+    return found
+
+
+def seconds_bare(films: list[Path], frames: int, workers: int) -> float:
+    """Decode by PyAV alone."""
+
+    def decode(path: Path) -> int:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            return sum(1 for _ in islice(container.decode(stream), frames))
+
+    start = time.perf_counter()
+    if sum(ordered_map(decode, films, workers)) != len(films) * frames:
+        raise SystemExit("PyAV decoded another number of frames")
+    return time.perf_counter() - start
+
+
+def seconds_prepare(films: list[Path], frames: int, size: int, workers: int) -> float:
+    """Prepare the same films as the clips of a protocol."""
+    choice = ClipChoice(split="films", seed=0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "films"
+        folder.mkdir()
+        for number, path in enumerate(films):
+            (folder / f"{number:05}{path.suffix}").symlink_to(path.resolve())
+        protocol = Protocol(
+            name="films",
+            title="films",
+            task="unconditional",
+            dataset="folder",
+            frames=frames,
+            context_frames=0,
+            resolution=size,
+            resize="antialias",
+            aspect="center-crop",
+            reference=choice,
+            reference_count=len(films),
+            conditions=choice,
+            generated_count=len(films),
+            metrics=("fvd",),
+        )
+        start = time.perf_counter()
+        (made,) = prepare(
+            protocol, Path(name), Path(name) / "made", workers=workers, skip_broken=False, reporter=Silent()
+        )
+        seconds = time.perf_counter() - start
+        if made.clips != len(films):
+            raise SystemExit(f"{made.clips} of {len(films)} clips were prepared")
+        return seconds
+
+
+if __name__ == "__main__":
+    main()
