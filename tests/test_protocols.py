@@ -322,6 +322,19 @@ def test_frames_are_held_against_what_followed(tmp_path: Path) -> None:
     assert record.curves["ssim"].values == sorted(record.curves["ssim"].values, reverse=True)
 
 
+def test_a_last_round_that_is_not_whole_counts_in_the_mean_alone(tmp_path: Path) -> None:
+    protocol = get_protocol("shapes-prediction").model_copy(
+        update={"reference_count": 64, "condition_count": 4, "generated_count": 8, "metrics": ("embedded/is",)}
+    )
+    record = run(protocol, out=tmp_path / "run", sampler=Near(protocol, None), limit=6)
+    scores = {score.metric: score for score in record.scores}
+    assert list(scores) == ["embedded/is", "psnr", "ssim"]
+    first, second = (20 * np.log10(255 / (start + 2 * np.arange(12))).mean() for start in (1, 2))
+    # Two conditions have both rounds, two the first alone; the mean is over conditions.
+    assert scores["psnr"].value == pytest.approx((2 * (first + second) / 2 + 2 * first) / 4, rel=1e-12)
+    assert (scores["psnr"].n_generated, fields(record, "psnr")["n"]) == (6, "6")
+
+
 def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

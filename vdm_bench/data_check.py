@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.parallel import ordered_map
@@ -66,22 +67,9 @@ def check_data(
     for side, choice, wanted, size in sides:
         clips = protocol.open_dataset(choice, data_root, size)
         videos = clips.videos if isinstance(clips, WindowedClips) else None
-        broken: list[tuple[str, str]] | None = None
+        broken = None
         if decode:
-            count = min(wanted, len(clips))
-
-            def fault(index: int) -> tuple[str, str] | None:
-                try:
-                    clips[index]  # noqa: B023 - called before the next side begins
-                except BrokenClipError as error:
-                    return error.source, error.reason
-                return None
-
-            broken = []
-            with reporter.stage(f"clips of the {side}", count) as advance:
-                for found in ordered_map(fault, range(count), workers):
-                    broken += [found] if found else []
-                    advance(1)
+            broken = _broken(clips, min(wanted, len(clips)), side, workers, reporter)
         checks.append(
             SideCheck(
                 side,
@@ -94,3 +82,21 @@ def check_data(
             )
         )
     return checks
+
+
+def _broken(clips: ClipDataset, count: int, side: str, workers: int, reporter: Reporter) -> list[tuple[str, str]]:
+    """Read clips; give (source, reason) of those that cannot be read."""
+
+    def fault(index: int) -> tuple[str, str] | None:
+        try:
+            clips[index]
+        except BrokenClipError as error:
+            return error.source, error.reason
+        return None
+
+    broken = []
+    with reporter.stage(f"clips of the {side}", count) as advance:
+        for found in ordered_map(fault, range(count), workers):
+            broken += [found] if found else []
+            advance(1)
+    return broken

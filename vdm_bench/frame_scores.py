@@ -19,7 +19,7 @@ from vdm_bench import __version__
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import ClipDataset, clip_digest
 from vdm_bench.distributed import World
-from vdm_bench.errors import BrokenClipError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
@@ -124,20 +124,23 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
     content = hashlib.sha256("\n".join(sorted(set(measures.truths))).encode()).hexdigest()[:12]
     for name, table in measures.tables.items():
         each = min(conditions.round_length, len(table))
-        rounds = len(table) // each
-        by_round = table[: rounds * each].reshape(rounds, each, -1)
+        rounds = -(-len(table) // each)
+        lacking = np.full(
+            (rounds * each - len(table), table.shape[1]), np.nan
+        )  # of a last round that is not whole
+        by_round = np.concatenate([table, lacking]).reshape(rounds, each, -1)
         by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
         fields = {
             "in": f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}",
             "task": protocol.task_signature,
             "ref": f"{protocol.source_of(protocol.conditions)}@{content}/{each}",
-            "n": str(len(table)) if rounds == 1 else f"{each}x{rounds}",
+            "n": str(len(table)) if rounds == 1 or len(lacking) else f"{each}x{rounds}",
             "src": "lossy" if measures.lossy else "lossless",
             "v": __version__,
         } | ({"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"} if name == "ssim" else {})
         of_clips = by_round.mean(axis=2)
         ways = {name: np.nanmean(of_clips, axis=0)}
-        if rounds > 1:
+        if rounds > 1 and not len(lacking):
             ways[f"{name}/best-of-{rounds}"] = np.nanmax(of_clips, axis=0)
         scores += [_score(metric, values, table, fields) for metric, values in ways.items()]
         curves[name] = _curve(by_round, protocol.context_frames)
@@ -163,11 +166,13 @@ def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) 
 def _curve(by_round: Table, given: int) -> Curve:
     """The mean over all predictions of each frame, with its standard error over conditions."""
     of_conditions = np.nanmean(by_round, axis=0)  # [conditions, T]
-    errors = np.nanstd(of_conditions, axis=0, ddof=1) / np.sqrt(len(of_conditions))
+    errors = None
+    if len(of_conditions) > 1:
+        errors = (np.nanstd(of_conditions, axis=0, ddof=1) / np.sqrt(len(of_conditions))).tolist()
     return Curve(
         frames=list(range(given, given + by_round.shape[2])),
         values=np.nanmean(of_conditions, axis=0).tolist(),
-        standard_errors=errors.tolist() if len(of_conditions) > 1 else None,
+        standard_errors=errors,
     )
 
 
@@ -176,7 +181,8 @@ def _read(path: Path) -> tuple[dict[str, Table], dict[str, list[str]]] | None:
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads(file.metadata()["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, facts
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
@@ -185,5 +191,5 @@ def _all(paths: Sequence[Path]) -> Iterator[tuple[dict[str, Table], dict[str, li
     for path in paths:
         block = _read(path)
         if block is None:
-            raise FileNotFoundError(f"{path}, just measured, cannot be read; do all processes see it?")
+            raise InputError(f"{path}, just measured, cannot be read; give an --out that all processes see")
         yield block

@@ -14,7 +14,7 @@ from vdm_bench.files import write_text
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.data import PREPARED_FILE, prepared_name
+from vdm_bench.protocols.data import PREPARED_FILE, open_windows, prepared_name
 from vdm_bench.video.archive import SHARD_CLIPS, ArchiveWriter
 
 
@@ -92,10 +92,9 @@ def _prepare_one(
 ) -> PreparedClips:
     state = _State.read(folder) or _State()
     if not (state.whole and state.wanted >= count):
-        # Not what is prepared already, if `data_root` and `out` are one: that is to become longer.
+        clips = open_windows(protocol, choice, data_root, size)
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
-        clips = protocol.open_dataset(choice, data_root, size)
         writer = ArchiveWriter(folder, (protocol.frames, size, size))
         state = _write(clips, writer, state, protocol.source_of(choice), options)
         state.write(folder)
@@ -168,6 +167,8 @@ def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: s
     if waiting:
         writer.write_shard(state.shards, waiting)
     total = state.shards * SHARD_CLIPS + len(waiting)
+    if not total:
+        raise InputError(f"not one clip of {title} could be read, such as {broken[0][1]}: {broken[0][2]}")
     return replace(state, broken=tuple(broken), clips=total, whole=True)
 
 

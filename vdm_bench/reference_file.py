@@ -144,7 +144,8 @@ def _open(path: Path) -> tuple[_Facts, dict[str, tuple[int, ...]]]:
     try:
         with safe_open(path, framework="np") as file:
             content: Any = json.loads((file.metadata() or {})["vdm_bench"])
-            keys = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            names = list(file.keys())
+            keys = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         facts = _Facts.model_validate(content)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]

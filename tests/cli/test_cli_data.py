@@ -97,6 +97,9 @@ def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
         2,
         "Error: give --data-root DIR, the folder that the protocol's dataset lies in\n",
     )
+    result = call("data", "prepare", "ucf101-class", "--data-root", tmp_path / "nowhere")
+    assert "nowhere is no folder; give the one that holds ucf101" in result.stderr
+    assert not (tmp_path / "nowhere").exists()
     result = call("data", "prepare", "shapes-class", "--data-root", tmp_path)
     assert "needs no preparation" in result.stderr
 
@@ -204,6 +207,17 @@ def test_broken_clips_end_it_unless_they_may_be_left_out(tmp_path: Path) -> None
     record = run(str(protocol), out=tmp_path / "run", sampler="real", data_root=root)
     assert record.protocol is not None
     assert record.protocol.departures == ["2 of 3 conditions", "2 of 3 reference clips"]
+
+
+def test_data_without_a_single_sound_clip_are_refused(tmp_path: Path) -> None:
+    root = miniatures.write_kinetics600(tmp_path / "data", count=1)
+    next((root / "test").rglob("id-0_*")).write_bytes(b"")
+    protocol = write_protocol(
+        tmp_path / "p.toml", small("kinetics600-prediction", reference_count=2, generated_count=2)
+    )
+    result = call("data", "prepare", protocol, "--data-root", root, "--skip-broken")
+    assert result.exit_code == 2
+    assert "not one clip of kinetics600/test/random-seed0 could be read" in result.stderr
 
 
 def test_a_larger_protocol_adds_to_what_a_smaller_one_prepared(tmp_path: Path) -> None:

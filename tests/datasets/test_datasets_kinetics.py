@@ -158,7 +158,7 @@ def test_lines_that_are_not_as_they_should_be_are_refused(tmp_path: Path, row: o
 
 
 def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no captions: expected one of captions.csv and captions.jsonl"):
+    with pytest.raises(InputError, match=r"holds no captions: expected captions.csv or captions.jsonl in it"):
         open_captioned(tmp_path)
     (tmp_path / "captions.csv").write_text("name,text\n")
     with pytest.raises(InputError, match="must begin with the names of its columns, file and caption"):

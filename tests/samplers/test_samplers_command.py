@@ -223,6 +223,17 @@ def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None
         pytest.fail("the grandchild lives")
 
 
+def test_a_child_that_does_not_read_is_ended_in_time(tmp_path: Path) -> None:
+    """A request that is longer than a pipe holds."""
+    sampler = CommandSampler(command(tmp_path, READY + "time.sleep(600)"), {}, timeout=3.0)
+    captions = ("a" * 100_000, "b" * 100_000)
+    with pytest.raises(InputError, match="did not answer within 3 s"):
+        sampler.sample(
+            SampleRequest(indices=(0, 1), seeds=(1, 2), frames=3, height=4, width=6, captions=captions)
+        )
+    sampler.close()
+
+
 @pytest.mark.parametrize(
     ("clips", "words"),
     [

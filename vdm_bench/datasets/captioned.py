@@ -30,8 +30,11 @@ def open_captioned(root: Path) -> VideoFiles:
     """
     found = [root] if root.is_file() else [root / name for name in LISTS if (root / name).is_file()]
     if len(found) != 1:
-        what = "holds both" if found else "holds no captions: expected one of"
-        raise InputError(f"{root} {what} {' and '.join(LISTS)}; give the list itself, or keep one of them")
+        if found:
+            raise InputError(f"{root} holds both {' and '.join(LISTS)}; keep one of them")
+        raise InputError(
+            f"{root} holds no captions: expected {' or '.join(LISTS)} in it, beside the videos it names"
+        )
     path = found[0]
     rows = _json_lines(path) if path.suffix == ".jsonl" else _csv_lines(path)
     try:

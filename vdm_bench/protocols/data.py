@@ -98,7 +98,7 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
 
 
 def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> DescribedClips:
-    """Open the clips of a choice; see `Protocol.open_dataset`."""
+    """Open the clips of a choice, prepared ones where there are; see `Protocol.open_dataset`."""
     if protocol.dataset == "shapes":
         from vdm_bench.datasets.shapes import Shapes
 
@@ -107,6 +107,11 @@ def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None
         folder = data_root / prepared_name(protocol, choice, size)
         if is_prepared(folder):
             return ViewedArchive(Archive(folder), View())
+    return open_windows(protocol, choice, data_root, size)
+
+
+def open_windows(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> WindowedClips:
+    """Open the clips of a choice as they are cut out of the dataset's videos."""
     windows = WindowChoice(choice.windows, choice.per_video, choice.replacement, choice.seed, choice.crops)
     sized = (size, size) if protocol.resize else None
     view = View(protocol.frames, protocol.stride, sized, protocol.resize, protocol.aspect)

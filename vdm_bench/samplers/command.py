@@ -78,7 +78,7 @@ class CommandSampler:
         Raises:
             InputError: the child cannot be started, ends, hangs, fails, or says something else.
         """
-        if self._child is None:
+        if self._child is None or self._child.closed:
             self._child = _Child(self._command, self._arguments)
             hello = {"version": VERSION, "scratch": str(self._child.scratch), "options": self._options}
             ready = self._child.ask("hello", hello, "ready", self._timeout)
@@ -98,7 +98,7 @@ class CommandSampler:
 
 class _Child:
     def __init__(self, command: str, arguments: list[str]) -> None:
-        self._command = command
+        self._command, self.closed = command, False
         self.scratch = Path(tempfile.mkdtemp(prefix="vdm-bench-"))
         try:
             # A session of its own, so that what the child starts can be ended with it; stderr is the user's.
@@ -127,14 +127,13 @@ class _Child:
 
     def ask(self, kind: str, content: dict[str, Any], answer: str, timeout: float | None) -> dict[str, Any]:
         """Send a message and wait for the answer of a type."""
+        # In a thread: a child that does not read would hold up a long message, and no time limit would end it.
+        text = json.dumps({"type": kind, **content}) + "\n"
+        threading.Thread(target=self._send, args=(text,), daemon=True).start()
         try:
-            self._stdin.write(json.dumps({"type": kind, **content}) + "\n")
-            self._stdin.flush()
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
             raise self.fault(f"did not answer within {timeout:g} s; give a longer --sampler-timeout") from None
-        except BrokenPipeError:
-            line = None
         if line is None:
             raise self.fault(f"ended {self._how_it_ended()}; its own messages are above")
         try:
@@ -176,15 +175,24 @@ class _Child:
         return clips
 
     def close(self, grace: float = _GRACE) -> None:
-        """End the child and all it has started; it gets `grace` seconds to do so by itself."""
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace)
+        """End the child and all it has started, once; it gets `grace` seconds to do so by itself."""
+        if self.closed:
+            return  # its number may be another's by now
+        self.closed = True
+        if grace:
+            with contextlib.suppress(OSError):
+                self._stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _send(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the child has ended, which its output shows
+            self._stdin.write(text)
+            self._stdin.flush()
 
     def _load(self, name: object) -> NDArray[Any]:
         # A name from outside: it must be a file of the scratch folder.
