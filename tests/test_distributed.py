@@ -110,11 +110,12 @@ def test_a_score_is_the_same_to_the_last_bit_for_any_number_of_processes(folders
     assert records[0] == records[1] == records[2]
 
 
-def test_a_run_is_the_same_to_the_last_bit_for_any_number_of_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["shapes-unconditional", "shapes-prediction"])
+def test_a_run_is_the_same_to_the_last_bit_for_any_number_of_processes(protocol: str, tmp_path: Path) -> None:
     records = []
     for processes in (1, 2):
         out = tmp_path / f"run{processes}"
-        arguments = ["run", "shapes-unconditional", "--sampler", "blurred", "--limit", "200", "--out", str(out)]
+        arguments = ["run", protocol, "--sampler", "blurred", "--limit", "200", "--out", str(out)]
         done = launch(arguments, processes, tmp_path / f"cache{processes}")
         assert done.returncode == 0, done.stderr
         records.append(without_times((out / "run.json").read_text()))

@@ -1,7 +1,7 @@
 """What a run would make, and how long it would take: nothing is written.
 
-A few clips are made and looked at by the networks, to see how long that takes; networks whose weights are not here
-are not timed.
+A few clips are made and looked at by the networks, to see how long that takes; networks whose weights are not
+here are not timed.
 """
 
 import itertools

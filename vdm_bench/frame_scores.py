@@ -125,9 +125,8 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
     for name, table in measures.tables.items():
         each = min(conditions.round_length, len(table))
         rounds = -(-len(table) // each)
-        lacking = np.full(
-            (rounds * each - len(table), table.shape[1]), np.nan
-        )  # of a last round that is not whole
+        # Of a last round that is not whole, which a limit leaves.
+        lacking = np.full((rounds * each - len(table), table.shape[1]), np.nan)
         by_round = np.concatenate([table, lacking]).reshape(rounds, each, -1)
         by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
         fields = {
