@@ -270,6 +270,17 @@ def test_shapes_twins_give_labels_and_captions(task: str, tmp_path: Path) -> Non
     assert f"|task:{task}@shapes-v1/test/seed1|" in record.scores[0].signature
 
 
+def test_labels_come_round_again_with_their_conditions(tmp_path: Path) -> None:
+    counts = {"reference_count": 64, "condition_count": 5, "generated_count": 10, "metrics": ("embedded/is",)}
+    protocol, sampler = get_protocol("shapes-class").model_copy(update=counts), Remembering()
+    run(protocol, out=tmp_path, sampler=sampler)
+    assert sampler.only.labels is not None
+    labels = sampler.only.labels.tolist()
+    assert (
+        labels[5:] == labels[:5] == [protocol.open_dataset(protocol.conditions).info(i).label for i in range(5)]
+    )
+
+
 def test_every_protocol_has_a_test_here() -> None:
     """Those of `shapes` run in test_runner.py."""
     text = Path(__file__).read_text("utf-8")

@@ -238,6 +238,17 @@ def test_a_larger_protocol_adds_to_what_a_smaller_one_prepared(tmp_path: Path) -
     assert all(np.array_equal(pixels[i], clips[i].frames) for i in range(4))
 
 
+def test_a_broken_clip_is_listed_once_where_an_archive_becomes_longer(tmp_path: Path) -> None:
+    root = miniatures.write_kinetics600(tmp_path / "data", count=4)
+    whole = get_protocol("kinetics600-prediction")
+    first = whole.open_dataset(whole.reference, root).info(0).key
+    next((root / "test").rglob(f"{first}*")).write_bytes(b"")
+    for count in (2, 4):
+        protocol = small("kinetics600-prediction", reference_count=count, generated_count=count)
+        (made,) = preparing.prepare(protocol, root, root, workers=2, skip_broken=True, reporter=Silent())
+        assert (made.clips, len(made.broken)) == (count - 1, 1)
+
+
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     root = miniatures.write_kinetics600(tmp_path / "data", count=2)
     protocol = small("kinetics600-prediction", reference_count=2, generated_count=2)
