@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.metrics.weights.entries import WrongFileError
 
 _HEADER = 4096  # bytes that an .npy file may have before its values
@@ -73,7 +74,7 @@ class Archive:
         info = self._members[name]
         if info.file_size > _HEADER + _WIDEST * math.prod(shape):
             raise WrongFileError(self.path, f"{name} declares {info.file_size} bytes, too many for its shape")
-        with self._reading(name), self._zip.open(info) as file:
+        with self._reading(name), self._zip.open(info) as file, NPY_HEADER_LOCK:
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array.astype(np.float32)
 
@@ -86,7 +87,8 @@ class Archive:
             version = np.lib.format.read_magic(start)
             if version not in _HEADER_READERS:
                 raise ValueError(f"npy version {version}")
-            shape, _, dtype = _HEADER_READERS[version](start)
+            with NPY_HEADER_LOCK:
+                shape, _, dtype = _HEADER_READERS[version](start)
         return tuple(shape), dtype
 
     @contextlib.contextmanager

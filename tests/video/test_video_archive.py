@@ -1,4 +1,7 @@
+import gc
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from vdm_bench.datasets.base import Clip, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter, is_archive
+from vdm_bench.video.images import read_array
 
 SHAPE = (3, 4, 5)
 
@@ -132,3 +136,37 @@ def test_the_list_is_plain_json(archive: Path) -> None:
     entry = json.loads((archive / "shard-000000.json").read_text())["clips"][3]
     digest = clip_digest(clips(150)[3].frames)
     assert entry == {"key": "clip 3", "sha256": digest, "label": 3, "caption": "caption 3", "lossy": False}
+
+
+class _Cycle:
+    """Garbage whose collection runs Python code, at which threads change places."""
+
+    def __init__(self) -> None:
+        self.other = self
+
+    def __del__(self) -> None:
+        pass
+
+
+def test_threads_may_read_at_once(tmp_path: Path, archive: Path) -> None:
+    """Collections at any allocation, and threads that change as often as they can, leave every read whole."""
+    expected = [clip.frames for clip in clips(150)]
+    np.save(tmp_path / "clips.npy", np.stack(expected))
+    found = Archive(archive)
+
+    def read(number: int) -> bool:
+        for _ in range(30):
+            _Cycle()
+        row = number % 100
+        frames = found[row].frames if number % 2 else read_array(tmp_path / "clips.npy")[row]
+        return np.array_equal(frames, expected[row])
+
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(20, 2, 2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(read, range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.samplers.base import SampleRequest
 
 VERSION = 1
@@ -199,7 +200,8 @@ class _Child:
         if not isinstance(name, str) or Path(name).name != name:
             raise self.fault(f"names the clips {name!r}; it must be the name of a file in the scratch folder")
         try:
-            clips: NDArray[Any] = np.load(self.scratch / name, allow_pickle=False)
+            with NPY_HEADER_LOCK:
+                clips: NDArray[Any] = np.load(self.scratch / name, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise self.fault(f"wrote clips to {name} that cannot be read ({error})") from error
         return clips

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import atomic_path, write_text
+from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 
 HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
@@ -216,7 +217,8 @@ def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[An
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"npy version {version}")
-    return np.lib.format.read_array_header_1_0(file)
+    with NPY_HEADER_LOCK:
+        return np.lib.format.read_array_header_1_0(file)
 
 
 def _read_header(folder: Path) -> _Header:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.video.containers import check_file
 
 FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -89,10 +90,13 @@ def read_array(path: Path) -> NDArray[np.uint8]:
     """
     check_file(path)
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        with NPY_HEADER_LOCK:
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, NpzFile):
             with loaded:
-                array = loaded[_choose_array(path, loaded.files)]
+                name = _choose_array(path, loaded.files)
+                with NPY_HEADER_LOCK:
+                    array = loaded[name]
         else:
             array = loaded
     except BrokenClipError:
