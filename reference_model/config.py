@@ -5,6 +5,7 @@ The presets in `presets/` carry the figures of the paper's appendix A.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ class ModelConfig:
         dropout: in residual blocks.
         scale_and_shift: embeddings scale and shift the second norm of a block instead of being added before it.
         classes: class labels; 0 for a model without.
+        class_factors: of labels that stand for several attributes, how many values each attribute has, the last one
+            changing fastest: a label is then embedded as the sum of a vector for each attribute. Empty: a vector
+            for each class.
         text_dim: width of the text embeddings it attends to; 0 for a model without.
         prediction: what the network's output means.
     """
@@ -62,6 +66,7 @@ class ModelConfig:
     dropout: float = 0.0
     scale_and_shift: bool = False
     classes: int = 0
+    class_factors: tuple[int, ...] = ()
     text_dim: int = 0
     prediction: Space = "v"
 
@@ -72,6 +77,10 @@ class ModelConfig:
         _require(bool(self.multipliers) and min(self.multipliers) >= 1, "multipliers must be positive")
         _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is not in [0, 1)")
         _require(self.classes >= 0 and self.text_dim >= 0, "classes and text_dim must not be negative")
+        _require(
+            not self.class_factors or math.prod(self.class_factors) == self.classes,
+            f"class_factors {list(self.class_factors)} do not multiply to classes {self.classes}",
+        )
         _require(self.prediction in SPACES, f"prediction {self.prediction!r} is none of {', '.join(SPACES)}")
         _require(
             self.resolution % self.stride == 0,

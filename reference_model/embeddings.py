@@ -1,5 +1,6 @@
 """What the network is told beside z: the log-SNR, a class label, a text. Always float32, also under autocast."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -74,12 +75,13 @@ class Embedding(nn.Module):
         width = config.embedding_dim
         self.sinusoid_dim = 2 * (max(config.base_channels, 32) // 2)
         self.log_snr_mlp = _mlp(self.sinusoid_dim, width, config.embedding_layers)
-        self.classes = nn.Embedding(config.classes, width) if config.classes else None
+        self.class_factors = config.class_factors or (config.classes,)
+        self.classes = nn.Embedding(sum(self.class_factors), width) if config.classes else None
         self.pooling = TextPooling(config.text_dim, width) if config.text_dim else None
         conditional = config.classes or config.text_dim
         self.condition_mlp = _mlp(width, width, config.embedding_layers) if conditional else None
         if self.classes is not None:
-            nn.init.normal_(self.classes.weight)
+            nn.init.normal_(self.classes.weight, std=len(self.class_factors) ** -0.5)
 
     def forward(self, log_snr: Tensor, condition: Condition | None) -> Tensor:
         """Embed log-SNRs [B] with what the examples are conditioned on (None: all unconditional)."""
@@ -92,11 +94,21 @@ class Embedding(nn.Module):
             condition = condition or Condition()
             if self.classes is not None and condition.labels is not None:
                 known = condition.labels >= 0
-                vector = vector + self.classes(condition.labels.clamp(min=0)) * known[:, None]
+                rows = self._class_rows(condition.labels.clamp(min=0))
+                vector = vector + self.classes(rows).sum(1) * known[:, None]
             if self.pooling is not None and condition.text is not None and condition.text_mask is not None:
                 vector = vector + self.pooling(condition.text.float(), condition.text_mask)
             told: Tensor = self.condition_mlp(vector)
             return embedded + told
+
+    def _class_rows(self, labels: Tensor) -> Tensor:
+        """Take labels [B] apart into one row of the table for each attribute: [B, attributes]."""
+        rows = []
+        for size in reversed(self.class_factors):
+            rows.append(labels % size)
+            labels = labels // size
+        starts = itertools.accumulate(self.class_factors[:-1], initial=0)
+        return torch.stack([row + start for row, start in zip(reversed(rows), starts, strict=True)], 1)
 
 
 class TextPooling(nn.Module):

@@ -282,6 +282,30 @@ def test_labels_matter_and_an_unconditional_one_is_the_zero_embedding() -> None:
     assert torch.equal(output(0, -1)[0], output(0, 1)[0])
 
 
+def test_a_label_of_several_attributes_is_the_sum_of_their_vectors() -> None:
+    config = dataclasses.replace(TINY, classes=30, class_factors=(2, 3, 5))
+    embedding = Embedding(config)
+    assert embedding.classes is not None
+    assert embedding.condition_mlp is not None
+    table = embedding.classes.weight
+    levels = torch.zeros(30, dtype=torch.float64)
+    expected = [
+        table[first] + table[2 + second] + table[2 + 3 + third]
+        for first in range(2)
+        for second in range(3)
+        for third in range(5)
+    ]
+    told = embedding(levels, Condition(torch.arange(30))) - embedding.log_snr_mlp(
+        sinusoid(torch.full((30,), 500.0), embedding.sinusoid_dim)
+    )
+    torch.testing.assert_close(told, embedding.condition_mlp(torch.stack(expected)))
+
+
+def test_attributes_must_multiply_to_the_classes() -> None:
+    with pytest.raises(InputError, match=r"class_factors \[5, 6\] do not multiply to classes 240"):
+        dataclasses.replace(TINY, classes=240, class_factors=(5, 6))
+
+
 def test_text_matters_padding_does_not_and_no_text_is_unconditional() -> None:
     made, z = network(text_dim=6), clips()
     text = torch.randn(2, 5, 6)
