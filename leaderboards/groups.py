@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.score import SIGNATURE_KEYS, Signature
+from vdm_bench.metrics.score import Signature
 
 BEST = "best"
 TIE = "tie"
@@ -44,12 +44,7 @@ class ScoreGroup:
 
     def differences(self, other: "ScoreGroup") -> list[tuple[str, str | None, str | None]]:
         """Name the signature keys in which two groups differ: (key, value here, value there)."""
-        here, there = (dict(Signature.parse(group.signature).fields) for group in (self, other))
-        return [
-            (key, here.get(key), there.get(key))
-            for key in SIGNATURE_KEYS
-            if key != "v" and here.get(key) != there.get(key)
-        ]
+        return Signature.parse(self.signature).differences(Signature.parse(other.signature))
 
 
 def group_scores(frame: pd.DataFrame) -> list[ScoreGroup]:

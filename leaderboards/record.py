@@ -78,6 +78,8 @@ def _sound_score(score: Score) -> Score:
     interval = score.interval
     if interval and not (interval.low <= interval.high and 0 < interval.level < 1):
         raise ValueError(f"{interval} of {score.metric} is no interval")
+    if len(score.jackknife) == 1:
+        raise ValueError(f"the jackknife of {score.metric} has one group; it needs two or more, or none")
     marks = tuple(_encodable(mark) for mark in score.marks)
     return replace(score, status=_encodable(score.status), marks=marks)
 
@@ -228,7 +230,7 @@ class Record(_Part):
 
 def write_record(record: Record, path: Path) -> None:
     """Write a record as sorted, indented JSON, atomically; the same record gives the same bytes."""
-    write_text(path, _json_text(record.model_dump(mode="json")))
+    write_text(path, json_text(record.model_dump(mode="json")))
 
 
 def read_record(path: Path) -> Record:
@@ -301,9 +303,12 @@ def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
         schema["properties"][name]["description"] = " ".join(text.split())
 
 
-def _json_text(content: Any) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(content: Any) -> str:
+    """Write JSON as people, and their tools for differences, read it: sorted keys, a line for a list of numbers."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Within a text of JSON no line ends, so this finds lists alone.
+    return re.sub(r'\[\n\s+([^][{}"]*?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(_json_text(record_schema()))
+    sys.stdout.write(json_text(record_schema()))

@@ -107,6 +107,7 @@ class Evaluation:
             floor=estimate.floor,
             infinite=estimate.infinite,
             marks=tuple(self._marks(recipe, spec)),
+            jackknife=estimate.jackknife,
         )
 
     def _rounds(self) -> list[FeatureSet]:

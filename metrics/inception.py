@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.jackknife import Resampled
 from vdm_bench.metrics.moments import ClassSums, checked_features, merge_all
-from vdm_bench.metrics.uncertainty import Resampled
 
 Array = NDArray[np.float64]
 

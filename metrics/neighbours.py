@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.uncertainty import Resampled
+from vdm_bench.metrics.jackknife import Resampled
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]

@@ -5,8 +5,8 @@ BAIR's 100 samples of each of 256 videos are scored as one set by some, and roun
 
 from collections.abc import Sequence
 
+from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.statistics import Estimate
-from vdm_bench.metrics.uncertainty import interval_of_mean
 
 
 def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
@@ -20,4 +20,9 @@ def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
     values = [one.value for one in rounds]
     floors = [one.floor for one in rounds if one.floor is not None]
     floor = sum(floors) / len(floors) if floors else None
-    return Estimate(sum(values) / len(values), interval_of_mean(values, "rounds"), floor)
+    return Estimate(
+        sum(values) / len(values),
+        interval_of_mean(values, "rounds"),
+        floor,
+        jackknife=tuple(resampled_mean(values).without.tolist()),
+    )

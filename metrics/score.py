@@ -74,6 +74,15 @@ class Signature:
         protocol_part = Signature(self.metric, tuple(pair for pair in self.fields if pair[0] != "v"))
         return hashlib.sha256(str(protocol_part).encode()).hexdigest()[:DIGEST_LENGTH]
 
+    def differences(self, other: "Signature") -> list[tuple[str, str | None, str | None]]:
+        """Name the keys in which two signatures differ, but for the version: (key, value here, value there)."""
+        here, there = dict(self.fields), dict(other.fields)
+        return [
+            (key, here.get(key), there.get(key))
+            for key in SIGNATURE_KEYS
+            if key != "v" and here.get(key) != there.get(key)
+        ]
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -153,6 +162,8 @@ class Score:
         infinite: the value extrapolated to infinitely many clips, or None where that makes no sense.
         status: `ok`, or why there is no value.
         marks: what a reader must know beside the value, such as `2 clips skipped`.
+        jackknife: the value without each group of generated clips in turn, for the paired difference of two
+            runs; empty where there is no interval.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -169,7 +180,8 @@ class Score:
     infinite: Extrapolation | None = None
     status: str = "ok"
     marks: tuple[str, ...] = field(default=())
+    jackknife: tuple[float, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Give the score as plain JSON types."""
-        return {**asdict(self), "marks": list(self.marks)}
+        return {**asdict(self), "marks": list(self.marks), "jackknife": list(self.jackknife)}

@@ -14,6 +14,7 @@ import numpy as np
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.frechet import FrechetReference, Root
 from vdm_bench.metrics.inception import inception_score, resampled_split_score, softmax
+from vdm_bench.metrics.jackknife import Resampled, group_bounds
 from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
 from vdm_bench.metrics.moments import Array, ClassSums, Moments, merge_all
 from vdm_bench.metrics.neighbours import Measure, resampled_neighbour_score
@@ -29,11 +30,9 @@ from vdm_bench.metrics.reading import (
 from vdm_bench.metrics.score import Difference, Extrapolation, Interval
 from vdm_bench.metrics.uncertainty import (
     FEWEST_CLIPS,
-    Resampled,
     can_extrapolate,
     extrapolate,
     frechet_floor,
-    group_bounds,
     group_count,
     resample,
 )
@@ -50,12 +49,14 @@ class Estimate:
         interval: its interval for other clips of the same model, or None where there is none.
         floor: what a perfect model is expected to score, or None where that is not known.
         infinite: the value at infinitely many clips, or None where there are too few clips to tell.
+        jackknife: the value without each group of clips in turn; empty where there is no interval.
     """
 
     value: float
     interval: Interval | None = None
     floor: float | None = None
     infinite: Extrapolation | None = None
+    jackknife: tuple[float, ...] = ()
 
 
 class Statistic(Protocol):
@@ -126,11 +127,10 @@ class Frechet:
         whole = merge_all(references)
         groups = group_moments(generated, "generated", _bounds(generated))
         resampled = self._resampled(FrechetReference(whole, ddof=self.ddof, root=self.root), groups)
-        return Estimate(
-            resampled.value,
-            _interval(resampled),
-            frechet_floor(whole, real.count, generated.count),
-            extrapolate(references, groups, ddof=self.ddof) if limit else None,
+        return replace(
+            _estimate(resampled),
+            floor=frechet_floor(whole, real.count, generated.count),
+            infinite=extrapolate(references, groups, ddof=self.ddof) if limit else None,
         )
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
@@ -174,8 +174,7 @@ class InceptionScore:
 
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the score and its interval; the reference is not looked at."""
-        resampled = self._resampled(generated)
-        return Estimate(resampled.value, _interval(resampled))
+        return _estimate(self._resampled(generated))
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the score of `a` less that of `b`; the reference is not looked at."""
@@ -220,7 +219,7 @@ class KernelDistance:
         """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
         resampled = self._resampled(varied(real, "reference"), generated)
-        return Estimate(resampled.value, _interval(resampled), 0.0 if self.estimator == "unbiased" else None)
+        return replace(_estimate(resampled), floor=0.0 if self.estimator == "unbiased" else None)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
@@ -266,9 +265,7 @@ class Neighbours:
         """Compute the measure and its interval."""
         real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
         resampled = self._resampled(varied(real, "reference"), generated)
-        return Estimate(
-            resampled.value, _interval(resampled, 0.0, math.inf if self.measure == "density" else 1.0)
-        )
+        return _estimate(resampled, 0.0, math.inf if self.measure == "density" else 1.0)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the measure of `a` less that of `b`, both with the same reference."""
@@ -295,15 +292,17 @@ def _bounds(features: Features, fewest: int = FEWEST_CLIPS) -> list[tuple[int, i
     return group_bounds(features.count, group_count(features.dimension) if enough else 1)
 
 
-def _interval(resampled: Resampled, least: float = -math.inf, most: float = math.inf) -> Interval | None:
-    """Give the interval, cut to the range of the statistic; None where no group moves the value at all.
+def _estimate(resampled: Resampled, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """Give the value with its interval, cut to the range of the statistic.
 
-    That happens to shares of clips: that the groups agree does not mean that there is no error.
+    There is no interval where no group moves the value at all. That happens to shares of clips: that the groups
+    agree does not mean that there is no error.
     """
     if not len(resampled.without) or resampled.standard_error <= 1e-12 * abs(resampled.value):
-        return None
+        return Estimate(resampled.value)
     interval = resampled.interval()
-    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+    cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+    return Estimate(resampled.value, cut, jackknife=tuple(resampled.without.tolist()))
 
 
 def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Difference:

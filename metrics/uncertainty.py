@@ -4,83 +4,24 @@ Not the percentile bootstrap: drawing with replacement adds repeated clips, whic
 by more than its spread. Deleting a group and looking at the change does not.
 """
 
-import functools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.errors import InputError
 from vdm_bench.metrics.frechet import FrechetReference, one_thread
+from vdm_bench.metrics.jackknife import JACKKNIFE_GROUPS, Resampled
 from vdm_bench.metrics.moments import Moments, S, merge_all
-from vdm_bench.metrics.score import Difference, Extrapolation, Interval
+from vdm_bench.metrics.score import Extrapolation
 
 Array = NDArray[np.float64]
 
-JACKKNIFE_GROUPS = 20
 GROUPS_IN_MANY_DIMENSIONS = 10  # every group costs a decomposition of d x d
 MANY_DIMENSIONS = 1024
 MOST_EXTRAPOLATED_DIMENSIONS = 2048  # above it an extrapolation takes minutes and gigabytes
 FEWEST_CLIPS = 10  # below this a group holds one clip of a handful, and the interval would be made up
-LEVEL = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """A score of generated clips, and what it becomes when a group of them is left out.
-
-    Attributes:
-        value: the score of all clips.
-        without: float64 [g], the score without each group in turn; empty where there are too few clips for that.
-    """
-
-    value: float
-    without: Array
-
-    @property
-    def standard_error(self) -> float:
-        """The delete-a-group jackknife's: sqrt((g - 1)/g sum (v_i - mean v)^2).
-
-        Efron & Tibshirani 1993, eq. 11.5. The centre is the mean of the v_i, not `value`, so a bias that all v_i
-        share does not enter.
-        """
-        g = len(self.without)
-        return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
-
-    def interval(self) -> Interval:
-        """Give the 95 % interval around the value.
-
-        It answers: by how much would the score move if the model generated as many clips again, against the same
-        reference? The error is taken times the Student t quantile for g - 1 degrees of freedom.
-        """
-        half = _half_width(self.standard_error, len(self.without))
-        return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
-
-    def minus(self, other: "Resampled", *, paired: bool) -> Difference:
-        """Give the difference of two scores against the same reference, with its 95 % interval.
-
-        Args:
-            other: the score to subtract.
-            paired: whether clip i of both sets shares its seed or condition. Then a group is left out of both at
-                once, and what the clips have in common cancels; otherwise the variances add.
-
-        Raises:
-            InputError: paired, and the numbers of groups differ.
-        """
-        groups = min(len(self.without), len(other.without))
-        if not paired:
-            error = math.hypot(self.standard_error, other.standard_error)
-        elif len(self.without) == len(other.without):
-            error = Resampled(0.0, self.without - other.without).standard_error
-        else:
-            raise InputError("a paired difference needs as many clips on one side as on the other")
-        value, half = self.value - other.value, _half_width(error, groups)
-        method = f"{'paired' if paired else 'unpaired'}-jackknife-{groups}"
-        return Difference(value, value - half, value + half, LEVEL, method)
 
 
 def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
@@ -92,20 +33,6 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
     """
     without = [value(merge_all(rest)) for rest in _leave_one_out(groups) if rest]
     return Resampled(value(merge_all(groups)), np.array(without))
-
-
-def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
-    """Give the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
-
-    Args:
-        values: finite.
-        what: they are of, such as `rounds`; for the name of the method.
-    """
-    if len(values) < 2:
-        return None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = _half_width(error, len(values))
-    return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
 
 
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
@@ -172,39 +99,9 @@ def extrapolate(
     return Extrapolation(resampled.value, ends.low, ends.high, ends.level, f"linear-in-1/n-{ends.method}")
 
 
-@functools.cache
-def student_quantile(probability: float, degrees: int) -> float:
-    """Give the quantile of Student's t distribution for a probability above 1/2, by bisection.
-
-    The distribution function is integrated after the substitution t = sqrt(degrees) tan(a), where the density
-    is cos(a)^(degrees - 1) up to its norm. (The metrics run where SciPy is not installed.)
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-
-    def mass(angle: float) -> float:
-        return angle / 2 * float((weights * np.cos(angle / 2 * (nodes + 1)) ** (degrees - 1)).sum())
-
-    wanted = (2 * probability - 1) * mass(math.pi / 2)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if mass(middle) < wanted else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
 def group_count(dimension: int) -> int:
     """Give the number of jackknife groups for features of this dimension."""
     return JACKKNIFE_GROUPS if dimension <= MANY_DIMENSIONS else GROUPS_IN_MANY_DIMENSIONS
-
-
-def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, int]]:
-    """Cut indices 0..count-1 into the jackknife's groups: consecutive, sizes differing by at most one."""
-    groups = min(groups, count)
-    return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
-
-
-def _half_width(error: float, groups: int) -> float:
-    return student_quantile((1 + LEVEL) / 2, groups - 1) * error
 
 
 def _distance_without(

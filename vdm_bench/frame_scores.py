@@ -24,8 +24,8 @@ from vdm_bench.files import write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.metrics.frames import FRAME_METRICS, SSIM_WINDOW
+from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
-from vdm_bench.metrics.uncertainty import interval_of_mean
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 
@@ -159,6 +159,7 @@ def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) 
         digest=signature.digest,
         interval=interval_of_mean(values.tolist(), "conditions"),
         marks=(f"{lost} generated {'clip' if lost == 1 else 'clips'} broken and skipped",) if lost else (),
+        jackknife=tuple(resampled_mean(values.tolist()).without.tolist()),
     )
 
 

@@ -8,17 +8,9 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics import Moments, frechet_distance
 from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.inception import inception_score, resampled_split_score
+from vdm_bench.metrics.jackknife import Resampled, group_bounds, student_quantile
 from vdm_bench.metrics.moments import ClassSums, merge_all
-from vdm_bench.metrics.uncertainty import (
-    Resampled,
-    can_extrapolate,
-    extrapolate,
-    frechet_floor,
-    group_bounds,
-    group_count,
-    resample,
-    student_quantile,
-)
+from vdm_bench.metrics.uncertainty import can_extrapolate, extrapolate, frechet_floor, group_count, resample
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 5, 9, 19, 200])

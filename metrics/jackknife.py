@@ -1,0 +1,163 @@
+"""The delete-a-group jackknife: intervals of scores, and of the difference of two.
+
+A score without each group of clips in turn is all that it needs. Those numbers are few, so they are kept beside
+the score in its record: two runs can be compared in pairs when their clips and features are long gone.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.score import Difference, Interval, Score
+
+Array = NDArray[np.float64]
+
+JACKKNIFE_GROUPS = 20
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A score of generated clips, and what it becomes when a group of them is left out.
+
+    Attributes:
+        value: the score of all clips.
+        without: float64 [g], the score without each group in turn; empty where there are too few clips for that.
+    """
+
+    value: float
+    without: Array
+
+    @property
+    def standard_error(self) -> float:
+        """The delete-a-group jackknife's: sqrt((g - 1)/g sum (v_i - mean v)^2).
+
+        Efron & Tibshirani 1993, eq. 11.5. The centre is the mean of the v_i, not `value`, so a bias that all v_i
+        share does not enter.
+        """
+        g = len(self.without)
+        return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
+
+    def interval(self) -> Interval:
+        """Give the 95 % interval around the value.
+
+        It answers: by how much would the score move if the model generated as many clips again, against the same
+        reference? The error is taken times the Student t quantile for g - 1 degrees of freedom.
+        """
+        half = _half_width(self.standard_error, len(self.without))
+        return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
+
+    def minus(self, other: "Resampled", *, paired: bool) -> Difference:
+        """Give the difference of two scores against the same reference, with its 95 % interval.
+
+        Args:
+            other: the score to subtract.
+            paired: whether clip i of both sets shares its seed or condition. Then a group is left out of both at
+                once, and what the clips have in common cancels; otherwise the variances add.
+
+        Raises:
+            InputError: paired, and the numbers of groups differ.
+        """
+        groups = min(len(self.without), len(other.without))
+        if not paired:
+            error = math.hypot(self.standard_error, other.standard_error)
+        elif len(self.without) == len(other.without):
+            error = Resampled(0.0, self.without - other.without).standard_error
+        else:
+            raise InputError("a paired difference needs as many clips on one side as on the other")
+        value, half = self.value - other.value, _half_width(error, groups)
+        method = f"{'paired' if paired else 'unpaired'}-jackknife-{groups}"
+        return Difference(value, value - half, value + half, LEVEL, method)
+
+
+def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
+    """Give the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
+
+    Args:
+        values: finite.
+        what: they are of, such as `rounds`; for the name of the method.
+    """
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = _half_width(error, len(values))
+    return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
+
+
+def resampled_mean(values: Sequence[float]) -> Resampled:
+    """Give the mean of independent values, and the mean without each of at most 20 groups of them.
+
+    With one value a group, its standard error is that of `interval_of_mean`.
+    """
+    array = np.asarray(values, np.float64)
+    bounds = group_bounds(len(array)) if len(array) > 1 else []
+    without = [np.concatenate([array[:start], array[stop:]]).mean() for start, stop in bounds]
+    return Resampled(float(array.mean()), np.array(without))
+
+
+def score_difference(a: Score, b: Score) -> Difference | None:
+    """Give the value of A less that of B, from what their records hold.
+
+    Where both hold the jackknife of as many groups, clip i of both is taken as a pair, and the result is that of
+    `paired_difference` of their features. Otherwise the two intervals are taken to be independent.
+
+    Args:
+        a: a score with a value.
+        b: another one, of the same digest.
+
+    Returns:
+        The difference; None where one of the two has no interval, or the intervals are of unlike levels.
+    """
+    if a.value is None or b.value is None:
+        raise InputError("a score without a value has no difference to another")
+    with np.errstate(over="ignore", invalid="ignore"):  # a record may hold any number
+        if len(a.jackknife) == len(b.jackknife) >= 2:
+            of_a, of_b = (np.array(score.jackknife) for score in (a, b))
+            found = Resampled(a.value, of_a).minus(Resampled(b.value, of_b), paired=True)
+        elif a.interval and b.interval and a.interval.level == b.interval.level:
+            value, level = a.value - b.value, a.interval.level
+            half = math.hypot(_reach(a.value, a.interval), _reach(b.value, b.interval))
+            found = Difference(value, value - half, value + half, level, "independent-intervals")
+        else:
+            return None
+    return found if math.isfinite(found.low) and math.isfinite(found.high) else None
+
+
+def _reach(value: float, interval: Interval) -> float:
+    """Half the width of an interval, before it was cut to the range of the score on one side."""
+    return max(value - interval.low, interval.high - value)
+
+
+@functools.cache
+def student_quantile(probability: float, degrees: int) -> float:
+    """Give the quantile of Student's t distribution for a probability above 1/2, by bisection.
+
+    The distribution function is integrated after the substitution t = sqrt(degrees) tan(a), where the density
+    is cos(a)^(degrees - 1) up to its norm. (The metrics run where SciPy is not installed.)
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+
+    def mass(angle: float) -> float:
+        return angle / 2 * float((weights * np.cos(angle / 2 * (nodes + 1)) ** (degrees - 1)).sum())
+
+    wanted = (2 * probability - 1) * mass(math.pi / 2)
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mass(middle) < wanted else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, int]]:
+    """Cut indices 0..count-1 into the jackknife's groups: consecutive, sizes differing by at most one."""
+    groups = min(groups, count)
+    return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
+
+
+def _half_width(error: float, groups: int) -> float:
+    return student_quantile((1 + LEVEL) / 2, groups - 1) * error

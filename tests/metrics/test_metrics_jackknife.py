@@ -1,0 +1,156 @@
+"""The difference of two scores from what their records hold: that of the features, or of independent intervals."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.jackknife import Resampled, interval_of_mean, resampled_mean, score_difference
+from vdm_bench.metrics.rounds import mean_of_rounds
+from vdm_bench.metrics.score import Interval, Score, Signature
+from vdm_bench.metrics.statistics import (
+    Estimate,
+    Features,
+    Frechet,
+    InceptionScore,
+    KernelDistance,
+    Neighbours,
+    Statistic,
+)
+
+STATISTICS: list[Statistic] = [
+    Frechet(),
+    InceptionScore(),
+    InceptionScore(splits=10, shuffle_seed=42),
+    KernelDistance(),
+    Neighbours("density", k=3),
+    Neighbours("coverage"),
+]
+
+
+def features(seed: int, mean: float = 0.0, count: int = 200) -> Features:
+    x = np.random.default_rng(seed).normal(mean, 1, (count, 6)).astype(np.float32)
+    return Features(count, 6, lambda: [x])
+
+
+def scored(estimate: Estimate) -> Score:
+    digest = Signature.of("m", {"n": "200"}).digest
+    return Score(
+        "m", estimate.value, False, 200, 200, "m|n:200", digest, estimate.interval, jackknife=estimate.jackknife
+    )
+
+
+def with_ends(value: float, low: float, high: float, level: float = 0.95) -> Score:
+    return scored(Estimate(value, Interval(low, high, level, "jackknife-20")))
+
+
+@pytest.mark.parametrize("statistic", STATISTICS, ids=repr)
+def test_two_records_give_the_paired_difference_of_their_features(statistic: Statistic) -> None:
+    real, a, b = features(0), features(1, 0.3), features(2, 0.35)
+    expected = statistic.paired_difference(real, a, b)
+    found = score_difference(*(scored(statistic.estimate(real, side)) for side in (a, b)))
+    assert found is not None
+    assert found.method == expected.method == "paired-jackknife-20"
+    numbers = [(d.value, d.low, d.high, d.level) for d in (found, expected)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-8)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS, ids=repr)
+def test_the_interval_of_a_score_can_be_made_from_its_jackknife(statistic: Statistic) -> None:
+    estimate = statistic.estimate(features(0), features(1, 0.3))
+    again = Resampled(estimate.value, np.array(estimate.jackknife)).interval()
+    assert estimate.interval is not None
+    assert estimate.interval.method == again.method
+    assert (estimate.interval.low, estimate.interval.high) == pytest.approx((again.low, again.high), rel=1e-12)
+
+
+def test_a_score_without_an_interval_has_no_jackknife() -> None:
+    few = Frechet().estimate(features(0), features(1, count=9))
+    assert (few.interval, few.jackknife) == (None, ())
+    assert score_difference(scored(few), scored(few)) is None
+    # Every clip is in the support: no group moves the share, and that does not mean that there is no error.
+    real = features(0)
+    assert Neighbours("precision").estimate(real, real).jackknife == ()
+
+
+@pytest.mark.parametrize("count", [2, 7, 20])
+def test_the_jackknife_of_a_mean_is_its_standard_error(count: int) -> None:
+    values = np.random.default_rng(count).normal(5, 2, count).tolist()
+    resampled, interval = resampled_mean(values), interval_of_mean(values, "rounds")
+    assert interval is not None
+    assert resampled.standard_error == pytest.approx(np.std(values, ddof=1) / math.sqrt(count), rel=1e-12)
+    again = resampled.interval()
+    assert (again.low, again.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+
+
+def test_many_values_of_a_mean_make_twenty_groups() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 100)
+    expected = [np.delete(values, range(5 * g, 5 * g + 5)).mean() for g in range(20)]
+    assert resampled_mean(values.tolist()).without == pytest.approx(expected, rel=1e-12)
+    assert resampled_mean([3.0]).without.tolist() == []
+
+
+def test_means_over_rounds_are_compared_round_by_round() -> None:
+    """What two models share in a round cancels: the difference is the mean of the differences, with its error."""
+    rng = np.random.default_rng(0)
+    rounds = rng.normal(100, 10, 12)
+    a, b = rounds + rng.normal(0, 0.1, 12), rounds + rng.normal(1, 0.1, 12)
+    found = score_difference(*(scored(mean_of_rounds([Estimate(v) for v in side.tolist()])) for side in (a, b)))
+    expected = interval_of_mean((a - b).tolist(), "rounds")
+    assert found is not None
+    assert expected is not None
+    assert (found.value, found.low, found.high) == pytest.approx(((a - b).mean(), expected.low, expected.high))
+    assert found.high < 0
+
+
+def test_without_a_jackknife_two_intervals_are_taken_to_be_independent() -> None:
+    found = score_difference(with_ends(10.0, 7.0, 13.0), with_ends(4.0, 0.0, 8.0))
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((6.0, 1.0, 11.0))  # 3, 4, 5
+    assert (found.level, found.method) == (0.95, "independent-intervals")
+
+
+def test_unlike_numbers_of_groups_are_independent() -> None:
+    twenty, ten = (
+        dataclasses.replace(with_ends(1.0, 0.0, 2.0), jackknife=tuple(np.linspace(0.9, 1.1, g).tolist()))
+        for g in (20, 10)
+    )
+    found = score_difference(twenty, ten)
+    assert found is not None
+    assert found.method == "independent-intervals"
+
+
+def test_an_interval_that_was_cut_is_as_wide_as_its_whole_side() -> None:
+    found = score_difference(with_ends(0.95, 0.85, 1.0), with_ends(0.95, 0.85, 1.0))
+    assert found is not None
+    assert found.high == pytest.approx(0.1 * math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        scored(Estimate(4.0)),
+        with_ends(4.0, 3.0, 5.0, 0.9),
+        with_ends(1e308, -1e308, 1.7e308),
+        dataclasses.replace(with_ends(4.0, 3.0, 5.0), jackknife=(1e308, -1e308)),
+    ],
+)
+def test_there_is_no_interval_where_none_can_be_had(other: Score) -> None:
+    one = dataclasses.replace(with_ends(1.0, 0.0, 2.0), jackknife=(1.0, -1e308) if other.jackknife else ())
+    assert score_difference(one, other) is None
+    assert score_difference(other, one) is None
+
+
+def test_a_score_without_a_value_has_no_difference() -> None:
+    nothing = dataclasses.replace(with_ends(1.0, 0.0, 2.0), value=None, status="no clips")
+    with pytest.raises(InputError, match="without a value"):
+        score_difference(nothing, with_ends(1.0, 0.0, 2.0))
+
+
+def test_comparing_records_needs_no_torch() -> None:
+    code = "import sys, vdm_bench.metrics.jackknife; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
