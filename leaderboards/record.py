@@ -245,17 +245,22 @@ def read_record(path: Path) -> Record:
         raise InputError(
             f"cannot read {path}: {error.strerror}; give a run folder, or the run.json in it"
         ) from error
-    _check_version(_parse(data, path), path)
+    _check_version(parse_json(data, path), path)
     try:
         return Record.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise InputError(
-            f"{path} is no run record: {_first_wrong_field(error)}; mend the field (record.schema.json describes "
+            f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
             "it) or run the benchmark again"
         ) from error
 
 
-def _parse(data: bytes, path: Path) -> Any:
+def parse_json(data: bytes, path: Path) -> Any:
+    """Read JSON of a file that should hold records.
+
+    Raises:
+        InputError: it is no JSON.
+    """
     try:
         return pydantic_core.from_json(data)
     except ValueError as error:
@@ -273,7 +278,8 @@ def _check_version(content: Any, path: Path) -> None:
         )
 
 
-def _first_wrong_field(error: ValidationError) -> str:
+def first_wrong_field(error: ValidationError) -> str:
+    """Name the first field that is wrong, and say why, in one printable line."""
     first = error.errors(include_url=False)[0]
     field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
     match first["type"]:
@@ -304,7 +310,7 @@ def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
 
 
 def json_text(content: Any) -> str:
-    """Write JSON as people, and their tools for differences, read it: sorted keys, a line for a list of numbers."""
+    """Write JSON as people, and their tools for differences, like it: sorted keys, lists of numbers on a line."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Within a text of JSON no line ends, so this finds lists alone.
     return re.sub(r'\[\n\s+([^][{}"]*?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

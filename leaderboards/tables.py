@@ -11,21 +11,17 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text, printable
 from vdm_bench.leaderboards.groups import RANK_COLUMNS, ScoreGroup, group_scores
 from vdm_bench.leaderboards.store import COLUMNS
+from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.leaderboards.views import NUMERIC, GroupView, view_groups
 
 __all__ = ["Format", "ScoreGroup", "format_tables", "group_scores"]
 
 Format = Literal["text", "csv", "markdown", "latex", "json"]
-TEXT_WIDTH = 100
 _TABLE_COLUMNS = (*RANK_COLUMNS, *(column.name for column in COLUMNS))
 
 
@@ -109,28 +105,10 @@ def _json_value(value: Any) -> Any:
 
 
 def _text(view: GroupView, width: int) -> str:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in view.titles:
-        table.add_column(Text(title), justify="right" if title in NUMERIC else "left", overflow="fold")
-    for row in view.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    target = io.StringIO()
-    _plain_console(target, width).print(table)
     heading = f"{view.metric} {'↑' if view.higher_is_better else '↓'}"
-    lines = [*map(printable, (heading, *view.about)), "", *target.getvalue().splitlines()]
+    table = text_table(view.titles, view.rows, right=NUMERIC, width=width)
+    lines = [*map(printable, (heading, *view.about)), "", *table]
     return "".join(f"{line.rstrip()}\n" for line in (*lines, *map(printable, view.notes)))
-
-
-def _plain_console(target: io.StringIO, width: int) -> Console:
-    """Give a console that writes the same characters wherever it runs: no colours, no notebook display."""
-    return Console(
-        file=target,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-        legacy_windows=False,
-    )
 
 
 def _markdown(view: GroupView) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from vdm_bench.leaderboards.compare import differing_keys
 from vdm_bench.leaderboards.groups import BEST, TIE, ScoreGroup
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 
@@ -55,8 +56,7 @@ def view_groups(groups: Sequence[ScoreGroup]) -> list[GroupView]:
 
 
 def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:
-    keys = [f"{key} {here or '(none)'} v {there or '(none)'}" for key, here, there in group.differences(above)]
-    return f"not comparable with the group above: {', '.join(keys)}"
+    return f"not comparable with the group above: {differing_keys(group.differences(above))}"
 
 
 def _view(group: ScoreGroup, difference: str) -> GroupView:

@@ -1,4 +1,4 @@
-"""The difference of two scores from what their records hold: that of the features, or of independent intervals."""
+"""The difference of two scores from their records: that of the features, or of independent intervals."""
 
 import dataclasses
 import math

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from vdm_bench import __version__
+from vdm_bench.cli.check import check
+from vdm_bench.cli.compare import compare
 from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
@@ -59,11 +61,12 @@ def cli(debug: bool) -> None:
     """Measure video generation models: FVD and IS whose every condition is on record.
 
     \b
-    Exit codes: 0 fine, 2 wrong usage or bad input, 70 a fault of vdm-bench, 75 another process has stopped.
+    Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline, 70 a fault of
+    vdm-bench, 75 another process has stopped.
     """
 
 
-for command in (demo, list_things, score, run, report, explain, train, sample, data, weights):
+for command in (demo, list_things, score, run, report, compare, check, explain, train, sample, data, weights):
     cli.add_command(command)
 
 

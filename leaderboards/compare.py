@@ -1,0 +1,167 @@
+"""Two runs, metric by metric: by how much they differ, whether that is more than noise, or why none can say.
+
+The difference and its interval come from outside, as `metrics.jackknife.score_difference` gives them.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+from vdm_bench.leaderboards.record import Record
+from vdm_bench.metrics.score import Difference, Score, Signature
+
+Verdict = Literal["better", "worse", "within noise", "no interval", "not comparable"]
+Differing = Sequence[tuple[str, str | None, str | None]]
+Differ = Callable[[Score, Score], Difference | None]
+
+# Of the larger value. In float32 two machines differ by 3e-7 of a score (docs/numerical-error.md), and the clips
+# of two equal runs have all their noise in common, so that rounding could pass for a difference.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A score of one run and that of another.
+
+    Attributes:
+        first: the score that is compared with.
+        second: the score that the verdict is about.
+        verdict: `better` or `worse` where the interval of the change leaves out zero; `within noise` where it
+            does not, or the change is no more than machines differ by; `no interval` where there are too few
+            clips to tell; `not comparable` where the signatures differ or a value is missing.
+        change: value of the second less that of the first, in the unit of the score; None if not comparable.
+        interval: the change with its interval, or None.
+        differing: signature keys that differ: (key, value of the first, value of the second).
+        reason: why the two are not comparable, in words.
+    """
+
+    first: Score
+    second: Score
+    verdict: Verdict
+    change: float | None = None
+    interval: Difference | None = None
+    differing: Differing = ()
+    reason: str = ""
+
+    @property
+    def metric(self) -> str:
+        """Name of the recipe."""
+        return self.second.metric
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return self.second.higher_is_better
+
+    @property
+    def worsening(self) -> float:
+        """By how much the second is worse; negative where it is better."""
+        return (self.change or 0.0) * (-1 if self.higher_is_better else 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the comparison as plain JSON types."""
+        found = self.interval
+        return {
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "verdict": self.verdict,
+            "first_value": self.first.value,
+            "second_value": self.second.value,
+            "change": self.change,
+            "low": found and found.low,
+            "high": found and found.high,
+            "level": found and found.level,
+            "method": found and found.method,
+            "differing": [{"key": key, "first": a, "second": b} for key, a, b in self.differing],
+            "reason": self.reason,
+        }
+
+
+def compare_scores(first: Score, second: Score, difference: Differ) -> Comparison:
+    """Compare two scores of one metric.
+
+    Args:
+        first: the score to compare with.
+        second: the score to judge.
+        difference: gives the first argument's value less the second's, with its interval.
+    """
+    differing = Signature.parse(first.signature).differences(Signature.parse(second.signature))
+    if differing:
+        return Comparison(first, second, "not comparable", differing=differing, reason=differing_keys(differing))
+    if first.higher_is_better != second.higher_is_better:
+        reason = "the records contradict each other about the direction of the metric"
+        return Comparison(first, second, "not comparable", reason=reason)
+    if first.value is None or second.value is None:
+        status = first.status if first.value is None else second.status
+        return Comparison(first, second, "not comparable", reason=f"no value: {status}")
+    change, found = second.value - first.value, difference(second, first)
+    if not math.isfinite(change):
+        return Comparison(first, second, "not comparable", reason="the change is too large a number")
+    compared = Comparison(first, second, "within noise", change, found)
+    if abs(change) <= ROUNDING * max(abs(first.value), abs(second.value)):
+        return compared
+    if found is not None and found.low <= 0 <= found.high:
+        return compared
+    verdict: Verdict = "worse" if compared.worsening > 0 else "better"
+    return Comparison(first, second, "no interval" if found is None else verdict, change, found)
+
+
+def compare_records(first: Record, second: Record, difference: Differ) -> list[Comparison]:
+    """Compare every metric that two runs have in common, in the order of the first."""
+    others = {score.metric: score for score in second.scores}
+    return [
+        compare_scores(score, others[score.metric], difference)
+        for score in first.scores
+        if score.metric in others
+    ]
+
+
+def differing_keys(differing: Differing) -> str:
+    """Say how two signatures differ: `n 64 v 128, task (none) v unconditional`."""
+    return ", ".join(f"{key} {here or '(none)'} v {there or '(none)'}" for key, here, there in differing)
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Several runs, each compared with each.
+
+    Attributes:
+        runs: the path of each, and its record.
+        pairs: comparisons by the places of two runs, the first before the second.
+    """
+
+    runs: Sequence[tuple[str, Record]]
+    pairs: dict[tuple[int, int], list[Comparison]]
+
+    @classmethod
+    def of(cls, runs: Iterable[tuple[str, Record]], difference: Differ) -> "RunComparison":
+        """Compare runs."""
+        runs = list(runs)
+        pairs = {
+            (i, j): compare_records(runs[i][1], runs[j][1], difference)
+            for i, j in combinations(range(len(runs)), 2)
+        }
+        return cls(runs, pairs)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether any two scores are comparable."""
+        return any(one.verdict != "not comparable" for found in self.pairs.values() for one in found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the comparison as plain JSON types; `first` and `second` count the runs from 0."""
+        runs = [
+            {
+                "name": record.name,
+                "path": path,
+                "protocol": record.protocol and record.protocol.name,
+                "created": record.created.isoformat(),
+            }
+            for path, record in self.runs
+        ]
+        comparisons = [
+            {"first": i, "second": j, **one.to_dict()} for (i, j), found in self.pairs.items() for one in found
+        ]
+        return {"runs": runs, "comparisons": comparisons}

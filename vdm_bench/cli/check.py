@@ -1,0 +1,112 @@
+"""`vdm-bench check`: the gate of continuous integration."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vdm_bench.cli import options
+
+if TYPE_CHECKING:
+    from vdm_bench.leaderboards.check import CheckResult
+
+
+@click.command(short_help="Fail if a run is worse than a baseline: for CI.")
+@click.argument("run", type=options.PATH)
+@click.option(
+    "--baseline", type=options.PATH, required=True, help="Baseline file; or a run folder, or its run.json."
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="METRIC:LIMIT",
+    help="By how much a metric may get worse: fvd:5%, embedded/is:0.5; * stands for any characters. Other "
+    "metrics are shown alone. May be repeated.  [default: no metric may get worse by more than noise]",
+)
+@click.option("--strict", is_flag=True, help="Count a change within noise, too.")
+@click.option("--junit", type=options.PATH, help="Write JUnit XML to a file.")
+@click.option(
+    "--update-baseline",
+    is_flag=True,
+    help="Show the changes, and take the run into the baseline, in the place of its older self.",
+)
+@click.option(
+    "--github/--no-github",
+    default=lambda: os.environ.get("GITHUB_ACTIONS") == "true",
+    show_default="on in GitHub's workflows",
+    help="Mark regressions on GitHub's page, and write the step summary.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    run: Path,
+    baseline: Path,
+    fail_on: tuple[str, ...],
+    strict: bool,
+    junit: Path | None,
+    update_baseline: bool,
+    github: bool,
+    as_json: bool,
+) -> None:
+    """Hold RUN, or all runs in a folder, against a baseline, and fail if a score got worse.
+
+    A score got worse if it moved in its wrong direction by more than its limit, and by more than noise: the
+    interval of the change leaves out zero. Scores made in unlike ways are never compared.
+
+    \b
+    vdm-bench check runs/mine --baseline baseline.json --update-baseline
+    vdm-bench check runs/mine --baseline baseline.json
+    vdm-bench check runs/mine --baseline baseline.json --fail-on fvd:5% --junit check.xml
+
+    Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline.
+    """
+    from vdm_bench.files import write_bytes
+    from vdm_bench.gate import check as hold
+    from vdm_bench.gate import update
+    from vdm_bench.leaderboards.check_ci import junit_xml
+    from vdm_bench.leaderboards.check_tables import format_closing, format_tables
+
+    result = hold(run, baseline, fail_on, strict=strict)
+    tables = format_tables(result)
+    if update_baseline:
+        changed = update(run, baseline)
+        click.echo(f"wrote {baseline}" if changed else f"{baseline} has these scores already", err=True)
+        result = hold(run, baseline, fail_on, strict=strict)
+    if junit:
+        write_bytes(junit, junit_xml(result))
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
+    else:
+        _print_text(tables + format_closing(result, "--update-baseline"), github)
+    if github:
+        _tell_github(result, to_stderr=as_json)
+    ctx.exit(result.exit_code)
+
+
+def _print_text(text: str, github: bool) -> None:
+    if not github:
+        click.echo(text, nl=False)
+        return
+    # A name in the table could be a command to the workflow; none is obeyed until the word is given.
+    word = secrets.token_hex(16)
+    click.echo(f"::stop-commands::{word}\n{text}::{word}::")
+
+
+def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
+    from vdm_bench.leaderboards.check_ci import annotations
+    from vdm_bench.leaderboards.check_tables import markdown_check
+
+    for line in annotations(result):
+        click.echo(line, err=to_stderr)  # elsewhere it might overtake the word that is waited for
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not summary:
+        return
+    try:
+        with Path(summary).open("a", encoding="utf-8") as file:  # other steps write there, too
+            file.write(markdown_check(result))
+    except OSError as error:
+        click.echo(f"cannot write the step summary {summary}: {error.strerror}", err=True)

@@ -1,0 +1,48 @@
+"""`vdm-bench compare`: by how much runs differ, and whether that is more than noise."""
+
+import json
+from pathlib import Path
+
+import click
+
+from vdm_bench.cli import options
+
+
+@click.command(short_help="Compare two runs, or each of several with each.")
+@click.argument("runs", type=options.PATH, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Compare RUNS: run folders, folders of them, or run.json files.
+
+    Of two runs, A and B, every metric that both have is shown with its change from A to B, the interval of the
+    change, and a verdict: B is better, worse, within noise, or not comparable, and in what the two differ. Three
+    and more make a matrix a metric.
+
+    Clips with the same number are compared in pairs: runs of one seed, or with the same given frames, are told
+    apart with far fewer clips than their own intervals suggest.
+
+    \b
+    vdm-bench compare runs/old runs/new
+    vdm-bench compare runs/
+
+    Exit code 3 if nothing is comparable.
+    """
+    from vdm_bench.errors import InputError, NotComparableError
+    from vdm_bench.leaderboards.compare import RunComparison
+    from vdm_bench.leaderboards.comparison_tables import format_comparison
+    from vdm_bench.leaderboards.record import read_record
+    from vdm_bench.leaderboards.store import find_records
+    from vdm_bench.metrics.jackknife import score_difference
+
+    found = {path.resolve(): path for given in runs for path in find_records(given)}
+    if len(found) < 2:
+        raise InputError(f"there is one run in {' '.join(map(str, runs))}; give two or more to compare")
+    records = [(str(path), read_record(path)) for path in found.values()]
+    compared = RunComparison.of(records, score_difference)
+    click.echo(
+        json.dumps(compared.to_dict(), indent=2, allow_nan=False) if as_json else format_comparison(compared),
+        nl=as_json,
+    )
+    if not compared.comparable:
+        ctx.exit(NotComparableError.exit_code)

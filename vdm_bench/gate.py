@@ -1,0 +1,48 @@
+"""The gate: runs held against a baseline, for the command line and for tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.leaderboards.check import CheckResult, check_runs
+from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.leaderboards.store import find_records
+from vdm_bench.leaderboards.tolerances import Rule
+from vdm_bench.metrics.jackknife import score_difference
+
+
+def check(run: Path, baseline: Path, fail_on: Sequence[str] = (), *, strict: bool = False) -> CheckResult:
+    """Hold a run, or all runs of a folder, against a baseline.
+
+    Args:
+        run: run folder, folder of such, or `run.json`.
+        baseline: baseline file, or a run folder or `run.json` in its place.
+        fail_on: rules such as `fvd:5%`; without any, no metric may get worse by more than noise.
+        strict: count changes within noise, too.
+
+    Raises:
+        InputError: a file or rule cannot be used.
+    """
+    rules = [Rule.parse(text) for text in fail_on]
+    return check_runs(_runs(run), Baseline.read(baseline), rules, score_difference, strict=strict)
+
+
+def update(run: Path, baseline: Path) -> bool:
+    """Put a run, or all runs of a folder, into a baseline file; make the file if there is none.
+
+    Returns:
+        Whether the file was changed; it is not if it has these scores already.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    old = Baseline.read(baseline)
+    new = old.updated(record for _, record in _runs(run))
+    if old.exists and new.runs == old.runs and not old.single:
+        return False
+    new.write()
+    return True
+
+
+def _runs(run: Path) -> list[tuple[str, Record]]:
+    return [(str(path), read_record(path)) for path in find_records(run)]

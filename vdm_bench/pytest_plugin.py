@@ -1,0 +1,78 @@
+"""The pytest plugin: the fixture `vdm_check` holds a run against a baseline in a test of your own.
+
+pytest loads this module whenever it starts, so it imports nothing else of the package before the fixture is used.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from vdm_bench.leaderboards.check import CheckResult
+
+UPDATE = "--vdm-update-baseline"
+
+
+class VdmCheck(Protocol):
+    """The type of the fixture `vdm_check`."""
+
+    def __call__(
+        self,
+        run: str | Path,
+        *,
+        baseline: str | Path,
+        fail_on: str | Sequence[str] = (),
+        strict: bool = False,
+    ) -> "CheckResult":
+        """Fail the test if a run is worse than its baseline, cannot be compared, or has none.
+
+        Args:
+            run: run folder, folder of such, or `run.json`; a relative path starts at pytest's root folder.
+            baseline: baseline file, or a run in its place; likewise.
+            fail_on: rules such as `fvd:5%`; without any, no metric may get worse by more than noise.
+            strict: count changes within noise, too.
+
+        Returns:
+            What was found.
+        """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that takes runs into their baselines."""
+    parser.getgroup("vdm-bench").addoption(
+        UPDATE, action="store_true", help="take the runs that vdm_check is called with into their baselines"
+    )
+
+
+@pytest.fixture
+def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
+    """Hold a run against a baseline: `vdm_check("runs/mine", baseline="baseline.json", fail_on="fvd:5%")`."""
+
+    def check(
+        run: str | Path,
+        *,
+        baseline: str | Path,
+        fail_on: str | Sequence[str] = (),
+        strict: bool = False,
+    ) -> "CheckResult":
+        from vdm_bench import gate
+        from vdm_bench.errors import VdmBenchError
+        from vdm_bench.leaderboards.check_tables import format_closing, format_tables
+
+        paths = [pytestconfig.rootpath / given for given in (run, baseline)]
+        rules = [fail_on] if isinstance(fail_on, str) else fail_on
+        try:
+            if pytestconfig.getoption(UPDATE):
+                gate.update(*paths)
+            result = gate.check(*paths, rules, strict=strict)
+        except VdmBenchError as error:
+            message = str(error)
+        else:
+            if not result.exit_code:
+                return result
+            message = f"{format_closing(result, f'pytest {UPDATE}')}\n{format_tables(result)}"
+        pytest.fail(f"vdm_check: {message.strip()}", pytrace=False)
+
+    return check
