@@ -36,6 +36,11 @@ def key_of(record: Record) -> Key:
     return (record.protocol.name if record.protocol else "", record.name)
 
 
+def title_of(record: Record) -> str:
+    """Name a run for people: `blurred on shapes-unconditional`."""
+    return f"{record.name} on {record.protocol.name}" if record.protocol else record.name
+
+
 @dataclass(frozen=True)
 class Baseline:
     """The runs of a baseline, by protocol and name.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vdm_bench.errors import NotComparableError
-from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.leaderboards.baseline import Baseline, title_of
 from vdm_bench.leaderboards.compare import Comparison, Differ, Verdict, compare_scores
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.tolerances import NO_WORSE, Rule, check_patterns
@@ -175,14 +175,17 @@ def _findings(
         if before and now:
             yield _compared(before, now, covering, difference, strict)
         else:
-            reason = _no_baseline(baseline, old) if now else "the run has no such score"
+            reason = _no_baseline(baseline, run, old) if now else "the run has no such score"
             yield Finding(metric, "missing", covering, before=before, now=now, reason=reason)
 
 
-def _no_baseline(baseline: Baseline, old: Record | None) -> str:
+def _no_baseline(baseline: Baseline, run: Record, old: Record | None) -> str:
     if not baseline.exists:
         return f"there is no baseline {baseline.path}"
-    return "the baseline has no such score" if old else "the baseline has no run of this protocol and name"
+    if old:
+        return "the baseline has no such score"
+    known = ", ".join(map(title_of, baseline.runs.values())) or "nothing"
+    return f"the baseline has no {title_of(run)}; it has {known}"
 
 
 def _compared(before: Score, now: Score, covering: tuple[Rule, ...], difference: Differ, strict: bool) -> Finding:

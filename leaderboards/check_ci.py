@@ -3,8 +3,9 @@
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
+from vdm_bench.leaderboards.baseline import title_of
 from vdm_bench.leaderboards.check import CheckResult, Finding, RunCheck
-from vdm_bench.leaderboards.check_tables import sentence, title_of
+from vdm_bench.leaderboards.check_tables import sentence
 from vdm_bench.leaderboards.escaping import printable
 
 
@@ -16,7 +17,7 @@ def junit_xml(result: CheckResult) -> bytes:
     """
     root = ET.Element("testsuites", name="vdm-bench check", **_counts(result.findings))
     for check in result.runs:
-        title = printable(title_of(check))
+        title = printable(title_of(check.run))
         suite = ET.SubElement(root, "testsuite", name=title, **_counts(check.findings))
         for finding in check.findings:
             case = ET.SubElement(suite, "testcase", classname=title, name=printable(finding.metric), time="0")
@@ -67,7 +68,7 @@ def annotations(result: CheckResult) -> list[str]:
                 level = "notice"
             else:
                 continue
-            title = f"{title_of(check)}: {finding.metric}"
+            title = f"{title_of(check.run)}: {finding.metric}"
             properties = f"file={_property(result.baseline)},title={_property(title)}"
             lines.append(f"::{level} {properties}::{_message(sentence(finding))}")
     return lines

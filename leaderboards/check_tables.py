@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from vdm_bench.leaderboards.baseline import title_of
 from vdm_bench.leaderboards.check import FINE, NOT_COMPARABLE, REGRESSION, CheckResult, Finding, Outcome, RunCheck
 from vdm_bench.leaderboards.comparison_tables import (
     NOTHING,
@@ -99,17 +100,11 @@ def markdown_check(result: CheckResult) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def title_of(check: RunCheck) -> str:
-    """Name a run: `blurred on shapes-unconditional`."""
-    protocol = check.run.protocol
-    return f"{check.run.name} on {protocol.name}" if protocol else check.run.name
-
-
 def _heading(check: RunCheck, result: CheckResult) -> str:
     if check.baseline is None:
-        return f"{title_of(check)}, against nothing in {result.baseline}"
+        return f"{title_of(check.run)}, against nothing in {result.baseline}"
     made = f"{check.baseline.created:%Y-%m-%d %H:%M} UTC"
-    return f"{title_of(check)}, against {check.baseline.name} of {made} in {result.baseline}"
+    return f"{title_of(check.run)}, against {check.baseline.name} of {made} in {result.baseline}"
 
 
 def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:

@@ -71,17 +71,19 @@ def check(
     from vdm_bench.leaderboards.check_tables import format_closing, format_tables
 
     result = hold(run, baseline, fail_on, strict=strict)
-    tables = format_tables(result)
+    text = format_tables(result)
     if update_baseline:
         changed = update(run, baseline)
         click.echo(f"wrote {baseline}" if changed else f"{baseline} has these scores already", err=True)
         result = hold(run, baseline, fail_on, strict=strict)
+    if result.exit_code or not update_baseline:
+        text += format_closing(result, "--update-baseline")
     if junit:
         write_bytes(junit, junit_xml(result))
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
     else:
-        _print_text(tables + format_closing(result, "--update-baseline"), github)
+        _print_text(text, github)
     if github:
         _tell_github(result, to_stderr=as_json)
     ctx.exit(result.exit_code)
