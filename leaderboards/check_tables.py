@@ -6,6 +6,7 @@ from vdm_bench.leaderboards.baseline import title_of
 from vdm_bench.leaderboards.check import FINE, NOT_COMPARABLE, REGRESSION, CheckResult, Finding, Outcome, RunCheck
 from vdm_bench.leaderboards.comparison_tables import (
     NOTHING,
+    grouped,
     interval_title,
     notes,
     titled,
@@ -128,6 +129,5 @@ def _limits(rules: Iterable[Rule]) -> str:
 
 def _notes(check: RunCheck) -> Iterator[str]:
     yield from notes([finding.compared for finding in check.findings if finding.compared])
-    for finding in check.findings:
-        if finding.mark == "missing":
-            yield sentence(finding)
+    missing = [(finding.metric, finding.reason) for finding in check.findings if finding.mark == "missing"]
+    yield from grouped(missing, "missing")

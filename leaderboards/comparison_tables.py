@@ -1,6 +1,6 @@
 """What people read of a comparison: a table of two runs, a matrix of more."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vdm_bench.leaderboards.compare import Comparison, RunComparison
 from vdm_bench.leaderboards.escaping import printable
@@ -118,11 +118,24 @@ def notes(found: Sequence[Comparison]) -> Iterator[str]:
     methods = list(dict.fromkeys(one.interval.method for one in found if one.interval))
     for method in methods:
         yield f"{method}: {PAIRED if method.startswith('paired') else INDEPENDENT}"
-    for one in found:
-        if one.verdict == "not comparable":
-            yield f"{one.metric} is not comparable: {one.reason}"
+    reasons = [(one.metric, one.reason) for one in found if one.verdict == "not comparable"]
+    yield from grouped(reasons, "not comparable")
     if any(one.verdict == "no interval" for one in found):
         yield f"no interval: {NO_INTERVAL}"
+
+
+def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
+    """Say what is so of some metrics, and why: a line a reason.
+
+    Args:
+        reasons: metric and reason.
+        what: is so.
+    """
+    metrics: dict[str, dict[str, None]] = {}
+    for metric, reason in reasons:
+        metrics.setdefault(reason, {})[metric] = None
+    for reason, names in metrics.items():
+        yield f"{what}: {', '.join(names)}: {reason}"
 
 
 def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
