@@ -1,0 +1,159 @@
+"""What a check tells people and machines, with names that try to be more than names."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.leaderboards.check import CheckResult, check_runs
+from vdm_bench.leaderboards.check_ci import annotations, junit_xml
+from vdm_bench.leaderboards.check_tables import format_closing, format_tables, headline, markdown_check, sentence
+from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.tolerances import Rule
+from vdm_bench.metrics.jackknife import score_difference
+from vdm_bench.metrics.score import Score
+
+Make = Callable[..., Score]
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture(scope="session")
+def checked(make_score: Make, make_record: MakeRecord) -> Callable[..., CheckResult]:
+    """A run with a metric of every outcome; `text` is in every name that comes from outside."""
+
+    def make(text: str = "", path: str = "baseline.json") -> CheckResult:
+        def scores(*values: float, n: int) -> list[Score]:
+            names = ("fvd", "is", "kvd", "unlike")
+            return [
+                make_score(
+                    value,
+                    metric=f"{name}{text}",
+                    n=n if name == "unlike" else 256,
+                    ends=(value - 3, value + 3),
+                    higher_is_better=name == "is",
+                )
+                for name, value in zip(names, values, strict=True)
+            ]
+
+        old = make_record("model", *scores(100, 50, 30, 1, n=10), make_score(7.0, metric=f"gone{text}"))
+        new = make_record(f"model{printable_name(text)}", *scores(120, 70, 31, 1, n=20))
+        baseline = Baseline(Path(path), {("bair-prediction", new.name): old})
+        rules = [Rule(f"{name}*", Rule.parse("x:5%").tolerance) for name in ("fvd", "is", "unlike", "gone")]
+        return check_runs([("runs/model", new)], baseline, rules, score_difference)
+
+    return make
+
+
+def printable_name(text: str) -> str:
+    """What a record lets a name be: one line of visible characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", text)[:100]
+
+
+def test_every_metric_gets_its_sentence(checked: Callable[..., CheckResult]) -> None:
+    assert [sentence(finding) for finding in checked().findings] == [
+        "fvd got worse: 100.0 to 120.0 (+20.0, 95 % interval [15.8, 24.2]); allowed 5%",
+        "is got better: 50.0 to 70.0 (+20.0, 95 % interval [15.8, 24.2])",
+        "kvd changed within noise: 30.0 to 31.0 (+1.0, 95 % interval [-3.2, 5.2])",
+        "unlike is not comparable with the baseline: n 10 v 20",
+        "gone cannot be checked: the run has no such score",
+    ]
+
+
+def test_the_text_holds_a_table_and_the_way_out(checked: Callable[..., CheckResult]) -> None:
+    result = checked()
+    lines = [" ".join(line.split()) for line in format_tables(result).splitlines()]
+    assert lines[0] == "model on bair-prediction, against model of 2026-03-04 05:06 UTC in baseline.json"
+    assert lines[2] == "metric baseline run change 95 % interval allowed verdict"
+    assert lines[4:9] == [
+        "FAIL fvd ↓ 100.0 120.0 +20.0 [15.8, 24.2] 5% worse",
+        "ok is ↑ 50.0 70.0 +20.0 [15.8, 24.2] 5% better",
+        "kvd ↓ 30.0 31.0 +1.0 [-3.2, 5.2] - within noise",
+        "? unlike ↓ 1.0 1.0 - - 5% not comparable",
+        "? gone ↓ 7.000 - - - 5% missing",
+    ]
+    assert "missing: gone: the run has no such score" in lines
+    assert format_closing(result, "--update-baseline").splitlines() == [
+        "regression: fvd",
+        "a change within noise is no regression, unless the check is strict",
+        "make the run as the baseline was made: same protocol, same numbers of clips",
+        "if the change is meant, --update-baseline takes the run as the new baseline",
+    ]
+
+
+def test_the_headline_says_how_it_ended(make_record: MakeRecord, make_score: Make) -> None:
+    def ended(*scores: Score) -> str:
+        baseline = Baseline(Path("b"), {("bair-prediction", "m"): make_record("m", make_score(1.0, ends=(0, 2)))})
+        return headline(check_runs([("", make_record("m", *scores))], baseline, [], score_difference))
+
+    assert ended(make_score(1.0, ends=(0, 2))) == "no regression"
+    assert ended(make_score(9.0, ends=(8, 10))) == "regression: fvd"
+    assert ended() == "no answer: fvd"
+    empty = Baseline(Path("b"), {("bair-prediction", "m"): make_record("m")})
+    result = check_runs([("", make_record("m"))], empty, [], score_difference)
+    assert headline(result) == "no answer: there is nothing to compare"
+
+
+def test_junit_counts_and_says_what_failed(checked: Callable[..., CheckResult]) -> None:
+    root = ET.fromstring(junit_xml(checked()))
+    counts = {"tests": "5", "failures": "1", "errors": "2", "skipped": "1"}
+    assert root.attrib == {"name": "vdm-bench check", **counts}
+    (suite,) = root
+    assert suite.attrib == {"name": "model on bair-prediction", **counts}
+    cases = {case.attrib["name"]: [child.tag for child in case] for case in suite}
+    assert cases == {
+        "fvd": ["failure", "system-out"],
+        "is": ["system-out"],
+        "kvd": ["skipped", "system-out"],
+        "unlike": ["error", "system-out"],
+        "gone": ["error", "system-out"],
+    }
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.attrib["message"].startswith("fvd got worse: 100.0 to 120.0")
+    assert "baseline: unlike|n:10|v:0.1.0" in "".join(suite.itertext())
+    assert junit_xml(checked()) == junit_xml(checked())
+
+
+def test_github_gets_errors_and_good_news(checked: Callable[..., CheckResult]) -> None:
+    title, change = "title=model on bair-prediction%3A ", "(+20.0, 95 %25 interval [15.8, 24.2])"
+    assert annotations(checked()) == [
+        f"::error file=baseline.json,{title}fvd::fvd got worse: 100.0 to 120.0 {change}; allowed 5%25",
+        f"::notice file=baseline.json,{title}is::is got better: 50.0 to 70.0 {change}",
+        f"::error file=baseline.json,{title}unlike::unlike is not comparable with the baseline: n 10 v 20",
+        f"::error file=baseline.json,{title}gone::gone cannot be checked: the run has no such score",
+    ]
+    assert annotations(checked(path="a,b:c%.json"))[0].startswith("::error file=a%2Cb%3Ac%25.json,title=")
+
+
+@pytest.mark.parametrize("text", ["\n::add-mask::x", "\r\n::error::", "%0A::stop-commands::x", "]]>", "\u2028::"])
+def test_a_hostile_name_stays_in_its_line(checked: Callable[..., CheckResult], text: str) -> None:
+    result = checked(text)
+    assert [line.count("\n") + line.count("\r") for line in annotations(result)] == [0] * 4
+    assert all(re.match(r"::(error|notice) file=[^,:]*,title=[^,:]*::", line) for line in annotations(result))
+    # What GitHub makes of it has no line of its own either.
+    decoded = [line.replace("%0A", "\n").replace("%0D", "\r") for line in annotations(result)]
+    assert not any("\n" in line or "\r" in line for line in decoded)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="|*[?"), max_size=20))
+def test_any_name_makes_sound_files(checked: Callable[..., CheckResult], text: str) -> None:
+    result = checked(text)
+    root = ET.fromstring(junit_xml(result))
+    assert len(root.findall("testsuite/testcase")) == 5
+    assert all(line.startswith("::") and len(line.splitlines()) == 1 for line in annotations(result))
+    rows = [line for line in markdown_check(result).splitlines() if line.startswith("|")]
+    assert len(rows) == 7
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
+
+
+def test_markdown_shows_names_as_they_are(checked: Callable[..., CheckResult]) -> None:
+    page = markdown_check(checked("<img src=x onerror=alert(1)> **b**"))
+    assert "<img" not in page
+    assert r"fvd&lt;img src=x onerror=alert(1)&gt; \*\*b\*\*" in page
+    assert page.startswith("### vdm-bench check: regression: fvd")
+    assert "| FAIL | fvd&lt;img" in page
