@@ -10,6 +10,7 @@ from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.metrics.score import Score
 
 NOTHING = "-"
+_CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
 PAIRED = "in pairs: what clip i of both runs has in common cancels"
 INDEPENDENT = (
     "the intervals are taken to be independent, and are too wide for runs of one seed: a record lacks the "
@@ -154,7 +155,8 @@ def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: 
     yield titled(shown[0].second)
     yield "the run of the row less that of the column, and the verdict about the row"
     yield ""
-    yield from text_table(["", *labels], rows, width=width)
+    # A cell in pieces could not be read; a line that is too long can.
+    yield from text_table(["", *labels], rows, width=max(width, _CELL * len(rows)))
     unlike = [one for one in shown if one.verdict == "not comparable"]
     yield from dict.fromkeys(notes([one for one in shown if one not in unlike]))
     yield from dict.fromkeys(notes(unlike))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--update-baseline",
     is_flag=True,
-    help="Show the changes, and take the run into the baseline, in the place of its older self.",
+    help="Show the changes, and take the run into the baseline, in place of that of its protocol and name.",
 )
 @click.option(
     "--github/--no-github",

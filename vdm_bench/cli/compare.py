@@ -17,7 +17,7 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
 
     Of two runs, A and B, every metric that both have is shown with its change from A to B, the interval of the
     change, and a verdict: B is better, worse, within noise, or not comparable, and in what the two differ. Three
-    and more make a matrix a metric.
+    and more make a matrix for each metric.
 
     Clips with the same number are compared in pairs: runs of one seed, or with the same given frames, are told
     apart with far fewer clips than their own intervals suggest.
