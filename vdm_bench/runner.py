@@ -41,6 +41,7 @@ from vdm_bench.samplers.base import (
     RecordingSampler,
     Sampler,
     SamplerSetup,
+    ScratchSampler,
     call_sampler,
 )
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
@@ -152,6 +153,8 @@ class Run:
         sampler, info = self.sampler, self._sampler_info()
         plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel)
         keep_plan(self.out, plan, writes=self.world.leads)
+        if self.world.leads:
+            sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
@@ -167,7 +170,6 @@ class Run:
         record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
         if self.world.leads:
             write_record(record, self.out / RECORD_FILE)
-            sweep(self.out)
         return record
 
     def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
@@ -270,6 +272,8 @@ class Run:
     def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
         side = self.protocol.sample_size
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
+        if isinstance(sampler, ScratchSampler):
+            sampler.put_scratch(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
         with self.reporter.stage(f"samples of {name}", self.count * each, unit) as advance, _closing(sampler):
             for start in range(0, self.count, SHARD_CLIPS):
