@@ -95,8 +95,8 @@ class World:
 
 
 _STOPPED = (
-    "another process of this job has stopped, so this one stops too; its own message says why, and the same command "
-    "goes on where this one stopped"
+    "another process of this job has stopped, so this one stops too; its own message says why, and the same "
+    "command goes on where this one stopped"
 )
 
 
