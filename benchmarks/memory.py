@@ -3,9 +3,9 @@
     python benchmarks/memory.py                    # a folder of files
     python benchmarks/memory.py --form archive     # a clip archive, 1.3 GB
 
-Each number is scored by a process of its own, with the embedded network, against 1,024 reference clips; the figure
-is the largest resident set of the process. The files of the folder are names of 256 clips, each a file of its own to
-the suite. Two minutes on two idle cores.
+Each number is scored by a process of its own, with the embedded network, against 1,024 reference clips; the
+figure is the largest resident set of the process. The files of the folder are names of 256 clips, each a file of
+its own to the suite. Two minutes on two idle cores.
 """
 
 import argparse

@@ -234,6 +234,21 @@ def test_longer_given_clips_are_a_departure(form: str, tmp_path: Path) -> None:
     assert record.protocol.departures == ["the first 16 of 20 frames of the given clips"]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "gif"])
+def test_given_films_of_another_frame_rate_are_a_departure(suffix: str, tmp_path: Path) -> None:
+    protocol = small("shapes-unconditional", 12).model_copy(update={"fps": 50.0, "stride": 2})
+    for rate, departures in (
+        (25.0, []),
+        (10.0, ["given clips of 10 frames a second where the protocol's have 25"]),
+    ):
+        for index in range(12):
+            write_clip(tmp_path / f"{rate}" / f"{index:02}.{suffix}", Shapes("test")[index].frames, fps=rate)
+        record = run(protocol, out=tmp_path / f"run-{rate}", clips=tmp_path / f"{rate}")
+        assert record.protocol is not None
+        assert record.protocol.departures == departures
+    assert protocol.digest == protocol.model_copy(update={"fps": None}).digest
+
+
 def test_given_clips_must_begin_with_the_given_frames(tmp_path: Path) -> None:
     protocol = small("shapes-prediction")
     other = protocol.model_copy(update={"conditions": protocol.reference})
