@@ -53,6 +53,21 @@ class FeatureSet:
 
         return replace(self, count=stop - start, blocks=blocks)
 
+    def rounds(self, length: int | None) -> list["FeatureSet"]:
+        """Cut the clips into rounds of `length`; one round of all, if None.
+
+        Raises:
+            InputError: the last round is not whole.
+        """
+        if length is None or length == self.count:
+            return [self]
+        if self.count % length:
+            raise InputError(
+                f"{self.count} generated clips are no whole rounds of {length}, over which the score is "
+                "averaged; give all clips of each round"
+            )
+        return [self.part(start, start + length) for start in range(0, self.count, length)]
+
     def of_layer(self, layer: str, dimension: int) -> Features:
         """Give the features of one layer."""
         return Features(self.count, dimension, lambda: self.blocks(layer))
@@ -89,7 +104,7 @@ class Evaluation:
             estimate = mean_of_rounds(
                 [
                     recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
-                    for part in self._rounds()
+                    for part in self.generated.rounds(self.round_length)
                 ]
             )
         except InputError as error:
@@ -109,17 +124,6 @@ class Evaluation:
             marks=tuple(self._marks(recipe, spec)),
             jackknife=estimate.jackknife,
         )
-
-    def _rounds(self) -> list[FeatureSet]:
-        length, count = self.round_length or self.generated.count, self.generated.count
-        if count % length:
-            raise InputError(
-                f"{count} generated clips are no whole rounds of {length}, over which the score is averaged; "
-                "give all clips of each round"
-            )
-        if count == length:
-            return [self.generated]
-        return [self.generated.part(start, start + length) for start in range(0, count, length)]
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
@@ -159,19 +163,37 @@ def _rounds_text(count: int, round_length: int | None) -> str:
 
 
 def paired_difference(
-    recipe: Recipe, spec: NetworkSpec, reference: FeatureSet, a: FeatureSet, b: FeatureSet
+    recipe: Recipe,
+    spec: NetworkSpec,
+    reference: FeatureSet,
+    a: FeatureSet,
+    b: FeatureSet,
+    round_length: int | None = None,
 ) -> Difference:
     """Give how much the score of A is above that of B, with the interval of the difference.
 
     Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have
     as many clips: what they have in common then does not widen the interval.
 
+    Args:
+        recipe: of the score.
+        spec: of the network that made the features.
+        reference: real clips.
+        a: clips of a model.
+        b: of another one.
+        round_length: as of an `Evaluation`. The difference is then that of the means over rounds, and its
+            interval comes from the rounds; with one round on each side, from its clips.
+
     Raises:
-        InputError: as for a score.
+        InputError: as for a score; or one side has a single round and the other has several.
     """
     layer, dimension = recipe.layer, spec.layers[recipe.layer]
     real = reference.of_layer(layer, dimension) if recipe.needs_reference else None
-    return recipe.statistic.paired_difference(real, a.of_layer(layer, dimension), b.of_layer(layer, dimension))
+    of_a, of_b = ([part.of_layer(layer, dimension) for part in side.rounds(round_length)] for side in (a, b))
+    if len(of_a) == len(of_b) == 1:
+        return recipe.statistic.paired_difference(real, of_a[0], of_b[0])
+    values = [[recipe.statistic.estimate(real, part).value for part in side] for side in (of_a, of_b)]
+    return difference_of_means(*values, "rounds")
 
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:

@@ -89,6 +89,33 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
     return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
 
 
+def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Difference:
+    """Give the mean of independent values less that of others, with its 95 % interval by Student's t.
+
+    With equal counts value i of both is taken as a pair, whose difference counts; otherwise variances add, and
+    the degrees of freedom are those of the smaller side.
+
+    Args:
+        a: finite.
+        b: finite.
+        what: they are of, such as `rounds`; for the name of the method.
+
+    Raises:
+        InputError: fewer than 2 values on a side.
+    """
+    few = min(len(a), len(b))
+    if few < 2:
+        raise InputError(f"the interval of a difference needs at least 2 {what} on both sides; give more clips")
+    paired = len(a) == len(b)
+    if paired:
+        error = float(np.std(np.subtract(a, b), ddof=1)) / math.sqrt(few)
+    else:
+        error = math.hypot(*(float(np.std(side, ddof=1)) / math.sqrt(len(side)) for side in (a, b)))
+    value, half = float(np.mean(a)) - float(np.mean(b)), _half_width(error, few)
+    method = f"{'paired' if paired else 'unpaired'}-{what}-{few}"
+    return Difference(value, value - half, value + half, LEVEL, method)
+
+
 def resampled_mean(values: Sequence[float]) -> Resampled:
     """Give the mean of independent values, and the mean without each of at most 20 groups of them.
 

@@ -50,6 +50,19 @@ world = join_world()
 world.wait()
 """
 
+ALONE = """
+import sys
+from datetime import timedelta
+from vdm_bench import distributed
+
+distributed.JOINING = timedelta(seconds=1)
+try:
+    distributed.join_world()
+except distributed.PeerError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
 
 def launch(arguments: Sequence[str], processes: int, cache: Path) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -60,8 +73,8 @@ def launch(arguments: Sequence[str], processes: int, cache: Path) -> subprocess.
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
 
 
-def start_both(script: str) -> list["subprocess.Popen[str]"]:
-    """Start two processes of one job without a launcher."""
+def start_ranks(script: str, ranks: Sequence[int] = (0, 1)) -> list["subprocess.Popen[str]"]:
+    """Start processes of a job of two without a launcher."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,7 +87,7 @@ def start_both(script: str) -> list["subprocess.Popen[str]"]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in (0, 1)
+        for rank in ranks
     ]
 
 
@@ -139,16 +152,24 @@ def test_a_broken_clip_is_reported_whichever_process_met_it(folders: Path, tmp_p
 
 
 def test_a_process_that_dies_stops_the_others_with_a_message() -> None:
-    first, second = start_both(DYING)
+    first, second = start_ranks(DYING)
     output, errors = first.communicate(timeout=200)
     assert second.wait(timeout=60) == -9
     assert first.returncode == 75, errors
     assert output.startswith("another process of this job has stopped")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_left_alone_from_the_start_does_not_wait_for_ever(rank: int) -> None:
+    (process,) = start_ranks(ALONE, [rank])
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert output.startswith("the 2 processes of this job did not come together at 127.0.0.1:")
+
+
 def test_processes_leave_each_other_before_the_interpreter_ends() -> None:
     # Else threads of the process group outlive it, and one exit in ten or so aborts.
-    for process in start_both(LEAVING):
+    for process in start_ranks(LEAVING):
         output, errors = process.communicate(timeout=60)
         assert (process.returncode, output) == (0, "left\n"), errors
 

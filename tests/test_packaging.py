@@ -60,27 +60,72 @@ def test_the_links_in_the_checkout_lead_to_the_folders() -> None:
         assert (ROOT / "vdm_bench" / name).readlink() == Path("..") / name
 
 
-def test_a_third_partys_metrics_package_beside_its_sampler_is_untouched(tmp_path: Path) -> None:
-    """StyleGAN's family has a folder `metrics/`; both must work in one process."""
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "__init__.py").write_text("whose = 'theirs'\n")
-    (tmp_path / "sampler.py").write_text(
-        "import numpy as np\nimport metrics\n"
-        "def sample(request):\n"
-        "    assert metrics.whose == 'theirs'\n"
-        "    shape = (len(request), request.frames, request.height, request.width, 3)\n"
-        "    return np.stack([np.random.default_rng(s).integers(0, 256, shape[1:], dtype=np.uint8)"
-        " for s in request.seeds])\n"
+def write_repository(folder: Path, name: str, level: int, *, namespace: bool = False) -> Path:
+    """A sampler as its authors publish it: with packages `metrics` and `reference_model` of its own."""
+    for package in ("metrics", "reference_model"):
+        (folder / name / package).mkdir(parents=True)
+        if not namespace:
+            (folder / name / package / "__init__.py").write_text("")
+    (folder / name / "metrics" / "level.py").write_text(f"level = {level}\n")
+    (folder / name / "reference_model" / "frames.py").write_text(
+        "import numpy as np\n"
+        "from metrics.level import level\n"
+        "def make(seeds, frames, height, width):\n"
+        "    shape = (frames, height, width, 3)\n"
+        "    clips = [np.random.default_rng(s).integers(0, 9, shape, np.uint8) for s in seeds]\n"
+        "    return np.stack(clips) + np.uint8(level)\n"
     )
+    (folder / name / "sampler.py").write_text(
+        "import metrics.level\n"
+        "def sample(request):\n"
+        "    from reference_model.frames import make\n"
+        "    return make(request.seeds, request.frames, request.height, request.width)\n"
+        "if __name__ == '__main__':\n"
+        f"    import sys; sys.path.append({str(ROOT / 'examples' / 'command_sampler')!r})\n"
+        "    import client; client.serve(sample)\n"
+    )
+    return folder / name
+
+
+def test_a_third_partys_packages_beside_its_sampler_are_untouched(tmp_path: Path) -> None:
+    """StyleGAN's family has a folder `metrics/`; both must work in one process."""
+    repository = write_repository(tmp_path, "theirs", 100)
     arguments = "-m vdm_bench run shapes-unconditional --sampler sampler:sample --limit 20 --out run"
     out = subprocess.run(
         [sys.executable, *arguments.split()],
-        cwd=tmp_path,
+        cwd=repository,
         capture_output=True,
         text=True,
     )
     assert out.returncode == 0, out.stderr
     assert "sampler:sample" in out.stdout
+
+
+def test_samplers_with_packages_of_the_same_names_run_one_after_the_other(tmp_path: Path) -> None:
+    """Two as callables in one process, and there and back; then the second one as a command."""
+    first = write_repository(tmp_path, "first", 100)
+    second = write_repository(tmp_path, "second", 200, namespace=True)
+    code = f"""
+import os, shlex, sys
+from pathlib import Path
+import vdm_bench, vdm_bench.metrics, vdm_bench.reference_model
+from vdm_bench.samplers.command import CommandSampler
+from vdm_bench.video.archive import Archive
+
+os.environ.pop("PYTHONSAFEPATH", None)
+def run(sampler, out):
+    out = Path({str(tmp_path)!r}, out)
+    record = vdm_bench.run("shapes-unconditional", sampler=sampler, limit=12, out=out)
+    print(Archive(out / "samples")[11].frames.min(), record.generated.scored)
+
+for number, folder in enumerate([{str(first)!r}, {str(second)!r}, {str(first)!r}]):
+    os.chdir(folder)
+    run("sampler:sample", str(number))
+    assert "level" not in dir(vdm_bench.metrics)
+run(CommandSampler(shlex.join([sys.executable, {str(second / "sampler.py")!r}]), {{}}), "command")
+print(sys.path.count({str(first)!r}), sys.path.count({str(second)!r}))
+"""
+    assert python(code, tmp_path).splitlines() == ["100 12", "200 12", "100 12", "200 12", "1 0"]
 
 
 def test_there_is_no_top_level_metrics_import(tmp_path: Path) -> None:

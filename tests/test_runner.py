@@ -1,10 +1,5 @@
-import json
 import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +9,7 @@ from vdm_bench import run
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive, ArchiveWriter
@@ -239,6 +234,21 @@ def test_longer_given_clips_are_a_departure(form: str, tmp_path: Path) -> None:
     assert record.protocol.departures == ["the first 16 of 20 frames of the given clips"]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "gif"])
+def test_given_films_of_another_frame_rate_are_a_departure(suffix: str, tmp_path: Path) -> None:
+    protocol = small("shapes-unconditional", 12).model_copy(update={"fps": 50.0, "stride": 2})
+    for rate, departures in (
+        (25.0, []),
+        (10.0, ["given clips of 10 frames a second where the protocol's have 25"]),
+    ):
+        for index in range(12):
+            write_clip(tmp_path / f"{rate}" / f"{index:02}.{suffix}", Shapes("test")[index].frames, fps=rate)
+        record = run(protocol, out=tmp_path / f"run-{rate}", clips=tmp_path / f"{rate}")
+        assert record.protocol is not None
+        assert record.protocol.departures == departures
+    assert protocol.digest == protocol.model_copy(update={"fps": None}).digest
+
+
 def test_given_clips_must_begin_with_the_given_frames(tmp_path: Path) -> None:
     protocol = small("shapes-prediction")
     other = protocol.model_copy(update={"conditions": protocol.reference})
@@ -263,48 +273,6 @@ def test_a_sampler_that_fails_is_named(tmp_path: Path) -> None:
         InputError, match=r"sampler Broken failed on clips 0 to 63 \(RuntimeError: out of ideas\)"
     ):
         run(small("shapes-unconditional"), out=tmp_path, sampler=Broken())
-
-
-def kill_and_finish(protocol: Path, out: Path, moments: list[float]) -> tuple[Record, int]:
-    """Start a run, kill it after each of the moments in seconds, and let it end; count the kills that hit."""
-    command = [sys.executable, "-m", "vdm_bench", "run", str(protocol), "--sampler", "blurred", "--out", str(out)]
-    kills = 0
-    for moment in moments:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (out / "plan.json").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    subprocess.run(command, check=True, capture_output=True)
-    return read_record(out / "run.json"), kills
-
-
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real process, killed at random moments of sampling and of extracting features."""
-    protocol = tmp_path / "small.toml"
-    fields = small("shapes-prediction", 700).model_dump(mode="json", exclude_defaults=True)
-    fields["reference"]["seed"] = 0  # a default
-    choice = '{{ split = "test", seed = {seed} }}'
-    lines = [
-        f"{key} = {choice.format(**value) if isinstance(value, dict) else json.dumps(value)}"
-        for key, value in fields.items()
-    ]
-    protocol.write_text("\n".join(lines))
-    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache-a"))
-    whole, _ = kill_and_finish(protocol, tmp_path / "whole", [])
-    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache-b"))
-    draw = random.Random(0)
-    moments = [draw.uniform(0.0, 1.5) for _ in range(6)]
-    killed, kills = kill_and_finish(protocol, tmp_path / "killed", moments)
-    assert kills >= 3
-    assert killed.scores == whole.scores
-    assert killed.generated == whole.generated
-    for file in sorted((tmp_path / "whole" / "samples").iterdir()):
-        assert (tmp_path / "killed" / "samples" / file.name).read_bytes() == file.read_bytes()
-    assert not list((tmp_path / "killed").rglob(".*"))
 
 
 def test_an_unknown_protocol_is_refused_with_the_nearest_name() -> None:

@@ -14,6 +14,7 @@ from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
+from vdm_bench.files import sweep
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Score
@@ -110,6 +111,7 @@ def compare(
         record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
     if options.out is not None and world.leads:
         write_record(record, options.out / RECORD_FILE)
+        sweep(options.out)
     return record
 
 

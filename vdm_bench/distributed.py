@@ -20,6 +20,8 @@ from vdm_bench.errors import VdmBenchError
 
 # Longest wait for a process that is still alive, such as one with a slower disk.
 PATIENCE = timedelta(hours=2)
+# And for all to come together: who dies before that cannot be told from who is slow.
+JOINING = timedelta(minutes=10)
 
 
 class PeerError(VdmBenchError):
@@ -92,15 +94,18 @@ class World:
         self.everyone([True])
 
 
+_STOPPED = (
+    "another process of this job has stopped, so this one stops too; its own message says why, and the same "
+    "command goes on where this one stopped"
+)
+
+
 @contextmanager
-def _peers() -> Iterator[None]:
+def _peers(fault: str = _STOPPED) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerError(
-            "another process of this job has stopped, so this one stops too; its own message says why, and the "
-            "same command goes on where this one stopped"
-        ) from error
+        raise PeerError(fault) from error
 
 
 def join_world() -> World:
@@ -114,9 +119,11 @@ def join_world() -> World:
         return World()
     import torch.distributed as dist
 
-    with _peers():
+    place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    fault = f"the {size} processes of this job did not come together at {place}; start all of them anew"
+    with _peers(fault):
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group("gloo", timeout=JOINING)
             atexit.register(_leave)
         # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
         return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))

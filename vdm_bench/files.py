@@ -7,12 +7,14 @@ renamed, so that a reader, or a run that is started again after a crash, never m
 import contextlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from vdm_bench.errors import InputError
 
-_MARK = ".part-"  # in the name of every temporary file
+_MARK = ".part-"  # in the name of every temporary file or folder
 
 
 @contextlib.contextmanager
@@ -65,10 +67,30 @@ def cache_folder() -> Path:
     return user_cache_path("vdm-bench")
 
 
+def temporary_folder(parent: Path, name: str) -> Path:
+    """Make a folder in `parent` that `sweep` removes, should its owner be killed before it does so itself.
+
+    Args:
+        parent: made if needed.
+        name: part of the new folder's.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{name}{_MARK}", dir=parent.resolve()))
+    except OSError as error:
+        raise InputError(f"cannot write {parent}: {error.strerror}; choose a place that is writable") from error
+
+
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in `folder` and below."""
-    for path in folder.rglob(f".*{_MARK}*"):
-        path.unlink(missing_ok=True)
+    """Remove the temporary files and folders that killed processes left in `folder` and below."""
+    for path in list(folder.rglob(f".*{_MARK}*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

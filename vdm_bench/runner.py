@@ -14,12 +14,12 @@ from typing import cast
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
-from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive, open_clips
-from vdm_bench.datasets.folder_videos import FolderVideos
+from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive
 from vdm_bench.distributed import World
-from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.errors import InputError
 from vdm_bench.files import sweep
 from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
+from vdm_bench.given_clips import open_given
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
     ProtocolInfo,
@@ -41,11 +41,11 @@ from vdm_bench.samplers.base import (
     RecordingSampler,
     Sampler,
     SamplerSetup,
+    ScratchSampler,
     call_sampler,
 )
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
-from vdm_bench.video.view import View
 
 
 def run(
@@ -152,6 +152,8 @@ class Run:
         sampler, info = self.sampler, self._sampler_info()
         plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel)
         keep_plan(self.out, plan, writes=self.world.leads)
+        if self.world.leads:
+            sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
@@ -167,7 +169,6 @@ class Run:
         record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
         if self.world.leads:
             write_record(record, self.out / RECORD_FILE)
-            sweep(self.out)
         return record
 
     def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
@@ -255,21 +256,17 @@ class Run:
         return SamplerInfo(kind=kind, spec=spec, settings={**recorded}, seed=self.options.seed)
 
     def _given_clips(self) -> DescribedClips:
-        protocol, folder = self.protocol, cast(Path, self.options.clips)
-        clips = open_clips(folder, View(frames=protocol.frames))
-        if len(clips) < self.count:
-            self.departures.append(f"{len(clips)} of {self.count} clips given")
-            self.count = len(clips)
-        with contextlib.suppress(BrokenClipError):  # named, or counted, when the features are computed
-            if (length := FolderVideos(folder).length(0)) > protocol.frames:
-                self.departures.append(f"the first {protocol.frames} of {length} frames of the given clips")
-        if protocol.context_frames:
-            self.conditions.check(clips, self.count, folder, self.options.workers)
-        return clips if not protocol.scored_view.size else open_clips(folder, protocol.scored_view)
+        folder = cast(Path, self.options.clips)
+        given = open_given(folder, self.conditions, self.count, self.options.workers)
+        self.count = given.count
+        self.departures += given.departures
+        return given.clips
 
     def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
         side = self.protocol.sample_size
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
+        if isinstance(sampler, ScratchSampler):
+            sampler.put_scratch(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
         with self.reporter.stage(f"samples of {name}", self.count * each, unit) as advance, _closing(sampler):
             for start in range(0, self.count, SHARD_CLIPS):

@@ -2,10 +2,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import Signature, frechet_distance, inception_score
-from vdm_bench.metrics.evaluation import Evaluation, FeatureSet
+from vdm_bench.metrics.evaluation import Evaluation, FeatureSet, paired_difference
 from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing
 from vdm_bench.metrics.recipes import Recipe, get_recipe
 from vdm_bench.metrics.statistics import Frechet, InceptionScore
@@ -136,3 +137,40 @@ def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
     assert get_recipe("embedded/fvd").layer == "features"
     with pytest.raises(InputError, match="did you mean 'embedded/fvd'"):
         get_recipe("embeded/fvd")
+
+
+def test_a_difference_of_averaged_rounds_is_that_of_the_two_scores_with_the_spread_of_the_rounds() -> None:
+    """Noise is shared by round, so that the pairs are nearer than the two alone; scipy has the interval."""
+    draw = np.random.default_rng(5)
+    real, noise = draw.normal(size=(60, 6)), draw.normal(size=(8, 40, 6))
+    a, b = (np.concatenate(noise * scale).astype(np.float32) for scale in (1.3, 1.1))
+    sides = [feature_set(x.astype(np.float32)) for x in (real, a, b)]
+    difference = paired_difference(FVD, SPEC, *sides, round_length=40)
+    of_a, of_b = (
+        [frechet_distance(real.astype(np.float32), part) for part in np.split(side, 8)] for side in (a, b)
+    )
+    expected = scipy.stats.ttest_rel(of_a, of_b).confidence_interval(0.95)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    scores = [Evaluation(sides[0], side, round_length=40).score(FVD, SPEC).value for side in sides[1:]]
+    assert difference.value == pytest.approx(scores[0] - scores[1], rel=1e-9)
+    assert difference.method == "paired-rounds-8"
+    pooled = paired_difference(FVD, SPEC, *sides)
+    assert pooled.value != pytest.approx(difference.value, rel=0.05)
+    fewer = paired_difference(FVD, SPEC, sides[0], sides[1], feature_set(b[:280]), round_length=40)
+    error = np.hypot(scipy.stats.sem(of_a), scipy.stats.sem(of_b[:7]))
+    assert fewer.high - fewer.value == pytest.approx(scipy.stats.t.ppf(0.975, 6) * error, rel=1e-9)
+    assert fewer.method == "unpaired-rounds-7"
+    assert fewer.high - fewer.low > 2 * (difference.high - difference.low)
+
+
+def test_a_difference_of_single_rounds_is_that_of_their_clips_and_other_counts_are_refused(
+    real: np.ndarray, fake: np.ndarray
+) -> None:
+    a, b = feature_set(fake), feature_set(fake[::-1] * 1.1)
+    assert paired_difference(FVD, SPEC, feature_set(real), a, b, 250) == paired_difference(
+        FVD, SPEC, feature_set(real), a, b
+    )
+    with pytest.raises(InputError, match="no whole rounds of 40"):
+        paired_difference(FVD, SPEC, feature_set(real), a, b, 40)
+    with pytest.raises(InputError, match="at least 2 rounds on both sides"):
+        paired_difference(FVD, SPEC, feature_set(real), a, feature_set(fake[:125]), 125)

@@ -1,10 +1,11 @@
 """A path as a dataset: videos, frame folders, strips, arrays and clip archives, found by what they are."""
 
-import functools
+import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,24 @@ ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 SAMPLES_FOLDER = "samples"
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A clip before it is read: its name, the file or folder it comes from, and how to get its frames."""
+_OPEN_ARRAYS = 16  # array files that are kept open: a folder may hold more than a process may open
 
-    key: str
-    path: Path
-    read: Callable[[View], tuple[NDArray[np.uint8], bool]]  # frames and whether they were lossy
+# Gives frames, and whether they were lossy.
+Reader = Callable[[Path, View], tuple[NDArray[np.uint8], bool]]
+
+
+class _Entry(NamedTuple):
+    """A clip before it is read; small, as there may be very many.
+
+    Attributes:
+        name: path below that of the dataset; empty for that itself.
+        read: how its frames are got; None for those of an array file.
+        row: in an array file of several clips; None where there is one.
+    """
+
+    name: str
+    read: Reader | None = None
+    row: int | None = None
 
 
 class FolderDataset:
@@ -73,7 +85,8 @@ class FolderDataset:
         self.path = path
         self.view = view or View()
         self.ignored: list[Path] = []
-        self._entries = list(self._find(path, strips))
+        self._arrays = _Arrays()
+        self._entries = list(self._find(strips))
         if not self._entries:
             raise InputError(
                 f"{path} holds no clips; give videos, folders of frames, .npy or .npz arrays, or a clip archive"
@@ -83,60 +96,73 @@ class FolderDataset:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Clip:
-        entry = self._entries[index]
-        frames, lossy = entry.read(self.view)
-        return Clip(self.view.resized(frames), entry.key, lossy=lossy)
+        entry, path = self._entries[index], self.path_of(index)
+        if entry.read is None:
+            frames, lossy = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), False
+        else:
+            frames, lossy = entry.read(path, self.view)
+        return Clip(self.view.resized(frames), self._key(entry), lossy=lossy)
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's name; no more is known of it."""
-        return ClipInfo(self._entries[index].key)
+        return ClipInfo(self._key(self._entries[index]))
 
     def path_of(self, index: int) -> Path:
         """Give the file or folder that a clip comes from."""
-        return self._entries[index].path
+        return self.path / self._entries[index].name
 
     def fingerprint(self, index: int) -> str:
         """Give the clip's name, view, and the size and time of its file or files."""
-        entry = self._entries[index]
-        files = sorted(entry.path.iterdir()) if entry.path.is_dir() else [entry.path]
+        path = self.path_of(index)
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return f"{entry.path.resolve()} {entry.key} {self.view} {stats}"
+        return f"{path.resolve()} {self._key(self._entries[index])} {self.view} {stats}"
 
-    def _find(self, path: Path, strips: bool) -> Iterable[_Entry]:
-        if path.is_file():
-            entries = self._of_file(path, path.name, strips=True)
+    def _key(self, entry: _Entry) -> str:
+        name = entry.name or self.path.name
+        return name if entry.row is None else f"{name}#{entry.row}"
+
+    def _find(self, strips: bool) -> Iterable[_Entry]:
+        if self.path.is_file():
+            entries = self._of_file("", strips=True)
             if not entries:
-                raise InputError(f"{path} is no video, image strip or array; its suffix says what it is")
+                raise InputError(f"{self.path} is no video, image strip or array; its suffix says what it is")
             yield from entries
             return
-        yield from self._of_folder(path, "", strips)
+        yield from self._of_folder("", strips)
 
-    def _of_folder(self, folder: Path, prefix: str, strips: bool) -> Iterable[_Entry]:
+    def _of_folder(self, name: str, strips: bool) -> Iterable[_Entry]:
+        folder = self.path / name
         try:
-            children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+            children = sorted(child for child in os.listdir(folder) if not child.startswith("."))  # noqa: PTH208
         except OSError as error:
             raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
-        images = [child for child in children if _is_image(child)]
-        if images and not strips:
-            yield _Entry(prefix.rstrip("/") or folder.name, folder, functools.partial(_read_frames, folder))
+        images = set() if strips else {child for child in children if _is_image(folder / child)}
+        if images:
+            yield _Entry(name, _read_frames)
         for child in children:
-            if child.is_dir():
-                yield from self._of_folder(child, f"{prefix}{child.name}/", strips)
-            elif strips or child not in images:
-                entries = self._of_file(child, prefix + child.name, strips)
+            below = f"{name}/{child}" if name else child
+            if (folder / child).is_dir():
+                yield from self._of_folder(below, strips)
+            elif child not in images:
+                entries = self._of_file(below, strips)
                 yield from entries
                 if not entries:
-                    self.ignored.append(child)
+                    self.ignored.append(folder / child)
 
-    def _of_file(self, path: Path, key: str, strips: bool) -> list[_Entry]:
-        suffix = path.suffix.lower()
+    def _of_file(self, name: str, strips: bool) -> list[_Entry]:
+        suffix = (self.path / name).suffix.lower()
         if suffix in VIDEO_SUFFIXES:
-            return [_Entry(key, path, functools.partial(_read_video, path))]
-        if suffix in ARRAY_SUFFIXES:
-            return _array_entries(path, key)
+            return [_Entry(name, _read_video)]
         if suffix in FRAME_SUFFIXES and strips:
-            return [_Entry(key, path, functools.partial(_read_strip, path))]
-        return []
+            return [_Entry(name, _read_strip)]
+        if suffix not in ARRAY_SUFFIXES:
+            return []
+        try:
+            count = self._arrays.count(self.path / name)
+        except BrokenClipError:
+            count = 1  # a file that cannot be opened is one broken clip
+        return [_Entry(name)] if count == 1 else [_Entry(name, row=row) for row in range(count)]
 
 
 def open_clips(path: Path, view: View | None = None, *, strips: bool = False) -> DescribedClips:
@@ -202,32 +228,37 @@ def _read_strip(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
     return _select(read_strip(path), view, str(path)), not is_lossless_image(path)
 
 
-def _array_entries(path: Path, key: str) -> list[_Entry]:
-    """Give an entry for each clip of an array file; a file that cannot be opened is one broken clip."""
-    array = _Array(path)
-    try:
-        count = array.count()
-    except BrokenClipError:
-        return [_Entry(key, path, functools.partial(array.read, 0))]
-    names = [key] if count == 1 else [f"{key}#{index}" for index in range(count)]
-    return [_Entry(name, path, functools.partial(array.read, index)) for index, name in enumerate(names)]
+class _Arrays:
+    """Array files, each opened once for all threads; those last read are kept open, and no others."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, _Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def count(self, path: Path) -> int:
+        return len(self._array(path).clips())
+
+    def clip(self, path: Path, row: int) -> NDArray[np.uint8]:
+        return np.asarray(self._array(path).clips()[row])
+
+    def _array(self, path: Path) -> "_Array":
+        with self._lock:
+            found = self._open.pop(path, None) or _Array(path)
+            self._open[path] = found
+            if len(self._open) > _OPEN_ARRAYS:
+                self._open.popitem(last=False)
+            return found
 
 
 class _Array:
-    """An array file that is opened when first needed, once for all threads."""
+    """An array file that is opened when first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._clips: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
 
-    def count(self) -> int:
-        return len(self._opened())
-
-    def read(self, index: int, view: View) -> tuple[NDArray[np.uint8], bool]:
-        return _select(np.asarray(self._opened()[index]), view, str(self._path)), False
-
-    def _opened(self) -> NDArray[np.uint8]:
+    def clips(self) -> NDArray[np.uint8]:
         with self._lock:
             if self._clips is None:
                 self._clips = read_array(self._path)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES, FolderDataset, open_clips
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.video.decode import count_frames, read_frames
+from vdm_bench.video.decode import count_frames, probe, read_frames
 
 
 class FolderVideos:
@@ -38,6 +38,14 @@ class FolderVideos:
         """Count the frames; raises `BrokenClipError`."""
         path = self._video(index)
         return count_frames(path) if path else len(self._clips[index].frames)
+
+    def fps(self, index: int) -> float | None:
+        """Give the frames a second of a video file; None of what is none, or does not tell.
+
+        An archive has a rate for players alone. Raises `BrokenClipError`.
+        """
+        path = self._video(index)
+        return probe(path).fps if path else None
 
     def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""

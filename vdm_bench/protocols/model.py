@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from vdm_bench.datasets.bair import Camera
 from vdm_bench.datasets.base import DescribedClips
@@ -72,6 +72,11 @@ class Protocol(BaseModel):
     )
     frames: PositiveInt = Field(description="Frames of a clip, the given ones included.")
     stride: PositiveInt = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
+    fps: PositiveFloat | None = Field(
+        default=None,
+        description="Frames a second of the dataset's videos, where all have one rate. No number hangs on it, so "
+        "it is not in the digest: ready clips of another rate are marked.",
+    )
     context_frames: int = Field(ge=0, description="Frames that are given.")
     resolution: PositiveInt = Field(description="Height and width at which clips are scored, in pixels.")
     generated_resolution: PositiveInt | None = Field(
@@ -130,6 +135,11 @@ class Protocol(BaseModel):
         return self.generated_resolution or self.resolution
 
     @property
+    def clip_fps(self) -> float | None:
+        """Frames a second of a clip, where it is known."""
+        return None if self.fps is None else self.fps / self.stride
+
+    @property
     def scored_view(self) -> View:
         """How generated clips are looked at when they are scored."""
         if self.generated_resolution is None:
@@ -139,11 +149,11 @@ class Protocol(BaseModel):
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits over all that decides a number (the title does not).
+        """12 hexadecimal digits over all that decides a number (title and fps do not).
 
         Fields at their defaults are left out, so that a new field changes no digest but where it is used.
         """
-        content = self.model_dump(mode="json", exclude={"title"}, exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude={"title", "fps"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -89,6 +90,14 @@ class ClosingSampler(Protocol):
 
     def close(self) -> None:
         """Give it back; more clips may still be asked for."""
+
+
+@runtime_checkable
+class ScratchSampler(Protocol):
+    """A sampler that writes temporary files, in a folder that `vdm_bench.files.temporary_folder` makes."""
+
+    def put_scratch(self, parent: Path) -> None:
+        """Say where that folder is made; else it is in the system's place for such."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,47 @@ class CallableSampler:
         return self._function(request, **self._options)
 
 
+class _Folder:
+    """The folder that callables are imported from: one at a time, as repositories use the same names.
+
+    Many have a `sampler.py` or a package `metrics`. What a callable has imported stays its own when the next
+    folder is entered; what it imports only then is looked for there.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._inserted = False
+        self._before: set[str] = set()
+
+    def enter(self, path: Path) -> None:
+        """Have imports look here first, and forget the modules that came from the folder before."""
+        if path == self._path and str(path) in sys.path:
+            return
+        if self._path is not None:
+            theirs = {name for name in sys.modules.keys() - self._before if self._is_in(self._path, name)}
+            for name in [name for name in sys.modules if name.partition(".")[0] in theirs]:
+                del sys.modules[name]
+            if self._inserted and str(self._path) in sys.path:
+                sys.path.remove(str(self._path))
+            importlib.invalidate_caches()
+        # First, as for `python -m`: the module may have the name of an installed package.
+        self._inserted = str(path) not in sys.path
+        if self._inserted:
+            sys.path.insert(0, str(path))
+        self._path, self._before = path, set(sys.modules)
+
+    def _is_in(self, path: Path, name: str) -> bool:
+        """Whether a module stands directly in a folder; a package without `__init__.py` has several places."""
+        spec = getattr(sys.modules[name], "__spec__", None)
+        if spec is None or "." in name:
+            return False
+        places = spec.submodule_search_locations or [spec.origin]
+        return any(place is not None and Path(place).parent == path for place in places)
+
+
+_FOLDER = _Folder()
+
+
 def code_digest(sampler: Sampler) -> str | None:
     """Give 12 digits over the file that defines a sampler; None where there is no such file.
 
@@ -39,14 +80,13 @@ def load_callable(spec: str, options: dict[str, str]) -> Sampler:
     The current folder is searched first, as `python -m` does. A class is made with the options as keyword
     arguments (texts) and must have `sample(request)`; a function is called with the request and the options.
 
+    One after the other, callables may come from folders whose modules have the same names: each gets its own.
+
     Raises:
         InputError: the module or the object is not there, or cannot be made with these options.
     """
     module_name, _, object_name = spec.partition(":")
-    # First, as for `python -m`: the module may have the name of an installed package.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _FOLDER.enter(Path.cwd())
     try:
         target = importlib.import_module(module_name)
         for part in object_name.split("."):

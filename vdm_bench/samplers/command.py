@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
+from vdm_bench.files import temporary_folder
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.samplers.base import SampleRequest
 
@@ -58,6 +59,7 @@ class CommandSampler:
         if not self._arguments:
             raise InputError("--sampler-command is empty; give a program with its arguments")
         self._command, self._options, self._timeout = command, options, timeout
+        self._scratch_parent = Path(tempfile.gettempdir())
         self._child: _Child | None = None
         self._requests = 0
 
@@ -80,7 +82,7 @@ class CommandSampler:
             InputError: the child cannot be started, ends, hangs, fails, or says something else.
         """
         if self._child is None or self._child.closed:
-            self._child = _Child(self._command, self._arguments)
+            self._child = _Child(self._command, self._arguments, self._scratch_parent)
             hello = {"version": VERSION, "scratch": str(self._child.scratch), "options": self._options}
             ready = self._child.ask("hello", hello, "ready", self._timeout)
             if ready.get("version") != VERSION:
@@ -90,6 +92,10 @@ class CommandSampler:
         number, self._requests = self._requests, self._requests + 1
         return self._child.clips(number, request, self._timeout)
 
+    def put_scratch(self, parent: Path) -> None:
+        """Have the scratch folder made in this one, from the next start of the child on."""
+        self._scratch_parent = parent
+
     def close(self) -> None:
         """End the child, and remove its scratch folder."""
         if self._child is not None:
@@ -98,9 +104,9 @@ class CommandSampler:
 
 
 class _Child:
-    def __init__(self, command: str, arguments: list[str]) -> None:
+    def __init__(self, command: str, arguments: list[str], scratch_parent: Path) -> None:
         self._command, self.closed = command, False
-        self.scratch = Path(tempfile.mkdtemp(prefix="vdm-bench-"))
+        self.scratch = temporary_folder(scratch_parent, "scratch")
         try:
             # A session of its own, so that what the child starts can be ended with it; stderr is the user's.
             self._process = subprocess.Popen(
