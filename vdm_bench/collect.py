@@ -74,10 +74,12 @@ class Collected:
     Attributes:
         features: for the scores, one set for each network, in the order of the networks.
         broken: clips that were left out.
+        digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
     """
 
     features: list[FeatureSet]
     broken: list[BrokenClipError]
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Collector:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
         sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
-        return Collected(sets, broken)
+        return Collected(sets, broken, _digest_of(facts))
 
     def _blocks(
         self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path
@@ -237,6 +239,11 @@ def _unlike(*found: tuple[str, Shape]) -> InputError:
     return InputError(
         f"the clips differ in shape: {described}; choose --frames N, and --size WxH with a --resize rule"
     )
+
+
+def _digest_of(facts: list[BlockFacts]) -> str:
+    digests = [digest for block in facts for digest in block.digests]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _feature_set(

@@ -31,7 +31,8 @@ def report(runs: tuple[Path, ...], form: "Format", output: Path | None) -> None:
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables import format_tables
 
-    text = format_tables(load_runs(runs), form)
+    frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
+    text = format_tables(frame, form)
     if output is None:
         click.echo(text.rstrip("\n"))
     else:
