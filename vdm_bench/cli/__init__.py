@@ -16,6 +16,7 @@ from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
 from vdm_bench.cli.train import train
+from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import VdmBenchError
 
@@ -59,11 +60,12 @@ def cli(debug: bool) -> None:
     """Measure video generation models: FVD and IS whose every condition is on record.
 
     \b
-    Exit codes: 0 fine, 2 wrong usage or bad input, 70 a fault of vdm-bench, 75 another process has stopped.
+    Exit codes: 0 fine, 1 not verified, 2 wrong usage or bad input, 70 a fault of vdm-bench, 75 another process
+    has stopped.
     """
 
 
-for command in (demo, list_things, score, run, report, explain, train, sample, data, weights):
+for command in (demo, list_things, score, run, report, verify, explain, train, sample, data, weights):
     cli.add_command(command)
 
 

@@ -30,11 +30,7 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
 )
 @click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
 @options.data_root
-@click.option(
-    "--reference-stats",
-    type=options.PATH,
-    help="Features of the reference (`vdm-bench data export-reference`), instead of its clips.",
-)
+@options.reference_stats
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
 @click.option(
     "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
