@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, parse_record, read_bytes
+from vdm_bench.leaderboards.record import RECORD_FILE, Record
+from vdm_bench.leaderboards.stored import StoredRecord
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score
 
@@ -123,13 +124,12 @@ def _refuse_unreadable(error: OSError) -> None:
     raise InputError(f"cannot search {error.filename}: {error.strerror}; mend its permissions") from error
 
 
-def load_runs(
+def read_records(
     paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
-) -> pd.DataFrame:
-    """Read all records under one or several paths into a frame: one row a score, a record once.
+) -> list[StoredRecord]:
+    """Read all records under one or several paths, each once.
 
-    The columns are those of `COLUMNS`; their order and dtypes are the same for any number of rows. A record in
-    a folder that is not sound is left out; one that is named itself, as a file, is refused.
+    A record in a folder that is not sound is left out; one that is named itself, as a file, is refused.
 
     Args:
         paths: run folders, folders of them, or records.
@@ -141,19 +141,39 @@ def load_runs(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found = {record.resolve(): record for path in given for record in find_records(path)}
     named = {Path(path).resolve() for path in given}
-    runs, wrong = [], []
+    records, wrong = [], []
     for resolved, path in found.items():
         try:
-            runs.append(_read(path))
+            records.append(StoredRecord.read(path))
         except InputError as error:
             if resolved in named or len(found) == 1:
                 raise
             wrong.append(error)
-    if wrong and not runs:
+    if wrong and not records:
         raise InputError(f"of {len(wrong)} records not one is sound; the first: {wrong[0]}") from wrong[0]
     for error in wrong:
         (note or _warn)(f"left out: {error}")
-    return _frame(row for rows in runs for row in rows)
+    return records
+
+
+def load_runs(
+    paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
+) -> pd.DataFrame:
+    """Read all records under one or several paths into a frame: one row a score, a record once.
+
+    The columns are those of `COLUMNS`; their order and dtypes are the same for any number of rows.
+
+    Args:
+        paths: run folders, folders of them, or records; see `read_records` for those that are not sound.
+        note: told which record was left out and why, a sentence each; a Python warning by default.
+
+    Raises:
+        InputError: a path without a record, or no sound record in all the folders.
+    """
+    rows: list[_Row] = []
+    for found in read_records(paths, note=note):
+        rows += _rows(str(found.path), found.record, verified=is_verified(found.path, found.data))
+    return _frame(rows)
 
 
 def frame_of(record: Record) -> pd.DataFrame:
@@ -161,21 +181,15 @@ def frame_of(record: Record) -> pd.DataFrame:
     return _frame(_rows("", record, verified=False))
 
 
-def _read(path: Path) -> list[_Row]:
-    data = read_bytes(path)
-    return _rows(str(path), parse_record(data, path), verified=is_verified(path, data))
-
-
 def _rows(path: str, record: Record, *, verified: bool) -> list[_Row]:
     return [_Row(path, record, score, verified) for score in record.scores]
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
+    warnings.warn(text, stacklevel=4)
 
 
-def _frame(rows: Iterable[_Row]) -> pd.DataFrame:
-    rows = list(rows)
+def _frame(rows: list[_Row]) -> pd.DataFrame:
     return pd.DataFrame(
         {column.name: pd.Series([column.value(row) for row in rows], dtype=column.dtype) for column in COLUMNS}
     )

@@ -251,3 +251,10 @@ def test_a_note_that_is_not_sound_is_none(tree: Path, note: Verification, change
 def test_a_note_that_cannot_be_read_is_none(tree: Path, content: bytes) -> None:
     (tree / "b" / "verified.json").write_bytes(content)
     assert verified(tree) == []
+
+
+def test_the_columns_in_the_docs_are_those_of_the_frame() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "exports.md").read_text("utf-8")
+    rows = [f"| `{column.name}` | {column.dtype} | {column.description} |" for column in COLUMNS]
+    table = "\n".join(["| column | dtype | what it holds |", "| --- | --- | --- |", *rows, ""])
+    assert table in text, "the table must be:\n" + table

@@ -11,6 +11,7 @@ from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
 from vdm_bench.cli.listing import list_things
+from vdm_bench.cli.log import log
 from vdm_bench.cli.report import report
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
@@ -65,7 +66,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, list_things, score, run, report, verify, explain, train, sample, data, weights):
+for command in (demo, list_things, score, run, report, verify, log, explain, train, sample, data, weights):
     cli.add_command(command)
 
 

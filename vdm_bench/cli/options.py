@@ -14,6 +14,7 @@ from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Precision
 
+TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
 
