@@ -14,6 +14,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar\allowbreak{}",  # a long signature may break after it
     "`": r"\textasciigrave{}",
+    "∞": r"$\infty$",  # of our own titles; pdflatex does not know the character
 }
 # The four that start a formula, and their full-width forms, which spreadsheets read likewise.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")

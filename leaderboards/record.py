@@ -25,6 +25,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -33,6 +34,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from vdm_bench.errors import InputError
 from vdm_bench.files import write_text
 from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 
 SCHEMA_VERSION: Final = 1
@@ -61,9 +63,10 @@ def _one_setting(value: Any) -> Any:
     return _encodable(value) if isinstance(value, str) else value
 
 
-def _sound_score(score: Score) -> Score:
-    # Pydantic takes an instance of a dataclass as it is, so the fields of one are validated here.
-    score = _SCORE.validate_python(asdict(score))
+def _sound_score(score: Score, info: ValidationInfo) -> Score:
+    if info.mode != "json":
+        # Pydantic takes an instance of a dataclass as it is, so the fields of one are validated here.
+        score = _SCORE.validate_python(asdict(score))
     signature = Signature.parse(score.signature)
     if signature.digest != score.digest:
         raise ValueError(f"the digest {score.digest} is not that of the signature, {signature.digest}")
@@ -80,8 +83,8 @@ def _sound_score(score: Score) -> Score:
         raise ValueError(f"{interval} of {score.metric} is no interval")
     if len(score.jackknife) == 1:
         raise ValueError(f"the jackknife of {score.metric} has one group; it needs two or more, or none")
-    marks = tuple(_encodable(mark) for mark in score.marks)
-    return replace(score, status=_encodable(score.status), marks=marks)
+    status, marks = _encodable(score.status), tuple(_encodable(mark) for mark in score.marks)
+    return score if (status, marks) == (score.status, score.marks) else replace(score, status=status, marks=marks)
 
 
 _SCORE = TypeAdapter(Score)
@@ -154,6 +157,12 @@ class ClipCounts(_Part):
     skipped: list[SkippedClip] = Field(description="Expected clips that could not be scored.")
     repeated: Count = Field(description="Scored clips that repeat an earlier one.")
     lossy: bool = Field(description="Whether the clips were stored with lossy compression.")
+    digest: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 over the SHA-256 of the scored clips, in order; null in older records, and where "
+        "only the features of the clips are known.",
+    )
 
     @model_validator(mode="after")
     def _counts_add_up(self) -> Self:
@@ -225,6 +234,7 @@ class Record(_Part):
                     f"{score.metric} claims {score.n_reference} reference and {score.n_generated} generated "
                     f"clips, but {self.reference.scored} and {self.generated.scored} were scored"
                 )
+            check_signed_counts(score, len(self.generated.skipped))
         return self
 
 
@@ -239,16 +249,29 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: the file is missing, no JSON, of a newer version, or not a sound record.
     """
+    return parse_record(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read the file of a record, whatever it holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror}; give a run folder, or the run.json in it"
         ) from error
-    _check_version(parse_json(data, path), path)
+
+
+def parse_record(data: bytes, path: Path) -> Record:
+    """Read a record from the bytes of the file `path`; see `read_record`."""
     try:
         return Record.model_validate_json(data, strict=True)
     except ValidationError as error:
+        _check_version(parse_json(data, path), path)
         raise InputError(
             f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
             "it) or run the benchmark again"
@@ -287,7 +310,7 @@ def first_wrong_field(error: ValidationError) -> str:
             message = "there is no such field"
         case "missing" | "missing_argument":
             message = "the field is missing"
-        case "string_pattern_mismatch":
+        case "string_pattern_mismatch" if field == "name":
             message = "a name is one line of visible characters"
         case _:
             message = first["msg"].removeprefix("Value error, ")

@@ -1,6 +1,7 @@
 """Run records on the disk, and as one data frame with a row for every score."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, read_record
+from vdm_bench.leaderboards.record import RECORD_FILE, Record
+from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score
 
 
@@ -18,6 +21,7 @@ class _Row:
     path: str
     run: Record
     score: Score
+    verified: bool
 
     def of_protocol(self, field: str) -> Any:
         return getattr(self.run.protocol, field, None)
@@ -80,6 +84,12 @@ COLUMNS = (
         "clips skipped, reference and generated together",
         lambda row: len(row.run.reference.skipped) + len(row.run.generated.skipped),
     ),
+    Column(
+        "verified",
+        "bool",
+        "whether `vdm-bench verify` has computed the scores again; else they are as reported",
+        lambda row: row.verified,
+    ),
     Column("created", "datetime64[us, UTC]", "when the run ended", lambda row: row.run.created),
     Column("code_version", "string", "version of vdm-bench", lambda row: row.run.environment.code_version),
     Column("path", "string", "the record, as it was found", lambda row: row.path),
@@ -114,26 +124,72 @@ def _refuse_unreadable(error: OSError) -> None:
     raise InputError(f"cannot search {error.filename}: {error.strerror}; mend its permissions") from error
 
 
-def load_runs(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+def read_records(
+    paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
+) -> list[StoredRecord]:
+    """Read all records under one or several paths, each once.
+
+    A record in a folder that is not sound is left out; one that is named itself, as a file, is refused.
+
+    Args:
+        paths: run folders, folders of them, or records.
+        note: told which record was left out and why, a sentence each; a Python warning by default.
+
+    Raises:
+        InputError: a path without a record, or no sound record in all the folders.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    found = {record.resolve(): record for path in given for record in find_records(path)}
+    named = {Path(path).resolve() for path in given}
+    records, wrong = [], []
+    for resolved, path in found.items():
+        try:
+            records.append(StoredRecord.read(path))
+        except InputError as error:
+            if resolved in named or len(found) == 1:
+                raise
+            wrong.append(error)
+    if wrong and not records:
+        raise InputError(f"of {len(wrong)} records not one is sound; the first: {wrong[0]}") from wrong[0]
+    for error in wrong:
+        (note or _warn)(f"left out: {error}")
+    return records
+
+
+def load_runs(
+    paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
+) -> pd.DataFrame:
     """Read all records under one or several paths into a frame: one row a score, a record once.
 
     The columns are those of `COLUMNS`; their order and dtypes are the same for any number of rows.
 
+    Args:
+        paths: run folders, folders of them, or records; see `read_records` for those that are not sound.
+        note: told which record was left out and why, a sentence each; a Python warning by default.
+
     Raises:
-        InputError: a path without a record, or a record that is not sound.
+        InputError: a path without a record, or no sound record in all the folders.
     """
-    given = [paths] if isinstance(paths, str | Path) else paths
-    found = {record.resolve(): record for path in given for record in find_records(path)}
-    return _frame((path, read_record(path)) for path in found.values())
+    rows: list[_Row] = []
+    for found in read_records(paths, note=note):
+        rows += _rows(str(found.path), found.record, verified=is_verified(found.path, found.data))
+    return _frame(rows)
 
 
 def frame_of(record: Record) -> pd.DataFrame:
     """Give the frame of one record that is in memory; its `path` is empty."""
-    return _frame([("", record)])
+    return _frame(_rows("", record, verified=False))
 
 
-def _frame(runs: Iterable[tuple[str | Path, Record]]) -> pd.DataFrame:
-    rows = [_Row(str(path), run, score) for path, run in runs for score in run.scores]
+def _rows(path: str, record: Record, *, verified: bool) -> list[_Row]:
+    return [_Row(path, record, score, verified) for score in record.scores]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def _frame(rows: list[_Row]) -> pd.DataFrame:
     return pd.DataFrame(
         {column.name: pd.Series([column.value(row) for row in rows], dtype=column.dtype) for column in COLUMNS}
     )

@@ -129,8 +129,10 @@ def _latex(view: GroupView) -> str:
     caption = "; ".join([f"{latex_text(view.metric)} {arrow}", *map(latex_text, view.about)])
     rows = [[latex_text(cell) for cell in row] for row in view.rows]
     if view.has_best:
-        best = view.titles.index("value")
-        rows[0][best] = rf"\textbf{{{rows[0][best]}}}"
+        value, rank = view.titles.index("value"), view.titles.index("rank")
+        for row in rows:
+            if row[rank] == rows[0][rank]:  # equal values share the first rank
+                row[value] = rf"\textbf{{{row[value]}}}"
     lines = [
         r"\begin{table}",
         r"\centering",

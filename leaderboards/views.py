@@ -17,6 +17,7 @@ from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 NOTHING = "-"
 SYMBOLS = {BEST: "*", TIE: "="}
 LEGEND = {BEST: "* best", TIE: "= tie: the intervals, or equal values, do not separate it from the best"}
+VERIFIED = "verified: computed again from the clips by `vdm-bench verify`; other rows are as reported"
 # Titles of the columns that are aligned to the right.
 NUMERIC = ("rank", "value", "floor", "reference", "generated")
 
@@ -75,6 +76,7 @@ def _view(group: ScoreGroup, difference: str) -> GroupView:
         has_best=BEST in marks,
         notes=(
             *(line for mark, line in LEGEND.items() if mark in marks),
+            *([VERIFIED] if group.rows["verified"].any() else []),
             *(f"({number}) {text}" for text, number in footnotes.items()),
             f"signature {group.signature} (digest {group.digest})",
         ),
@@ -116,6 +118,8 @@ def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[
     for kind, shared in (("reference", group.n_reference), ("generated", group.n_generated)):
         if shared is None:
             cells[kind] = str(row[f"n_{kind}"])
+    if group.rows["verified"].any():
+        cells["verified"] = "yes" if row["verified"] else NOTHING
     if footnotes:
         cells["marks"] = " ".join(f"({footnotes[text]})" for text in _footnotes(row))
     return cells

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vdm_bench import __version__
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.jackknife import difference_of_means
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds

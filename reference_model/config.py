@@ -44,9 +44,9 @@ class ModelConfig:
         dropout: in residual blocks.
         scale_and_shift: embeddings scale and shift the second norm of a block instead of being added before it.
         classes: class labels; 0 for a model without.
-        class_factors: of labels that stand for several attributes, how many values each attribute has, the last one
-            changing fastest: a label is then embedded as the sum of a vector for each attribute. Empty: a vector
-            for each class.
+        class_factors: of labels that stand for several attributes, how many values each of them has, the last
+            one changing fastest: a label is then embedded as the sum of a vector for each attribute. Empty: a
+            vector for each class.
         text_dim: width of the text embeddings it attends to; 0 for a model without.
         prediction: what the network's output means.
     """

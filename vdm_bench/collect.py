@@ -10,7 +10,7 @@ each computes every n-th block, and then all get all blocks.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,10 +74,12 @@ class Collected:
     Attributes:
         features: for the scores, one set for each network, in the order of the networks.
         broken: clips that were left out.
+        digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
     """
 
     features: list[FeatureSet]
     broken: list[BrokenClipError]
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,21 +134,21 @@ class Collector:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
         sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
-        return Collected(sets, broken)
+        return Collected(sets, broken, digest_of_clips(digest for block in facts for digest in block.digests))
 
     def _blocks(
         self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path
     ) -> Iterator[tuple[Path, BlockFacts]]:
         """Give each block's file and facts, computing what is missing while the next clips are decoded."""
         paths = [folder / f"{self._key(dataset, start, stop)}.safetensors" for start, stop in bounds]
-        stored = [_read_facts(path) for path in paths]
+        stored = [read_facts(path) for path in paths]
         # Processes may see different folders: a block is there only if everyone has it.
         there = self.world.everyone([known is not None for known in stored])
         missing = [number for number, found in enumerate(there) if not found]
         owners = {number: self.world.owner(place) for place, number in enumerate(missing)}
         mine = [number for number in missing if owners[number] == self.world.rank]
         indices = [index for number in mine for index in range(*bounds[number])]
-        decoded = ordered_map(lambda index: _load(dataset, index), indices, self.workers)
+        decoded = ordered_map(lambda index: load_clip(dataset, index), indices, self.workers)
         if self.world.size > 1:
             for number in mine:
                 self._compute([next(decoded) for _ in range(*bounds[number])], paths[number])
@@ -164,13 +166,22 @@ class Collector:
         data = self.world.send(path.read_bytes() if mine else None, owner)
         if not mine:
             write_bytes(path, data)
-        facts = _read_facts(path)
+        facts = read_facts(path)
         if facts is None:
             raise InputError(f"{path} was damaged as soon as it was written; check the disk")
         return facts
 
-    def _compute(self, loaded: list["_Loaded | BrokenClipError"], path: Path) -> BlockFacts:
-        clips = [item for item in loaded if isinstance(item, _Loaded)]
+    def extract(self, clips: Sequence["LoadedClip"]) -> Features:
+        """Compute the layers of all networks for clips of one block, each by its `array_name`."""
+        pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
+        arrays: Features = {}
+        for number, network in enumerate(self.networks):
+            layers = extract_features(network, pixels)
+            arrays |= {array_name(number, layer): values for layer, values in layers.items()}
+        return arrays
+
+    def _compute(self, loaded: list["LoadedClip | BrokenClipError"], path: Path) -> BlockFacts:
+        clips = [item for item in loaded if isinstance(item, LoadedClip)]
         broken = [(item.source, item.reason) for item in loaded if isinstance(item, BrokenClipError)]
         facts = BlockFacts(
             digests=[item.digest for item in clips],
@@ -178,12 +189,7 @@ class Collector:
             lossy=any(item.clip.lossy for item in clips),
             broken=broken,
         )
-        arrays: Features = {}
-        if clips:
-            pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
-            for number, network in enumerate(self.networks):
-                layers = extract_features(network, pixels)
-                arrays |= {_array_name(number, layer): values for layer, values in layers.items()}
+        arrays = self.extract(clips) if clips else {}
         # `save_file` would make a file that only its owner may read, and the cache may be shared.
         write_bytes(path, save(arrays, metadata={"facts": facts.to_json()}))
         return facts
@@ -199,20 +205,35 @@ class Collector:
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class LoadedClip:
+    """A clip that was read.
+
+    Attributes:
+        index: in its dataset.
+        clip: itself.
+        digest: SHA-256 of its pixels.
+    """
+
+    index: int
     clip: Clip
     digest: str
 
 
-def _load(dataset: ClipDataset, index: int) -> _Loaded | BrokenClipError:
+def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
+    """Read and hash a clip, or say why it cannot be read."""
     try:
         clip = dataset[index]
     except BrokenClipError as error:
         return error
-    return _Loaded(clip, clip_digest(clip.frames))
+    return LoadedClip(index, clip, clip_digest(clip.frames))
 
 
-def _read_facts(path: Path) -> BlockFacts | None:
+def digest_of_clips(digests: Iterable[str]) -> str:
+    """Give the SHA-256 over those of clips, in order: what a record says of the content of its clips."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_facts(path: Path) -> BlockFacts | None:
     """Read the facts of a stored block; a file that is missing or damaged is computed again."""
     try:
         with safe_open(path, framework="np") as file:
@@ -221,7 +242,7 @@ def _read_facts(path: Path) -> BlockFacts | None:
         return None
 
 
-def _common_shape(loaded: list[_Loaded]) -> Shape | None:
+def _common_shape(loaded: list[LoadedClip]) -> Shape | None:
     """Give the shape (T, H, W) all clips share."""
     keys: dict[Shape, str] = {}
     for item in loaded:
@@ -250,7 +271,7 @@ def _feature_set(
     def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
         for file, block in zip(files, facts, strict=True):
             if block.digests:
-                yield _read_layer(file, _array_name(number, layer))
+                yield _read_layer(file, array_name(number, layer))
 
     return FeatureSet(
         identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
@@ -269,5 +290,6 @@ def _read_layer(file: Path, name: str) -> NDArray[np.float32]:
     return values
 
 
-def _array_name(number: int, layer: str) -> str:
+def array_name(number: int, layer: str) -> str:
+    """Name a layer of a collector's network in the files of features."""
     return f"{number}.{layer}"

@@ -141,6 +141,7 @@ class Side:
             skipped=[SkippedClip(source=b.source, reason=b.reason) for b in self.collected.broken],
             repeated=features.repeated,
             lossy=features.lossy,
+            digest=self.collected.digest,
         )
 
 

@@ -31,7 +31,7 @@ def build_score(
     version: str = "0.1.0",
     **fields: Any,
 ) -> Score:
-    signature = Signature.of(metric, {"n": str(n), **fields.pop("signed", {}), "v": version})
+    signature = Signature.of(metric, {"n": str(n)} | fields.pop("signed", {}) | {"v": version})
     interval = Interval(*ends, level, "jackknife-20") if ends else None
     given = {"higher_is_better": False, "n_reference": 256, "n_generated": n, **fields}
     return Score(metric, value, signature=str(signature), digest=signature.digest, interval=interval, **given)

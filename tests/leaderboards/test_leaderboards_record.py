@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,9 @@ def test_json_that_is_no_record_is_refused(written: Path, content: str) -> None:
         (["scores", 0, "status"], "too few clips", r"value 12.5 and status 'too few clips' of fvd contradict"),
         (["scores", 0, "n_reference"], -1, r"a number of clips of fvd is negative"),
         (["scores", 0, "n_reference"], 257, "fvd claims 257 reference and 256 generated clips, but 256 and 2048"),
+        (["scores", 0, "n_generated"], 255, "fvd is signed n:256, but is made of 255 generated clips"),
+        (["scores", 0, "n_generated"], 257, "fvd is signed n:256, but is made of 257 generated clips"),
+        (["generated", "digest"], "ab12", "generated.digest: String should match pattern"),
         (["scores", 0, "interval", "low"], 14.0, "is no interval"),
         (["scores", 0, "interval", "level"], 95, "is no interval"),
         (
@@ -249,3 +253,45 @@ def test_every_field_of_the_schema_is_described() -> None:
     assert (
         schema["$defs"]["Interval"]["properties"]["low"]["description"] == "lower end, in the unit of the score."
     )
+
+
+@pytest.mark.parametrize(
+    ("signed", "n_generated", "n_reference", "message"),
+    [
+        ({"n": "4x64", "ref": "bair/256"}, 256, 256, None),
+        ({"n": "4x64"}, 4, 256, "fvd is signed n:4x64, but is made of 4 generated clips"),
+        ({"n": "many"}, 4, 256, "n in the signature of fvd gives no number of clips"),
+        ({"n": "4x"}, 4, 256, "n in the signature of fvd gives no number of clips"),
+        ({"n": "٤"}, 4, 256, "n in the signature of fvd gives no number of clips"),
+        ({"n": "258"}, 256, 256, None),  # two were skipped
+        ({"n": "259"}, 256, 256, "fvd is signed n:259, but is made of 256 generated clips"),
+        ({"ref": "bair/2048"}, 256, 256, "fvd is signed ref:bair/2048, but is made of 256 reference clips"),
+        ({"ref": "bair"}, 256, 256, "ref in the signature of fvd gives no number of clips"),
+        ({"ref": "bair/16"}, 256, 0, None),  # frames are held against those that followed
+    ],
+)
+def test_a_score_is_made_of_as_many_clips_as_its_signature_says(
+    make_record: Make,
+    make_score: Make,
+    make_counts: Make,
+    signed: dict[str, str],
+    n_generated: int,
+    n_reference: int,
+    message: str | None,
+) -> None:
+    skipped = [SkippedClip(source=name, reason="is empty") for name in "ab"]
+    generated = make_counts(expected=258, skipped=skipped)
+    score = make_score(n=256, signed=signed, n_reference=n_reference)
+    score = replace(score, n_generated=n_generated)
+    if message is None:
+        assert make_record("model", score, generated=generated).scores == [score]
+        return
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        make_record("model", score, generated=generated)
+
+
+def test_a_record_of_before_has_no_digest_of_its_clips(written: Path) -> None:
+    content = json.loads(written.read_text())
+    del content["generated"]["digest"]
+    written.write_text(json.dumps(content))
+    assert read_record(written).generated.digest is None

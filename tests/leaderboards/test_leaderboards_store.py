@@ -1,7 +1,12 @@
 import errno
+import hashlib
+import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import pytest
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import SkippedClip, write_record
 from vdm_bench.leaderboards.store import COLUMNS, find_records, load_runs
+from vdm_bench.leaderboards.verified import Verification, write_verification
 from vdm_bench.metrics.score import Extrapolation
 
 Make = Callable[..., Any]
@@ -100,6 +106,7 @@ def test_a_row_holds_what_the_record_says(
             "status": "ok",
             "marks": ("lossy",),
             "skipped": 3,
+            "verified": False,
             "created": pd.Timestamp("2026-03-04T05:06:07Z"),
             "code_version": "0.1.0",
             "path": str(tmp_path / "run.json"),
@@ -149,7 +156,105 @@ def test_a_record_that_is_reached_twice_is_loaded_once(tree: Path) -> None:
     assert sorted(frame["name"]) == ["a", "a/deep", "b"]
 
 
-def test_a_broken_record_among_sound_ones_is_named(tree: Path) -> None:
+def test_a_broken_record_in_a_folder_is_left_out_and_named(tree: Path) -> None:
+    (tree / "a" / "run.json").write_text("{")
+    said: list[str] = []
+    assert sorted(load_runs([tree], note=said.append)["name"]) == ["a/deep", "b"]
+    assert len(said) == 1
+    assert re.fullmatch(r"left out: .*/a/run\.json is not JSON: .* run the benchmark again", said[0])
+
+
+def test_without_a_listener_what_was_left_out_is_a_warning(tree: Path) -> None:
+    (tree / "a" / "run.json").write_text('{"schema_version": 2}')
+    with pytest.warns(UserWarning, match=r"left out: .*a/run.json was written by a newer version"):
+        assert len(load_runs(tree)) == 2
+
+
+def test_a_broken_record_that_is_named_itself_is_refused(tree: Path) -> None:
     (tree / "a" / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"a/run\.json is not JSON"):
-        load_runs([tree])
+        load_runs([tree, tree / "a" / "run.json"])
+
+
+def test_where_no_record_is_sound_nothing_is_loaded(tree: Path) -> None:
+    for place in ("a", "a/deep", "b"):
+        (tree / place / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"of 3 records not one is sound; the first: .*a/deep/run.json is not"):
+        load_runs(tree)
+    with pytest.raises(InputError, match=r"^[^;]*b/run\.json is not JSON"):
+        load_runs(tree / "b")
+
+
+def test_a_record_without_scores_is_sound(tmp_path: Path, make_record: Make) -> None:
+    write_record(make_record("empty"), tmp_path / "a" / "run.json")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text("{")
+    assert load_runs(tmp_path, note=lambda text: None).empty
+
+
+# What was verified
+
+
+@pytest.fixture
+def note(tree: Path) -> Verification:
+    """A note on the record in `b`, written beside it."""
+    record = tree / "b" / "run.json"
+    made = Verification(
+        record_sha256=hashlib.sha256(record.read_bytes()).hexdigest(),
+        verified=datetime(2026, 3, 5, tzinfo=UTC),
+        code_version="0.1.0",
+        device="cpu",
+        protocol="bair-prediction",
+        clips=256,
+        computed_again=26,
+        seed=5,
+        checks={"scores": "as recorded"},
+    )
+    assert write_verification(made, record) == tree / "b" / "verified.json"
+    return made
+
+
+def verified(tree: Path) -> list[str]:
+    frame = load_runs(tree)
+    return frame["name"][frame["verified"]].tolist()
+
+
+def test_a_record_is_verified_where_a_note_says_so(tree: Path, note: Verification) -> None:
+    assert verified(tree) == ["b"]
+
+
+def test_a_note_on_other_bytes_is_none(tree: Path, note: Verification) -> None:
+    shutil.copy(tree / "b" / "verified.json", tree / "a" / "verified.json")
+    assert verified(tree) == ["b"]
+    with (tree / "b" / "run.json").open("a") as file:
+        file.write(" ")  # the same record in other words
+    assert verified(tree) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": 2},
+        {"record_sha256": "0" * 64},
+        {"colour": "red"},
+        {"clips": 0},
+        {"verified": "2026-03-05T00:00:00"},
+    ],
+)
+def test_a_note_that_is_not_sound_is_none(tree: Path, note: Verification, change: dict[str, object]) -> None:
+    path = tree / "b" / "verified.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert verified(tree) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
+def test_a_note_that_cannot_be_read_is_none(tree: Path, content: bytes) -> None:
+    (tree / "b" / "verified.json").write_bytes(content)
+    assert verified(tree) == []
+
+
+def test_the_columns_in_the_docs_are_those_of_the_frame() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "exports.md").read_text("utf-8")
+    rows = [f"| `{column.name}` | {column.dtype} | {column.description} |" for column in COLUMNS]
+    table = "\n".join(["| column | dtype | what it holds |", "| --- | --- | --- |", *rows, ""])
+    assert table in text, "the table must be:\n" + table

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,46 @@ def test_text_shows_ties_missing_values_footnotes_and_why_groups_are_apart(frame
     )
 
 
+def test_latex_sets_all_values_of_the_first_rank_in_bold_in_every_group(
+    make_frame: Make, make_record: Make, make_score: Make
+) -> None:
+    frame = make_frame(
+        make_record("a", make_score(7.0, ends=(6.5, 7.5)), make_score(3.0, metric="is", higher_is_better=True)),
+        make_record("b", make_score(7.0, ends=(6.5, 7.5)), make_score(2.0, metric="is", higher_is_better=True)),
+        make_record("c", make_score(7.1, ends=(6.6, 7.6))),  # a tie, but not the best value
+    )
+    latex = format_tables(frame, "latex")
+    assert re.findall(r"(\w) & (?:[\d.]*)\\textbf\{([^}]*)\}", latex) == [
+        ("a", "7.00"),
+        ("b", "7.00"),
+        ("a", "3.000"),
+    ]
+    for environment in ("table", "tabular"):
+        assert latex.count(rf"\begin{{{environment}}}") == latex.count(rf"\end{{{environment}}}") == 2
+
+
+def test_latex_needs_no_character_beyond_what_pdflatex_knows(
+    make_frame: Make, make_record: Make, make_score: Make
+) -> None:
+    score = replace(make_score(12.5), infinite=Extrapolation(10.25, 9.75, 10.75, 0.95, "linear"))
+    latex = format_tables(make_frame(make_record("a", score)), "latex")
+    assert r"at N = $\infty$ &" in latex or r"at N = $\infty$ \\" in latex
+    assert latex.isascii()
+
+
+def test_verified_rows_are_told_from_reported_ones(make_frame: Make, make_record: Make, make_score: Make) -> None:
+    frame = make_frame(make_record("a ✓ verified", make_score(7.0)), make_record("b", make_score(8.0)))
+    for format_name in ("text", "markdown", "latex"):
+        assert "as reported" not in format_tables(frame, format_name)
+    frame["verified"] = frame["name"] == "b"
+    lines = format_tables(frame, "text").splitlines()
+    assert lines[3].split() == ["rank", "name", "value", "interval", "floor", "verified"]
+    assert [line.split()[-1] for line in lines[5:7]] == ["-", "yes"]
+    assert lines[8].startswith("verified: computed again from the clips by `vdm-bench verify`")
+    for format_name in ("markdown", "latex"):
+        assert "other rows are as reported" in format_tables(frame, format_name)
+
+
 @pytest.mark.parametrize("format_name", ["markdown", "latex"])
 def test_why_groups_are_apart_stands_in_every_format_for_people(frame: pd.DataFrame, format_name: Any) -> None:
     table = format_tables(frame, format_name)
@@ -230,6 +271,7 @@ def test_csv_and_json_hold_every_column_and_every_digit(
         "status": "ok",
         "marks": ["m; n", "o"],
         "skipped": 0,
+        "verified": False,
         "created": "2026-03-04T05:06:07+00:00",
         "code_version": "0.1.0",
         "path": frame["path"][0],

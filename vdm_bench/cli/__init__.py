@@ -13,11 +13,13 @@ from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
 from vdm_bench.cli.listing import list_things
+from vdm_bench.cli.log import log
 from vdm_bench.cli.report import report
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
 from vdm_bench.cli.train import train
+from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import VdmBenchError
 
@@ -61,12 +63,16 @@ def cli(debug: bool) -> None:
     """Measure video generation models: FVD and IS whose every condition is on record.
 
     \b
-    Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline, 70 a fault of
-    vdm-bench, 75 another process has stopped.
+    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage or bad input, 3 not comparable, no baseline
+    or data missing, 70 a fault of vdm-bench, 75 another process has stopped.
     """
 
 
-for command in (demo, list_things, score, run, report, compare, check, explain, train, sample, data, weights):
+_COMMANDS = (
+    *(demo, list_things, score, run, report, compare, check, verify, log),
+    *(explain, train, sample, data, weights),
+)
+for command in _COMMANDS:
     cli.add_command(command)
 
 

@@ -14,6 +14,7 @@ from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Precision
 
+TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
 
@@ -36,7 +37,7 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
 
         if device == "auto" and backend.startswith("tensorflow"):
             device = "cpu"  # where the original graph computes
-        given = Computing(local_device(pick_device(device)), precision, compiled, backend, _files(weights))
+        given = Computing(local_device(pick_device(device)), precision, compiled, backend, weight_files(weights))
         return command(computing=given, **rest)
 
     for option in reversed(_COMPUTING):
@@ -44,10 +45,17 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
     return gathered
 
 
+device = click.option(
+    "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, ..."
+)
+weights = click.option(
+    "--weights",
+    multiple=True,
+    metavar="NETWORK=FILE",
+    help="Weights of your own (.safetensors) for a network; may be repeated.",
+)
 _COMPUTING = (
-    click.option(
-        "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, ..."
-    ),
+    device,
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
@@ -62,12 +70,7 @@ _COMPUTING = (
         show_default=True,
         help="torch, or tensorflow[:FOLDER] for the original I3D graph, from tensorflow-hub or a SavedModel.",
     ),
-    click.option(
-        "--weights",
-        multiple=True,
-        metavar="NETWORK=FILE",
-        help="Weights of your own (.safetensors) for a network; may be repeated.",
-    ),
+    weights,
 )
 workers = click.option(
     "--workers",
@@ -82,6 +85,11 @@ data_root = click.option(
     envvar="VDM_BENCH_DATA_ROOT",
     show_envvar=True,
     help="Folder that the protocol's dataset lies in; `shapes` needs none.",
+)
+reference_stats = click.option(
+    "--reference-stats",
+    type=PATH,
+    help="Features of the reference (`vdm-bench data export-reference`), instead of its clips.",
 )
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave out clips that cannot be read; they are listed in the record."
@@ -128,7 +136,12 @@ def clips(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _files(pairs: Sequence[str]) -> dict[str, Path]:
+def weight_files(pairs: Sequence[str]) -> dict[str, Path]:
+    """Read the pairs of `--weights`.
+
+    Raises:
+        InputError: one is no pair.
+    """
     files = {}
     for pair in pairs:
         network, equals, file = pair.partition("=")

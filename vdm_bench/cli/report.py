@@ -1,11 +1,12 @@
 """`vdm-bench report`: tables of runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.tables import Format
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(options.FORMATS),
+    type=click.Choice((*options.FORMATS, "parquet")),
     default="text",
     show_default=True,
-    help="Form of the tables.",
+    help="Form of the tables; parquet needs -o and the extra `parquet`.",
 )
 @click.option("-o", "--output", type=options.PATH, help="Write to a file instead of the screen.")
-def report(runs: tuple[Path, ...], form: "Format", output: Path | None) -> None:
+def report(runs: tuple[Path, ...], form: "Format | Literal['parquet']", output: Path | None) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
     Scores are ranked only among scores that were made in the same way; others stand in a table of their own.
@@ -31,9 +32,16 @@ def report(runs: tuple[Path, ...], form: "Format", output: Path | None) -> None:
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables import format_tables
 
-    text = format_tables(load_runs(runs), form)
-    if output is None:
-        click.echo(text.rstrip("\n"))
+    frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
+    if form == "parquet":
+        from vdm_bench.leaderboards.parquet import write_parquet
+
+        if output is None:
+            raise InputError("--format parquet is not for the screen; give a file by -o FILE")
+        write_parquet(frame, output)
+    elif output is None:
+        click.echo(format_tables(frame, form).rstrip("\n"))
     else:
-        write_text(output, text)
+        write_text(output, format_tables(frame, form))
+    if output is not None:
         click.echo(f"wrote {output}", err=True)

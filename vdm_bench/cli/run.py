@@ -30,17 +30,14 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
 )
 @click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
 @options.data_root
-@click.option(
-    "--reference-stats",
-    type=options.PATH,
-    help="Features of the reference (`vdm-bench data export-reference`), instead of its clips.",
-)
+@options.reference_stats
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
 @click.option(
     "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made and how long it would take; write nothing.")
+@click.option("--log-to", "specs", multiple=True, metavar="TRACKER", help=f"Log the record: {options.TRACKERS}")
 @options.skip_broken
 @options.name
 @options.computing
@@ -59,6 +56,7 @@ def run(
     limit: int | None,
     seed: int,
     dry_run: bool,
+    specs: tuple[str, ...],
     skip_broken: bool,
     name: str | None,
     computing: "Computing",
@@ -80,6 +78,9 @@ def run(
     from vdm_bench.cli.output import print_record
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
+    from vdm_bench.leaderboards.record import RECORD_FILE
+    from vdm_bench.leaderboards.stored import StoredRecord
+    from vdm_bench.leaderboards.trackers import log_record, open_tracker
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
     from vdm_bench.run_plan import RunOptions
@@ -103,10 +104,14 @@ def run(
     if dry_run:
         click.echo("\n".join(forecast(chosen, asked).lines()))
         return
+    trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
     record = Run(chosen, folder, asked, Console(), world).record()
     if world.leads:
         print_record(record, as_json)
+        if trackers:
+            for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
+                click.echo(f"Warning: {sentence}", err=True)
 
 
 def _source(

@@ -1,0 +1,47 @@
+"""Weights & Biases: `wandb:PROJECT`, or `wandb:ENTITY/PROJECT`; without a project, that of the run's protocol.
+
+Scores and facts go into summary and configuration, the record becomes an artifact. The id of the run is made from
+the record, so the same record is the same run whenever and wherever it is logged: `WANDB_MODE=offline` writes a
+folder each time, and `wandb sync` makes one run of them.
+"""
+
+from vdm_bench.leaderboards.trackers import LoggedRun, library
+
+_ID_LENGTH = 16
+
+
+class WandbTracker:
+    """Logs to Weights & Biases, by the settings of its environment variables.
+
+    Args:
+        project: `PROJECT` or `ENTITY/PROJECT`; may be empty.
+
+    Raises:
+        InputError: wandb is not installed.
+    """
+
+    def __init__(self, project: str) -> None:
+        self._wandb = library("wandb", "wandb")
+        self._entity, _, self._project = project.rpartition("/")
+
+    def log(self, run: LoggedRun) -> None:
+        """Log a run; again, if it is there, under the same id."""
+        wandb = self._wandb
+        quiet = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
+        made = wandb.init(
+            entity=self._entity or None,
+            project=self._project or run.board.replace(" ", "-"),
+            id=run.key[:_ID_LENGTH],
+            name=run.record.name,
+            resume="allow",
+            config={**run.facts, "record": run.key},
+            settings=quiet,
+        )
+        with made:
+            points = sorted((frame, name, value) for name, curve in run.curves.items() for frame, value in curve)
+            for frame, name, value in points:
+                made.log({name: value}, step=frame)  # a step that is there already is left as it is
+            made.summary.update(run.metrics)
+            artifact = wandb.Artifact(f"record-{run.key[:_ID_LENGTH]}", type="record")
+            artifact.add_file(str(run.path), name="run.json")
+            made.log_artifact(artifact)

@@ -1,0 +1,58 @@
+"""The note that `vdm-bench verify` leaves beside a record whose scores it has computed again.
+
+It counts for the very bytes that were verified, and for nothing else: a record that was changed since, or a note
+that cannot be read, is as if there were none. It is no signature. Whoever publishes verified rows runs
+`vdm-bench verify` and takes over nobody's `verified.json`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from vdm_bench.files import write_text
+
+VERIFIED_FILE = "verified.json"  # beside the record
+
+
+class Verification(BaseModel):
+    """What was verified, when, and by which version."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1] = Field(default=1, description="Version of this format.")
+    record_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the bytes of the record.")
+    verified: AwareDatetime = Field(description="When, in UTC.")
+    code_version: str = Field(description="Version of vdm-bench that verified.")
+    device: str = Field(description="Device that computed.")
+    protocol: str = Field(description="Name of the protocol.")
+    clips: Annotated[int, Field(ge=1)] = Field(description="Clips whose content was compared with the record.")
+    computed_again: Annotated[int, Field(ge=1)] = Field(description="Clips whose features were computed again.")
+    seed: Annotated[int, Field(ge=0)] = Field(description="By which these were chosen.")
+    checks: dict[str, str] = Field(description="What was found, by check.")
+
+
+def record_digest(data: bytes) -> str:
+    """Give the SHA-256 that a note holds, of the bytes of a record."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def verified_file(record: Path) -> Path:
+    """Give the path of the note on a record."""
+    return record.with_name(VERIFIED_FILE)
+
+
+def is_verified(record: Path, data: bytes) -> bool:
+    """Say whether a note beside the record `record` says that its bytes, `data`, were verified."""
+    try:
+        found = Verification.model_validate_json(verified_file(record).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return found.record_sha256 == record_digest(data)
+
+
+def write_verification(verification: Verification, record: Path) -> Path:
+    """Write a note beside a record, atomically; give its path."""
+    write_text(verified_file(record), verification.model_dump_json(indent=2) + "\n")
+    return verified_file(record)

@@ -1,0 +1,34 @@
+"""`vdm-bench log`: records to experiment trackers."""
+
+from pathlib import Path
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.errors import VdmBenchError
+
+
+@click.command(short_help="Log runs to MLflow, Weights & Biases or TensorBoard.")
+@click.argument("runs", type=options.PATH, nargs=-1, required=True)
+@click.option("--to", "specs", multiple=True, required=True, metavar="TRACKER", help=options.TRACKERS)
+@click.pass_context
+def log(context: click.Context, runs: tuple[Path, ...], specs: tuple[str, ...]) -> None:
+    """Log RUNS to experiment trackers: run folders, folders of them, or run.json files.
+
+    A run that is logged twice is there once.
+
+    \b
+    vdm-bench log runs/ --to mlflow:http://localhost:5000 --to tensorboard:logs
+    vdm-bench log runs/mine --to wandb:me/my-project
+    """
+    from vdm_bench.leaderboards.store import read_records
+    from vdm_bench.leaderboards.trackers import log_record, open_tracker
+
+    trackers = {spec: open_tracker(spec) for spec in specs}
+    records = read_records(runs, note=lambda text: click.echo(text, err=True))
+    failed = [sentence for stored in records for sentence in log_record(stored, trackers)]
+    for sentence in failed:
+        click.echo(f"Error: {sentence}", err=True)
+    if failed:
+        context.exit(VdmBenchError.exit_code)
+    click.echo(f"logged {len(records)} runs to {', '.join(specs)}", err=True)
