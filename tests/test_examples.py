@@ -2,19 +2,28 @@
 
 import json
 import runpy
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from vdm_bench import run
 from vdm_bench.cli import cli
+from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.embedded import EmbeddedClassifier, EmbeddedNetwork
 from vdm_bench.protocols import get_protocol
+from vdm_bench.samplers.base import SampleRequest, sample_seed
+from vdm_bench.samplers.command import CommandSampler
+from vdm_bench.video.archive import Archive
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "examples" / "embedded_network" / "train.py"
@@ -87,9 +96,6 @@ def test_the_learning_curve_is_drawn_from_a_log(tmp_path: Path) -> None:
 
 
 def test_cluster_examples_call_the_command_line_as_it_is() -> None:
-    import shlex
-    import subprocess
-
     import yaml
 
     folder = ROOT / "examples" / "cluster"
@@ -105,3 +111,25 @@ def test_cluster_examples_call_the_command_line_as_it_is() -> None:
         known = CliRunner().invoke(cli, ["run", "--help"]).stdout
         assert get_protocol(protocol)
         assert all(option.split("=")[0] in known for option in rest if option.startswith("--"))
+
+
+def test_video_diffusion_pytorch_is_a_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights, in a process of its own; a clip depends on its seed alone."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import video_diffusion_pytorch"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        pytest.skip(f"needs video-diffusion-pytorch: {found.stderr.splitlines()[-1]}")
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
+    script = ROOT / "examples" / "video_diffusion_pytorch" / "vdp_sampler.py"
+    sampler = CommandSampler(shlex.join([sys.executable, str(script)]), {"dim": "8", "timesteps": "2"})
+    protocol = get_protocol("shapes-unconditional").model_copy(update={"reference_count": 16})
+    run(protocol, out=tmp_path / "run", sampler=sampler, limit=3)
+    made = Archive(tmp_path / "run" / "samples")
+    assert len({made.fingerprint(index) for index in range(3)}) == 3
+    seeds = (sample_seed(0, 2), sample_seed(0, 0))
+    again = sampler.sample(SampleRequest(indices=(2, 0), seeds=seeds, frames=16, height=32, width=32))
+    sampler.close()
+    assert np.array_equal(again, np.stack([made[2].frames, made[0].frames]))
+    with pytest.raises(InputError, match="this sampler makes clips from nothing"):
+        run("shapes-prediction", out=tmp_path / "other", sampler=sampler)

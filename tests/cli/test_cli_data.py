@@ -259,3 +259,12 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         InputError, match=r"prepared.json cannot be read .*; delete .*clips-\w+ and prepare it again"
     ):
         preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
+
+
+def test_the_fields_of_check_are_those_that_the_docs_describe(kinetics: tuple[Path, Path]) -> None:
+    root, protocol = kinetics
+    result = call("data", "check", protocol, "--data-root", root, "--json")
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text("utf-8")
+    table = page.split("`data check --json` prints")[1].split("\n\n")[1]
+    described = [line.split("`")[1] for line in table.splitlines()[2:]]
+    assert [list(side) for side in json.loads(result.stdout)] == [described, described]
