@@ -13,8 +13,7 @@ NOTHING = "-"
 _CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
 PAIRED = "in pairs: what clip i of both runs has in common cancels"
 INDEPENDENT = (
-    "the intervals are taken to be independent, and are too wide for runs of one seed: a record lacks the "
-    "jackknife of its score, or has another number of groups"
+    "as if the runs had nothing in common, for a record lacks its jackknife; too wide for runs of one seed"
 )
 NO_INTERVAL = "there are too few clips for an interval, so nobody can tell the change from noise"
 

@@ -133,7 +133,9 @@ def test_the_action_installs_itself(job: Job, tmp_path: Path) -> None:
 def test_the_action_makes_a_run_and_holds_it_against_the_baseline(job: Job, tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / "my_model.py").write_text(SAMPLER)
-    arguments = "shapes-unconditional\n--sampler\nmy_model:sample\n--limit\n20\n--name\nmy model\n"
+    arguments = (
+        "shapes-unconditional\n--sampler\nmy_model:sample\n--limit\n20\n--option\ntop=9\n--name\nmy model\n"
+    )
     given = {"run": "runs/my run", "baseline": "base line.json", "junit": "check.xml"}
     made = job("Make the run", arguments=arguments, **given)
     assert made.returncode == 0, made.stderr
@@ -151,7 +153,7 @@ def test_the_action_makes_a_run_and_holds_it_against_the_baseline(job: Job, tmp_
     assert (work / "check.xml").exists()
     assert (tmp_path / "summary.md").read_text().endswith("cancels\n\n")
 
-    arguments = arguments.replace("my model", "my model\n--option\ntop=9\n")
+    arguments = arguments.replace("top=9", "top=256")
     shutil.rmtree(work / "runs")
     assert job("Make the run", arguments=arguments, **given).returncode == 0
     worse = job("Check it", **given, **{"fail-on": "embedded/fvd:5%"})

@@ -34,8 +34,11 @@ def runs(pytester: pytest.Pytester) -> Path:
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, runs: Path) -> Callable[..., pytest.RunResult]:
+def run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> Callable[..., pytest.RunResult]:
     """Run a test with a body of one line."""
+    monkeypatch.setenv("COLUMNS", "200")
     installed = any(point.value == PLUGIN for point in entry_points(group="pytest11"))
 
     def call(body: str, *options: str) -> pytest.RunResult:
