@@ -70,7 +70,7 @@ def main() -> None:
         score = frechet_distance(*(here[side] for side in sides))
         for cpu, there in found.items():
             worst = max(
-                float(rms_errors(there[side], here[side]).max()) / spread_of([here[side]]) for side in sides
+                float(rms_errors(there[side], here[side]).max()) / spread_of([here[sides[0]]]) for side in sides
             )
             moved = abs(frechet_distance(*(there[side] for side in sides)) / score - 1)
             print(f"| {network} | {cpu} | {worst:.1e} | {moved:.1e} |", flush=True)
