@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from recipe_weights import GOLDEN, i3d_shapes, i3d_weights
+from safetensors.numpy import load_file, save_file
 
 from vdm_bench.audit import rms_errors, spread_of
 from vdm_bench.datasets.shapes import Shapes
@@ -39,21 +40,20 @@ def measure(path: Path) -> None:
     embedded = EmbeddedNetwork().configured(NetworkSettings(layers=("features",)))
     i3d = I3D.from_tensorflow(i3d_weights(i3d_shapes())).configured(NetworkSettings(layers=("logits",)))
     golden = np.load(GOLDEN / "i3d" / "fvd_golden.npz")
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for side, seed in (("real", 0), ("made", 1)):
         clips = np.stack([Shapes("test", seed=seed)[index].frames for index in range(CLIPS)])
         found[f"embedded {side}"] = extract_features(embedded, clips)["features"]
     for side, name in (("real", "P"), ("made", "Q")):
         found[f"i3d {side}"] = extract_features(i3d, golden[name])["logits"]
-    np.savez(path, **found)
+    save_file(found, path)
 
 
 def measured(cpu: str, folder: Path) -> dict[str, NDArray[np.float32]]:
     """Measure in a process that uses the instructions of a CPU."""
-    path = folder / "features.npz"
+    path = folder / "features.safetensors"
     subprocess.run([sys.executable, __file__, str(path)], check=True, env={**os.environ, **CPUS[cpu]})
-    with np.load(path) as arrays:
-        return dict(arrays)
+    return load_file(path)
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         score = frechet_distance(*(here[side] for side in sides))
         for cpu, there in found.items():
             worst = max(
-                float(rms_errors(there[side], here[side]).max()) / spread_of([here[side]]) for side in sides
+                float(rms_errors(there[side], here[side]).max()) / spread_of([here[sides[0]]]) for side in sides
             )
             moved = abs(frechet_distance(*(there[side] for side in sides)) / score - 1)
             print(f"| {network} | {cpu} | {worst:.1e} | {moved:.1e} |", flush=True)

@@ -151,8 +151,8 @@ def read_records(
             wrong.append(error)
     if wrong and not records:
         raise InputError(f"of {len(wrong)} records not one is sound; the first: {wrong[0]}") from wrong[0]
-    for error in wrong:
-        (note or _warn)(f"left out: {error}")
+    for bad in wrong:
+        (note or _warn)(f"left out: {bad}")
     return records
 
 

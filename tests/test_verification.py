@@ -199,6 +199,20 @@ def test_a_share_may_miss_what_all_of_them_show(theirs: Path) -> None:
     assert check(theirs).fault is None
 
 
+def test_one_clip_far_away_hides_nothing(theirs: Path) -> None:
+    """It would make any spread large; an inception score hardly sees it."""
+    hidden = min(set(range(COUNT)) - set(np.random.default_rng(3).choice(COUNT, 10, replace=False).tolist()))
+
+    def change(values: np.ndarray, first: int) -> np.ndarray:
+        changed = values * np.float32(1.01)
+        if first <= hidden < first + len(values):
+            changed[hidden - first] = 1e8
+        return changed
+
+    forge(theirs, change)
+    assert check(theirs).name == "features"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vdm_bench.collect import Collected, Collector, LoadedClip, array_name, read_facts
-from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.metrics.features import Features
+from vdm_bench.metrics.networks.base import FeatureNetwork
 
 
 def rms_errors(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -48,9 +48,6 @@ class StoredFeatures:
             if facts is not None and isinstance(facts.digests, list):
                 self._places |= {str(digest): (path, row) for row, digest in enumerate(facts.digests)}
         self._read = functools.lru_cache(maxsize=32)(_read)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:
         """Give the features of a clip, or None where they are no use.
@@ -92,7 +89,8 @@ class Findings:
         computed: clips whose features were computed again.
         compared: clips of these whose features were stored, too.
         errors: of the stored features of these, by name of the layer; root mean squares over the dimensions.
-        worst: the largest error as a share of the layer's spread between clips; 0 where nothing was compared.
+        worst: the largest error as a share of the layer's spread between reference clips; 0 where nothing was
+            compared.
     """
 
     computed: int = 0
@@ -104,6 +102,17 @@ class Findings:
         """Note the largest error of a layer of some clips, [n, d]."""
         largest = float(rms_errors(stored, again).max(initial=0.0))
         self.errors[name] = max(self.errors.get(name, 0.0), largest)
+
+    def judge(self, networks: Sequence[FeatureNetwork], reference: Collected) -> None:
+        """Find the worst error, once all are noted.
+
+        The scale is that of the reference: the generated clips' would be in the hands of who stored the features,
+        as one clip far away makes any spread large.
+        """
+        for number, (network, features) in enumerate(zip(networks, reference.features, strict=True)):
+            for layer in network.spec.layers:
+                if error := self.errors.get(array_name(number, layer), 0.0):
+                    self.worst = max(self.worst, error / spread_of(features.blocks(layer)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +128,6 @@ class Auditor(Collector):
     stored: StoredFeatures
     chosen: frozenset[int]
     findings: Findings = field(default_factory=Findings)
-
-    def collect(
-        self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
-    ) -> Collected:
-        """Collect, and judge what was found by the spread of the features."""
-        collected = super().collect(dataset, count, folder, title, name)
-        for number, (network, features) in enumerate(zip(self.networks, collected.features, strict=True)):
-            for layer in network.spec.layers:
-                error = self.findings.errors.get(array_name(number, layer), 0.0)
-                if error:
-                    share = error / spread_of(features.blocks(layer))
-                    self.findings.worst = max(self.findings.worst, share)
-        return collected
 
     def extract(self, clips: Sequence[LoadedClip]) -> Features:
         """Give the layers of all networks for clips of one block."""

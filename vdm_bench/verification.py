@@ -38,7 +38,7 @@ from vdm_bench.runner import Run
 DEFAULT_SHARE = 0.1
 
 # How far another machine may be off; docs/numerical-error.md says what was measured.
-# Features: of the clip that is worst, as a share of the spread between clips.
+# Features: of the clip that is worst, as a share of the spread between reference clips.
 FEATURE_TOLERANCE: dict[Precision, float] = {"fp32": 2e-4, "tf32": 5e-2, "bf16": 3e-1}
 # Scores: see `unlike_scores`.
 SCORE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
@@ -231,7 +231,7 @@ def _same_features(findings: Findings, count: int, precision: Precision, checks:
     found, allowed = f"{findings.computed} of {count} clips computed again", FEATURE_TOLERANCE[precision]
     if findings.compared:
         found += (
-            f"; stored features are off by at most {findings.worst:.1e} of their spread (allowed: {allowed:.0e})"
+            f"; stored features are off by at most {findings.worst:.1e} of the spread (allowed: {allowed:.0e})"
         )
     fault = None if findings.worst <= allowed else f"the stored features are not those of the clips: {found}"
     _check(checks, "features", fault, found)
@@ -256,6 +256,10 @@ class _Remake(Run):
         super().__init__(protocol, out, options, reporter, World())
         self.stored, self.chosen, self.findings = stored, chosen, Findings()
 
+    def _reference(self, collector: Collector) -> Collected:
+        self.reference = super()._reference(collector)
+        return self.reference
+
     def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
         auditor = Auditor(
             collector.networks,
@@ -266,4 +270,6 @@ class _Remake(Run):
             chosen=self.chosen,
             findings=self.findings,
         )
-        return super()._generated(auditor, clips)
+        generated = super()._generated(auditor, clips)
+        self.findings.judge(collector.networks, self.reference)
+        return generated

@@ -63,12 +63,13 @@ class LoggedRun:
         """
         found: dict[str, float] = {}
         for score in self.record.scores:
+            interval, infinite = score.interval, score.infinite
             numbers = {
                 "": score.value,
-                ".low": score.interval and score.interval.low,
-                ".high": score.interval and score.interval.high,
+                ".low": interval.low if interval else None,
+                ".high": interval.high if interval else None,
                 ".floor": score.floor,
-                ".infinite": score.infinite and score.infinite.value,
+                ".infinite": infinite.value if infinite else None,
             }
             name = f"{score.metric}/{score.digest}"
             found |= {f"{name}{end}": number for end, number in numbers.items() if number is not None}
@@ -88,8 +89,8 @@ class LoggedRun:
         record = self.record
         protocol = record.protocol
         found: dict[str, Fact | None] = {
-            "protocol": protocol and protocol.name,
-            "protocol_digest": protocol and protocol.digest,
+            "protocol": protocol.name if protocol else None,
+            "protocol_digest": protocol.digest if protocol else None,
             "departures": "; ".join(protocol.departures) if protocol and protocol.departures else None,
             "created": record.created.isoformat(),
             "sampler": record.sampler.spec,
