@@ -12,11 +12,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
+
+# Both numbers of a pair a/b: of FVD and FID, and of IS.
+Half = Literal["training set", "validation set", "1 split", "10 splits"]
+HALVES: tuple[Half, ...] = get_args(Half)
+
+REAL = "real data"  # the "method" of real clips
 
 CSV_FILE = "published.csv"
 BIB_FILE = "published.bib"
@@ -61,6 +67,11 @@ class PublishedRow:
     half: str = ""
 
     @property
+    def is_real(self) -> bool:
+        """Whether it is the score of real clips, not of a model's."""
+        return self.method == REAL
+
+    @property
     def pair(self) -> str:
         """The group without the half: both numbers of a pair a/b have it."""
         return self.group.removesuffix(self.half).removesuffix(", ") if self.half else self.group
@@ -84,7 +95,7 @@ class _CsvRow(BaseModel):
     method: _Line
     protocol: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     group: Literal[""] | _Line
-    half: Literal["", "training set", "validation set", "1 split", "10 splits"]
+    half: Literal[""] | Half
     metric: Annotated[str, Field(pattern=r"^[a-z0-9/-]+$")]
     value: _Number
     spread: Literal[""] | _Number
@@ -176,7 +187,7 @@ def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
             seen[key] = reader.line_num
             rows.append(row)
     except csv.Error as error:
-        raise InputError(f"{file}, line {reader.line_num}: this is no CSV: {error}") from error
+        raise InputError(f"{file}, line {reader.reader.line_num}: this is no CSV: {error}") from error
     return tuple(rows)
 
 

@@ -10,6 +10,7 @@ from vdm_bench import __version__
 from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
+from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.report import report
 from vdm_bench.cli.run import run
@@ -63,7 +64,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, list_things, score, run, report, explain, train, sample, data, weights):
+for command in (demo, list_things, score, run, report, leaderboard, explain, train, sample, data, weights):
     cli.add_command(command)
 
 

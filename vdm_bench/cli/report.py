@@ -13,27 +13,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print tables of runs.")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(options.FORMATS),
-    default="text",
-    show_default=True,
-    help="Form of the tables.",
-)
-@click.option("-o", "--output", type=options.PATH, help="Write to a file instead of the screen.")
+@options.table_format
+@options.output
 def report(runs: tuple[Path, ...], form: "Format", output: Path | None) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
     Scores are ranked only among scores that were made in the same way; others stand in a table of their own.
     """
-    from vdm_bench.files import write_text
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables import format_tables
 
-    text = format_tables(load_runs(runs), form)
-    if output is None:
-        click.echo(text.rstrip("\n"))
-    else:
-        write_text(output, text)
-        click.echo(f"wrote {output}", err=True)
+    options.write_or_print(format_tables(load_runs(runs), form), output)
