@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vdm_bench.leaderboards.board_views import view_boards
-from vdm_bench.leaderboards.boards import BOARD_COLUMNS, Board
+from vdm_bench.leaderboards.boards import BOARD_COLUMNS, Board, records
 from vdm_bench.leaderboards.tables import TEXT_WIDTH, Format, check_format, csv_text, format_views, plain_value
 
 
@@ -39,6 +39,4 @@ def _content(board: Board) -> dict[str, Any]:
 
 
 def _rows(board: Board) -> list[dict[str, Any]]:
-    return [
-        {column: plain_value(row[column]) for column in BOARD_COLUMNS} for row in board.rows.to_dict("records")
-    ]
+    return [{column: plain_value(row[column]) for column in BOARD_COLUMNS} for row in records(board.rows)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from vdm_bench.leaderboards.boards import PUBLISHED, Board
+from vdm_bench.leaderboards.boards import PUBLISHED, Board, records
 from vdm_bench.leaderboards.groups import BEST, ScoreGroup
 from vdm_bench.leaderboards.views import (
     LEGEND,
@@ -54,7 +54,7 @@ def _apart(protocol: str, scores: ScoreGroup) -> GroupView:
         (f"apart from published rows: {row['apart']}", *row["marks"])
         if row["apart"] and not row["departures"]
         else row["marks"]
-        for row in rows.to_dict("records")
+        for row in records(rows)
     ]
     told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
     view = view_groups([replace(scores, rows=told)])[0]
@@ -63,7 +63,7 @@ def _apart(protocol: str, scores: ScoreGroup) -> GroupView:
 
 def _together(main: Board, boards: Sequence[Board]) -> GroupView:
     halves = {board.half: _texts(board) for board in boards} if main.half else {}
-    rows = [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in _records(main)]
+    rows = [{key: None if value is pd.NA else value for key, value in row.items()} for row in records(main.rows)]
     own = [row for row in rows if row["origin"] != PUBLISHED]
     levels = {row["level"] for row in own if row["level"] is not None}
     sources = {source: number for number, source in enumerate(dict.fromkeys(_sources(rows)), start=1)}
@@ -100,12 +100,8 @@ def _about(board: Board) -> Iterable[str]:
         yield f"ranked by: {board.half}"
 
 
-def _records(board: Board) -> list[dict[Any, Any]]:
-    return board.rows.to_dict("records")
-
-
 def _texts(board: Board) -> dict[tuple[str, str], str]:
-    return {(row["table"], row["name"]): row["text"] for row in _records(board)}
+    return {(row["table"], row["name"]): row["text"] for row in records(board.rows)}
 
 
 def _sources(rows: Iterable[_Row]) -> list[str]:

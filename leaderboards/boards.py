@@ -75,7 +75,7 @@ def make_boards(
     Raises:
         InputError: what `group_scores` refuses.
     """
-    reasons = [why_apart(row) for row in runs.to_dict("records")]
+    reasons = [why_apart(row) for row in records(runs)]
     own = runs.assign(apart=pd.Series(reasons, index=runs.index, dtype="string"))
     boards = []
     for protocol in dict.fromkeys([*(row.protocol for row in published), *_protocols(runs)]):
@@ -85,6 +85,11 @@ def make_boards(
             rows = [row for row in there if row.metric == metric]
             boards += _of_metric(protocol, metric, rows, here[here["metric"] == metric])
     return boards
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows of a frame as dictionaries."""
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _protocols(runs: pd.DataFrame) -> list[str]:
@@ -136,7 +141,7 @@ def _ranked_models(
 
 def _frame(published: Sequence[PublishedRow], runs: pd.DataFrame) -> pd.DataFrame:
     """Put rows of both kinds under the columns of a board; what a row does not have is missing."""
-    rows = [*map(_published, published), *({"origin": RUN, **row} for row in runs.to_dict("records"))]
+    rows: list[dict[str, Any]] = [*map(_published, published), *({"origin": RUN, **row} for row in records(runs))]
     columns = dict.fromkeys(_OWN_COLUMNS, "string") | {column.name: column.dtype for column in COLUMNS}
     nullable = {"int64": "Int64", "bool": "boolean"}
     frame = pd.DataFrame(

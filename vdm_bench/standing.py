@@ -27,22 +27,25 @@ def why_apart(row: Mapping[str, Any]) -> str:
 
 
 def _other_counts(row: Mapping[str, Any], protocol: Protocol) -> str:
-    expected = {"generated": protocol.generated_count, "reference": protocol.reference_count}
+    recipe = recipes().get(row["metric"])
+    expected = {
+        "generated": protocol.generated_count,
+        "reference": protocol.reference_count if recipe is None or recipe.needs_reference else 0,
+    }
     for kind, count in expected.items():
-        found = row[f"n_{kind}"]
-        if found not in (count, 0 if kind == "reference" else count):
+        if (found := row[f"n_{kind}"]) != count:
             return f"its value is of {found:,} {kind} clips, the protocol asks for {count:,}"
     return ""
 
 
 def _other_signature(row: Mapping[str, Any]) -> str:
-    recipe = recipes().get(row["metric"])
     fields = dict(Signature.parse(row["signature"]).fields)
     for key, expected in (("prec", "fp32"), ("src", "lossless")):
-        if (found := fields.get(key, expected)) != expected:
+        if (found := fields.get(key, "(none)")) != expected:
             return f"its signature has {key}:{found}, not {expected}"
+    recipe = recipes().get(row["metric"])
     entry = catalogue().get(recipe.network) if recipe else None
-    weights = fields.get("net", "").partition("@")[2].partition(":")[0]
+    weights = fields.get("net", "").partition("@")[2].partition(":")[0] or "(none)"
     if entry and entry.content and not entry.content.startswith(weights):
         return f"its network has the weights {weights}, not those that are published, {entry.content[:8]}"
     return ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.tables import Format
@@ -36,6 +37,8 @@ def leaderboard(
     name = None if protocol is None else get_protocol(protocol).name
     published = published_rows(name)
     if citation:
+        if runs or form != "text":
+            raise InputError("--citation prints BibTeX; leave out --format or --runs")
         text = "\n".join(map(entry, dict.fromkeys(row.source for row in published)))
         options.write_or_print(text or "% no published results\n", output)
         return
