@@ -99,6 +99,17 @@ name = click.option("--name", help="How the generated clips are called in tables
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
 
 
+def key_values(pairs: Sequence[str]) -> dict[str, str]:
+    """Read what --option was given."""
+    read = {}
+    for text in pairs:
+        key, equals, value = text.partition("=")
+        if not (key.isidentifier() and equals):
+            raise InputError(f"--option {text!r} is not KEY=VALUE")
+        read[key] = value
+    return read
+
+
 def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the file of `output`, or print it."""
     if output is None:
