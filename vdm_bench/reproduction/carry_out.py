@@ -16,7 +16,8 @@ from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Difference, Score
 from vdm_bench.metrics.weights import provide
 from vdm_bench.progress import Reporter
-from vdm_bench.reference_model.pretrained import packaged_models
+from vdm_bench.reference_model.checkpoint import load_model
+from vdm_bench.reference_model.pretrained import checkpoint_path, packaged_models
 from vdm_bench.reproduction.differences import paired_differences
 from vdm_bench.reproduction.plan import Case, Claim, Model, Plan
 from vdm_bench.reproduction.training import train_model
@@ -118,6 +119,8 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
         InputError: bad input; or `means.out` holds other runs.
         StoppedError: the training was asked to stop.
     """
+    for name, source in means.checkpoints.items():
+        _check_checkpoint(plan, plan.models[name], source)
     missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
     ready = [case for case in plan.cases if not missing[case.key]]
     for case in ready:
@@ -127,6 +130,19 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     records = {case.key: _run(plan, case, checkpoints, means, reporter) for case in ready}
     lacking = {key: lacks for key, lacks in missing.items() if lacks}
     return Outcome(records, lacking, _verdicts(plan, records, means, reporter))
+
+
+def _check_checkpoint(plan: Plan, model: Model, source: str) -> None:
+    """Look at a checkpoint before hours of runs: it may be unsound, of another preset, or trained otherwise."""
+    preset = next(case.options.get("preset") for case in plan.cases if case.model == model.name)
+    path = checkpoint_path(source)
+    _, info = load_model(path, preset=preset)
+    for key, value in model.training.items():
+        if (found := info.training.get(key, value)) != value:
+            raise InputError(
+                f"{path} was trained with {key} {found}, and {model.name} is with {value}; give --checkpoint "
+                f"{model.name}=FILE with another one (`{model.command}`)"
+            )
 
 
 def _fetch_weights(case: Case, means: Means, reporter: Reporter) -> list[str]:
@@ -184,18 +200,18 @@ def _verdicts(plan: Plan, records: Mapping[str, Record], means: Means, reporter:
             reporter=reporter,
         )
         by_pair = dict(zip(pairs, found, strict=True))
-        verdicts += [
-            verdict(claim, plan.metrics[claim.metric], by_pair[claim.better, claim.worse], records)
-            for claim in here
-        ]
+        directions = {score.metric: score.higher_is_better for score in records[pairs[0][0]].scores}
+        for claim in here:
+            metric = plan.metrics[claim.metric]
+            differences = by_pair[claim.better, claim.worse]
+            verdicts.append(verdict(claim, metric, differences, higher_is_better=directions[metric]))
     return verdicts
 
 
 def verdict(
-    claim: Claim, metric: str, differences: Mapping[str, Difference], records: Mapping[str, Record]
+    claim: Claim, metric: str, differences: Mapping[str, Difference], *, higher_is_better: bool
 ) -> Verdict:
     """Judge a claim by the interval of the difference."""
     found = differences[metric]
-    score = next(score for score in records[claim.better].scores if score.metric == metric)
-    low, high = (found.low, found.high) if score.higher_is_better else (-found.high, -found.low)
+    low, high = (found.low, found.high) if higher_is_better else (-found.high, -found.low)
     return Verdict(claim, metric, found, True if low > 0 else False if high < 0 else None)

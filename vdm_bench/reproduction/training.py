@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from vdm_bench.errors import VdmBenchError
 from vdm_bench.progress import Reporter
+from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reproduction.plan import Model
 from vdm_bench.stopping import Stop
 
@@ -31,7 +32,6 @@ def train_model(model: Model, folder: Path, means: "Means", reporter: Reporter) 
         InputError: the folder holds another training run.
         StoppedError: it was asked to stop.
     """
-    from vdm_bench.reference_model.config import get_preset
     from vdm_bench.reference_model.training import MODEL, Hooks, TrainingOptions, train
     from vdm_bench.training_data import open_batches
     from vdm_bench.training_progress import LogPrinter
