@@ -87,7 +87,7 @@ def _group(digest: str, rows: pd.DataFrame) -> ScoreGroup:
         n_reference=_shared(rows, "n_reference"),
         n_generated=_shared(rows, "n_generated"),
         floor=_shared(rows, "floor"),
-        rows=_ranked(rows, higher_is_better=higher_is_better),
+        rows=ranked(rows, higher_is_better=higher_is_better),
     )
 
 
@@ -102,7 +102,8 @@ def _without_version(signature: str) -> str:
     return str(Signature(parsed.metric, tuple(pair for pair in parsed.fields if pair[0] != "v")))
 
 
-def _ranked(rows: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
+def ranked(rows: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
+    """Sort rows best first and give them the columns `rank` and `mark`, as `group_scores` says."""
     rows = rows.sort_values(
         ["value", "name", "created", "path"], ascending=[not higher_is_better, True, True, True]
     ).reset_index(drop=True)

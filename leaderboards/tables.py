@@ -6,7 +6,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -40,27 +40,49 @@ def format_tables(frame: pd.DataFrame, format: Format, *, width: int = TEXT_WIDT
     Raises:
         InputError: no such format, or what `group_scores` refuses.
     """
-    if format not in get_args(Format):
-        raise InputError(f"{format!r} is no format of tables; known are {', '.join(get_args(Format))}")
+    check_format(format)
     groups = group_scores(frame)
     match format:
         case "csv":
-            return _csv(groups)
+            return csv_text(_TABLE_COLUMNS, _all_rows(groups))
         case "json":
             return _json(groups)
+        case _:
+            return format_views(view_groups(groups), format, width=width)
+
+
+def check_format(format: str) -> None:  # noqa: A002
+    """Refuse what is no format.
+
+    Raises:
+        InputError: no such format.
+    """
+    if format not in get_args(Format):
+        raise InputError(f"{format!r} is no format of tables; known are {', '.join(get_args(Format))}")
+
+
+def format_views(
+    views: Sequence[GroupView],
+    format: Literal["text", "markdown", "latex"],  # noqa: A002
+    *,
+    width: int = TEXT_WIDTH,
+) -> str:
+    """Write tables for people, one below the other."""
+    match format:
         case "text":
-            return "\n".join(_text(view, width) for view in view_groups(groups)) or "no scores\n"
+            return "\n".join(_text(view, width) for view in views) or "no scores\n"
         case "markdown":
-            return "\n".join(_markdown(view) for view in view_groups(groups)) or "no scores\n"
+            return "\n".join(_markdown(view) for view in views) or "no scores\n"
         case "latex":
-            return "\n".join(_latex(view) for view in view_groups(groups)) or "% no scores\n"
+            return "\n".join(_latex(view) for view in views) or "% no scores\n"
 
 
-def _csv(groups: Sequence[ScoreGroup]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as CSV, lists as texts between semicolons."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(_TABLE_COLUMNS)
-    for row in _all_rows(groups):
+    writer.writerow(columns)
+    for row in rows:
         writer.writerow([_csv_value(value) for value in row.values()])
     return target.getvalue()
 
@@ -90,14 +112,15 @@ def _json(groups: Sequence[ScoreGroup]) -> str:
 
 def _all_rows(groups: Sequence[ScoreGroup]) -> list[dict[str, Any]]:
     return [
-        {column: _json_value(row[column]) for column in _TABLE_COLUMNS}
+        {column: plain_value(row[column]) for column in _TABLE_COLUMNS}
         for group in groups
         for row in group.rows.to_dict("records")
     ]
 
 
-def _json_value(value: Any) -> Any:
-    if value is pd.NA:  # what pandas 2 gives for a missing value, where pandas 3 gives None
+def plain_value(value: Any) -> Any:
+    """Give a cell of a frame as JSON can hold it."""
+    if value is pd.NA or value is pd.NaT:  # pandas 2 gives NA for a missing value, where pandas 3 gives None
         return None
     if isinstance(value, tuple):
         return list(value)
@@ -129,7 +152,7 @@ def _latex(view: GroupView) -> str:
     caption = "; ".join([f"{latex_text(view.metric)} {arrow}", *map(latex_text, view.about)])
     rows = [[latex_text(cell) for cell in row] for row in view.rows]
     if view.has_best:
-        value, rank = view.titles.index("value"), view.titles.index("rank")
+        value, rank = view.titles.index(view.ranked_by), view.titles.index("rank")
         for row in rows:
             if row[rank] == rows[0][rank]:  # equal values share the first rank
                 row[value] = rf"\textbf{{{row[value]}}}"

@@ -3,7 +3,7 @@
 All strings here are as they came, hostile ones included; the writers of `tables` make them harmless.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 
 from vdm_bench.leaderboards.compare import differing_keys
 from vdm_bench.leaderboards.groups import BEST, TIE, ScoreGroup
+from vdm_bench.leaderboards.published import HALVES
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 
 NOTHING = "-"
@@ -19,7 +20,7 @@ SYMBOLS = {BEST: "*", TIE: "="}
 LEGEND = {BEST: "* best", TIE: "= tie: the intervals, or equal values, do not separate it from the best"}
 VERIFIED = "verified: computed again from the clips by `vdm-bench verify`; other rows are as reported"
 # Titles of the columns that are aligned to the right.
-NUMERIC = ("rank", "value", "floor", "reference", "generated")
+NUMERIC = ("rank", "value", "±", "published", "own", "difference", *HALVES, "floor", "reference", "generated")
 
 _Row = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ class GroupView:
         rows: cells, best row first, in the order of the titles.
         has_best: whether the first row is the best one; not so where no row has a value.
         notes: legend, footnotes and signature, a line each.
+        ranked_by: title of the column that the rows are ranked by.
     """
 
     metric: str
@@ -45,6 +47,7 @@ class GroupView:
     rows: tuple[tuple[str, ...], ...]
     has_best: bool
     notes: tuple[str, ...]
+    ranked_by: str = "value"
 
 
 def view_groups(groups: Sequence[ScoreGroup]) -> list[GroupView]:
@@ -63,7 +66,7 @@ def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:
 def _view(group: ScoreGroup, difference: str) -> GroupView:
     records = group.rows.to_dict("records")
     rows = [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
-    footnotes = _numbered_footnotes(rows)
+    footnotes = numbered(text for row in rows for text in footnotes_of(row))
     levels = {row["level"] for row in rows if row["level"] is not None}
     cells = [_cells(row, group, levels, footnotes) for row in rows]
     marks = {row["mark"] for row in rows}
@@ -89,12 +92,13 @@ def _clips(group: ScoreGroup) -> str:
     return f"{' and '.join(known)} clips" if known else ""
 
 
-def _numbered_footnotes(rows: Sequence[_Row]) -> dict[str, int]:
-    texts = [text for row in rows for text in _footnotes(row)]
+def numbered(texts: Iterable[str]) -> dict[str, int]:
+    """Number texts from 1 on, each once."""
     return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
 
 
-def _footnotes(row: _Row) -> list[str]:
+def footnotes_of(row: _Row) -> list[str]:
+    """What is to be said below the table of a row of `load_runs`."""
     return [
         *([] if row["status"] == "ok" else [f"no value: {row['status']}"]),
         *row["marks"],
@@ -104,13 +108,12 @@ def _footnotes(row: _Row) -> list[str]:
 
 def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]) -> dict[str, str]:
     """Give the cells of a row by column; which columns there are depends on the group alone."""
-    one_level = len(levels) == 1
     cells = {
         "rank": NOTHING if row["rank"] is None else str(row["rank"]),
         "": SYMBOLS.get(row["mark"], ""),
         "name": row["name"],
-        "value": _rounded_like_value(row, "value"),
-        f"{_percent(*levels)} interval" if one_level else "interval": _interval(row, with_level=not one_level),
+        "value": shown_value(row),
+        interval_title(levels): shown_interval(row, levels),
         "floor": _floor(row),
     }
     if group.rows["infinite"].notna().any():
@@ -121,15 +124,26 @@ def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[
     if group.rows["verified"].any():
         cells["verified"] = "yes" if row["verified"] else NOTHING
     if footnotes:
-        cells["marks"] = " ".join(f"({footnotes[text]})" for text in _footnotes(row))
+        cells["marks"] = " ".join(f"({footnotes[text]})" for text in footnotes_of(row))
     return cells
 
 
-def _interval(row: _Row, *, with_level: bool) -> str:
+def interval_title(levels: set[float]) -> str:
+    """Title of the column of intervals of these levels; one that all have stands in it."""
+    return f"{_percent(*levels)} interval" if len(levels) == 1 else "interval"
+
+
+def shown_interval(row: _Row, levels: set[float]) -> str:
+    """Give the cell of a row in that column."""
     if row["level"] is None:
         return NOTHING
     ends = f"[{_rounded_like_value(row, 'low')}, {_rounded_like_value(row, 'high')}]"
-    return f"{ends} {_percent(row['level'])}" if with_level else ends
+    return ends if len(levels) == 1 else f"{ends} {_percent(row['level'])}"
+
+
+def shown_value(row: _Row) -> str:
+    """Give the value of a row, in as many digits as its interval bears."""
+    return _rounded_like_value(row, "value")
 
 
 def _percent(level: float) -> str:

@@ -12,9 +12,11 @@ from vdm_bench.cli.compare import compare
 from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
+from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.log import log
 from vdm_bench.cli.report import report
+from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
@@ -69,7 +71,7 @@ def cli(debug: bool) -> None:
 
 
 _COMMANDS = (
-    *(demo, list_things, score, run, report, compare, check, verify, log),
+    *(demo, list_things, score, run, report, leaderboard, reproduce, compare, check, verify, log),
     *(explain, train, sample, data, weights),
 )
 for command in _COMMANDS:

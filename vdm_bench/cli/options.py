@@ -94,8 +94,39 @@ reference_stats = click.option(
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave out clips that cannot be read; they are listed in the record."
 )
+table_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="Form of the tables.",
+)
+output = click.option("-o", "--output", type=PATH, help="Write to a file instead of the screen.")
 name = click.option("--name", help="How the generated clips are called in tables.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, str]:
+    """Read what --option was given."""
+    read = {}
+    for text in pairs:
+        key, equals, value = text.partition("=")
+        if not (key.isidentifier() and equals):
+            raise InputError(f"--option {text!r} is not KEY=VALUE")
+        read[key] = value
+    return read
+
+
+def write_or_print(text: str, output: Path | None) -> None:
+    """Write text to the file of `output`, or print it."""
+    if output is None:
+        click.echo(text.rstrip("\n"))
+        return
+    from vdm_bench.files import write_text
+
+    write_text(output, text)
+    click.echo(f"wrote {output}", err=True)
 
 
 class Size(click.ParamType[tuple[int, int]]):

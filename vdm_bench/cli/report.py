@@ -22,26 +22,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="Form of the tables; parquet needs -o and the extra `parquet`.",
 )
-@click.option("-o", "--output", type=options.PATH, help="Write to a file instead of the screen.")
+@options.output
 def report(runs: tuple[Path, ...], form: "Format | Literal['parquet']", output: Path | None) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
     Scores are ranked only among scores that were made in the same way; others stand in a table of their own.
     """
-    from vdm_bench.files import write_text
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables import format_tables
 
     frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
-    if form == "parquet":
-        from vdm_bench.leaderboards.parquet import write_parquet
+    if form != "parquet":
+        options.write_or_print(format_tables(frame, form), output)
+        return
+    from vdm_bench.leaderboards.parquet import write_parquet
 
-        if output is None:
-            raise InputError("--format parquet is not for the screen; give a file by -o FILE")
-        write_parquet(frame, output)
-    elif output is None:
-        click.echo(format_tables(frame, form).rstrip("\n"))
-    else:
-        write_text(output, format_tables(frame, form))
-    if output is not None:
-        click.echo(f"wrote {output}", err=True)
+    if output is None:
+        raise InputError("--format parquet is not for the screen; give a file by -o FILE")
+    write_parquet(frame, output)
+    click.echo(f"wrote {output}", err=True)

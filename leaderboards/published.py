@@ -1,0 +1,220 @@
+"""Results as papers published them: tables 1 to 6 of Ho et al. 2022 (arXiv 2204.03458) and later rows.
+
+The rows are in `published_data/published.csv`, the papers that state them in `published_data/published.bib`; both
+are checked when they are read. A published number has no signature: what is known of how it was made is in the
+row's protocol, group and caveats.
+"""
+
+import csv
+import functools
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vdm_bench.errors import InputError
+
+# Both numbers of a pair a/b: of FVD and FID, and of IS.
+Half = Literal["training set", "validation set", "1 split", "10 splits"]
+HALVES: tuple[Half, ...] = get_args(Half)
+
+REAL = "real data"  # the "method" of real clips
+
+CSV_FILE = "published.csv"
+BIB_FILE = "published.bib"
+_DATA = "vdm_bench.leaderboards.published_data"
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One published number.
+
+    Attributes:
+        table: table of Ho et al. 2022, `1` to `6`; `3-text`: in the text beside table 3; `later`: of another
+            paper.
+        method: what was measured, as the source calls it.
+        protocol: protocol of this package that it follows, or comes nearest to.
+        group: rows of one protocol, metric and group are alike. Empty: as the protocol says, as far as the source
+            states it; else what is otherwise, in a few words, such as `128x128`.
+        metric: recipe of this package.
+        value: the number.
+        spread: what stands behind its plus-minus sign, or None; what it measures is up to the source.
+        higher_is_better: direction of the metric.
+        caveats: what to know beside the number.
+        source: paper that states it, such as `arXiv:2204.03458`.
+        text: the number exactly as published, such as `26.60`.
+        spread_text: the spread exactly as published; empty where there is none.
+        half: of a pair a/b in tables 4 to 6, which one this is: `training set` or `validation set`, `1 split` or
+            `10 splits`; a part of `group`. Empty where there is no pair.
+    """
+
+    table: str
+    method: str
+    protocol: str
+    group: str
+    metric: str
+    value: float
+    spread: float | None
+    higher_is_better: bool
+    caveats: tuple[str, ...]
+    source: str
+    text: str
+    spread_text: str = ""
+    half: str = ""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is the score of real clips, not of a model's."""
+        return self.method == REAL
+
+    @property
+    def pair(self) -> str:
+        """The group without the half: both numbers of a pair a/b have it."""
+        return self.group.removesuffix(self.half).removesuffix(", ") if self.half else self.group
+
+    @property
+    def printed(self) -> str:
+        """The number with its spread, exactly as published."""
+        return f"{self.text} ± {self.spread_text}" if self.spread_text else self.text
+
+
+_Number = Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")]
+_Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+
+
+class _CsvRow(BaseModel):
+    """A row of the file, in the order of its columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: Literal["1", "2", "3", "4", "5", "6", "3-text", "later"]
+    method: _Line
+    protocol: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    group: Literal[""] | _Line
+    half: Literal[""] | Half
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9/-]+$")]
+    value: _Number
+    spread: Literal[""] | _Number
+    higher_is_better: Literal["yes", "no"]
+    caveats: Literal[""] | _Line
+    source: Annotated[str, Field(pattern=r"^arXiv:\d{4}\.\d{5}$")]
+
+    def published(self) -> PublishedRow:
+        return PublishedRow(
+            table=self.table,
+            method=self.method,
+            protocol=self.protocol,
+            group=", ".join(filter(None, (self.group, self.half))),
+            metric=self.metric,
+            value=float(self.value),
+            spread=float(self.spread) if self.spread else None,
+            higher_is_better=self.higher_is_better == "yes",
+            caveats=tuple(self.caveats.split("; ")) if self.caveats else (),
+            source=self.source,
+            text=self.value,
+            spread_text=self.spread,
+            half=self.half,
+        )
+
+
+def published_rows(protocol: str | None = None) -> tuple[PublishedRow, ...]:
+    """Give the published rows of a protocol, or all, in the order of the file: the paper's tables first.
+
+    A protocol without published rows gives none.
+
+    Raises:
+        InputError: the file of the package is damaged.
+    """
+    return tuple(row for row in _package_rows() if protocol in (None, row.protocol))
+
+
+def citation(source: str) -> str:
+    """Give the BibTeX entry of a source such as `arXiv:2204.03458`, as text that ends in a newline.
+
+    Raises:
+        InputError: no published row has that source.
+    """
+    known = _package_entries()
+    if source not in known:
+        raise InputError(f"there is no published row of {source!r}; sources are {', '.join(sorted(known))}")
+    return known[source]
+
+
+@functools.cache
+def _package_rows() -> tuple[PublishedRow, ...]:
+    rows = parse_rows(_read(CSV_FILE), CSV_FILE)
+    for row in rows:
+        citation(row.source)
+    return rows
+
+
+@functools.cache
+def _package_entries() -> Mapping[str, str]:
+    return parse_entries(_read(BIB_FILE), BIB_FILE)
+
+
+def _read(name: str) -> str:
+    return resources.files(_DATA).joinpath(name).read_text("utf-8")
+
+
+def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
+    """Read and check the rows of a CSV file.
+
+    Raises:
+        InputError: other columns, a wrong field (named by file, line and column), or a row that is there twice,
+            or contradicts another one about the direction of their metric.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    columns = list(_CsvRow.model_fields)
+    if reader.fieldnames != columns:
+        raise InputError(f"{file}, line 1: the columns must be {','.join(columns)}")
+    rows: list[PublishedRow] = []
+    seen: dict[tuple[str, ...], int] = {}
+    directions: dict[str, bool] = {}
+    try:
+        for fields in reader:
+            where = f"{file}, line {reader.line_num}"
+            row = _parse_row(fields, where)
+            key = (row.table, row.method, row.protocol, row.group, row.metric)
+            if key in seen:
+                raise InputError(f"{where}: method: {row.method!r} stands in line {seen[key]} already")
+            if directions.setdefault(row.metric, row.higher_is_better) != row.higher_is_better:
+                raise InputError(f"{where}: higher_is_better: other rows of {row.metric} say the opposite")
+            seen[key] = reader.line_num
+            rows.append(row)
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.reader.line_num}: this is no CSV: {error}") from error
+    return tuple(rows)
+
+
+def _parse_row(fields: Mapping[str | None, str | None], where: str) -> PublishedRow:
+    if None in fields or None in fields.values():
+        raise InputError(f"{where}: the number of fields is not that of the columns")
+    try:
+        return _CsvRow.model_validate(fields).published()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        raise InputError(f"{where}: {field}: {fields[field]!r} is not allowed here ({first['msg']})") from error
+
+
+def parse_entries(text: str, file: str) -> dict[str, str]:
+    """Read a BibTeX file of arXiv papers: each entry by its source.
+
+    Raises:
+        InputError: an entry without an eprint, or a paper that is there twice.
+    """
+    entries: dict[str, str] = {}
+    for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE)[1:]:
+        eprint = re.search(r"^ *eprint = \{(\d{4}\.\d{5})\}", entry, re.MULTILINE)
+        if eprint is None:
+            raise InputError(f"{file}: {entry.splitlines()[0]!r} has no eprint of arXiv")
+        source = f"arXiv:{eprint[1]}"
+        if source in entries:
+            raise InputError(f"{file}: {source} is there twice")
+        entries[source] = f"{entry.rstrip()}\n"
+    return entries

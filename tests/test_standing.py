@@ -1,0 +1,62 @@
+"""Which own scores may stand among published numbers."""
+
+from typing import Any
+
+import pytest
+
+from vdm_bench.metrics.score import Signature
+from vdm_bench.protocols import get_protocol
+from vdm_bench.standing import why_apart
+
+BAIR = get_protocol("bair-prediction")
+SIGNED = {"net": "i3d-k400@fa7df956:logits", "n": "25600", "src": "lossless", "prec": "fp32", "v": "0.1.0"}
+
+
+def run(signed: dict[str, str] | None = None, metric: str = "fvd", **fields: Any) -> dict[str, Any]:
+    given = {
+        "protocol": BAIR.name,
+        "protocol_digest": BAIR.digest,
+        "departures": (),
+        "metric": metric,
+        "n_generated": 25600,
+        "n_reference": 256,
+        "signature": str(Signature.of(metric, SIGNED | (signed or {}))),
+    }
+    return given | fields
+
+
+def test_a_run_by_the_letter_stands_among_published_numbers() -> None:
+    assert why_apart(run()) == ""
+
+
+def test_a_score_without_reference_clips_needs_none() -> None:
+    assert why_apart(run(metric="i3d/is", n_reference=0, signed={"net": "i3d-k600@12345678:logits"})) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"protocol": None}, "it follows no protocol of this package"),
+        ({"protocol": "mine"}, "it follows no protocol of this package"),
+        ({"protocol_digest": "0123"}, f"its protocol of this name has the digest 0123, not {BAIR.digest}"),
+        ({"departures": ("64 of 256 clips",)}, "it departs from its protocol"),
+        ({"n_generated": 25599}, "its value is of 25,599 generated clips, the protocol asks for 25,600"),
+        ({"n_reference": 255}, "its value is of 255 reference clips, the protocol asks for 256"),
+        ({"signed": {"prec": "bf16"}}, "its signature has prec:bf16, not fp32"),
+        ({"signed": {"src": "lossy"}}, "its signature has src:lossy, not lossless"),
+        (
+            {"signed": {"net": "i3d-k400@2958652e:logits"}},
+            "its network has the weights 2958652e, not those that are published, fa7df956",
+        ),
+        (
+            {"signed": {"net": "i3d-k400:logits"}},
+            "its network has the weights (none), not those that are published, fa7df956",
+        ),
+    ],
+)
+def test_why_a_run_is_apart(fields: dict[str, Any], reason: str) -> None:
+    assert why_apart(run(**fields)) == reason
+
+
+def test_clips_that_the_protocol_did_not_ask_for_are_no_reference() -> None:
+    assert "0 reference clips" in why_apart(run(n_reference=0))

@@ -1,0 +1,53 @@
+"""`vdm-bench leaderboard`: published numbers, and own runs among them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from vdm_bench.leaderboards.tables import Format
+
+
+@click.command(short_help="Print published results, with your runs among them.")
+@click.argument("protocol", required=False)
+@click.option("--runs", type=options.PATH, multiple=True, help="Your runs: a folder of them; may be repeated.")
+@click.option("--citation", is_flag=True, help="Print the BibTeX entries of the papers instead.")
+@options.table_format
+@options.output
+def leaderboard(
+    protocol: str | None, runs: tuple[Path, ...], citation: bool, form: "Format", output: Path | None
+) -> None:
+    """Print published results of PROTOCOL, or of all, with your runs among them.
+
+    A run stands among published numbers where it followed the protocol to the letter. Published rows that depart
+    from the protocol, and runs that do, stand in tables of their own, with the reason.
+
+    \b
+    vdm-bench leaderboard ucf101-unconditional --runs runs/
+    vdm-bench leaderboard kinetics600-prediction --citation -o references.bib
+    """
+    from vdm_bench.leaderboards.published import citation as entry
+    from vdm_bench.leaderboards.published import published_rows
+    from vdm_bench.protocols import get_protocol
+
+    name = None if protocol is None else get_protocol(protocol).name
+    published = published_rows(name)
+    if citation:
+        if runs or form != "text":
+            raise InputError("--citation prints BibTeX; leave out --format or --runs")
+        text = "\n".join(map(entry, dict.fromkeys(row.source for row in published)))
+        options.write_or_print(text or "% no published results\n", output)
+        return
+    from vdm_bench.leaderboards.board_tables import format_boards
+    from vdm_bench.leaderboards.boards import make_boards
+    from vdm_bench.leaderboards.store import load_runs
+    from vdm_bench.standing import why_apart
+
+    frame = load_runs(runs)
+    if name is not None:
+        frame = frame[frame["protocol"] == name].reset_index(drop=True)
+    options.write_or_print(format_boards(make_boards(published, frame, why_apart), form), output)

@@ -1,0 +1,51 @@
+"""Whether an own score may stand among published numbers of the same protocol."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vdm_bench.metrics.recipes import recipes
+from vdm_bench.metrics.score import Signature
+from vdm_bench.metrics.weights import catalogue
+from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+
+
+def why_apart(row: Mapping[str, Any]) -> str:
+    """Say why the score of a row of `load_runs` must not stand among published numbers; nothing, if it may.
+
+    It may where the run followed a protocol of this package to the letter, and where the score was made by the
+    recipe as it stands: with the published weights, in full precision, of clips that were stored without loss.
+    """
+    name = row["protocol"]
+    if name not in protocol_names():
+        return "it follows no protocol of this package"
+    protocol = get_protocol(name)
+    if row["protocol_digest"] != protocol.digest:
+        return f"its protocol of this name has the digest {row['protocol_digest']}, not {protocol.digest}"
+    if row["departures"]:
+        return "it departs from its protocol"
+    return _other_counts(row, protocol) or _other_signature(row)
+
+
+def _other_counts(row: Mapping[str, Any], protocol: Protocol) -> str:
+    recipe = recipes().get(row["metric"])
+    expected = {
+        "generated": protocol.generated_count,
+        "reference": protocol.reference_count if recipe is None or recipe.needs_reference else 0,
+    }
+    for kind, count in expected.items():
+        if (found := row[f"n_{kind}"]) != count:
+            return f"its value is of {found:,} {kind} clips, the protocol asks for {count:,}"
+    return ""
+
+
+def _other_signature(row: Mapping[str, Any]) -> str:
+    fields = dict(Signature.parse(row["signature"]).fields)
+    for key, expected in (("prec", "fp32"), ("src", "lossless")):
+        if (found := fields.get(key, "(none)")) != expected:
+            return f"its signature has {key}:{found}, not {expected}"
+    recipe = recipes().get(row["metric"])
+    entry = catalogue().get(recipe.network) if recipe else None
+    weights = fields.get("net", "").partition("@")[2].partition(":")[0] or "(none)"
+    if entry and entry.content and not entry.content.startswith(weights):
+        return f"its network has the weights {weights}, not those that are published, {entry.content[:8]}"
+    return ""
