@@ -36,7 +36,13 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
 
         if device == "auto" and backend.startswith("tensorflow"):
             device = "cpu"  # where the original graph computes
-        given = Computing(local_device(pick_device(device)), precision, compiled, backend, _files(weights))
+        given = Computing(
+            local_device(pick_device(device)),
+            precision,
+            compiled,
+            backend,
+            named_paths(weights, "--weights", "NETWORK=FILE, such as i3d-k400=mine.safetensors"),
+        )
         return command(computing=given, **rest)
 
     for option in reversed(_COMPUTING):
@@ -99,6 +105,34 @@ name = click.option("--name", help="How the generated clips are called in tables
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
 
 
+_PAGE = (
+    data_root,
+    click.option(
+        "--clips",
+        "named",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="On a page: clips of the run NAME, or of another column; may be repeated.",
+    ),
+    click.option(
+        "--embed",
+        type=click.IntRange(0),
+        default=8,
+        show_default=True,
+        metavar="MB",
+        help="Megabytes of clips in a page; others are written to a folder beside it.",
+    ),
+)
+MEGABYTE = 1_000_000
+
+
+def page(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of pages."""
+    for option in reversed(_PAGE):
+        command = option(command)
+    return command
+
+
 def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the file of `output`, or print it."""
     if output is None:
@@ -148,11 +182,21 @@ def clips(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _files(pairs: Sequence[str]) -> dict[str, Path]:
-    files = {}
+def named_paths(pairs: Sequence[str], option: str, example: str) -> dict[str, Path]:
+    """Read paths by name.
+
+    Args:
+        pairs: texts such as `example`.
+        option: that they were given by.
+        example: of a pair, its form before it: `NAME=PATH, such as mine=samples/`.
+
+    Raises:
+        InputError: a text is no pair.
+    """
+    paths = {}
     for pair in pairs:
-        network, equals, file = pair.partition("=")
-        if not (network and equals and file):
-            raise InputError(f"--weights {pair!r} is not NETWORK=FILE, such as i3d-k400=mine.safetensors")
-        files[network] = Path(file)
-    return files
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"{option} {pair!r} is not {example}")
+        paths[name] = Path(path)
+    return paths

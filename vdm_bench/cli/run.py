@@ -80,8 +80,10 @@ def run(
     from vdm_bench.cli.output import print_record
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
+    from vdm_bench.galleries import ClipPlaces
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.reports import REPORT_FILE, write_html
     from vdm_bench.run_plan import RunOptions
     from vdm_bench.runner import Run
 
@@ -107,6 +109,8 @@ def run(
     record = Run(chosen, folder, asked, Console(), world).record()
     if world.leads:
         print_record(record, as_json)
+        named = {} if clips is None else {record.name: clips}
+        write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
 
 
 def _source(
