@@ -18,7 +18,7 @@ from vdm_bench.leaderboards.views import (
     numbered,
     shown_interval,
     shown_value,
-    view_groups,
+    view_group,
 )
 
 _Row = Mapping[str, Any]
@@ -67,7 +67,7 @@ def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None) -> Group
         for row in records(rows)
     ]
     told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
-    view = view_groups([*filter(None, [above]), replace(scores, rows=told)])[-1]
+    view = view_group(replace(scores, rows=told), above)
     return replace(view, about=(f"{protocol or 'no protocol'}, own runs by themselves", *view.about))
 
 

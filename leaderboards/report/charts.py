@@ -4,13 +4,12 @@ Only numbers that a record holds are shown. A number too large to draw is left o
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from vdm_bench.leaderboards.groups import ScoreGroup
 from vdm_bench.leaderboards.report.runs import Run
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 from vdm_bench.leaderboards.views import NOTHING
@@ -21,7 +20,8 @@ MOST_LINES = 8
 _LARGEST = 1e30
 _GUIDANCE = ("guidance_weight", "guidance_scale")
 
-_Row = Mapping[str, Any]
+Row = Mapping[str, Any]
+"""A row of a board; what is missing is None."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,22 @@ class LineChart:
         return [[places[x], *(column.get(x, NOTHING) for column in columns)] for x in sorted(places)]
 
 
-def score_chart(metric: Metric, rows: pd.DataFrame) -> list[ScoreChart]:
-    """Show scores with their intervals, best first; nothing where there is nothing to compare."""
+def plain_rows(frame: pd.DataFrame) -> list[Row]:
+    """Give the rows of a frame, what is missing as None."""
+    records = frame.to_dict("records")
+    return [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
+
+
+def score_chart(metric: Metric, rows: Sequence[Row]) -> list[ScoreChart]:
+    """Show scores with their intervals, best first; nothing where there is nothing to compare.
+
+    Args:
+        metric: of the scores.
+        rows: of a board, as `plain_rows` gives them.
+    """
     own: list[Line] = []
     published: list[Line] = []
-    for row in _values(rows, "value"):
+    for row in _with_value(rows):
         spread = row["spread"] and float(row["spread"])
         ends = (row["low"], row["high"]) if spread is None else _around(row["value"], spread)
         point = Point(0, "", row["value"], *ends)
@@ -166,20 +177,20 @@ def score_chart(metric: Metric, rows: pd.DataFrame) -> list[ScoreChart]:
     if len(own) + len(published) < 2:
         return []
     left_out = [max(len(lines) - MOST_SCORES, 0) for lines in (own, published)]
-    floors = rows["floor"].dropna().unique()
+    floors = {row["floor"] for row in rows if row["floor"] is not None}
     return [
         ScoreChart(
             title=f"{metric.name} by model",
             axis=metric.axis,
             own=tuple(own[:MOST_SCORES]),
             published=tuple(published[:MOST_SCORES]),
-            floor=float(floors[0]) if len(floors) == 1 and floors[0] < _LARGEST else None,
+            floor=min(floors) if len(floors) == 1 and min(floors) < _LARGEST else None,
             note=f"The best {MOST_SCORES} are drawn, {sum(left_out)} more are not." if any(left_out) else "",
         )
     ]
 
 
-def curve_charts(metric: Metric, rows: pd.DataFrame, runs: Mapping[str, Run]) -> list[LineChart]:
+def curve_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]) -> list[LineChart]:
     """Show a metric frame by frame, where the records have its curve."""
     lines = []
     for row, run in _own(rows, runs):
@@ -196,7 +207,7 @@ def curve_charts(metric: Metric, rows: pd.DataFrame, runs: Mapping[str, Run]) ->
     return _line_charts(f"{metric.name} frame by frame", "frame", metric.axis, lines, note)
 
 
-def guidance_charts(metric: Metric, rows: pd.DataFrame, runs: Mapping[str, Run]) -> list[LineChart]:
+def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]) -> list[LineChart]:
     """Show runs that differ in their guidance alone, found in the settings of their samplers."""
     charts = []
     for setting in _GUIDANCE:
@@ -217,30 +228,30 @@ def guidance_charts(metric: Metric, rows: pd.DataFrame, runs: Mapping[str, Run])
     return charts
 
 
-def count_charts(groups: Iterable[ScoreGroup]) -> list[LineChart]:
+def count_charts(rows: Iterable[Row]) -> list[LineChart]:
     """Show scores against the number of clips, on to infinitely many.
 
-    Groups that differ in their numbers of clips alone share a plot. x is 1/N, in which the expected value is
-    nearly a straight line; infinitely many clips stand at zero, where the record has the extrapolated value.
+    Scores whose signatures differ in their numbers of clips alone share a plot. x is 1/N, in which the expected
+    value is nearly a straight line; infinitely many clips stand at zero, where the record has its extrapolation.
     """
-    families: dict[str, list[ScoreGroup]] = {}
-    for group in groups:
-        families.setdefault(_without_counts(group.signature), []).append(group)
+    families: dict[str, list[Row]] = {}
+    for row in _with_value(rows):
+        if row["infinite"] is not None:
+            families.setdefault(_without_counts(row["signature"]), []).append(row)
     charts = []
     for family in families.values():
-        rows = [row for group in family for row in _values(group.rows, "value", "infinite")]
-        lines = [
-            _line(name, _towards_infinity([row for row in rows if row["name"] == name]))
-            for name in dict.fromkeys(row["name"] for row in rows)
-        ]
-        metric = Metric(family[0].metric, family[0].higher_is_better)
+        by_name: dict[str, list[Row]] = {}
+        for row in family:
+            by_name.setdefault(row["name"], []).append(row)
+        lines = [_line(name, _towards_infinity(found)) for name, found in by_name.items()]
+        metric = Metric(family[0]["metric"], family[0]["higher_is_better"])
         title = f"{metric.name} against the number of clips"
         note = "The value at infinitely many clips is extrapolated, along a straight line in 1/N."
         charts += _line_charts(title, "generated clips", metric.axis, lines, note, inverse=True)
     return charts
 
 
-def _towards_infinity(rows: Sequence[_Row]) -> list[Point]:
+def _towards_infinity(rows: Sequence[Row]) -> list[Point]:
     """Give the scores of one name by 1/N, and at zero the extrapolation from the most clips."""
     points = [
         Point(1 / row["n_generated"], f"{row['n_generated']:,}", row["value"], row["low"], row["high"])
@@ -266,14 +277,12 @@ def _line(label: str, points: Iterable[Point]) -> Line:
     return Line(label, tuple(sorted((p for p in points if p.drawable), key=lambda point: point.x)))
 
 
-def _values(rows: pd.DataFrame, *needed: str) -> list[_Row]:
-    """Give the rows that have a value in the needed columns; others missing are None."""
-    records = rows.dropna(subset=list(needed)).to_dict("records")
-    return [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
+def _with_value(rows: Iterable[Row]) -> Iterator[Row]:
+    return (row for row in rows if row["value"] is not None)
 
 
-def _own(rows: pd.DataFrame, runs: Mapping[str, Run]) -> list[tuple[_Row, Run]]:
-    return [(row, runs[row["path"]]) for row in _values(rows, "value") if row["path"] in runs]
+def _own(rows: Sequence[Row], runs: Mapping[str, Run]) -> Iterator[tuple[Row, Run]]:
+    return ((row, runs[row["path"]]) for row in _with_value(rows) if row["path"] in runs)
 
 
 def _without_counts(signature: str) -> str:

@@ -3,21 +3,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vdm_bench.leaderboards.board_views import view_with_boards
 from vdm_bench.leaderboards.boards import Board
-from vdm_bench.leaderboards.groups import group_scores
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.report.charts import (
     Metric,
+    Row,
     count_charts,
     curve_charts,
     guidance_charts,
+    plain_rows,
     score_chart,
 )
 from vdm_bench.leaderboards.report.gallery import Gallery
 from vdm_bench.leaderboards.report.plots import Chart, Plot, draw
 from vdm_bench.leaderboards.report.runs import WITHOUT_PROTOCOL, Run, Runs
 from vdm_bench.leaderboards.report.sections import Section, make_section
+from vdm_bench.leaderboards.views import GroupView
 
 MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4
@@ -87,7 +88,7 @@ class Page:
 
 def make_page(
     runs: Runs,
-    boards: Sequence[Board],
+    tables: Sequence[tuple[GroupView, Board]],
     *,
     title: str,
     about: Sequence[str] = (),
@@ -98,7 +99,7 @@ def make_page(
 
     Args:
         runs: that it shows in full.
-        boards: their scores, with published rows.
+        tables: their scores, with published rows, as `view_with_boards` gives them.
         title: of the page.
         about: lines below the title.
         home: address of the page above, if there is one.
@@ -106,16 +107,19 @@ def make_page(
     """
     pen = _Pen()
     sections: dict[str, list[Section]] = {}
-    for number, (view, board) in enumerate(view_with_boards(boards), start=1):
-        plots = pen.draw(_charts(board, runs))
-        section = make_section(f"table-{number}", view, board.rows, runs.by_path, plots)
+    own: list[Row] = []
+    for number, (view, board) in enumerate(tables, start=1):
+        rows = plain_rows(board.rows)
+        own += [row for row in rows if row["path"] in runs.by_path]
+        plots = pen.draw(_charts(Metric(board.metric, board.higher_is_better), rows, runs))
+        section = make_section(f"table-{number}", view, rows, runs.by_path, plots)
         sections.setdefault(board.protocol, []).append(section)
     one = len(sections) == 1
     parts = [
         Part(f"scores-{number}", "Scores" if one else f"Scores: {protocol or WITHOUT_PROTOCOL}", tuple(found))
         for number, (protocol, found) in enumerate(sections.items(), start=1)
     ]
-    count_plots = pen.draw(count_charts(group_scores(runs.frame)))
+    count_plots = pen.draw(count_charts(own))
     return Page(
         title=title,
         about=(*about, *([f"{pen.refused} more plots are not drawn."] if pen.refused else [])),
@@ -143,12 +147,11 @@ class _Pen:
         return tuple(map(draw, shown))
 
 
-def _charts(board: Board, runs: Runs) -> list[Chart]:
-    metric = Metric(board.metric, board.higher_is_better)
+def _charts(metric: Metric, rows: Sequence[Row], runs: Runs) -> list[Chart]:
     return [
-        *score_chart(metric, board.rows),
-        *curve_charts(metric, board.rows, runs.by_path),
-        *guidance_charts(metric, board.rows, runs.by_path),
+        *score_chart(metric, rows),
+        *curve_charts(metric, rows, runs.by_path),
+        *guidance_charts(metric, rows, runs.by_path),
     ]
 
 

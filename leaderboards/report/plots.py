@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -70,7 +71,8 @@ class Plot:
 
 def draw(chart: Chart) -> Plot:
     """Draw a chart."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    # From matplotlib's own style on: the settings of a user would change the bytes.
+    with mpl.style.context(["default", _STYLE]), warnings.catch_warnings():
         # The reader's fonts draw the letters; that matplotlib's own has not all of them does not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _scores(chart) if isinstance(chart, ScoreChart) else _lines(chart)

@@ -6,11 +6,9 @@ it is sorted by, and a run the link to its details.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
 
 from vdm_bench.leaderboards.groups import BEST, TIE
+from vdm_bench.leaderboards.report.charts import Row
 from vdm_bench.leaderboards.report.plots import Plot
 from vdm_bench.leaderboards.report.runs import Run
 from vdm_bench.leaderboards.views import NOTHING, NUMERIC, SYMBOLS, GroupView
@@ -86,30 +84,30 @@ class Section:
 
 
 def make_section(
-    anchor: str, view: GroupView, frame: pd.DataFrame, runs: Mapping[str, Run], plots: Sequence[Plot]
+    anchor: str, view: GroupView, rows: Sequence[Row], runs: Mapping[str, Run], plots: Sequence[Plot]
 ) -> Section:
     """Make the table of a view.
 
     Args:
         anchor: names it within a page.
         view: what is shown.
-        frame: the rows behind it, in the same order.
+        rows: what is behind it, in the same order, as `plain_rows` gives it.
         runs: the runs of the page by path.
         plots: of these scores.
     """
-    rows = [_row(view, texts, row, runs) for texts, row in zip(view.rows, frame.to_dict("records"), strict=True)]
-    tied = any(row.mark == TIE for row in rows)  # else the rank says what is best
+    made = [_row(view, texts, row, runs) for texts, row in zip(view.rows, rows, strict=True)]
+    tied = any(row.mark == TIE for row in made)  # else the rank says what is best
     filled = [
         place
         for place, title in enumerate(view.titles)
-        if (tied if title == "" else any(row.cells[place].text != NOTHING for row in rows))
+        if (tied if title == "" else any(row.cells[place].text != NOTHING for row in made))
     ]
     return Section(
         anchor=anchor,
         view=view,
         titles=tuple(_title(view.titles[place]) for place in filled),
         rows=tuple(
-            TableRow(tuple(row.cells[place] for place in filled), row.mark, row.published) for row in rows
+            TableRow(tuple(row.cells[place] for place in filled), row.mark, row.published) for row in made
         ),
         plots=tuple(plots),
     )
@@ -123,20 +121,19 @@ def _is_interval(title: str) -> bool:
     return title.endswith("interval")
 
 
-def _row(view: GroupView, texts: Sequence[str], row: Mapping[Any, Any], runs: Mapping[str, Run]) -> TableRow:
+def _row(view: GroupView, texts: Sequence[str], row: Row, runs: Mapping[str, Run]) -> TableRow:
     run = runs.get(row["path"])
     cells = []
     for title, text in zip(view.titles, texts, strict=True):
         link = f"#{run.anchor}" if run and title == "name" else ""
         shown = _PLACES[text] if title == "" else text
         cells.append(Cell(shown or NOTHING, _key(title, text, row), link))
-    mark = "" if pd.isna(row["mark"]) else row["mark"]
-    return TableRow(tuple(cells), mark, published=run is None)
+    return TableRow(tuple(cells), row["mark"] or "", published=run is None)
 
 
-def _key(title: str, text: str, row: Mapping[Any, Any]) -> float | None:
+def _key(title: str, text: str, row: Row) -> float | None:
     column = "low" if _is_interval(title) else _NUMBERS.get(title)
-    if column is not None and not pd.isna(row[column]):
+    if column is not None and row[column] is not None:
         return float(row[column])
     if column is None and title in NUMERIC:
         try:

@@ -14,11 +14,15 @@ from vdm_bench.leaderboards.report.content import make_page
 from vdm_bench.leaderboards.report.gallery import Gallery, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
+from vdm_bench.leaderboards.views import GroupView
 
 INDEX = "index.html"
 EMBEDDED_BYTES = 8_000_000  # of clips, in a page
 _MOST_IN_TITLE = 2  # protocols
 _SLUG_DIGITS = 8
+
+
+Table = tuple[GroupView, Board]
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,11 @@ def write_report(runs: Runs, path: Path, options: PageOptions) -> None:
     Raises:
         InputError: the file cannot be written, or what `group_scores` refuses.
     """
-    protocols = list(dict.fromkeys(run.protocol for run in runs.runs))
+    protocols = sorted({run.protocol for run in runs.runs})
     title = f"Report: {', '.join(protocols)}" if len(protocols) <= _MOST_IN_TITLE else "Report"
-    published = [row for protocol in sorted(protocols) for row in published_rows(protocol)]
-    boards = make_boards(published, runs.frame, options.why_apart)
-    _write_page(path, runs, boards, options, title=title, galleries=options.galleries)
+    published = [row for protocol in protocols for row in published_rows(protocol)]
+    tables = view_with_boards(make_boards(published, runs.frame, options.why_apart))
+    _write_page(path, runs, tables, options, title=title, galleries=options.galleries)
 
 
 def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
@@ -89,11 +93,11 @@ def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
     rows = []
     for protocol in sorted({*(run.protocol for run in runs.runs), *(row.protocol for row in published_rows())}):
         own, published = runs.of(protocol), published_rows(protocol)
-        boards = make_boards(published, own.frame, options.why_apart)
+        tables = view_with_boards(make_boards(published, own.frame, options.why_apart))
         link = f"{_slug(protocol)}.html"
         galleries = [gallery for gallery in options.galleries if gallery.protocol == protocol]
-        _write_page(folder / link, own, boards, options, title=protocol, galleries=galleries, home=INDEX)
-        rows.append(_IndexRow(protocol, link, len(own.runs), len(published), tuple(_best(boards))))
+        _write_page(folder / link, own, tables, options, title=protocol, galleries=galleries, home=INDEX)
+        rows.append(_IndexRow(protocol, link, len(own.runs), len(published), tuple(_best(tables))))
     index = _Index("Leaderboards", _size(runs, published_rows()), "", runs.left_out, tuple(rows))
     write_text(folder / INDEX, render("index.html", index))
     return folder / INDEX
@@ -102,7 +106,7 @@ def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
 def _write_page(
     path: Path,
     runs: Runs,
-    boards: Sequence[Board],
+    tables: Sequence[Table],
     options: PageOptions,
     *,
     title: str,
@@ -110,8 +114,8 @@ def _write_page(
     home: str = "",
 ) -> None:
     there = placed(galleries, path, options.embed)
-    published = [row for board in boards for row in board.rows["source"].dropna()]
-    page = make_page(runs, boards, title=title, about=_size(runs, published), home=home, galleries=there)
+    published = [row for _, board in tables for row in board.rows["source"].dropna()]
+    page = make_page(runs, tables, title=title, about=_size(runs, published), home=home, galleries=there)
     linked = any(film.linked for gallery in there for row in gallery.rows for film in row.films if film)
     write_text(path, render("page.html", page, linked=linked))
 
@@ -122,10 +126,10 @@ def _size(runs: Runs, published: Sequence[object]) -> tuple[str, ...]:
     return (" and ".join([*parts, *([f"{len(published):,} published numbers"] if published else [])]),)
 
 
-def _best(boards: Sequence[Board]) -> Iterator[str]:
+def _best(tables: Sequence[Table]) -> Iterator[str]:
     """Name the best of each metric's first table, where that is not of a departure."""
     told = set()
-    for view, board in view_with_boards(boards):
+    for view, board in tables:
         if view.metric not in told and view.has_best and not board.group:
             told.add(view.metric)
             name, value = (view.rows[0][view.titles.index(title)] for title in ("name", view.ranked_by))
