@@ -24,6 +24,9 @@ MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4
 
 
+Table = tuple[GroupView, Board]
+
+
 @dataclass(frozen=True)
 class Warned:
     """Something to know, and the runs that it is about."""
@@ -88,7 +91,7 @@ class Page:
 
 def make_page(
     runs: Runs,
-    tables: Sequence[tuple[GroupView, Board]],
+    tables: Sequence[Table],
     *,
     title: str,
     about: Sequence[str] = (),
@@ -106,30 +109,34 @@ def make_page(
         galleries: clips side by side, with their addresses.
     """
     pen = _Pen()
-    sections: dict[str, list[Section]] = {}
-    own: list[Row] = []
-    for number, (view, board) in enumerate(tables, start=1):
-        rows = plain_rows(board.rows)
-        own += [row for row in rows if row["path"] in runs.by_path]
-        plots = pen.draw(_charts(Metric(board.metric, board.higher_is_better), rows, runs))
-        section = make_section(f"table-{number}", view, rows, runs.by_path, plots)
-        sections.setdefault(board.protocol, []).append(section)
-    one = len(sections) == 1
-    parts = [
-        Part(f"scores-{number}", "Scores" if one else f"Scores: {protocol or WITHOUT_PROTOCOL}", tuple(found))
-        for number, (protocol, found) in enumerate(sections.items(), start=1)
-    ]
-    count_plots = pen.draw(count_charts(own))
+    rows = [plain_rows(board.rows) for _, board in tables]
+    parts = _parts(tables, rows, runs, pen)
+    count_plots = pen.draw(
+        count_charts(row for of_table in rows for row in of_table if row["path"] in runs.by_path)
+    )
     return Page(
         title=title,
         about=(*about, *([f"{pen.refused} more plots are not drawn."] if pen.refused else [])),
         home=home,
         warnings=tuple(_warnings(runs.runs)),
         left_out=runs.left_out,
-        parts=tuple(parts),
+        parts=parts,
         count_plots=count_plots,
         galleries=tuple(galleries),
         runs=runs.runs,
+    )
+
+
+def _parts(tables: Sequence[Table], rows: Sequence[Sequence[Row]], runs: Runs, pen: "_Pen") -> tuple[Part, ...]:
+    sections: dict[str, list[Section]] = {}
+    for number, ((view, board), found) in enumerate(zip(tables, rows, strict=True), start=1):
+        plots = pen.draw(_charts(Metric(board.metric, board.higher_is_better), found, runs))
+        section = make_section(f"table-{number}", view, found, runs.by_path, plots)
+        sections.setdefault(board.protocol, []).append(section)
+    title = "Scores" if len(sections) == 1 else "Scores: {}"
+    return tuple(
+        Part(f"scores-{number}", title.format(protocol or WITHOUT_PROTOCOL), tuple(found))
+        for number, (protocol, found) in enumerate(sections.items(), start=1)
     )
 
 

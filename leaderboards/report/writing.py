@@ -8,21 +8,17 @@ from typing import Any
 
 from vdm_bench.files import write_text
 from vdm_bench.leaderboards.board_views import view_with_boards
-from vdm_bench.leaderboards.boards import Board, make_boards
+from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import published_rows
-from vdm_bench.leaderboards.report.content import make_page
+from vdm_bench.leaderboards.report.content import Table, make_page
 from vdm_bench.leaderboards.report.gallery import Gallery, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
-from vdm_bench.leaderboards.views import GroupView
 
 INDEX = "index.html"
 EMBEDDED_BYTES = 8_000_000  # of clips, in a page
 _MOST_IN_TITLE = 2  # protocols
 _SLUG_DIGITS = 8
-
-
-Table = tuple[GroupView, Board]
 
 
 @dataclass(frozen=True)
