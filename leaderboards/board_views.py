@@ -18,7 +18,7 @@ from vdm_bench.leaderboards.views import (
     numbered,
     shown_interval,
     shown_value,
-    view_groups,
+    view_group,
 )
 
 _Row = Mapping[str, Any]
@@ -30,13 +30,23 @@ SPREAD = "±: as published; what it measures is up to the paper"
 def view_boards(boards: Sequence[Board]) -> list[GroupView]:
     """Choose and round what is shown. Both numbers of a pair are one table, ranked by what a protocol gives.
 
-    That is the validation set, or one split.
+    That is the validation set, or one split. Own runs by themselves say how they differ from those above them.
     """
-    views = []
+    return [view for view, _ in view_with_boards(boards)]
+
+
+def view_with_boards(boards: Sequence[Board]) -> list[tuple[GroupView, Board]]:
+    """Give what `view_boards` does, each with the board whose rows it shows."""
+    shown: list[tuple[GroupView, Board]] = []
     for boards_of_table in _tables(boards):
         main = boards_of_table[-1] if boards_of_table[-1].half == "validation set" else boards_of_table[0]
-        views.append(_apart(main.protocol, main.apart) if main.apart else _together(main, boards_of_table))
-    return views
+        if main.apart is None:
+            view = _together(main, boards_of_table)
+        else:
+            above = shown[-1][1] if shown and shown[-1][1].protocol == main.protocol else None
+            view = _apart(main.protocol, main.apart, above.apart if above else None)
+        shown.append((view, main))
+    return shown
 
 
 def _tables(boards: Sequence[Board]) -> list[list[Board]]:
@@ -47,7 +57,7 @@ def _tables(boards: Sequence[Board]) -> list[list[Board]]:
     return list(tables.values())
 
 
-def _apart(protocol: str, scores: ScoreGroup) -> GroupView:
+def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None) -> GroupView:
     """Show own runs that stand by themselves, with the reason; departures are named in any case."""
     rows = scores.rows
     marks = [
@@ -57,7 +67,7 @@ def _apart(protocol: str, scores: ScoreGroup) -> GroupView:
         for row in records(rows)
     ]
     told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
-    view = view_groups([replace(scores, rows=told)])[0]
+    view = view_group(replace(scores, rows=told), above)
     return replace(view, about=(f"{protocol or 'no protocol'}, own runs by themselves", *view.about))
 
 

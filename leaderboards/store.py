@@ -170,8 +170,13 @@ def load_runs(
     Raises:
         InputError: a path without a record, or no sound record in all the folders.
     """
+    return frame_of_records(read_records(paths, note=note))
+
+
+def frame_of_records(records: Iterable[StoredRecord]) -> pd.DataFrame:
+    """Give the frame of records that were read, as `load_runs` does."""
     rows: list[_Row] = []
-    for found in read_records(paths, note=note):
+    for found in records:
         rows += _rows(str(found.path), found.record, verified=is_verified(found.path, found.data))
     return _frame(rows)
 

@@ -52,11 +52,12 @@ class GroupView:
 
 def view_groups(groups: Sequence[ScoreGroup]) -> list[GroupView]:
     """Choose and round what is shown; a group says how it differs from one of its metric above it."""
-    followers = [
-        _view(group, _not_comparable(group, above) if group.metric == above.metric else "")
-        for above, group in pairwise(groups)
-    ]
-    return [*(_view(group, "") for group in groups[:1]), *followers]
+    return [view_group(group, above) for above, group in pairwise([None, *groups]) if group]
+
+
+def view_group(group: ScoreGroup, above: ScoreGroup | None) -> GroupView:
+    """Choose and round what is shown of a group that stands below another one, or below none."""
+    return _view(group, _not_comparable(group, above) if above and group.metric == above.metric else "")
 
 
 def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:

@@ -11,6 +11,7 @@ from vdm_bench.leaderboards.tables import format_tables
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.pretrained import packaged_models
+from vdm_bench.reports import REPORT_FILE, write_html
 from vdm_bench.runner import run
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.baselines import BASELINES
@@ -27,7 +28,7 @@ MODEL_OPTIONS = {"checkpoint": MODEL, "steps": "32", "labels": "random"}
 
 
 def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
-    """Run the baselines, and the reference model if the package has it; write `report.md` with a contact sheet.
+    """Run the baselines, and the reference model if the package has it; write `report.md`, a picture and a page.
 
     Args:
         out: folder for the runs and the report.
@@ -65,4 +66,5 @@ def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
         f"![Real and generated clips, a row each]({PICTURE})\n"
     )
     write_text(out / "report.md", report)
+    write_html([out / "runs"], out / REPORT_FILE, reporter=reporter)
     return out / "report.md"

@@ -1,9 +1,10 @@
 """Whether an own score may stand among published numbers of the same protocol."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from vdm_bench.metrics.recipes import recipes
+from vdm_bench.metrics.recipes import Recipe, recipes
 from vdm_bench.metrics.score import Signature
 from vdm_bench.metrics.weights import catalogue
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
@@ -27,7 +28,7 @@ def why_apart(row: Mapping[str, Any]) -> str:
 
 
 def _other_counts(row: Mapping[str, Any], protocol: Protocol) -> str:
-    recipe = recipes().get(row["metric"])
+    recipe = _recipes().get(row["metric"])
     expected = {
         "generated": protocol.generated_count,
         "reference": protocol.reference_count if recipe is None or recipe.needs_reference else 0,
@@ -43,9 +44,15 @@ def _other_signature(row: Mapping[str, Any]) -> str:
     for key, expected in (("prec", "fp32"), ("src", "lossless")):
         if (found := fields.get(key, "(none)")) != expected:
             return f"its signature has {key}:{found}, not {expected}"
-    recipe = recipes().get(row["metric"])
+    recipe = _recipes().get(row["metric"])
     entry = catalogue().get(recipe.network) if recipe else None
     weights = fields.get("net", "").partition("@")[2].partition(":")[0] or "(none)"
     if entry and entry.content and not entry.content.startswith(weights):
         return f"its network has the weights {weights}, not those that are published, {entry.content[:8]}"
     return ""
+
+
+@functools.cache
+def _recipes() -> Mapping[str, Recipe]:
+    # Asked for a thousand rows, of which each would look through all installed packages.
+    return recipes()

@@ -160,6 +160,7 @@ def test_text_of_boards(boards: list[Board]) -> None:
         "fvd ↓\n"
         "bair-prediction, own runs by themselves\n"
         "256 reference and 64 generated clips\n"
+        "not comparable with the group above: n 64 v 256, prec (none) v bf16\n"
         "\n"
         "rank       name   value   interval   floor   marks\n"
         "──────────────────────────────────────────────────\n"

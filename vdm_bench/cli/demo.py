@@ -15,14 +15,16 @@ from vdm_bench.cli import options
 def demo(out: Path, workers: int) -> None:
     """Score the baselines on shapes-unconditional: offline, on the CPU, in about a minute.
 
-    Prints the table, and writes it with a picture of the clips to report.md.
+    Prints the table, and writes it with a picture of the clips to report.md, and with plots and clips that play
+    to report.html.
     """
     from vdm_bench.demo import run_demo
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables import format_tables
     from vdm_bench.progress import Console
+    from vdm_bench.reports import REPORT_FILE
 
     reporter = Console()
     written = run_demo(out, workers, reporter)
     click.echo(format_tables(load_runs(out / "runs"), "text").rstrip("\n"))
-    reporter.note(f"wrote {written} and the picture beside it; the runs are in {out / 'runs'}")
+    reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} beside it; the runs are in {out / 'runs'}")

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 @click.argument("protocol", required=False)
 @click.option("--runs", type=options.PATH, multiple=True, help="Your runs: a folder of them; may be repeated.")
 @click.option("--citation", is_flag=True, help="Print the BibTeX entries of the papers instead.")
+@click.option("--html", type=options.PATH, metavar="DIR", help="Write a site of all protocols to a folder.")
 @options.table_format
 @options.output
 def leaderboard(
-    protocol: str | None, runs: tuple[Path, ...], citation: bool, form: "Format", output: Path | None
+    protocol: str | None,
+    runs: tuple[Path, ...],
+    citation: bool,
+    html: Path | None,
+    form: "Format",
+    output: Path | None,
 ) -> None:
     """Print published results of PROTOCOL, or of all, with your runs among them.
 
@@ -29,7 +35,13 @@ def leaderboard(
     \b
     vdm-bench leaderboard ucf101-unconditional --runs runs/
     vdm-bench leaderboard kinetics600-prediction --citation -o references.bib
+    vdm-bench leaderboard --runs runs/ --html site/
     """
+    if html is not None:
+        if protocol or citation or output or form != "text":
+            raise InputError("--html writes pages of all protocols; give nothing beside it but --runs")
+        _write_site(runs, html)
+        return
     from vdm_bench.leaderboards.published import citation as entry
     from vdm_bench.leaderboards.published import published_rows
     from vdm_bench.protocols import get_protocol
@@ -47,7 +59,15 @@ def leaderboard(
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.standing import why_apart
 
-    frame = load_runs(runs)
+    frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
     if name is not None:
         frame = frame[frame["protocol"] == name].reset_index(drop=True)
     options.write_or_print(format_boards(make_boards(published, frame, why_apart), form), output)
+
+
+def _write_site(runs: tuple[Path, ...], folder: Path) -> None:
+    from vdm_bench.progress import Console
+    from vdm_bench.reports import write_html_site
+
+    reporter = Console()
+    reporter.note(f"wrote {write_html_site(runs, folder, reporter=reporter)}")

@@ -37,7 +37,13 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
 
         if device == "auto" and backend.startswith("tensorflow"):
             device = "cpu"  # where the original graph computes
-        given = Computing(local_device(pick_device(device)), precision, compiled, backend, weight_files(weights))
+        given = Computing(
+            local_device(pick_device(device)),
+            precision,
+            compiled,
+            backend,
+            weight_files(weights),
+        )
         return command(computing=given, **rest)
 
     for option in reversed(_COMPUTING):
@@ -118,6 +124,34 @@ def key_values(pairs: Sequence[str]) -> dict[str, str]:
     return read
 
 
+_PAGE = (
+    data_root,
+    click.option(
+        "--clips",
+        "named",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="On a page: clips of the run NAME, or of another column; may be repeated.",
+    ),
+    click.option(
+        "--embed",
+        type=click.IntRange(0),
+        default=8,
+        show_default=True,
+        metavar="MB",
+        help="Megabytes of clips in a page; others are written to a folder beside it.",
+    ),
+)
+MEGABYTE = 1_000_000
+
+
+def page(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of pages."""
+    for option in reversed(_PAGE):
+        command = option(command)
+    return command
+
+
 def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the file of `output`, or print it."""
     if output is None:
@@ -173,10 +207,24 @@ def weight_files(pairs: Sequence[str]) -> dict[str, Path]:
     Raises:
         InputError: one is no pair.
     """
-    files = {}
+    return named_paths(pairs, "--weights", "NETWORK=FILE, such as i3d-k400=mine.safetensors")
+
+
+def named_paths(pairs: Sequence[str], option: str, example: str) -> dict[str, Path]:
+    """Read paths by name.
+
+    Args:
+        pairs: texts such as `example`.
+        option: that they were given by.
+        example: of a pair, its form before it: `NAME=PATH, such as mine=samples/`.
+
+    Raises:
+        InputError: a text is no pair.
+    """
+    paths = {}
     for pair in pairs:
-        network, equals, file = pair.partition("=")
-        if not (network and equals and file):
-            raise InputError(f"--weights {pair!r} is not NETWORK=FILE, such as i3d-k400=mine.safetensors")
-        files[network] = Path(file)
-    return files
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"{option} {pair!r} is not {example}")
+        paths[name] = Path(path)
+    return paths

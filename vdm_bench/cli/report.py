@@ -1,4 +1,4 @@
-"""`vdm-bench report`: tables of runs."""
+"""`vdm-bench report`: tables of runs, or a page with their plots and clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,32 +12,68 @@ if TYPE_CHECKING:
     from vdm_bench.leaderboards.tables import Format
 
 
-@click.command(short_help="Print tables of runs.")
+@click.command(short_help="Print tables of runs, or write a page about them.")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
 @click.option(
     "--format",
     "form",
-    type=click.Choice((*options.FORMATS, "parquet")),
+    type=click.Choice((*options.FORMATS, "parquet", "html")),
     default="text",
     show_default=True,
-    help="Form of the tables; parquet needs -o and the extra `parquet`.",
+    help="Form of the tables; parquet needs the extra `parquet`; html is a page with tables, plots and clips.",
 )
 @options.output
-def report(runs: tuple[Path, ...], form: "Format | Literal['parquet']", output: Path | None) -> None:
+@options.page
+def report(
+    runs: tuple[Path, ...],
+    form: "Format | Literal['parquet', 'html']",
+    output: Path | None,
+    data_root: Path | None,
+    named: tuple[str, ...],
+    embed: int,
+) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
     Scores are ranked only among scores that were made in the same way; others stand in a table of their own.
+
+    \b
+    vdm-bench report runs/
+    vdm-bench report runs/ --format html -o report.html
+    vdm-bench report runs/mine --format html -o report.html --clips theirs=other/samples
     """
+    if named and form != "html":
+        raise InputError("--clips are shown on a page alone; add --format html, or leave them out")
+    if form == "html":
+        _write_page(runs, _needed(output, form), data_root, named, embed)
+        return
     from vdm_bench.leaderboards.store import load_runs
-    from vdm_bench.leaderboards.tables import format_tables
 
     frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
-    if form != "parquet":
-        options.write_or_print(format_tables(frame, form), output)
-        return
-    from vdm_bench.leaderboards.parquet import write_parquet
+    if form == "parquet":
+        from vdm_bench.leaderboards.parquet import write_parquet
 
+        write_parquet(frame, _needed(output, form))
+        click.echo(f"wrote {output}", err=True)
+        return
+    from vdm_bench.leaderboards.tables import format_tables
+
+    options.write_or_print(format_tables(frame, form), output)
+
+
+def _needed(output: Path | None, form: str) -> Path:
     if output is None:
-        raise InputError("--format parquet is not for the screen; give a file by -o FILE")
-    write_parquet(frame, output)
-    click.echo(f"wrote {output}", err=True)
+        raise InputError(f"--format {form} is not for the screen; give a file by -o FILE")
+    return output
+
+
+def _write_page(
+    runs: tuple[Path, ...], output: Path, data_root: Path | None, named: tuple[str, ...], embed: int
+) -> None:
+    from vdm_bench.galleries import ClipPlaces
+    from vdm_bench.progress import Console
+    from vdm_bench.reports import write_html
+
+    reporter = Console()
+    places = ClipPlaces(data_root, options.named_paths(named, "--clips", "NAME=PATH, such as mine=samples/"))
+    write_html(runs, output, places=places, embed=embed * options.MEGABYTE, reporter=reporter)
+    reporter.note(f"wrote {output}")

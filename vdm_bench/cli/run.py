@@ -78,11 +78,13 @@ def run(
     from vdm_bench.cli.output import print_record
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
+    from vdm_bench.galleries import ClipPlaces
     from vdm_bench.leaderboards.record import RECORD_FILE
     from vdm_bench.leaderboards.stored import StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.reports import REPORT_FILE, write_html
     from vdm_bench.run_plan import RunOptions
     from vdm_bench.runner import Run
 
@@ -109,6 +111,8 @@ def run(
     record = Run(chosen, folder, asked, Console(), world).record()
     if world.leads:
         print_record(record, as_json)
+        named = {} if clips is None else {record.name: clips}
+        write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
         if trackers:
             for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
                 click.echo(f"Warning: {sentence}", err=True)

@@ -1,0 +1,93 @@
+"""The runs of a page: their records, their scores as a frame, and the files that could not be read."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.store import frame_of_records, read_records
+from vdm_bench.leaderboards.stored import StoredRecord
+
+WITHOUT_PROTOCOL = "comparisons"
+_ID_LENGTH = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a page.
+
+    Attributes:
+        path: of its record.
+        record: what it holds.
+        anchor: names it within a page; made from the record's content.
+    """
+
+    path: Path
+    record: Record
+    anchor: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its clips may lie."""
+        return self.path.parent
+
+    @property
+    def protocol(self) -> str:
+        """Name of its protocol, or `comparisons` where it has none."""
+        return self.record.protocol.name if self.record.protocol else WITHOUT_PROTOCOL
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Runs that were read, and what could not be.
+
+    Attributes:
+        runs: by name, then time.
+        frame: their scores, as `load_runs` gives them.
+        left_out: a sentence for each record that was refused.
+    """
+
+    runs: tuple[Run, ...]
+    frame: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+
+    @cached_property
+    def by_path(self) -> dict[str, Run]:
+        """The runs by the column `path` of the frame."""
+        return {str(run.path): run for run in self.runs}
+
+    def of(self, protocol: str) -> "Runs":
+        """Keep the runs of one protocol."""
+        kept = tuple(run for run in self.runs if run.protocol == protocol)
+        there = self.frame["path"].isin([str(run.path) for run in kept])
+        return Runs(kept, self.frame[there].reset_index(drop=True))
+
+
+def read_runs(paths: Iterable[Path]) -> Runs:
+    """Read all records under paths, each once; one in a folder that is not sound is left out.
+
+    Raises:
+        InputError: a path without a record, a record that is not sound and was named itself, or not one sound
+            record in all the folders.
+    """
+    left_out: list[str] = []
+    read = read_records(paths, note=left_out.append)
+    read.sort(key=lambda run: (run.record.name, run.record.created, str(run.path)))
+    return Runs(_with_anchors(read), frame_of_records(read), tuple(left_out))
+
+
+def _with_anchors(read: Iterable[StoredRecord]) -> tuple[Run, ...]:
+    """Name each run by its content; copies of one run are numbered."""
+    seen: Counter[str] = Counter()
+    runs = []
+    for found in read:
+        digest = hashlib.sha256(found.record.model_dump_json().encode()).hexdigest()[:_ID_LENGTH]
+        seen[digest] += 1
+        anchor = f"run-{digest}" + (f"-{seen[digest]}" if seen[digest] > 1 else "")
+        runs.append(Run(found.path, found.record, anchor))
+    return tuple(runs)

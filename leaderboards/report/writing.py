@@ -1,0 +1,140 @@
+"""Pages on the disk: one report, or a site with a page for every protocol."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vdm_bench.files import write_text
+from vdm_bench.leaderboards.board_views import view_with_boards
+from vdm_bench.leaderboards.boards import make_boards
+from vdm_bench.leaderboards.published import published_rows
+from vdm_bench.leaderboards.report.content import Table, make_page
+from vdm_bench.leaderboards.report.gallery import Gallery, placed
+from vdm_bench.leaderboards.report.page import render
+from vdm_bench.leaderboards.report.runs import Runs
+
+INDEX = "index.html"
+EMBEDDED_BYTES = 8_000_000  # of clips, in a page
+_MOST_IN_TITLE = 2  # protocols
+_SLUG_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class _IndexRow:
+    name: str
+    link: str
+    runs: int
+    published: int
+    best: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Index:
+    title: str
+    about: tuple[str, ...]
+    home: str
+    left_out: tuple[str, ...]
+    rows: tuple[_IndexRow, ...]
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """How pages are made.
+
+    Attributes:
+        why_apart: says why a row of `load_runs` must not stand among published rows; see `make_boards`.
+        galleries: clips side by side; each goes to the page of its protocol.
+        embed: bytes of clips in a page; others are written to a folder beside it.
+    """
+
+    why_apart: Callable[[Mapping[str, Any]], str]
+    galleries: Sequence[Gallery] = ()
+    embed: int = EMBEDDED_BYTES
+
+
+def write_report(runs: Runs, path: Path, options: PageOptions) -> None:
+    """Write one HTML file about all runs, with the published rows of their protocols.
+
+    Args:
+        runs: what `read_runs` gave.
+        path: of the file; its folder is made if needed.
+        options: how.
+
+    Raises:
+        InputError: the file cannot be written, or what `group_scores` refuses.
+    """
+    protocols = sorted({run.protocol for run in runs.runs})
+    title = f"Report: {', '.join(protocols)}" if len(protocols) <= _MOST_IN_TITLE else "Report"
+    published = [row for protocol in protocols for row in published_rows(protocol)]
+    tables = view_with_boards(make_boards(published, runs.frame, options.why_apart))
+    _write_page(path, runs, tables, options, title=title, galleries=options.galleries)
+
+
+def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
+    """Write a page for each protocol that has runs or published rows, and `index.html` that leads to them.
+
+    Args:
+        runs: what `read_runs` gave.
+        folder: made if needed; other files in it are left alone.
+        options: how.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        InputError: a file cannot be written, or what `group_scores` refuses.
+    """
+    rows = []
+    for protocol in sorted({*(run.protocol for run in runs.runs), *(row.protocol for row in published_rows())}):
+        own, published = runs.of(protocol), published_rows(protocol)
+        tables = view_with_boards(make_boards(published, own.frame, options.why_apart))
+        link = f"{_slug(protocol)}.html"
+        galleries = [gallery for gallery in options.galleries if gallery.protocol == protocol]
+        _write_page(folder / link, own, tables, options, title=protocol, galleries=galleries, home=INDEX)
+        rows.append(_IndexRow(protocol, link, len(own.runs), len(published), tuple(_best(tables))))
+    index = _Index("Leaderboards", _size(runs, published_rows()), "", runs.left_out, tuple(rows))
+    write_text(folder / INDEX, render("index.html", index))
+    return folder / INDEX
+
+
+def _write_page(
+    path: Path,
+    runs: Runs,
+    tables: Sequence[Table],
+    options: PageOptions,
+    *,
+    title: str,
+    galleries: Sequence[Gallery],
+    home: str = "",
+) -> None:
+    there = placed(galleries, path, options.embed)
+    published = [row for _, board in tables for row in board.rows["source"].dropna()]
+    page = make_page(runs, tables, title=title, about=_size(runs, published), home=home, galleries=there)
+    linked = any(film.linked for gallery in there for row in gallery.rows for film in row.films if film)
+    write_text(path, render("page.html", page, linked=linked))
+
+
+def _size(runs: Runs, published: Sequence[object]) -> tuple[str, ...]:
+    count = len(runs.runs)
+    parts = [f"{count:,} {'run' if count == 1 else 'runs'}"]
+    return (" and ".join([*parts, *([f"{len(published):,} published numbers"] if published else [])]),)
+
+
+def _best(tables: Sequence[Table]) -> Iterator[str]:
+    """Name the best of each metric's first table, where that is not of a departure."""
+    told = set()
+    for view, board in tables:
+        if view.metric not in told and view.has_best and not board.group:
+            told.add(view.metric)
+            name, value = (view.rows[0][view.titles.index(title)] for title in ("name", view.ranked_by))
+            yield f"{view.metric} {'↑' if view.higher_is_better else '↓'} {value} {name}"
+
+
+def _slug(protocol: str) -> str:
+    """Make a file's name of a protocol's; one that is not of this package's kind gets digits of its own."""
+    kept = "".join(c for c in protocol.lower() if c.isascii() and (c.isalnum() or c in "-_"))[:60]
+    if kept == protocol and f"{kept}.html" != INDEX:
+        return kept
+    return f"{kept or 'protocol'}-{hashlib.sha256(protocol.encode()).hexdigest()[:_SLUG_DIGITS]}"

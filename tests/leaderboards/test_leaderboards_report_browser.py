@@ -1,0 +1,286 @@
+"""Pages as a reader meets them: in a real browser, offline, by mouse, keyboard and screen reader."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_runs import ATTACKS, FRAMES, LEVEL, write_runs
+
+from vdm_bench.reports import write_html, write_html_site
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+# What the policy refused, kept for the test to ask for.
+WATCH = "window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(e.blockedURI));"
+# The gray of the middle of every film that is shown.
+GRAYS = """films => films.map(film => {
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d");
+  context.drawImage(film, 0, 0, 1, 1);
+  return context.getImageData(0, 0, 1, 1).data[0];
+})"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, make_record: Any, make_score: Any, make_counts: Any) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    write_runs(folder / "runs", make_record, make_score, make_counts)
+    (folder / "runs" / "broken").mkdir()
+    (folder / "runs" / "broken" / "run.json").write_text('{"schema_version": 1}')
+    write_html([folder / "runs"], folder / "report.html")
+    write_html([folder / "runs"], folder / "li nked#.html", embed=0)
+    write_html_site([folder / "runs"], folder / "site")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page, and everything it did that a page should not do."""
+
+    def __init__(self, page: Any, path: Path) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        page.add_init_script(WATCH)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("console", lambda message: self.faults.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(path.as_uri())
+
+    def behaved(self) -> bool:
+        """Whether it asked for nothing but itself, and nothing went wrong."""
+        assert self.faults == []
+        assert self.page.evaluate("refused") == []
+        assert [url for url in self.requests if not url.startswith("data:")] == [self.page.url.partition("#")[0]]
+        return True
+
+
+@pytest.fixture
+def opened(site: Path, browser: Any) -> Iterator[Callable[..., Watched]]:
+    contexts = []
+
+    def visit(name: str, **how: Any) -> Watched:
+        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **how}))
+        return Watched(contexts[-1].new_page(), site / name)
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def own_table(watched: Watched) -> Any:
+    """The table of the runs that were guided, and of those that attack."""
+    return watched.page.locator("table.scores", has_text="guided 0").first
+
+
+def names(table: Any) -> list[str]:
+    return table.locator("tbody tr:visible th").all_inner_texts()
+
+
+@pytest.mark.parametrize("name", ["report.html", "site/index.html", "site/bair-prediction.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_axe_finds_no_violation(opened: Callable[..., Watched], name: str, scheme: str, width: int) -> None:
+    watched = opened(name, color_scheme=scheme, viewport={"width": width, "height": 900})
+    watched.page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    found = axe.Axe().run(watched.page)
+    assert found.violations_count == 0, found.generate_report()
+    assert watched.behaved()
+
+
+def test_a_page_asks_for_nothing_and_nothing_goes_wrong(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html", offline=True)
+    watched.page.mouse.wheel(0, 20000)
+    watched.page.wait_for_timeout(500)
+    assert watched.page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert watched.behaved()
+
+
+def test_rows_are_sorted_by_the_buttons_in_the_titles(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    table = own_table(watched)
+    title = table.get_by_role("columnheader", name="95 % interval")
+    guided = ["guided 1", "guided 0", "guided 4"]
+    assert names(table)[:3] == guided
+    assert title.get_attribute("aria-sort") is None
+    title.get_by_role("button").click()
+    assert (title.get_attribute("aria-sort"), names(table)[:3]) == ("ascending", guided)
+    title.get_by_role("button").click()
+    assert (title.get_attribute("aria-sort"), names(table)[:3]) == ("descending", guided[::-1])
+    assert sorted(names(table)[3:]) == sorted(ATTACKS)  # they have no interval, and stay last
+    other = table.get_by_role("columnheader", name="name")
+    other.get_by_role("button").click()
+    assert (title.get_attribute("aria-sort"), other.get_attribute("aria-sort")) == (None, "ascending")
+    assert [name for name in names(table) if name in guided] == sorted(guided)
+    assert watched.behaved()
+
+
+def test_a_table_is_sorted_from_the_keyboard(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    table = own_table(watched)
+    table.get_by_role("columnheader", name="value").get_by_role("button").focus()
+    watched.page.keyboard.press("Shift+Tab")
+    watched.page.keyboard.press("Enter")
+    watched.page.keyboard.press("Space")
+    assert table.get_by_role("columnheader", name="name").get_attribute("aria-sort") == "descending"
+    assert watched.behaved()
+
+
+def test_rows_are_filtered_and_counted_aloud(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    count = watched.page.locator("#shown")
+    total = watched.page.locator("table.scores tbody tr").count()
+    assert count.get_attribute("role") == "status"
+    assert count.inner_text() == f"{total} of {total} rows shown"
+    box = watched.page.get_by_role("searchbox", name="Show rows with")
+    box.fill("GUIDED 4")
+    assert names(own_table(watched)) == ["guided 4"]
+    assert count.inner_text() == f"2 of {total} rows shown"  # in fvd and psnr
+    box.fill("no such row")
+    assert count.inner_text() == f"0 of {total} rows shown"
+    box.fill("")
+    assert count.inner_text() == f"{total} of {total} rows shown"
+    assert watched.behaved()
+
+
+def test_a_name_leads_to_the_runs_details(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    details = watched.page.locator("details.run", has_text="guided 4")
+    assert not details.get_by_text("guidance_weight").is_visible()
+    own_table(watched).get_by_role("link", name="guided 4").click()
+    details.get_by_text("guidance_weight").wait_for(state="visible")
+    assert watched.behaved()
+
+
+@pytest.mark.parametrize("name", ["report.html", "site/bair-prediction.html"])
+def test_hostile_names_stay_text(opened: Callable[..., Watched], name: str) -> None:
+    watched = opened(name)
+    watched.page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    text = watched.page.locator("body").inner_text()
+    for attack in ATTACKS:
+        assert text.count(attack) > 10, attack
+        assert attack in names(own_table(watched))
+    assert watched.page.locator("script, style").count() == 2
+    assert watched.page.locator("iframe, object, embed, svg, base, form, link").count() == 0
+    attributes = watched.page.evaluate(
+        "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
+    )
+    assert attributes == []
+    assert watched.behaved()
+
+
+def film_times(page: Any) -> list[float]:
+    times: list[float] = page.locator("video").evaluate_all("films => films.map(film => film.currentTime)")
+    return times
+
+
+@pytest.mark.parametrize("name", ["report.html", "li nked#.html"])
+def test_the_gallery_plays_in_step_on_demand(opened: Callable[..., Watched], name: str) -> None:
+    watched = opened(name)
+    page, films = watched.page, watched.page.locator("video")
+    assert films.count() == 3 * 4
+    for flag in ("controls", "muted", "loop", "playsinline", "poster"):
+        assert films.evaluate_all(f"films => films.every(film => film.hasAttribute('{flag}'))")
+    assert films.evaluate_all("films => films.every(film => film.paused && film.networkState !== 2)")
+    page.get_by_role("button", name="Play all").click()
+    page.get_by_text("Playing").wait_for()
+    page.wait_for_timeout(2500)  # a film takes two seconds: by now it has begun again
+    assert films.evaluate_all("films => films.every(film => !film.paused && film.played.length > 0)")
+    times = film_times(page)
+    assert max(times) - min(times) < 1 / 8, times
+    page.get_by_role("button", name="Pause").click()
+    assert films.evaluate_all("films => films.every(film => film.paused)")
+    if name == "report.html":
+        assert watched.behaved()
+    else:
+        assert watched.faults == []
+        assert {Path(url).parent.name for url in watched.requests[1:]} == {"li%20nked%23-clips"}
+
+
+def test_frames_step_together_and_go_round(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    page = watched.page
+    status = page.locator(".controls [role=status]")
+
+    def shown() -> int:
+        """Step by step the frame that all films show, told by its gray."""
+        page.wait_for_function(
+            "[...document.querySelectorAll('video')].every(f => !f.seeking && f.readyState > 1)"
+        )
+        page.wait_for_timeout(150)
+        grays = page.locator("video").evaluate_all(GRAYS)
+        found = {round(gray / LEVEL) for gray in grays}
+        assert len(found) == 1, grays
+        return found.pop()
+
+    for frame in range(3):
+        page.get_by_role("button", name="Frame on").click()
+        page.get_by_text(f"Frame {frame + 1} of {FRAMES}").wait_for()
+        assert shown() == frame
+    page.get_by_role("button", name="Frame back").click()
+    page.get_by_text(f"Frame 2 of {FRAMES}").wait_for()
+    assert shown() == 1
+    for _ in range(2):
+        page.get_by_role("button", name="Frame back").click()
+    page.get_by_text(f"Frame {FRAMES} of {FRAMES}").wait_for()
+    assert shown() == FRAMES - 1
+    assert status.inner_text() == f"Frame {FRAMES} of {FRAMES}"
+    assert watched.behaved()
+
+
+def test_on_paper_all_runs_are_open_and_nothing_is_cut(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    assert watched.page.locator("details.run[open]").count() == 0
+    watched.page.pdf()
+    assert watched.page.locator("details.run:not([open])").count() == 0
+    watched.page.emulate_media(media="print")
+    assert watched.page.locator(".scroll").evaluate_all(
+        "boxes => boxes.every(box => getComputedStyle(box).overflowX === 'visible')"
+    )
+    assert not watched.page.get_by_role("searchbox").is_visible()
+
+
+def test_on_a_phone_tables_scroll_in_their_own_box(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html", viewport={"width": 360, "height": 700})
+    watched.page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    assert watched.page.evaluate("document.documentElement.scrollWidth") == 360
+    assert watched.page.locator(".scroll").evaluate_all(
+        "boxes => boxes.some(box => box.scrollWidth > box.clientWidth)"
+    )
+
+
+def test_without_script_everything_can_be_read(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html", java_script_enabled=False)
+    assert "guided 4" in names(own_table(watched))
+    assert not watched.page.get_by_role("searchbox").is_visible()
+    assert not watched.page.get_by_role("button", name="Play all").is_visible()
+
+
+def test_the_index_leads_to_the_pages_and_back(opened: Callable[..., Watched]) -> None:
+    watched = opened("site/index.html")
+    watched.page.get_by_role("link", name="bair-prediction", exact=True).click()
+    assert watched.page.get_by_role("heading", level=1).inner_text() == "bair-prediction"
+    watched.page.get_by_role("link", name="All protocols").click()
+    assert watched.page.get_by_role("heading", level=1).inner_text() == "Leaderboards"
+
+
+def test_a_record_that_is_not_sound_is_named_and_the_others_shown(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html")
+    left = watched.page.locator("#warnings li", has_text="Left out").inner_text()
+    assert "broken/run.json is no run record: name: the field is missing" in left

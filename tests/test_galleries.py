@@ -1,0 +1,134 @@
+"""Clips on their way to a page: which ones, in which order, and that they are still the same."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from vdm_bench import run
+from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.errors import InputError
+from vdm_bench.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
+from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery
+from vdm_bench.leaderboards.report.runs import read_runs
+from vdm_bench.protocols import get_protocol
+from vdm_bench.video.archive import Archive, ArchiveWriter
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("runs")
+        for protocol in ("shapes-unconditional", "shapes-prediction"):
+            for name in ("blurred", "real"):
+                run(protocol, out=folder / protocol / name, sampler=name, limit=20)
+        yield folder
+
+
+def galleries(folder: Path, **named: Path) -> dict[str, Gallery]:
+    return {found.title: found for found in make_galleries(read_runs([folder]), ClipPlaces(named=named))}
+
+
+def decoded(film: Film | None) -> NDArray[np.uint8]:
+    assert film is not None
+    with av.open(io.BytesIO(film.video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames)
+
+
+def assert_same(film: Film | None, clip: NDArray[np.uint8]) -> None:
+    """A film shows a clip, doubled, as nearly as H.264 does, and its poster a frame of it."""
+    frames = decoded(film)
+    assert frames.shape == (len(clip), 2 * clip.shape[1], 2 * clip.shape[2], 3)
+    assert np.abs(frames[:, ::2, ::2].astype(int) - clip).mean() < 4
+    assert film is not None
+    poster = np.asarray(Image.open(io.BytesIO(film.poster)))
+    assert np.array_equal(poster[::2, ::2], clip[len(clip) // 2])
+
+
+def test_real_clips_stand_first_and_the_best_run_next(runs: Path) -> None:
+    gallery = galleries(runs)["shapes-unconditional"]
+    assert gallery.columns == (REAL, "real", "blurred")
+    assert len(gallery.rows) == MOST_ROWS
+    for place, row in enumerate(gallery.rows):
+        assert_same(row.films[0], Shapes("test", seed=0)[place].frames)
+        for film, name in zip(row.films[1:], gallery.columns[1:], strict=True):
+            assert_same(film, Archive(runs / "shapes-unconditional" / name / "samples")[place].frames)
+
+
+def test_of_a_prediction_what_really_followed_stands_first(runs: Path) -> None:
+    gallery = galleries(runs)["shapes-prediction"]
+    assert gallery.columns == (FOLLOWED, "real", "blurred")
+    assert gallery.notes == ("The first 4 frames are given.",)
+    for place, row in enumerate(gallery.rows):
+        assert_same(row.films[0], Shapes("test", seed=1)[place].frames)
+
+
+def test_the_same_clips_give_the_same_bytes(runs: Path) -> None:
+    assert galleries(runs) == galleries(runs)
+
+
+def test_named_clips_are_those_of_a_run_or_another_column(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "shapes-unconditional", tmp_path / "runs")
+    shutil.move(tmp_path / "runs" / "blurred" / "samples", tmp_path / "moved")
+    bare = galleries(tmp_path / "runs")["shapes-unconditional"]
+    assert bare.columns == (REAL, "real")
+    assert bare.notes == ("Without clips in the run's folder: blurred.",)
+    clips = np.stack([Shapes("train", seed=5)[i].frames for i in range(2)])
+    np.save(tmp_path / "theirs.npy", clips)
+    named = {"blurred": tmp_path / "moved", "theirs": tmp_path / "theirs.npy"}
+    gallery = galleries(tmp_path / "runs", **named)["shapes-unconditional"]
+    assert gallery.columns == (REAL, "real", "blurred", "theirs")
+    assert_same(gallery.rows[1].films[3], clips[1])
+    assert gallery.rows[2].films[3] is None  # there are two
+    assert_same(gallery.rows[0].films[2], Archive(tmp_path / "moved")[0].frames)
+    with pytest.raises(InputError, match="missing does not exist"):
+        galleries(tmp_path / "runs", theirs=tmp_path / "missing")
+
+
+def test_damaged_clips_leave_a_gap_and_a_damaged_archive_is_passed_over(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "shapes-unconditional", tmp_path / "runs")
+    shard = tmp_path / "runs" / "real" / "samples" / "shard-000000.npy"
+    shard.write_bytes(shard.read_bytes()[: 128 + 3 * 16 * 32 * 32 * 3])
+    (tmp_path / "runs" / "blurred" / "samples" / "archive.json").write_text("{}")
+    gallery = galleries(tmp_path / "runs")["shapes-unconditional"]
+    assert gallery.columns == (REAL, "real")
+    assert [row.films[1] is None for row in gallery.rows] == [False] * 3 + [True] * 3
+
+
+def test_rows_are_named_by_what_was_asked_for(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "shapes-unconditional" / "real", tmp_path / "run")
+    samples = tmp_path / "run" / "samples"
+    clips = [Shapes("test", seed=3)[i].frames for i in range(3)]
+    shutil.rmtree(samples)
+    asked = [Clip(clips[0], "0", 7), Clip(clips[1], "1", None, "<b>a red ball</b>"), Clip(clips[2], "2")]
+    ArchiveWriter(samples, (16, 32, 32), fps=4).write_shard(0, asked)
+    gallery = galleries(tmp_path / "run")["shapes-unconditional"]
+    assert [row.label for row in gallery.rows][:3] == ["clip 0, class 7", "clip 1: <b>a red ball</b>", "clip 2"]
+    assert gallery.fps == 4
+
+
+def test_another_protocol_of_the_same_name_shows_no_real_clips(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "shapes-unconditional" / "real", tmp_path / "run")
+    record = (tmp_path / "run" / "run.json").read_text()
+    digest = get_protocol("shapes-unconditional").digest
+    assert digest in record
+    (tmp_path / "run" / "run.json").write_text(record.replace(digest, "0" * 12))
+    assert galleries(tmp_path / "run")["shapes-unconditional"].columns == ("real",)
+
+
+def test_no_more_columns_than_a_browser_plays(runs: Path, tmp_path: Path) -> None:
+    for number in range(MOST_COLUMNS + 3):
+        shutil.copytree(runs / "shapes-unconditional" / "blurred", tmp_path / str(number))
+    gallery = galleries(tmp_path)["shapes-unconditional"]
+    assert len(gallery.columns) == MOST_COLUMNS
+    assert len(gallery.columns) * len(gallery.rows) <= MOST_FILMS
+    assert gallery.notes == ("The best 11 of 15 runs are shown.",)
