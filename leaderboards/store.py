@@ -152,7 +152,7 @@ def read_records(
     if wrong and not records:
         raise InputError(f"of {len(wrong)} records not one is sound; the first: {wrong[0]}") from wrong[0]
     for bad in wrong:
-        (note or _warn)(f"left out: {bad}")
+        (note or _warn)(str(bad))
     return records
 
 
@@ -191,7 +191,7 @@ def _rows(path: str, record: Record, *, verified: bool) -> list[_Row]:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
+    warnings.warn(f"left out: {text}", stacklevel=4)
 
 
 def _frame(rows: list[_Row]) -> pd.DataFrame:

@@ -62,5 +62,5 @@ def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Repor
     reporter = reporter or Silent()
     runs = read_runs(paths)
     for sentence in runs.left_out:
-        reporter.note(sentence)
+        reporter.note(f"left out: {sentence}")
     return runs, reporter

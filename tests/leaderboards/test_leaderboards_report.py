@@ -227,7 +227,7 @@ def test_a_record_that_is_not_sound_is_left_out_by_name(folder: Path, tmp_path: 
     runs = read_runs([tmp_path])
     assert [run.record.name for run in runs.runs] == ["guided 0"]
     (sentence,) = runs.left_out
-    assert sentence.startswith(f"left out: {tmp_path}/bad/run.json was written by a newer version")
+    assert sentence.startswith(f"{tmp_path}/bad/run.json was written by a newer version")
     with pytest.raises(InputError, match="newer version"):
         read_runs([tmp_path / "bad"])
     with pytest.raises(InputError, match="newer version"):

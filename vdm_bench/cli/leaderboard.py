@@ -59,7 +59,7 @@ def leaderboard(
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.standing import why_apart
 
-    frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
+    frame = load_runs(runs, note=options.say_left_out)
     if name is not None:
         frame = frame[frame["protocol"] == name].reset_index(drop=True)
     options.write_or_print(format_boards(make_boards(published, frame, why_apart), form), output)

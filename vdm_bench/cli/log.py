@@ -25,7 +25,7 @@ def log(context: click.Context, runs: tuple[Path, ...], specs: tuple[str, ...]) 
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
 
     trackers = {spec: open_tracker(spec) for spec in specs}
-    records = read_records(runs, note=lambda text: click.echo(text, err=True))
+    records = read_records(runs, note=options.say_left_out)
     failed = [sentence for stored in records for sentence in log_record(stored, trackers)]
     for sentence in failed:
         click.echo(f"Error: {sentence}", err=True)

@@ -152,6 +152,11 @@ def page(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def say_left_out(sentence: str) -> None:
+    """Tell of a record that is not sound."""
+    click.echo(f"left out: {sentence}", err=True)
+
+
 def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the file of `output`, or print it."""
     if output is None:

@@ -48,7 +48,7 @@ def report(
         return
     from vdm_bench.leaderboards.store import load_runs
 
-    frame = load_runs(runs, note=lambda text: click.echo(text, err=True))
+    frame = load_runs(runs, note=options.say_left_out)
     if form == "parquet":
         from vdm_bench.leaderboards.parquet import write_parquet
 
