@@ -193,8 +193,11 @@ def paired_difference(
     of_a, of_b = ([part.of_layer(layer, dimension) for part in side.rounds(round_length)] for side in (a, b))
     if len(of_a) == len(of_b) == 1:
         return recipe.statistic.paired_difference(real, of_a[0], of_b[0])
-    values = [[recipe.statistic.estimate(real, part).value for part in side] for side in (of_a, of_b)]
-    return difference_of_means(*values, "rounds")
+
+    def values(rounds: list[Features]) -> list[float]:
+        return [recipe.statistic.estimate(real, part).value for part in rounds]
+
+    return difference_of_means(values(of_a), values(of_b), "rounds")
 
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:

@@ -109,7 +109,7 @@ def start(
     """
     context = multiprocessing.get_context("forkserver")
     # All that a run imports on its way: it shall not import in every process anew.
-    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runner", "torchmetrics.functional.image", "av"])
+    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runner", "av"])
     names = [str(folder) for folder in watched]
     process = context.Process(target=_command_line, args=(list(arguments), names, log, dict(environment), kill))
     process.start()
