@@ -21,14 +21,13 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from vdm_bench.metrics.frechet import FrechetReference
+from vdm_bench.metrics.jackknife import Resampled, group_bounds
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.metrics.statistics import Features, KernelDistance, Neighbours, Statistic
 from vdm_bench.metrics.uncertainty import (
-    Resampled,
     can_extrapolate,
     extrapolate,
     frechet_floor,
-    group_bounds,
     group_count,
 )
 

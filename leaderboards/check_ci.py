@@ -15,10 +15,10 @@ def junit_xml(result: CheckResult) -> bytes:
     A regression is a failure, a gated score that cannot be compared an error; what is not gated is skipped. The
     same check gives the same bytes.
     """
-    root = ET.Element("testsuites", name="vdm-bench check", **_counts(result.findings))
+    root = ET.Element("testsuites", {"name": "vdm-bench check", **_counts(result.findings)})
     for check in result.runs:
         title = printable(title_of(check.run))
-        suite = ET.SubElement(root, "testsuite", name=title, **_counts(check.findings))
+        suite = ET.SubElement(root, "testsuite", {"name": title, **_counts(check.findings)})
         for finding in check.findings:
             case = ET.SubElement(suite, "testcase", classname=title, name=printable(finding.metric), time="0")
             _add_outcome(case, finding)

@@ -61,12 +61,12 @@ def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
         from vdm_bench.errors import VdmBenchError
         from vdm_bench.leaderboards.check_tables import format_closing, format_tables
 
-        paths = [pytestconfig.rootpath / given for given in (run, baseline)]
+        run, baseline = pytestconfig.rootpath / run, pytestconfig.rootpath / baseline
         rules = [fail_on] if isinstance(fail_on, str) else fail_on
         try:
             if pytestconfig.getoption(UPDATE):
-                gate.update(*paths)
-            result = gate.check(*paths, rules, strict=strict)
+                gate.update(run, baseline)
+            result = gate.check(run, baseline, rules, strict=strict)
         except VdmBenchError as error:
             message = str(error)
         else:

@@ -187,6 +187,9 @@ def test_each_run_is_held_against_its_own_baseline(make_record: MakeRecord, make
     assert result.exit_code == 3
     reason = result.findings[0].reason
     assert reason.startswith("the baseline has no c on bair-prediction; it has a on bair-prediction, b on bair")
+    # Nor does a baseline of one run stand for all.
+    alone = check_runs([("", other)], Baseline(Path("b.json"), {}).updated(runs[:1]), [], score_difference)
+    assert alone.exit_code == 3
 
 
 def test_a_baseline_is_written_and_read(tmp_path: Path, make_record: MakeRecord, make_score: Make) -> None:

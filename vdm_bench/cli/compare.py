@@ -20,7 +20,7 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
     and more make a matrix for each metric.
 
     Clips with the same number are compared in pairs: runs of one seed, or with the same given frames, are told
-    apart with far fewer clips than their own intervals suggest.
+    apart with fewer clips than their own intervals suggest.
 
     \b
     vdm-bench compare runs/old runs/new
