@@ -201,6 +201,7 @@ def curve_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]) -
         points = [
             Point(float(frame), str(frame), value, *_around(value, error))
             for frame, value, error in zip(curve.frames, curve.values, errors, strict=True)
+            if abs(frame) < _LARGEST
         ]
         lines.append(_line(row["name"], points))
     note = "Bars are one standard error; given frames are left out."
@@ -211,21 +212,30 @@ def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]
     """Show runs that differ in their guidance alone, found in the settings of their samplers."""
     charts = []
     for setting in _GUIDANCE:
-        series: dict[tuple[object, ...], dict[float, Point]] = {}
+        series: dict[frozenset[tuple[str, str]], dict[float, Point]] = {}
         for row, run in _own(rows, runs):
             sampler = run.record.sampler
             weight = _number(sampler.settings.get(setting))
             if weight is None:
                 continue
-            others = sorted((key, str(value)) for key, value in sampler.settings.items() if key != setting)
-            key = (sampler.kind, sampler.spec, sampler.seed, tuple(others))
+            settings = {"sampler": sampler.spec, "kind": sampler.kind, "seed": sampler.seed, **sampler.settings}
+            others = frozenset((key, str(value)) for key, value in settings.items() if key != setting)
             point = Point(weight, f"{weight:g}", row["value"], row["low"], row["high"])
-            series.setdefault(key, {}).setdefault(weight, point)
-        lines = [_line(str(key[1]), points.values()) for key, points in series.items() if len(points) > 1]
+            series.setdefault(others, {}).setdefault(weight, point)
+        series = {others: points for others, points in series.items() if len(points) > 1}
+        shared = frozenset.intersection(*series) if len(series) > 1 else frozenset()
+        lines = [_line(_differing(others, shared), points.values()) for others, points in series.items()]
         title, axis = f"{metric.name} against guidance", setting.replace("_", " ")
         note = "All other settings of the sampler are equal."
         charts += _line_charts(title, axis, metric.axis, lines, note)
     return charts
+
+
+def _differing(settings: frozenset[tuple[str, str]], shared: frozenset[tuple[str, str]]) -> str:
+    """Name a line by its settings that not all lines share, or by its sampler."""
+    if not shared:
+        return dict(settings)["sampler"]
+    return ", ".join(f"{key}={value}" for key, value in sorted(settings - shared))
 
 
 def count_charts(rows: Iterable[Row]) -> list[LineChart]:
@@ -236,7 +246,7 @@ def count_charts(rows: Iterable[Row]) -> list[LineChart]:
     """
     families: dict[str, list[Row]] = {}
     for row in _with_value(rows):
-        if row["infinite"] is not None:
+        if row["infinite"] is not None and row["n_generated"]:
             families.setdefault(_without_counts(row["signature"]), []).append(row)
     charts = []
     for family in families.values():
@@ -301,6 +311,6 @@ def _number(setting: object) -> float | None:
     """Read a setting, which may be a text, as a number."""
     try:
         value = float(setting) if isinstance(setting, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None
