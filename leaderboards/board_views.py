@@ -68,7 +68,8 @@ def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None) -> Group
     ]
     told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
     view = view_group(replace(scores, rows=told), above)
-    return replace(view, about=(f"{protocol or 'no protocol'}, own runs by themselves", *view.about))
+    stands = ", own runs by themselves" if any(rows["apart"]) else ""
+    return replace(view, about=(f"{protocol or 'no protocol'}{stands}", *view.about))
 
 
 def _together(main: Board, boards: Sequence[Board]) -> GroupView:

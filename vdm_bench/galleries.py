@@ -134,10 +134,13 @@ def _add_runs(columns: _Columns, runs: Sequence[Run], named: Mapping[str, ClipDa
 
 def _label(archive: Archive, index: int) -> str:
     """Name a row by what was asked for."""
-    entry = archive.entry(index) if index < len(archive) else None
-    if entry and entry.caption is not None:
+    try:
+        entry = archive.entry(index)
+    except (IndexError, InputError):  # there is none, or its list is damaged
+        return f"clip {index}"
+    if entry.caption is not None:
         return f"clip {index}: {entry.caption}"
-    return f"clip {index}" if entry is None or entry.label is None else f"clip {index}, class {entry.label}"
+    return f"clip {index}" if entry.label is None else f"clip {index}, class {entry.label}"
 
 
 def _frames_of(clips: ClipDataset) -> Callable[[int], Frames]:

@@ -1,156 +1,24 @@
-"""What the plots of a page show, before they are drawn: points, intervals, and the same in words.
+"""Which charts a page has: scores, frames, guidance and numbers of clips, as far as the records hold them.
 
-Only numbers that a record holds are shown. A number too large to draw is left out of a plot; the tables have it.
+A number too large to draw is left out of a plot; the tables have it.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from vdm_bench.leaderboards.report.chart import LARGEST, Line, LineChart, Metric, Point, ScoreChart
 from vdm_bench.leaderboards.report.runs import Run
-from vdm_bench.leaderboards.rounding import rounded, useful_decimals
-from vdm_bench.leaderboards.views import NOTHING
 from vdm_bench.metrics.score import Signature
 
 MOST_SCORES = 30  # rows of a plot that are still readable
 MOST_LINES = 8
-_LARGEST = 1e30
 _GUIDANCE = ("guidance_weight", "guidance_scale")
 
 Row = Mapping[str, Any]
 """A row of a board; what is missing is None."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric's name and direction."""
-
-    name: str
-    higher_is_better: bool
-
-    @property
-    def axis(self) -> str:
-        """What is written beside its axis."""
-        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
-
-
-@dataclass(frozen=True)
-class Point:
-    """A number of a plot.
-
-    Attributes:
-        x: where it stands.
-        x_text: the same in words.
-        value: the number.
-        low: lower end of its interval, or None.
-        high: upper end.
-    """
-
-    x: float
-    x_text: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def drawable(self) -> bool:
-        """Whether a plot has room for it."""
-        return all(abs(number) < _LARGEST for number in (self.x, self.value, self.low or 0, self.high or 0))
-
-    def __str__(self) -> str:
-        decimals = useful_decimals(self.value, self.low, self.high)
-        if self.low is None or self.high is None:
-            return rounded(self.value, decimals)
-        ends = ", ".join(rounded(end, decimals) for end in (self.low, self.high))
-        return f"{rounded(self.value, decimals)} [{ends}]"
-
-
-@dataclass(frozen=True)
-class Line:
-    """Points that belong together.
-
-    Attributes:
-        label: name of the run, or of the runs.
-        points: in the order of x.
-    """
-
-    label: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class ScoreChart:
-    """Scores of one group, a row each, best first.
-
-    Attributes:
-        title: of the plot.
-        axis: the metric.
-        own: the user's runs; x is the row.
-        published: published rows.
-        floor: what a perfect model is expected to score, or None.
-        note: what is not shown; may be empty.
-    """
-
-    title: str
-    axis: str
-    own: tuple[Line, ...]
-    published: tuple[Line, ...]
-    floor: float | None
-    note: str
-
-    @property
-    def alt(self) -> str:
-        """The plot in words."""
-        rows = [f"{line.label} {line.points[0]}" for line in (*self.own, *self.published)]
-        floor = "" if self.floor is None else f" The floor is {Point(0, '', self.floor)}."
-        return f"{self.title}: {'; '.join(rows[:5])}{'; ...' if rows[5:] else ''}.{floor} The table has all."
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """No table of its own: it stands beside one."""
-        return []
-
-
-@dataclass(frozen=True)
-class LineChart:
-    """Lines over a common axis.
-
-    Attributes:
-        title: of the plot.
-        x_axis: what x is.
-        y_axis: the metric.
-        lines: at most `MOST_LINES`.
-        note: how to read it, and what is not shown.
-        inverse: x is a number of clips, drawn as 1/x, so that infinitely many stand at zero.
-    """
-
-    title: str
-    x_axis: str
-    y_axis: str
-    lines: tuple[Line, ...]
-    note: str
-    inverse: bool = False
-
-    @property
-    def alt(self) -> str:
-        """The plot in words."""
-        ends = [f"{line.label} from {line.points[0]} to {line.points[-1]}" for line in self.lines]
-        return f"{self.title}: {'; '.join(ends)}. The figures follow as a table."
-
-    @property
-    def titles(self) -> list[str]:
-        """Titles of the table that says the same: x, then the lines."""
-        return [self.x_axis, *(line.label for line in self.lines)]
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """Rows of that table, in the order of x."""
-        places = {point.x: point.x_text for line in self.lines for point in line.points}
-        columns = [{point.x: str(point) for point in line.points} for line in self.lines]
-        return [[places[x], *(column.get(x, NOTHING) for column in columns)] for x in sorted(places)]
 
 
 def plain_rows(frame: pd.DataFrame) -> list[Row]:
@@ -184,7 +52,7 @@ def score_chart(metric: Metric, rows: Sequence[Row]) -> list[ScoreChart]:
             axis=metric.axis,
             own=tuple(own[:MOST_SCORES]),
             published=tuple(published[:MOST_SCORES]),
-            floor=min(floors) if len(floors) == 1 and min(floors) < _LARGEST else None,
+            floor=min(floors) if len(floors) == 1 and min(floors) < LARGEST else None,
             note=f"The best {MOST_SCORES} are drawn, {sum(left_out)} more are not." if any(left_out) else "",
         )
     ]
@@ -201,6 +69,7 @@ def curve_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]) -
         points = [
             Point(float(frame), str(frame), value, *_around(value, error))
             for frame, value, error in zip(curve.frames, curve.values, errors, strict=True)
+            if abs(frame) < LARGEST
         ]
         lines.append(_line(row["name"], points))
     note = "Bars are one standard error; given frames are left out."
@@ -211,21 +80,30 @@ def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Run]
     """Show runs that differ in their guidance alone, found in the settings of their samplers."""
     charts = []
     for setting in _GUIDANCE:
-        series: dict[tuple[object, ...], dict[float, Point]] = {}
+        series: dict[frozenset[tuple[str, str]], dict[float, Point]] = {}
         for row, run in _own(rows, runs):
             sampler = run.record.sampler
             weight = _number(sampler.settings.get(setting))
             if weight is None:
                 continue
-            others = sorted((key, str(value)) for key, value in sampler.settings.items() if key != setting)
-            key = (sampler.kind, sampler.spec, sampler.seed, tuple(others))
+            settings = {"sampler": sampler.spec, "kind": sampler.kind, "seed": sampler.seed, **sampler.settings}
+            others = frozenset((key, str(value)) for key, value in settings.items() if key != setting)
             point = Point(weight, f"{weight:g}", row["value"], row["low"], row["high"])
-            series.setdefault(key, {}).setdefault(weight, point)
-        lines = [_line(str(key[1]), points.values()) for key, points in series.items() if len(points) > 1]
+            series.setdefault(others, {}).setdefault(weight, point)
+        series = {others: points for others, points in series.items() if len(points) > 1}
+        shared = frozenset.intersection(*series) if len(series) > 1 else frozenset()
+        lines = [_line(_differing(others, shared), points.values()) for others, points in series.items()]
         title, axis = f"{metric.name} against guidance", setting.replace("_", " ")
         note = "All other settings of the sampler are equal."
         charts += _line_charts(title, axis, metric.axis, lines, note)
     return charts
+
+
+def _differing(settings: frozenset[tuple[str, str]], shared: frozenset[tuple[str, str]]) -> str:
+    """Name a line by its settings that not all lines share, or by its sampler."""
+    if not shared:
+        return dict(settings)["sampler"]
+    return ", ".join(f"{key}={value}" for key, value in sorted(settings - shared))
 
 
 def count_charts(rows: Iterable[Row]) -> list[LineChart]:
@@ -236,7 +114,7 @@ def count_charts(rows: Iterable[Row]) -> list[LineChart]:
     """
     families: dict[str, list[Row]] = {}
     for row in _with_value(rows):
-        if row["infinite"] is not None:
+        if row["infinite"] is not None and row["n_generated"]:
             families.setdefault(_without_counts(row["signature"]), []).append(row)
     charts = []
     for family in families.values():
@@ -301,6 +179,6 @@ def _number(setting: object) -> float | None:
     """Read a setting, which may be a text, as a number."""
     try:
         value = float(setting) if isinstance(setting, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from vdm_bench.leaderboards.boards import Board
 from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.report.chart import Metric
 from vdm_bench.leaderboards.report.charts import (
-    Metric,
     Row,
     count_charts,
     curve_charts,

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from vdm_bench.leaderboards.escaping import printable
-from vdm_bench.leaderboards.report.charts import Line, LineChart, Point, ScoreChart
+from vdm_bench.leaderboards.report.chart import Line, LineChart, Point, ScoreChart
 
 _WIDTH, _ROW, _MARGIN, _HEIGHT = 5.2, 0.27, 0.95, 3.1  # inches
 _LABEL = 28  # characters
 _LOGARITHMIC = 50  # ratio of the largest number to the smallest from which an axis is logarithmic
+_LARGEST_RATIO = 1e6  # of numbers told apart on an axis that passes zero
 _FEWEST_POINTS_APART = 0.08  # of an axis, between two labels
 
 # Ink and grid are drawn in colours that stand for whatever the theme makes of them. The others are seen on white
@@ -148,7 +149,11 @@ def _scale(axes: Axes, lines: Sequence[Line], floor: float | None, which: str) -
     smallest = min((p.value for p in _points(lines) if p.value > 0), default=math.inf)
     axis: Axis = getattr(axes, f"{which}axis")
     if max(ends) > _LOGARITHMIC * smallest:
-        scale = {"value": "log"} if min(ends) > 0 else {"value": "symlog", "linthresh": smallest}
+        scale = (
+            {"value": "log"}
+            if min(ends) > 0
+            else {"value": "symlog", "linthresh": max(smallest, max(ends) / _LARGEST_RATIO)}
+        )
         getattr(axes, f"set_{which}scale")(**scale)
         locator: Any = axis.get_major_locator()
         locator.set_params(numticks=6)

@@ -12,10 +12,10 @@ import pytest
 from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import PublishedRow
 from vdm_bench.leaderboards.record import Curve, Record, SamplerInfo, write_record
+from vdm_bench.leaderboards.report.chart import Metric
 from vdm_bench.leaderboards.report.charts import (
     MOST_LINES,
     MOST_SCORES,
-    Metric,
     count_charts,
     curve_charts,
     guidance_charts,
@@ -24,6 +24,7 @@ from vdm_bench.leaderboards.report.charts import (
 )
 from vdm_bench.leaderboards.report.plots import draw
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
+from vdm_bench.leaderboards.store import frame_of
 from vdm_bench.metrics.score import Extrapolation
 
 Make = Callable[..., Any]
@@ -114,7 +115,9 @@ def test_a_curve_is_that_of_the_record_with_its_standard_errors(
 def guided(make_record: Make, make_score: Make, weight: object, value: float, **other: Any) -> Record:
     settings = {"guidance_weight": weight, "steps": 64, **other}
     sampler = SamplerInfo(kind="reference", spec="shapes", settings=settings, seed=0)
-    return make_record(f"w={weight} {other}", make_score(value, ends=(value - 1, value + 1)), sampler=sampler)
+    return make_record(
+        f"w={weight} {other}"[:99], make_score(value, ends=(value - 1, value + 1)), sampler=sampler
+    )
 
 
 def test_runs_that_differ_in_guidance_alone_make_a_line(read: Make, make_record: Make, make_score: Make) -> None:
@@ -130,6 +133,29 @@ def test_runs_that_differ_in_guidance_alone_make_a_line(read: Make, make_record:
     assert chart.titles == ["guidance weight", "shapes"]
     assert chart.rows == [["0", "7.0 [6.0, 8.0]"], ["1", "5.0 [4.0, 6.0]"], ["4", "9.0 [8.0, 10.0]"]]
     assert ">guidance weight</text>" in svg_of(chart)
+
+
+def test_lines_of_guidance_are_named_by_what_tells_them_apart(
+    read: Make, make_record: Make, make_score: Make
+) -> None:
+    runs = read(
+        *(guided(make_record, make_score, weight, 9.0 + weight, gamma=0.1) for weight in (0, 1)),
+        *(guided(make_record, make_score, weight, 8.0 + weight, gamma=0.3) for weight in (0, 1)),
+    )
+    (chart,) = guidance_charts(FVD, rows_of(runs), runs.by_path)
+    assert sorted(chart.titles[1:]) == ["gamma=0.1", "gamma=0.3"]
+
+
+def test_numbers_that_no_float_holds_are_left_out(read: Make, make_record: Make, make_score: Make) -> None:
+    curve = Curve(frames=[1, 10**400], values=[1.0, 2.0], standard_errors=None)
+    limit = Extrapolation(1.0, 0.5, 1.5, 0.95, "linear")
+    none = make_record("none", make_score(1.0, n=0, infinite=limit))
+    runs = read(guided(make_record, make_score, 10**400, 1.0).model_copy(update={"curves": {"fvd": curve}}))
+    rows = rows_of(runs)
+    assert guidance_charts(FVD, rows, runs.by_path) == []
+    (chart,) = curve_charts(FVD, rows, runs.by_path)
+    assert [point.x for point in chart.lines[0].points] == [1.0]
+    assert count_charts(plain_rows(frame_of(none))) == []
 
 
 def test_without_two_weights_there_is_no_guidance_plot(read: Make, make_record: Make, make_score: Make) -> None:
@@ -190,6 +216,7 @@ def test_no_more_lines_than_can_be_told_apart(read: Make, make_record: Make, mak
         (0.0, 0.0, 0.0),
         (1e-12, 1e12, 3.0),
         (1e29, -1e29, 1.0),
+        (5e-324, -1.0, 1e29),
     ],
 )
 def test_extreme_numbers_are_drawn_or_left_out(
