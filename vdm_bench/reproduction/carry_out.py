@@ -126,7 +126,8 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     for case in ready:
         missing[case.key] = _fetch_weights(case, means, reporter)
     ready = [case for case in ready if not missing[case.key]]
-    checkpoints = {case.model: _checkpoint(plan, case.model, means, reporter) for case in ready if case.model}
+    models = dict.fromkeys(case.model for case in ready if case.model)
+    checkpoints = {name: _checkpoint(plan, name, means, reporter) for name in models}
     records = {case.key: _run(plan, case, checkpoints, means, reporter) for case in ready}
     lacking = {key: lacks for key, lacks in missing.items() if lacks}
     return Outcome(records, lacking, _verdicts(plan, records, means, reporter))
