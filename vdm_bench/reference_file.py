@@ -44,6 +44,7 @@ class _Facts(BaseModel):
     lossy: bool
     repeated: int
     broken: list[list[str]]
+    digest: str | None = None  # of the clips, as in records; files of before have none
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -85,6 +86,7 @@ def write_reference(
         lossy=first.lossy,
         repeated=first.repeated,
         broken=[[error.source, error.reason] for error in collected.broken],
+        digest=collected.digest,
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -133,7 +135,8 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
         )
 
     sets = [of(network) for network in networks]
-    return Collected(sets, [BrokenClipError(source, reason) for source, reason in facts.broken])
+    broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
+    return Collected(sets, broken, facts.digest)
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:
