@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -44,7 +44,8 @@ class _Facts(BaseModel):
     lossy: bool
     repeated: int
     broken: list[list[str]]
-    digest: str | None = None  # of the clips, as in records; files of before have none
+    # Of the clips, as in records; files of before have none.
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 def reference_name(protocol: Protocol) -> str:
