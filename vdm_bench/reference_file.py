@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -44,6 +44,8 @@ class _Facts(BaseModel):
     lossy: bool
     repeated: int
     broken: list[list[str]]
+    # Of the clips, as in records; files of before have none.
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -85,6 +87,7 @@ def write_reference(
         lossy=first.lossy,
         repeated=first.repeated,
         broken=[[error.source, error.reason] for error in collected.broken],
+        digest=collected.digest,
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -133,7 +136,8 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
         )
 
     sets = [of(network) for network in networks]
-    return Collected(sets, [BrokenClipError(source, reason) for source, reason in facts.broken])
+    broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
+    return Collected(sets, broken, facts.digest)
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:
