@@ -4,9 +4,10 @@
     python benchmarks/claims.py --out runs/claims --limit 256 --claim guidance
 
 Claims of Ho et al. 2022 (arXiv 2204.03458): sections 3.1 and 4.3.3 and table 6 (reconstruction guidance against
-replacement), table 5 (guidance weights), tables 2 and 3 (Langevin correction). Each case is a run of its own that
-goes on where it was stopped. Cases of one claim share seeds and given frames; a difference to the claim's first
-case is paired, with its 95 % jackknife interval. The table is markdown, on stdout.
+replacement), table 5 (guidance weights), tables 2 and 3 (Langevin correction); `vdm-bench reproduce` tests the
+tables' own settings, here are more. Each case is a run of its own that goes on where it was stopped. Cases of one
+claim share seeds and given frames; a difference to the claim's first case is paired, with its 95 % jackknife
+interval. The table is markdown, on stdout.
 """
 
 import argparse
@@ -14,20 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdm_bench.collect import Collected, Collector
-from vdm_bench.datasets.folder import SAMPLES_FOLDER
-from vdm_bench.files import cache_folder
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
-from vdm_bench.metrics.evaluation import paired_difference
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Difference, Interval
 from vdm_bench.progress import Console
-from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.pretrained import PRECISIONS
+from vdm_bench.reproduction.differences import paired_differences
 from vdm_bench.runner import run
-from vdm_bench.scoring import Panel
-from vdm_bench.video.archive import Archive
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,11 @@ def print_claim(claim: Claim, out: Path, limit: int, common: Mapping[str, str], 
         )
         for number, (name, options) in enumerate(claim.cases.items())
     }
-    differences = paired(protocol, [out / str(number) for number in range(len(records))], limit, computing)
+    first, *others = (out / str(number) for number in range(len(records)))
+    pairs = [(other, first) for other in others]
+    found = paired_differences(
+        protocol, pairs, limit, data_root=None, computing=computing, workers=2, reporter=Console()
+    )
     metrics = protocol.metrics
     print(
         f"\n**{claim.text}.** `{protocol.name}`, {limit} clips a case, {common['steps']} steps, "
@@ -130,7 +130,7 @@ def print_claim(claim: Claim, out: Path, limit: int, common: Mapping[str, str], 
     )
     print("| case |" + "".join(f" {metric} | difference |" for metric in metrics))
     print("|---|" + "---|---|" * len(metrics))
-    for (name, record), row in zip(records.items(), differences, strict=True):
+    for (name, record), row in zip(records.items(), [{}, *found], strict=True):
         print(f"| {name} |" + "".join(cells(record, metric, row.get(metric)) for metric in metrics))
 
 
@@ -147,35 +147,6 @@ def spread(made: Interval | Difference, value: float) -> str:
     """A value with its interval, in as many digits as the interval bears."""
     decimals = useful_decimals(value, made.low, made.high)
     return f"{rounded(value, decimals)} [{rounded(made.low, decimals)}, {rounded(made.high, decimals)}]"
-
-
-def paired(
-    protocol: Protocol, folders: list[Path], limit: int, computing: Computing
-) -> list[dict[str, Difference]]:
-    """Give each run's differences to the first one by metric; none for the first one itself."""
-    panel = Panel.of(protocol.metrics, computing, Console())
-    collector = Collector(panel.networks, 2, False, Console())
-    real = collector.collect(
-        protocol.open_dataset(protocol.reference),
-        protocol.reference_count,
-        cache_folder() / "features",
-        "the reference",
-    )
-    sides = [
-        collector.collect(Archive(folder / SAMPLES_FOLDER), limit, folder / "features", str(folder))
-        for folder in folders
-    ]
-    return [{}] + [differences(panel, real, sides[0], side) for side in sides[1:]]
-
-
-def differences(panel: Panel, real: Collected, first: Collected, other: Collected) -> dict[str, Difference]:
-    """Give the differences of two runs by metric."""
-    return {
-        recipe.name: paired_difference(
-            recipe, panel.networks[place].spec, real.features[place], other.features[place], first.features[place]
-        )
-        for recipe, place in zip(panel.recipes, panel.places, strict=True)
-    }
 
 
 if __name__ == "__main__":

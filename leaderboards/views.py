@@ -18,7 +18,7 @@ NOTHING = "-"
 SYMBOLS = {BEST: "*", TIE: "="}
 LEGEND = {BEST: "* best", TIE: "= tie: the intervals, or equal values, do not separate it from the best"}
 # Titles of the columns that are aligned to the right.
-NUMERIC = ("rank", "value", "±", *HALVES, "floor", "reference", "generated")
+NUMERIC = ("rank", "value", "±", "published", "own", "difference", *HALVES, "floor", "reference", "generated")
 
 _Row = Mapping[str, Any]
 

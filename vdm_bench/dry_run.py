@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from vdm_bench.distributed import World
 from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.progress import Silent, duration
 from vdm_bench.protocols import Protocol
@@ -132,6 +134,14 @@ def amount(size: int) -> str:
     raise AssertionError
 
 
+def absent_networks(protocol: Protocol, computing: Computing) -> list[str]:
+    """Name the networks of a protocol's metrics whose weights are not here."""
+    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
+    names = dict.fromkeys(recipe.network for recipe in recipes)
+    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
+    return [name for name in names if computing.needs_download(name) and name not in here]
+
+
 def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]:
     """Make some clips: these, seconds for one, and evaluations for one."""
     request = run.conditions.request(range(_TIMED), run.options.seed)
@@ -148,12 +158,7 @@ def _try_networks(
     protocol: Protocol, options: RunOptions, clips: Pixels | None
 ) -> tuple[int, float | None, list[str]]:
     """Give bytes of features of a clip, seconds for one, and the networks whose weights are not here."""
-    from vdm_bench.metrics.recipes import get_recipes
-
-    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
-    names = dict.fromkeys(recipe.network for recipe in recipes)
-    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
-    absent = [name for name in names if options.computing.needs_download(name) and name not in here]
+    absent = absent_networks(protocol, options.computing)
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
         return 0, None, absent

@@ -13,6 +13,7 @@ from vdm_bench.cli.explain import explain
 from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.report import report
+from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
@@ -64,7 +65,20 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, list_things, score, run, report, leaderboard, explain, train, sample, data, weights):
+for command in (
+    demo,
+    list_things,
+    score,
+    run,
+    report,
+    leaderboard,
+    reproduce,
+    explain,
+    train,
+    sample,
+    data,
+    weights,
+):
     cli.add_command(command)
 
 

@@ -105,32 +105,15 @@ name = click.option("--name", help="How the generated clips are called in tables
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
 
 
-_PAGE = (
-    data_root,
-    click.option(
-        "--clips",
-        "named",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="On a page: clips of the run NAME, or of another column; may be repeated.",
-    ),
-    click.option(
-        "--embed",
-        type=click.IntRange(0),
-        default=8,
-        show_default=True,
-        metavar="MB",
-        help="Megabytes of clips in a page; others are written to a folder beside it.",
-    ),
-)
-MEGABYTE = 1_000_000
-
-
-def page(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of pages."""
-    for option in reversed(_PAGE):
-        command = option(command)
-    return command
+def key_values(pairs: Sequence[str]) -> dict[str, str]:
+    """Read what --option was given."""
+    read = {}
+    for text in pairs:
+        key, equals, value = text.partition("=")
+        if not (key.isidentifier() and equals):
+            raise InputError(f"--option {text!r} is not KEY=VALUE")
+        read[key] = value
+    return read
 
 
 def write_or_print(text: str, output: Path | None) -> None:

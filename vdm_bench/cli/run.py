@@ -88,7 +88,7 @@ def run(
     from vdm_bench.runner import Run
 
     chosen, world = get_protocol(protocol), join_world()
-    source, settings = _source(sampler, sampler_command, sampler_timeout, dict(_pair(text) for text in pairs))
+    source, settings = _source(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
     asked = RunOptions(
         sampler=source,
         options=settings,
@@ -126,13 +126,6 @@ def _source(
     if sampler is not None:
         raise InputError("give --sampler or --sampler-command, one of the two")
     return CommandSampler(command, settings, timeout), {}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key.isidentifier() and equals):
-        raise InputError(f"--option {text!r} is not KEY=VALUE")
-    return key, value
 
 
 def _folder_name(text: str) -> str:

@@ -1,9 +1,7 @@
 """`vdm-bench train`: a reference model, from a preset."""
 
-import math
-import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,15 +14,13 @@ from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
-    from vdm_bench.reference_model.config import Preset, TrainingConfig
+    from vdm_bench.reference_model.config import Preset
     from vdm_bench.reference_model.training import Hooks
-    from vdm_bench.reference_model.training_log import LogLine
     from vdm_bench.reference_model.unet import VideoUNet
     from vdm_bench.stopping import Stop
     from vdm_bench.training_data import ClipBatches
 
 _SECTIONS = ("model", "training", "sampling")
-_QUIET_SECONDS = 5.0  # between two lines on stderr
 
 
 @click.command(short_help="Train a reference model.")
@@ -201,31 +197,11 @@ def _hooks(preset: "Preset", batches: "ClipBatches", out: Path, stop: "Stop") ->
     from vdm_bench.progress import Console
     from vdm_bench.reference_model.training import Hooks
     from vdm_bench.training_preview import CLIPS, write_preview
+    from vdm_bench.training_progress import LogPrinter
 
     def draw(network: "VideoUNet", step: int) -> None:
         condition = next(batches.batches([range(CLIPS)])).condition
         write_preview(out / "samples" / f"step-{step:09d}.png", network, condition)
 
     note = Console().note
-    return Hooks(on_note=note, on_log=_LogPrinter(note, preset.training), on_sample=draw, should_stop=stop)
-
-
-class _LogPrinter:
-    """Says how training goes, not too often."""
-
-    def __init__(self, note: Callable[[str], None], training: "TrainingConfig") -> None:
-        self._note, self._training, self._last = note, training, -math.inf
-
-    def __call__(self, line: "LogLine") -> None:
-        left = self._training.steps - line.step
-        if left and time.monotonic() - self._last < _QUIET_SECONDS:
-            return
-        self._last = time.monotonic()
-        from vdm_bench.progress import duration
-
-        remaining = left * self._training.batch / line.clips_per_second
-        self._note(
-            f"step {line.step:,} of {self._training.steps:,}: loss {line.loss:.4f}, "
-            f"learning rate {line.learning_rate:.2g}, {line.clips_per_second:.3g} clips/s, "
-            f"{duration(remaining)} left"
-        )
+    return Hooks(on_note=note, on_log=LogPrinter(note, preset.training), on_sample=draw, should_stop=stop)

@@ -1,0 +1,141 @@
+"""`vdm-bench reproduce`: a table of the paper, made again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from vdm_bench.cli import options
+from vdm_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.reproduction.plan import Plan
+    from vdm_bench.reproduction.tables import Format
+
+_TABLES = tuple(f"table{number}" for number in range(1, 7))
+
+
+@click.command(short_help="Make a table of the paper again, or test its claims on shapes.")
+@click.argument("table", type=click.Choice(_TABLES))
+@click.option("--protocol", type=click.Choice(["shapes"]), help="Test the claims on the embedded data, offline.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="A trained model; with its name, as --dry-run lists them, where the table needs several.",
+)
+@click.option(
+    "--option",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the sampler in all runs, such as text=FILE.",
+)
+@options.data_root
+@click.option("--out", type=options.PATH, help="Folder of the runs.  [default: runs/reproduce/TABLE]")
+@click.option("--limit", type=click.IntRange(10), help="Clips a run.  [default: the protocol's; 256 on shapes]")
+@click.option("--steps", type=click.IntRange(2), help="Steps of the sampler on shapes, even.  [default: 64]")
+@click.option(
+    "--training-steps", type=click.IntRange(1), help="Of the models of table 4 on shapes.  [default: 6000]"
+)
+@click.option(
+    "--model-precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the model, trained and sampled.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all runs.")
+@click.option("--dry-run", is_flag=True, help="Print the plan alone, and what is missing.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "latex", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the table.",
+)
+@options.output
+@options.computing
+@options.workers
+def reproduce(
+    table: str,
+    protocol: str | None,
+    checkpoints: tuple[str, ...],
+    pairs: tuple[str, ...],
+    data_root: Path | None,
+    out: Path | None,
+    limit: int | None,
+    steps: int | None,
+    training_steps: int | None,
+    model_precision: Literal["fp32", "bf16"],
+    seed: int,
+    dry_run: bool,
+    form: "Format",
+    output: Path | None,
+    computing: "Computing",
+    workers: int,
+) -> None:
+    """Run what TABLE of Ho et al. 2022 needs, and print it with a column of own values.
+
+    Runs for which data, weights or a model are missing are left out, and named. With --protocol shapes the same
+    runs are made on the embedded data, and the table's claims are tested. What was interrupted goes on.
+
+    \b
+    vdm-bench reproduce table2 --dry-run
+    vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
+    vdm-bench reproduce table5 --protocol shapes
+    """
+    from vdm_bench.progress import Console
+    from vdm_bench.reproduction.carry_out import Means, carry_out
+    from vdm_bench.reproduction.tables import format_outcome, plan_lines
+
+    plan = _plan(table, protocol, steps, training_steps)
+    means = Means(
+        out=out or Path("runs", "reproduce", f"{table}-{protocol}" if protocol else table),
+        checkpoints=_named(checkpoints, plan),
+        data_root=data_root,
+        options=options.key_values(pairs),
+        limit=limit,
+        seed=seed,
+        precision=model_precision,
+        computing=computing,
+        workers=workers,
+    )
+    if dry_run:
+        options.write_or_print("\n".join(plan_lines(plan, means)) + "\n", output)
+        return
+    options.write_or_print(format_outcome(plan, carry_out(plan, means, Console()), form), output)
+
+
+def _plan(table: str, protocol: str | None, steps: int | None, training_steps: int | None) -> "Plan":
+    from vdm_bench.reproduction.paper import paper_plan
+    from vdm_bench.reproduction.shapes import STEPS, shapes_plan
+
+    number = table.removeprefix("table")
+    if training_steps is not None and (protocol is None or number != "4"):
+        raise InputError("--training-steps is for table4 with --protocol shapes; leave it out")
+    if protocol is not None:
+        return shapes_plan(number, steps=STEPS if steps is None else steps, training_steps=training_steps)
+    if steps is not None:
+        raise InputError("--steps goes with --protocol shapes; without it the steps are the paper's")
+    return paper_plan(number)
+
+
+def _named(checkpoints: Sequence[str], plan: "Plan") -> Mapping[str, str]:
+    """Read checkpoints: `NAME=FILE`, or the file alone where there is one model."""
+    named = {}
+    for text in checkpoints:
+        name, equals, file = text.partition("=")
+        if not equals and len(plan.models) == 1:
+            name, file = next(iter(plan.models)), text
+        if name not in plan.models or not file:
+            raise InputError(
+                f"--checkpoint {text!r} names no model of this table; give NAME=FILE, with NAME one of "
+                f"{', '.join(plan.models)}"
+            )
+        named[name] = file
+    return named

@@ -1,0 +1,125 @@
+"""The same tables on `shapes`: the embedded data, metrics and model, so that their claims are tested offline."""
+
+from vdm_bench.errors import InputError
+from vdm_bench.protocols import get_protocol
+from vdm_bench.reproduction.claims import CLAIMS
+from vdm_bench.reproduction.paper import EXTENSION_SCALES, IMAGES, SCALES, paper_plan
+from vdm_bench.reproduction.plan import Case, Model, Plan, known_claims
+
+STEPS = 64
+LIMIT = 256
+# Of the embedded network there are FVD and IS; the FIDs of frames have no counterpart.
+STAND_INS = {"fvd": "embedded/fvd", "is/frames-avg": "embedded/is", "i3d/is": "embedded/is"}
+PACKAGED = Model("shapes", "shapes", packaged=True)
+
+
+def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = None) -> Plan:
+    """Give the plan of a table on `shapes`.
+
+    Args:
+        table: `2` to `6`.
+        steps: of the ancestral sampler; the predictor-corrector takes half as many, which cost the same.
+        training_steps: of the models of table 4; the preset's if None.
+
+    Raises:
+        InputError: table 1, which compares models of others; or an odd number of steps.
+    """
+    if table == "1":
+        raise InputError(
+            "table 1 holds the model against those of others, so there is nothing in it to test on shapes; "
+            "choose table2 to table6, or leave --protocol out"
+        )
+    if steps < 2 or steps % 2:
+        raise InputError(
+            f"--steps {steps} is odd or too small; the corrector takes half of them, so give 2, 4, ..."
+        )
+    cases, models, notes = {"4": _joint, "5": _guidance, "6": _extension}.get(table, _langevin)(
+        table, steps, training_steps
+    )
+    published = paper_plan(table)
+    metrics = {metric: STAND_INS[metric] for metric in published.metrics if metric in STAND_INS}
+    return Plan(
+        table=table,
+        title=f"{published.title}, its claims on shapes",
+        cases=cases,
+        models={model.name: model for model in models},
+        metrics=metrics,
+        claims=known_claims(CLAIMS[table], cases, metrics),
+        notes=notes,
+        limit=LIMIT,
+    )
+
+
+_Parts = tuple[tuple[Case, ...], tuple[Model, ...], tuple[str, ...]]
+
+
+def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
+    ancestral, langevin = (
+        next(case.row for case in paper_plan(table).cases if case.key == key) for key in ("ancestral", "langevin")
+    )
+    protocol = get_protocol("shapes-prediction")
+    # After the last step, too: else the corrector would make one evaluation less than the other sampler.
+    corrected = {"sampler": "predictor-corrector", "steps": str(steps // 2), "correct_last": "true"}
+    cases = (
+        Case("ancestral", ancestral, protocol, "shapes", {"sampler": "ancestral", "steps": str(steps)}),
+        Case("langevin", langevin, protocol, "shapes", corrected),
+    )
+    return cases, (PACKAGED,), (f"both make {steps} evaluations of the network a clip",)
+
+
+def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:
+    length = {} if training_steps is None else {"steps": training_steps}
+    models = tuple(
+        Model(f"images-{count}", "shapes", {"joint_images": count, **length}, trains=True) for count in IMAGES
+    )
+    cases = tuple(
+        Case(
+            model.name,
+            f"small model, {count} image frames",
+            get_protocol("shapes-unconditional"),
+            model.name,
+            {"steps": str(steps), "labels": "random"},
+        )
+        for model, count in zip(models, IMAGES, strict=True)
+    )
+    notes = (
+        "three models are trained, one after the other: minutes on a GPU, hours on a CPU; stop at any time, the "
+        "same command goes on",
+        "one training run each: the intervals say nothing about other seeds of the training",
+    )
+    return cases, models, notes
+
+
+def _guidance(table: str, steps: int, training_steps: int | None) -> _Parts:
+    cases = tuple(
+        Case(
+            f"weight-{scale}",
+            f"large model, frameskip 1, guidance weight {scale}",
+            get_protocol("shapes-unconditional"),
+            "shapes",
+            {"steps": str(steps), "labels": "random", "guidance_scale": scale},
+        )
+        for scale in SCALES
+    )
+    return cases, (PACKAGED,), ("a label, drawn with the clip's seed, stands for the caption",)
+
+
+def _extension(table: str, steps: int, training_steps: int | None) -> _Parts:
+    rows = {case.key: case.row for case in paper_plan(table).cases}
+    cases = tuple(
+        Case(
+            key,
+            rows[key],
+            get_protocol("shapes-extension"),
+            "shapes",
+            {"steps": str(steps), "labels": "random", "guidance_scale": scale, "method": method},
+        )
+        for scale in EXTENSION_SCALES
+        for method in ("reconstruction", "replacement")
+        for key in (f"{method}-{scale}",)
+    )
+    return (
+        cases,
+        (PACKAGED,),
+        ("a label, drawn with the clip's seed, stands for the caption; w_r is the model's",),
+    )

@@ -1,0 +1,194 @@
+"""A plan and its outcome in words: the paper's table with a column of own values, and verdicts on its claims."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from vdm_bench.dry_run import absent_networks
+from vdm_bench.leaderboards.published import PublishedRow
+from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+from vdm_bench.leaderboards.tables import format_views
+from vdm_bench.leaderboards.views import NOTHING, GroupView, numbered
+from vdm_bench.metrics.score import Difference, Interval, Score
+from vdm_bench.reproduction.carry_out import Means, Outcome, Verdict, missing_for
+from vdm_bench.reproduction.plan import Case, Plan
+
+Format = Literal["text", "markdown", "latex", "json"]
+VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}
+
+
+def plan_lines(plan: Plan, means: Means) -> list[str]:
+    """Say what would be done, and what is missing for it."""
+    runs = [f"{case.key}: {case.row}; {_clips(plan, case, means)}{_made_by(case)}" for case in plan.cases]
+    trained = [model for model in plan.models.values() if model.trains and model.name not in means.checkpoints]
+    missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
+    protocols = dict.fromkeys(case.protocol for case in plan.cases)
+    absent = dict.fromkeys(name for protocol in protocols for name in absent_networks(protocol, means.computing))
+    sections = {
+        "runs": runs,
+        "models to train": [f"{model.name}: as by `{model.command}`" for model in trained],
+        "claims": [f"{text}: {', '.join(metrics)}" for text, metrics in _by_text(plan).items()],
+        "weights to download": [*absent],
+        "missing": [f"{what} ({', '.join(keys)})" for what, keys in _by_what(missing).items()],
+    }
+    lines = [f"table {plan.table} of Ho et al. 2022, {plan.title}", *(f"- {note}" for note in plan.notes)]
+    for title, items in sections.items():
+        lines += ["", title, *(f"- {item}" for item in items)] if items else []
+    return lines
+
+
+def _by_text(plan: Plan) -> dict[str, list[str]]:
+    metrics: dict[str, list[str]] = {}
+    for claim in plan.claims:
+        metrics.setdefault(claim.text, []).append(plan.metrics[claim.metric])
+    return metrics
+
+
+def _by_what(missing: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Turn what each case lacks round: who lacks each thing."""
+    keys: dict[str, list[str]] = {}
+    for key, lacks in missing.items():
+        for what in lacks:
+            keys.setdefault(what, []).append(key)
+    return keys
+
+
+def _clips(plan: Plan, case: Case, means: Means) -> str:
+    wanted = case.protocol.generated_count
+    count = min(means.limit or plan.limit or wanted, wanted)
+    stride = f" at stride {case.protocol.stride}" if case.protocol.stride > 1 else ""
+    return f"{case.protocol.name}{stride}, {count:,} of {wanted:,} clips"
+
+
+def _made_by(case: Case) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in case.options.items() if key != "preset")
+    return f"; {case.sampler if not case.model else f'model {case.model}'}{f': {options}' if options else ''}"
+
+
+def format_outcome(plan: Plan, outcome: Outcome, form: Format) -> str:
+    """Write the outcome as text that ends in a newline."""
+    if form == "json":
+        return json.dumps(_content(plan, outcome), indent=2, allow_nan=False) + "\n"
+    last = list(plan.metrics)[-1]
+    return format_views([_view(plan, outcome, metric, whole=metric == last) for metric in plan.metrics], form)
+
+
+def _content(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    rows = []
+    for row in plan.published:
+        case = plan.case_of(row)
+        score = case and outcome.score(case.key, plan.metrics[row.metric])
+        rows.append(asdict(row) | {"case": case.key if case else None, "own": score.to_dict() if score else None})
+    claims = [
+        {"text": v.claim.text, "metric": v.metric, "difference": asdict(v.difference), "holds": v.holds}
+        for v in outcome.verdicts
+    ]
+    return {"table": plan.table, "rows": rows, "claims": claims, "missing": dict(outcome.missing)}
+
+
+def _view(plan: Plan, outcome: Outcome, metric: str, *, whole: bool) -> GroupView:
+    """Show a metric; below the last one stands what is to be said of the whole table."""
+    own = plan.metrics[metric]
+    rows = [row for row in plan.published if row.metric == metric and (own == metric or plan.case_of(row))]
+    lines: dict[tuple[str, str, str], list[PublishedRow]] = {}
+    for row in rows:
+        lines.setdefault((row.table, row.method, row.pair), []).append(row)
+    notes = numbered(text for row in rows for text in _footnotes(plan, row))
+    cells = [_cells(plan, outcome, halves, own, notes) for halves in lines.values()]
+    return GroupView(
+        metric=own,
+        higher_is_better=rows[0].higher_is_better,
+        about=tuple(_about(plan, metric)),
+        titles=tuple(cells[0]),
+        rows=tuple(tuple(row.values()) for row in cells),
+        has_best=False,
+        notes=(
+            *(f"({number}) {text}" for text, number in notes.items()),
+            *(_claim(verdict) for verdict in outcome.verdicts if verdict.metric == own),
+            *_signatures(outcome, own),
+            *(_notes(plan, outcome) if whole else []),
+        ),
+    )
+
+
+def _about(plan: Plan, metric: str) -> Iterable[str]:
+    yield f"table {plan.table} of Ho et al. 2022, {plan.title}"
+    own = plan.metrics[metric]
+    if own != metric:
+        yield f"published: {metric} on the paper's data; own: {own} on shapes, which is another scale"
+
+
+def _footnotes(plan: Plan, row: PublishedRow) -> list[str]:
+    if plan.metrics[row.metric] != row.metric:  # own values are of other data anyway
+        return [*row.caveats]
+    protocol = "" if row.protocol == plan.cases[0].protocol.name else row.protocol
+    return [*filter(None, (protocol, row.pair)), *row.caveats]
+
+
+def _cells(
+    plan: Plan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
+) -> dict[str, str]:
+    """Give the cells of a published row, or of a pair a/b: own values go with the validation set, or 1 split."""
+    ours = next((row for row in halves if row.half in ("validation set", "1 split")), halves[0])
+    case = plan.case_of(ours)
+    score = outcome.score(case.key, own) if case else None
+    cells = {"name": ours.method}
+    cells |= {row.half: row.text for row in halves} if ours.half else {"published": ours.printed}
+    cells |= {"own": _value(score), "95 % interval": _interval(score)}
+    if own == ours.metric:
+        cells["difference"] = _difference(score, ours)
+    cells["marks"] = " ".join(f"({notes[text]})" for text in _footnotes(plan, ours))
+    return cells
+
+
+def _value(score: Score | None) -> str:
+    if score is None or score.value is None:
+        return NOTHING
+    return rounded(score.value, _decimals(score.value, score.interval))
+
+
+def _interval(score: Score | None) -> str:
+    if score is None or score.value is None or score.interval is None:
+        return NOTHING
+    return _ends(score.value, score.interval)
+
+
+def _ends(value: float, found: Interval | Difference) -> str:
+    decimals = _decimals(value, found)
+    return f"[{rounded(found.low, decimals)}, {rounded(found.high, decimals)}]"
+
+
+def _decimals(value: float, found: Interval | Difference | None) -> int:
+    return useful_decimals(value, found and found.low, found and found.high)
+
+
+def _difference(score: Score | None, published: PublishedRow) -> str:
+    if score is None or score.value is None:
+        return NOTHING
+    shown = rounded(score.value - published.value, _decimals(score.value, score.interval))
+    return shown if shown.startswith("-") else f"+{shown}"
+
+
+def _notes(plan: Plan, outcome: Outcome) -> Iterable[str]:
+    yield from plan.notes
+    departures = {key: record.protocol.departures for key, record in outcome.records.items() if record.protocol}
+    yield from (f"own: {what} ({', '.join(keys)})" for what, keys in _by_what(departures).items())
+    lacking = _by_what(outcome.missing)
+    yield from (f"not run ({', '.join(keys)}), missing {what}" for what, keys in lacking.items())
+
+
+def _signatures(outcome: Outcome, metric: str) -> Iterable[str]:
+    scores = (outcome.score(key, metric) for key in outcome.records)
+    yield from dict.fromkeys(
+        f"own: signature {score.signature} (digest {score.digest})" for score in scores if score
+    )
+
+
+def _claim(verdict: Verdict) -> str:
+    found = verdict.difference
+    decimals = _decimals(found.value, found)
+    return (
+        f"claim: {verdict.claim.text}: {VERDICTS[verdict.holds]}; the first less the second is "
+        f"{rounded(found.value, decimals)} {_ends(found.value, found)}, paired, {100 * found.level:g} %"
+    )
