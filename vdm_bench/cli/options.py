@@ -124,34 +124,6 @@ def key_values(pairs: Sequence[str]) -> dict[str, str]:
     return read
 
 
-_PAGE = (
-    data_root,
-    click.option(
-        "--clips",
-        "named",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="On a page: clips of the run NAME, or of another column; may be repeated.",
-    ),
-    click.option(
-        "--embed",
-        type=click.IntRange(0),
-        default=8,
-        show_default=True,
-        metavar="MB",
-        help="Megabytes of clips in a page; others are written to a folder beside it.",
-    ),
-)
-MEGABYTE = 1_000_000
-
-
-def page(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of pages."""
-    for option in reversed(_PAGE):
-        command = option(command)
-    return command
-
-
 def say_left_out(sentence: str) -> None:
     """Tell of a record that is not sound."""
     click.echo(f"left out: {sentence}", err=True)

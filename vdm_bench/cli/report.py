@@ -11,6 +11,8 @@ from vdm_bench.errors import InputError
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.tables import Format
 
+_MEGABYTE = 1_000_000
+
 
 @click.command(short_help="Print tables of runs, or write a page about them.")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
@@ -23,7 +25,22 @@ if TYPE_CHECKING:
     help="Form of the tables; parquet needs the extra `parquet`; html is a page with tables, plots and clips.",
 )
 @options.output
-@options.page
+@options.data_root
+@click.option(
+    "--clips",
+    "named",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="On a page: clips of the run NAME, or of another column; may be repeated.",
+)
+@click.option(
+    "--embed",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    metavar="MB",
+    help="Megabytes of clips in a page; others are written to a folder beside it.",
+)
 def report(
     runs: tuple[Path, ...],
     form: "Format | Literal['parquet', 'html']",
@@ -75,5 +92,5 @@ def _write_page(
 
     reporter = Console()
     places = ClipPlaces(data_root, options.named_paths(named, "--clips", "NAME=PATH, such as mine=samples/"))
-    write_html(runs, output, places=places, embed=embed * options.MEGABYTE, reporter=reporter)
+    write_html(runs, output, places=places, embed=embed * _MEGABYTE, reporter=reporter)
     reporter.note(f"wrote {output}")

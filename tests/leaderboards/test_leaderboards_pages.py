@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import ATTACKS, write_runs
+from page_runs import ATTACKS, write_runs
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.published import published_rows

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import ATTACKS, FRAMES, LEVEL, write_runs
+from page_runs import ATTACKS, FRAMES, LEVEL, write_runs
 
 from vdm_bench.reports import write_html, write_html_site
 
