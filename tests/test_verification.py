@@ -130,11 +130,22 @@ def without_value(content: dict[str, Any]) -> None:
     fvd_of(content).update(value=None, status="not measured")
 
 
+def steadier(content: dict[str, Any]) -> None:
+    score = fvd_of(content)
+    score["jackknife"][2] = score["value"]
+
+
+def fewer_groups(content: dict[str, Any]) -> None:
+    del fvd_of(content)["jackknife"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (better, "the value of embedded/fvd is "),
         (narrower, "the low end of the interval of embedded/fvd is "),
+        (steadier, "value 3 of the jackknife of embedded/fvd is "),
+        (fewer_groups, "the jackknife of embedded/fvd has "),
         (without_floor, "the floor of embedded/fvd is None, and comes out as "),
         (without_value, "embedded/fvd is None, and comes out as "),
     ],
@@ -146,6 +157,11 @@ def test_a_changed_score_is_found(theirs: Path, change: Edit, words: str) -> Non
     assert found.name == "scores"
     assert words in (found.fault or "")
     assert not (theirs / "verified.json").exists()
+
+
+def test_an_older_record_has_no_jackknife_and_is_verified(theirs: Path) -> None:
+    edit(theirs, lambda content: fvd_of(content).update(jackknife=[]))
+    assert check(theirs).fault is None
 
 
 def test_what_another_machine_may_be_off_is_no_fault(theirs: Path) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from vdm_bench.leaderboards.record import Curve, Record
-from vdm_bench.metrics.score import SIGNATURE_KEYS, Score, Signature
+from vdm_bench.metrics.score import Score, Signature
 
 
 def unlike_signatures(claimed: Record, remade: Record) -> str | None:
@@ -19,9 +19,8 @@ def unlike_signatures(claimed: Record, remade: Record) -> str | None:
 
 
 def _differences(claimed: Score, remade: Score) -> str:
-    here, there = (dict(Signature.parse(score.signature).fields) for score in (claimed, remade))
-    keys = [key for key in SIGNATURE_KEYS if key != "v" and here.get(key) != there.get(key)]
-    return "; ".join(f"{key}:{here.get(key, '')}, and must be {key}:{there.get(key, '')}" for key in keys)
+    found = Signature.parse(claimed.signature).differences(Signature.parse(remade.signature))
+    return "; ".join(f"{key}:{here or ''}, and must be {key}:{there or ''}" for key, here, there in found)
 
 
 def unlike_counts(claimed: Record, remade: Record) -> str | None:
@@ -40,7 +39,7 @@ def unlike_counts(claimed: Record, remade: Record) -> str | None:
 
 
 def unlike_scores(claimed: Record, remade: Record, tolerance: float) -> str | None:
-    """Compare values, intervals, floors, limits and curves.
+    """Compare values, intervals, jackknives, floors, limits and curves.
 
     Args:
         claimed: the record.
@@ -69,7 +68,11 @@ def _unlike_score(claimed: Score, remade: Score, tolerance: float) -> str | None
     allowed = tolerance * scale
     if "knn" in dict(Signature.parse(claimed.signature).fields):
         allowed = max(allowed, 2 / remade.n_generated)  # a clip more or less within a radius, on either side
-    for (name, here), (_, there) in zip(_numbers(claimed), _numbers(remade), strict=True):
+    counts = len(claimed.jackknife), len(remade.jackknife)
+    if counts[0] not in (0, counts[1]):  # older records have none
+        return f"the jackknife of {claimed.metric} has {counts[0]} values, and must have {counts[1]}"
+    # The values of the jackknife stand last: those of a record without them are not looked at.
+    for (name, here), (_, there) in zip(_numbers(claimed), _numbers(remade), strict=False):
         if (here is None) != (there is None) or not _near(here, there, allowed):
             off = f"allowed: {allowed:.2g} more or less"
             return f"{name} of {claimed.metric} is {here}, and comes out as {there} ({off})"
@@ -83,6 +86,8 @@ def _numbers(score: Score) -> Iterator[tuple[str, float | None]]:
             yield f"the {end} end of {name}", getattr(part, end, None)
     yield "the value at N = infinity", getattr(score.infinite, "value", None)
     yield "the floor", score.floor
+    for place, value in enumerate(score.jackknife, 1):
+        yield f"value {place} of the jackknife", value
 
 
 def _near(here: float | None, there: float | None, allowed: float) -> bool:

@@ -1,9 +1,9 @@
-"""Give a model of `shapes` a vector for each shape, colour and motion, in place of one for each of the 240 classes.
+"""Give a model of `shapes` a vector for each shape, colour and motion, not one for each of 240 classes.
 
     python examples/shapes_model/factor_labels.py model.safetensors factored.safetensors
 
-Each new vector is the mean of the vectors of its classes (a main effect), less two thirds of the mean of all, so that
-the sum of three has the mean of all once. Train the result on (`vdm-bench train shapes --init factored.safetensors`).
+Each new vector is the mean of the vectors of its classes (a main effect), less two thirds of the mean of all,
+so that the sum of three has the mean of all once. Train the result on by `vdm-bench train shapes --init`.
 """
 
 import argparse
