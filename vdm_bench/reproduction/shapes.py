@@ -68,7 +68,7 @@ def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
 
 
 def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:
-    length = {} if training_steps is None else {"steps": training_steps}
+    length: dict[str, int] = {} if training_steps is None else {"steps": training_steps}
     models = tuple(
         Model(f"images-{count}", "shapes", {"joint_images": count, **length}, trains=True) for count in IMAGES
     )

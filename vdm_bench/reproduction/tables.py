@@ -78,7 +78,7 @@ def _content(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     rows = []
     for row in plan.published:
         case = plan.case_of(row)
-        score = case and outcome.score(case.key, plan.metrics[row.metric])
+        score = outcome.score(case.key, plan.metrics[row.metric]) if case else None
         rows.append(asdict(row) | {"case": case.key if case else None, "own": score.to_dict() if score else None})
     claims = [
         {"text": v.claim.text, "metric": v.metric, "difference": asdict(v.difference), "holds": v.holds}
@@ -160,7 +160,7 @@ def _ends(value: float, found: Interval | Difference) -> str:
 
 
 def _decimals(value: float, found: Interval | Difference | None) -> int:
-    return useful_decimals(value, found and found.low, found and found.high)
+    return useful_decimals(value, found.low if found else None, found.high if found else None)
 
 
 def _difference(score: Score | None, published: PublishedRow) -> str:
