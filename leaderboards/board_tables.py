@@ -6,7 +6,8 @@ from typing import Any
 
 from vdm_bench.leaderboards.board_views import view_boards
 from vdm_bench.leaderboards.boards import BOARD_COLUMNS, Board, records
-from vdm_bench.leaderboards.tables import TEXT_WIDTH, Format, check_format, csv_text, format_views, plain_value
+from vdm_bench.leaderboards.tables import Format, check_format, csv_text, format_views, plain_value
+from vdm_bench.leaderboards.text_table import TEXT_WIDTH
 
 
 def format_boards(boards: Sequence[Board], format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002

@@ -21,7 +21,7 @@ TABLE = "embedding.classes.weight"
 
 def main_effects(table: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:
     """Turn a table [classes, d] into [sum(factors), d], the attributes one after the other."""
-    grid = table.unflatten(0, factors)
+    grid = table.view(*factors, table.shape[-1])
     mean = table.mean(0)
     axes = range(len(factors))
     effects = [grid.mean([other for other in axes if other != axis]) - mean for axis in axes]
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     factors = get_preset("shapes").model.class_factors
-    with safe_open(arguments.checkpoint, "pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(arguments.checkpoint, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         header = dict(file.metadata())
     info = json.loads(header["vdm_bench"])
