@@ -46,7 +46,7 @@ class ModelConfig:
         classes: class labels; 0 for a model without.
         class_factors: of labels that stand for several attributes, how many values each of them has, the last
             one changing fastest: a label is then embedded as the sum of a vector for each attribute. Empty: a
-            vector for each class.
+            vector for each class. Of no meaning without classes.
         text_dim: width of the text embeddings it attends to; 0 for a model without.
         prediction: what the network's output means.
     """
@@ -78,7 +78,7 @@ class ModelConfig:
         _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is not in [0, 1)")
         _require(self.classes >= 0 and self.text_dim >= 0, "classes and text_dim must not be negative")
         _require(
-            not self.class_factors or math.prod(self.class_factors) == self.classes,
+            not (self.classes and self.class_factors) or math.prod(self.class_factors) == self.classes,
             f"class_factors {list(self.class_factors)} do not multiply to classes {self.classes}",
         )
         _require(self.prediction in SPACES, f"prediction {self.prediction!r} is none of {', '.join(SPACES)}")

@@ -304,6 +304,7 @@ def test_a_label_of_several_attributes_is_the_sum_of_their_vectors() -> None:
 def test_attributes_must_multiply_to_the_classes() -> None:
     with pytest.raises(InputError, match=r"class_factors \[5, 6\] do not multiply to classes 240"):
         dataclasses.replace(TINY, classes=240, class_factors=(5, 6))
+    assert Embedding(dataclasses.replace(TINY, class_factors=(5, 6))).classes is None  # classes=0 is enough
 
 
 def test_text_matters_padding_does_not_and_no_text_is_unconditional() -> None:
