@@ -118,11 +118,8 @@ def print_claim(claim: Claim, out: Path, limit: int, common: Mapping[str, str], 
         )
         for number, (name, options) in enumerate(claim.cases.items())
     }
-    first, *others = (out / str(number) for number in range(len(records)))
-    pairs = [(other, first) for other in others]
-    found = paired_differences(
-        protocol, pairs, limit, data_root=None, computing=computing, workers=2, reporter=Console()
-    )
+    first, *others = records.values()
+    found = [paired_differences(other, first) for other in others]
     metrics = protocol.metrics
     print(
         f"\n**{claim.text}.** `{protocol.name}`, {limit} clips a case, {common['steps']} steps, "

@@ -246,7 +246,7 @@ def test_a_claim_holds_where_the_interval_of_the_difference_leaves_out_zero(
 ) -> None:
     difference = Difference(sum(ends) / 2, *ends, 0.95, "paired")
     claim = Claim("a beats b", "fvd", "a", "b")
-    assert verdict(claim, "own", {"own": difference}, higher_is_better=higher_is_better).holds is holds
+    assert verdict(claim, "own", difference, higher_is_better=higher_is_better).holds is holds
 
 
 def test_json_has_every_row_every_verdict_and_what_is_missing(tiny: str, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     checkpoints = {name: _checkpoint(plan, name, means, reporter) for name in models}
     records = {case.key: _run(plan, case, checkpoints, means, reporter) for case in ready}
     lacking = {key: lacks for key, lacks in missing.items() if lacks}
-    return Outcome(records, lacking, _verdicts(plan, records, means, reporter))
+    return Outcome(records, lacking, _verdicts(plan, records))
 
 
 def _check_checkpoint(plan: Plan, model: Model, source: str) -> None:
@@ -184,35 +184,19 @@ def _run(plan: Plan, case: Case, checkpoints: Mapping[str, str], means: Means, r
     )
 
 
-def _verdicts(plan: Plan, records: Mapping[str, Record], means: Means, reporter: Reporter) -> list[Verdict]:
-    """Compare the cases of each claim; claims over the same protocol share a reading of its reference."""
-    claims = [claim for claim in plan.claims if {claim.better, claim.worse} <= records.keys()]
+def _verdicts(plan: Plan, records: Mapping[str, Record]) -> list[Verdict]:
     verdicts = []
-    for protocol in dict.fromkeys(plan.case(claim.better).protocol for claim in claims):
-        here = [claim for claim in claims if plan.case(claim.better).protocol == protocol]
-        pairs = list(dict.fromkeys((claim.better, claim.worse) for claim in here))
-        found = paired_differences(
-            protocol,
-            [(means.out / better, means.out / worse) for better, worse in pairs],
-            records[pairs[0][0]].generated.scored,
-            data_root=means.data_root,
-            computing=means.computing,
-            workers=means.workers,
-            reporter=reporter,
-        )
-        by_pair = dict(zip(pairs, found, strict=True))
-        directions = {score.metric: score.higher_is_better for score in records[pairs[0][0]].scores}
-        for claim in here:
+    for claim in plan.claims:
+        if {claim.better, claim.worse} <= records.keys():
             metric = plan.metrics[claim.metric]
-            differences = by_pair[claim.better, claim.worse]
-            verdicts.append(verdict(claim, metric, differences, higher_is_better=directions[metric]))
+            better, worse = records[claim.better], records[claim.worse]
+            (direction,) = (score.higher_is_better for score in better.scores if score.metric == metric)
+            found = paired_differences(better, worse)[metric]
+            verdicts.append(verdict(claim, metric, found, higher_is_better=direction))
     return verdicts
 
 
-def verdict(
-    claim: Claim, metric: str, differences: Mapping[str, Difference], *, higher_is_better: bool
-) -> Verdict:
-    """Judge a claim by the interval of the difference."""
-    found = differences[metric]
+def verdict(claim: Claim, metric: str, found: Difference, *, higher_is_better: bool) -> Verdict:
+    """Judge a claim by the interval of the difference, of the better case less the worse one."""
     low, high = (found.low, found.high) if higher_is_better else (-found.high, -found.low)
     return Verdict(claim, metric, found, True if low > 0 else False if high < 0 else None)
