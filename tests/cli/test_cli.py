@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vdm_bench
+from vdm_bench import demo
 from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.leaderboards.record import read_record
@@ -203,7 +204,9 @@ def test_lists(what: str) -> None:
     assert all(row["name"] in printed and row["description"] in printed for row in rows)
 
 
-def test_demo_writes_a_report_with_a_picture(here: Path) -> None:
+def test_demo_writes_a_report_with_a_picture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "MODEL_CLIPS", 20)
+    monkeypatch.setattr(demo, "MODEL_OPTIONS", {**demo.MODEL_OPTIONS, "steps": "2"})
     result = call("demo", "--out", "demo")
     assert result.exit_code == 0, result.output
     report = Path("demo/report.md").read_text()
@@ -212,6 +215,7 @@ def test_demo_writes_a_report_with_a_picture(here: Path) -> None:
         first_table = text[: text.index("embedded/is")]
         places = [first_table.index(f" {name} ") for name in names]
         assert places == sorted(places)
+    assert "| reference |" in report
     assert "(contact-sheet.png)" in report
     assert Path("demo/contact-sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     again = call("demo", "--out", "demo")
