@@ -22,6 +22,7 @@ import pytest
 from killing import VARIABLE, Kill, start
 
 from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.reports import REPORT_FILE
 
 PROTOCOL = """
 name = "small"
@@ -121,6 +122,8 @@ def check_files(bench: Bench, place: Path) -> None:
             continue
         if name.name == "run.json":
             assert read_record(place / name).scores == bench.record.scores
+        elif name.name == REPORT_FILE:  # tells when the run ended, and how long it took
+            assert (place / name).read_bytes().rstrip().endswith(b"</html>")
         else:
             assert (place / name).read_bytes() == (bench.whole / name).read_bytes(), name
 

@@ -103,7 +103,7 @@ def test_a_record_that_is_not_sound_is_left_out_and_named(runs: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("report RUNS --format html", "give its name by -o"),
+        ("report RUNS --format html", "give a file by -o"),
         ("report RUNS --format html -o x.html --clips theirs", "'theirs' is not NAME=PATH"),
         ("report RUNS --format html -o x.html --clips theirs=missing", "missing does not exist"),
         ("report RUNS --clips theirs=clips.npy", "add --format html"),
