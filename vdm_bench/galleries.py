@@ -18,7 +18,7 @@ from PIL import Image
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
-from vdm_bench.errors import InputError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import ProtocolInfo
 from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery, GalleryRow
 from vdm_bench.leaderboards.report.runs import Run, Runs
@@ -178,7 +178,13 @@ def _encoded(run: Run, columns: _Columns, reporter: Reporter) -> Gallery:
         for index in range(MOST_ROWS):
             films = []
             for source in columns.sources:
-                films.append(_film(source, index, columns.fps))
+                try:
+                    films.append(_film(source, index, columns.fps))
+                except InputError as error:
+                    # Without the name of the file: a page tells nothing of the place it was made at.
+                    reason = error.reason if isinstance(error, BrokenClipError) else "cannot be shown"
+                    columns.notes.append(f"Clip {index} of {source.name}: {reason}.")
+                    films.append(None)
                 advance(1)
             if any(films):
                 rows.append(GalleryRow(columns.labels(index), tuple(films)))
@@ -193,7 +199,11 @@ def _encoded(run: Run, columns: _Columns, reporter: Reporter) -> Gallery:
 
 
 def _film(source: _Source, index: int, fps: float) -> Film | None:
-    """Encode a clip; None where there is none, or none that can be shown."""
+    """Encode a clip; None where there is none.
+
+    Raises:
+        InputError: it cannot be read or shown.
+    """
     try:
         frames = source.clip(index)
         if min(frames.shape[1:3]) < _SMALL:
@@ -202,7 +212,7 @@ def _film(source: _Source, index: int, fps: float) -> Film | None:
             path = Path(folder, "clip.mp4")
             write_clip(path, frames, fps=fps)
             video = path.read_bytes()
-    except (InputError, IndexError):
+    except IndexError:
         return None
     poster = io.BytesIO()
     Image.fromarray(frames[len(frames) // 2]).save(poster, "PNG", optimize=True)

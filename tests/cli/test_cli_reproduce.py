@@ -87,3 +87,9 @@ def test_wrong_input_is_one_sentence(command: str, message: str) -> None:
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_plan_names_a_checkpoint_that_is_not_there() -> None:
+    result = call("table5 --protocol shapes --dry-run --checkpoint nofile.safetensors")
+    assert result.exit_code == 2
+    assert "nofile.safetensors" in result.stderr

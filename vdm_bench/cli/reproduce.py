@@ -90,7 +90,7 @@ def reproduce(
     vdm-bench reproduce table5 --protocol shapes
     """
     from vdm_bench.progress import Console
-    from vdm_bench.reproduction.carry_out import Means, carry_out
+    from vdm_bench.reproduction.carry_out import Means, carry_out, check_checkpoints
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
 
     plan = _plan(table, protocol, steps, training_steps)
@@ -106,6 +106,7 @@ def reproduce(
         workers=workers,
     )
     if dry_run:
+        check_checkpoints(plan, means)
         options.write_or_print("\n".join(plan_lines(plan, means)) + "\n", output)
         return
     options.write_or_print(format_outcome(plan, carry_out(plan, means, Console()), form), output)

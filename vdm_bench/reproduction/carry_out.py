@@ -119,8 +119,7 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
         InputError: bad input; or `means.out` holds other runs.
         StoppedError: the training was asked to stop.
     """
-    for name, source in means.checkpoints.items():
-        _check_checkpoint(plan, plan.models[name], source)
+    check_checkpoints(plan, means)
     missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
     ready = [case for case in plan.cases if not missing[case.key]]
     for case in ready:
@@ -133,8 +132,17 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     return Outcome(records, lacking, _verdicts(plan, records))
 
 
+def check_checkpoints(plan: Plan, means: Means) -> None:
+    """Look at the checkpoints that were given before hours of runs.
+
+    Raises:
+        InputError: one is not there, unsound, of another preset, or trained otherwise.
+    """
+    for name, source in means.checkpoints.items():
+        _check_checkpoint(plan, plan.models[name], source)
+
+
 def _check_checkpoint(plan: Plan, model: Model, source: str) -> None:
-    """Look at a checkpoint before hours of runs: it may be unsound, of another preset, or trained otherwise."""
     preset = next(case.options.get("preset") for case in plan.cases if case.model == model.name)
     path = checkpoint_path(source)
     _, info = load_model(path, preset=preset)
