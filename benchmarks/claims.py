@@ -1,146 +1,135 @@
 """The paper's claims about sampling, tested on a trained model of `shapes`.
 
-    python benchmarks/claims.py --out runs/claims --limit 256            # an hour on two cores, minutes on a GPU
-    python benchmarks/claims.py --out runs/claims --limit 256 --claim guidance
+    python benchmarks/claims.py --out runs/claims                      # hours on two cores, minutes on a GPU
+    python benchmarks/claims.py --out runs/claims --limit 128 --steps 32 --claim table5 --claim table2
 
-Claims of Ho et al. 2022 (arXiv 2204.03458): sections 3.1 and 4.3.3 and table 6 (reconstruction guidance against
-replacement), table 5 (guidance weights), tables 2 and 3 (Langevin correction); `vdm-bench reproduce` tests the
-tables' own settings, here are more. Each case is a run of its own that goes on where it was stopped. Cases of one
-claim share seeds and given frames; a difference to the claim's first case is paired, with its 95 % jackknife
-interval. The table is markdown, on stdout.
+These are the plans of `vdm-bench reproduce table5`, `table2` and `table6` with `--protocol shapes`, and one of
+prediction, where the paper says in words that reconstruction guidance beats replacement (Ho et al. 2022, arXiv
+2204.03458, section 3.1). Each case is a run of its own that goes on where it was stopped; cases share seeds and
+given frames, so that their differences are paired. The tables are markdown, on stdout.
 """
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 from vdm_bench.metrics.networks import Computing
-from vdm_bench.metrics.score import Difference, Interval
+from vdm_bench.metrics.score import Difference, Interval, Score
 from vdm_bench.progress import Console
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.pretrained import PRECISIONS
-from vdm_bench.reproduction.differences import paired_differences
-from vdm_bench.runner import run
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper says, and the cases that test it; the first one is what the others are compared with."""
-
-    text: str
-    protocol: str
-    cases: Mapping[str, Mapping[str, str]]
-
+from vdm_bench.reproduction.carry_out import Means, Outcome, carry_out
+from vdm_bench.reproduction.plan import Case, Claim, Plan
+from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan
+from vdm_bench.reproduction.tables import VERDICTS
 
 # The paper takes 9 for Kinetics-600 and 50 for BAIR.
-PREDICTION_WEIGHTS = ("1", "2", "5", "10")
-GUIDANCE_WEIGHTS = ("0", "0.5", "1", "2", "4")
+PREDICTION_WEIGHTS = ("2", "5", "10")
 
 
-def claims(steps: int) -> dict[str, Claim]:
-    """Give the claims by name.
+def prediction_plan(steps: int) -> Plan:
+    """Plan prediction by reconstruction guidance of several weights, and by both ways of replacement.
 
     Args:
-        steps: of the ancestral sampler in all cases that say nothing else; an even number.
+        steps: of the ancestral sampler.
     """
-    replaced = {
-        "replacement": {"method": "replacement"},
-        "replacement, conditional": {"method": "replacement-conditional"},
-    }
-    half = str(steps // 2)
-    return {
-        "prediction": Claim(
-            "Reconstruction guidance predicts better than replacement (section 3.1)",
-            "shapes-prediction",
-            replaced | {f"reconstruction, w_r = {w}": {"reconstruction_weight": w} for w in PREDICTION_WEIGHTS},
-        ),
-        "extension": Claim(
-            "Reconstruction guidance extends 16 frames to 64 better than replacement (table 6)",
-            "shapes-extension",
-            replaced | {"reconstruction, w_r = 2": {"reconstruction_weight": "2"}},
-        ),
-        "guidance": Claim(
-            "Guidance raises IS with w, and FVD is best at a small w (table 5)",
-            "shapes-unconditional",
-            {f"w = {w}": {"labels": "random", "guidance_weight": w} for w in GUIDANCE_WEIGHTS},
-        ),
-        "langevin": Claim(
-            "At equal evaluations the predictor-corrector is not worse than ancestral sampling (tables 2, 3)",
-            "shapes-unconditional",
-            {
-                f"ancestral, {steps} steps": {},
-                f"predictor-corrector, {half} + {half} steps": {
-                    "sampler": "predictor-corrector",
-                    "steps": half,
-                    "correct_last": "true",
-                },
-            },
-        ),
-    }
+    options = {key: {"method": key} for key in ("replacement", "replacement-conditional")}
+    claims = []
+    for weight in PREDICTION_WEIGHTS:
+        key = f"reconstruction-{weight}"
+        claims += [
+            Claim(f"reconstruction guidance of weight {weight} predicts better than {worse}", "fvd", key, worse)
+            for worse in ("replacement", "replacement-conditional")
+        ]
+        options[key] = {"reconstruction_weight": weight}
+    protocol = get_protocol("shapes-prediction")
+    cases = [
+        Case(key, key, protocol, PACKAGED.name, {"steps": str(steps), **chosen})
+        for key, chosen in options.items()
+    ]
+    return Plan(
+        table="",
+        title="prediction of 12 frames from 4",
+        cases=tuple(cases),
+        models={PACKAGED.name: PACKAGED},
+        metrics={"fvd": "embedded/fvd", "is": "embedded/is"},
+        claims=tuple(claims),
+        limit=256,
+    )
 
 
-NAMES = tuple(claims(2))
+def table_plan(table: str) -> Callable[[int], Plan]:
+    """Give what makes the plan of a table for a number of steps."""
+    return lambda steps: shapes_plan(table, steps=steps)
+
+
+PLANS: dict[str, Callable[[int], Plan]] = {
+    "table5": table_plan("5"),
+    "table2": table_plan("2"),
+    "prediction": prediction_plan,
+    "table6": table_plan("6"),
+}
 
 
 def main() -> None:
-    """Run the cases and print a table for each claim."""
+    """Carry out the plans and print two tables for each: scores, and verdicts on the claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=256, help="clips a case")
-    parser.add_argument("--checkpoint", default="shapes", help="a trained model")
-    parser.add_argument("--claim", choices=NAMES, action="append", help="test this one only; may be repeated")
+    parser.add_argument("--limit", type=int, help="clips a case; 256 if not given")
+    parser.add_argument("--checkpoint", help="a trained model; the one of the package if not given")
+    parser.add_argument("--claim", choices=PLANS, action="append", help="test this one only; may be repeated")
     parser.add_argument("--steps", type=int, default=64, help="steps of the sampler, an even number")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the model's arithmetic")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    known, computing = claims(arguments.steps), Computing(device=arguments.device)
-    common = {name: str(getattr(arguments, name)) for name in ("checkpoint", "steps", "precision")}
-    for name in arguments.claim or NAMES:
-        print_claim(known[name], arguments.out / name, arguments.limit, common, computing)
-
-
-def print_claim(claim: Claim, out: Path, limit: int, common: Mapping[str, str], computing: Computing) -> None:
-    """Run the cases of one claim, each with the common options, and print its table."""
-    protocol = get_protocol(claim.protocol)
-    records = {
-        name: run(
-            protocol,
-            out=out / str(number),
-            sampler="reference",
-            options={**common, **options},
-            limit=limit,
-            computing=computing,
-            name=name,
-            reporter=Console(),
+    for name in arguments.claim or PLANS:
+        plan = PLANS[name](arguments.steps)
+        means = Means(
+            out=arguments.out / name,
+            checkpoints={PACKAGED.name: arguments.checkpoint} if arguments.checkpoint else {},
+            limit=arguments.limit,
+            precision=arguments.precision,
+            computing=Computing(device=arguments.device),
         )
-        for number, (name, options) in enumerate(claim.cases.items())
-    }
-    first, *others = records.values()
-    found = [paired_differences(other, first) for other in others]
-    metrics = protocol.metrics
-    print(
-        f"\n**{claim.text}.** `{protocol.name}`, {limit} clips a case, {common['steps']} steps, "
-        f"{common['precision']}.\n"
-    )
-    print("| case |" + "".join(f" {metric} | difference |" for metric in metrics))
-    print("|---|" + "---|---|" * len(metrics))
-    for (name, record), row in zip(records.items(), [{}, *found], strict=True):
-        print(f"| {name} |" + "".join(cells(record, metric, row.get(metric)) for metric in metrics))
+        outcome = carry_out(plan, means, Console())
+        print("\n".join(("", *head(plan, means, arguments.steps), "", *score_table(plan, outcome))))
+        print("\n".join(("", *verdict_table(outcome))), flush=True)
 
 
-def cells(record: Record, metric: str, difference: Difference | None) -> str:
-    """A score and its difference to the first case, each with its interval."""
-    score = next(score for score in record.scores if score.metric == metric)
-    if score.value is None or score.interval is None:
-        raise SystemExit(f"{metric} of {record.name} has no interval; give --limit 64 or more")
-    value = spread(score.interval, score.value)
-    return f" {value} | {'' if difference is None else spread(difference, difference.value)} |"
+def head(plan: Plan, means: Means, steps: int) -> Iterable[str]:
+    """Say what was run."""
+    title = f"Table {plan.table}: {plan.title}" if plan.table else plan.title.capitalize()
+    clips = f"{means.limit or plan.limit} clips a case, {steps} steps, {means.precision}"
+    yield f"**{title}.** `{plan.cases[0].protocol.name}`, {clips}."
 
 
-def spread(made: Interval | Difference, value: float) -> str:
+def score_table(plan: Plan, outcome: Outcome) -> Iterable[str]:
+    """Every case, with every metric of the plan and its interval."""
+    metrics = dict.fromkeys(plan.metrics.values())
+    yield f"| case | {' | '.join(metrics)} |"
+    yield "|---|" + "---:|" * len(metrics)
+    for case in plan.cases:
+        yield f"| {case.row} | {' | '.join(cell(outcome.score(case.key, metric)) for metric in metrics)} |"
+
+
+def verdict_table(outcome: Outcome) -> Iterable[str]:
+    """Every claim, with the paired difference and its verdict."""
+    yield "| claim | metric | difference | verdict |"
+    yield "|---|---|---:|---|"
+    for made in outcome.verdicts:
+        difference = spread(made.difference.value, made.difference)
+        yield f"| {made.claim.text} | {made.metric} | {difference} | {VERDICTS[made.holds]} |"
+
+
+def cell(score: Score | None) -> str:
+    """A score with its interval."""
+    if score is None or score.value is None or score.interval is None:
+        raise SystemExit("a score has no interval; give --limit 64 or more")
+    return spread(score.value, score.interval)
+
+
+def spread(value: float, made: Interval | Difference) -> str:
     """A value with its interval, in as many digits as the interval bears."""
     decimals = useful_decimals(value, made.low, made.high)
     return f"{rounded(value, decimals)} [{rounded(made.low, decimals)}, {rounded(made.high, decimals)}]"

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.galleries import ClipPlaces
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,19 @@ def test_leaderboard_writes_a_site(runs: Path, tmp_path: Path) -> None:
     assert f"wrote {tmp_path}/site/index.html" in result.stderr
     assert columns(tmp_path / "site" / "shapes-unconditional.html") == ["real clips", "real"]
     assert (tmp_path / "site" / "bair-prediction.html").exists()
+
+
+def test_real_clips_of_a_site_come_from_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def write(paths: object, folder: Path, *, places: ClipPlaces, reporter: object) -> Path:
+        asked[folder] = places.data_root
+        return folder / "index.html"
+
+    monkeypatch.setattr("vdm_bench.reports.write_html_site", write)
+    result = call("leaderboard", "--html", tmp_path / "site", "--data-root", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert asked == {tmp_path / "site": tmp_path}
 
 
 def test_a_record_that_is_not_sound_is_left_out_and_named(runs: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The benchmark of the paper's claims: equal terms for the cases of a claim, and a table of real runs."""
+"""The benchmark of the paper's claims: equal terms for the cases of a claim, and tables of real runs."""
 
 import dataclasses
 import importlib
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +12,14 @@ import torch
 from tiny_model import TINY
 
 from vdm_bench.generation_settings import choose, parsed
-from vdm_bench.metrics.networks import Computing
-from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.unet import VideoUNet
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NUMBER = r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]"
+VERDICT = "(holds|does not hold here|not decided by so few clips)"
 
 
 @pytest.fixture
@@ -27,31 +28,45 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("claims")
 
 
-def test_all_cases_of_a_claim_take_equally_many_evaluations(claims: ModuleType) -> None:
-    for name, claim in claims.claims(32).items():
-        settings = [choose(SamplingConfig(), parsed({"steps": "32", **case})) for case in claim.cases.values()]
+def test_all_cases_of_a_claim_take_equally_many_steps_and_differ(claims: ModuleType) -> None:
+    for name, plan_for in claims.PLANS.items():
+        settings = [choose(SamplingConfig(), parsed(dict(case.options))) for case in plan_for(32).cases]
         assert {evaluations(setting.sampling) for setting in settings} == {32}, name
         assert len(set(map(str, settings))) == len(settings), name
 
 
-def test_a_claim_is_a_table_of_runs_with_paired_differences(
+def test_each_claim_names_cases_and_a_metric_of_its_plan(claims: ModuleType) -> None:
+    for plan_for in claims.PLANS.values():
+        plan = plan_for(32)
+        assert plan.claims
+        for claim in plan.claims:
+            assert {claim.better, claim.worse} <= {case.key for case in plan.cases}
+            assert claim.metric in plan.metrics
+
+
+def test_a_plan_is_printed_as_scores_and_verdicts(
     claims: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
-    small = get_protocol("shapes-prediction").model_copy(update={"reference_count": 128})
-    monkeypatch.setattr(claims, "get_protocol", lambda name: small)
+    plan = claims.prediction_plan(2)
+    small = plan.cases[0].protocol.model_copy(update={"reference_count": 128})
+    cases = tuple(dataclasses.replace(case, protocol=small) for case in plan.cases[:3])
+    few = dataclasses.replace(plan, cases=cases)
+    monkeypatch.setitem(claims.PLANS, "prediction", lambda steps: few)
     config = dataclasses.replace(TINY, frames=16, resolution=32, attention_resolutions=())
     network = VideoUNet(config)
     torch.nn.init.constant_(network.exit.bias, 0.2)
     save_model(tmp_path / "tiny.safetensors", network, CheckpointInfo("tiny", config))
-    cases = {name: {"method": name} for name in ("replacement", "replacement-conditional")}
-    claim = claims.Claim("One replaces as well as the other", "shapes-prediction", cases)
-    common = {"checkpoint": str(tmp_path / "tiny.safetensors"), "steps": "1"}
-    claims.print_claim(claim, tmp_path / "runs", 64, common | {"precision": "fp32"}, Computing())
-    lines = capsys.readouterr().out.splitlines()
-    title, head, first, second = (line for line in lines if line and not line.startswith("|--"))
-    number = r" -?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\] "
-    assert title == f"**{claim.text}.** `shapes-prediction`, 64 clips a case, 1 steps, fp32."
-    assert head == "| case | embedded/fvd | difference | embedded/is | difference |"
-    assert re.fullmatch(rf"\| replacement \|{number}\|  \|{number}\|  \|", first), first
-    assert re.fullmatch(rf"\| replacement-conditional \|{number}\|{number}\|{number}\|{number}\|", second), second
+    words = ["--out", str(tmp_path / "runs"), "--checkpoint", str(tmp_path / "tiny.safetensors")]
+    words += ["--limit", "64", "--steps", "2", "--claim", "prediction"]
+    monkeypatch.setattr(sys, "argv", ["claims.py", *words])
+    claims.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith("|--")]
+    assert lines[0] == "**Prediction of 12 frames from 4.** `shapes-prediction`, 64 clips a case, 2 steps, fp32."
+    assert lines[1] == "| case | embedded/fvd | embedded/is |"
+    for line, case in zip(lines[2:5], cases, strict=True):
+        assert re.fullmatch(rf"\| {case.key} \| {NUMBER} \| {NUMBER} \|", line), line
+    assert lines[5] == "| claim | metric | difference | verdict |"
+    texts = [claim.text for claim in plan.claims[:2]]  # of the weight that was run
+    for line, text in zip(lines[6:], texts, strict=True):
+        assert re.fullmatch(rf"\| {text} \| embedded/fvd \| {NUMBER} \| {VERDICT} \|", line), line

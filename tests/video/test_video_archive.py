@@ -80,6 +80,24 @@ def test_a_truncated_shard_breaks_its_last_clips_only(archive: Path) -> None:
     assert "is truncated" in found.verify()[0]
 
 
+def test_clips_of_no_pixels_are_refused(archive: Path) -> None:
+    header = json.loads((archive / "archive.json").read_text())
+    (archive / "archive.json").write_text(json.dumps(header | {"height": -4}))
+    with pytest.raises(InputError, match=r"archive\.json is damaged \(clips of shape \[3, -4, 5\]\)"):
+        Archive(archive)
+
+
+def test_sizes_that_headers_make_up_are_not_read(archive: Path) -> None:
+    header = json.loads((archive / "archive.json").read_text())
+    (archive / "archive.json").write_text(json.dumps(header | {"frames": 10**15}))
+    with (archive / "shard-000000.npy").open("wb") as file:
+        shape = (64, 10**15, *SHAPE[1:], 3)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.write(bytes(1000))
+    with pytest.raises(BrokenClipError, match=r"shard-000000\.npy: is truncated"):
+        Archive(archive)[1]
+
+
 def test_a_pickle_in_place_of_a_shard_is_not_loaded(archive: Path) -> None:
     np.save(archive / "shard-000000.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(BrokenClipError, match="is not uint8"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--runs", type=options.PATH, multiple=True, help="Your runs: a folder of them; may be repeated.")
 @click.option("--citation", is_flag=True, help="Print the BibTeX entries of the papers instead.")
 @click.option("--html", type=options.PATH, metavar="DIR", help="Write a site of all protocols to a folder.")
+@options.data_root
 @options.table_format
 @options.output
 def leaderboard(
@@ -24,6 +25,7 @@ def leaderboard(
     runs: tuple[Path, ...],
     citation: bool,
     html: Path | None,
+    data_root: Path | None,
     form: "Format",
     output: Path | None,
 ) -> None:
@@ -39,8 +41,10 @@ def leaderboard(
     """
     if html is not None:
         if protocol or citation or output or form != "text":
-            raise InputError("--html writes pages of all protocols; give nothing beside it but --runs")
-        _write_site(runs, html)
+            raise InputError(
+                "--html writes pages of all protocols; give nothing beside it but --runs and --data-root"
+            )
+        _write_site(runs, html, data_root)
         return
     from vdm_bench.leaderboards.published import citation as entry
     from vdm_bench.leaderboards.published import published_rows
@@ -65,9 +69,11 @@ def leaderboard(
     options.write_or_print(format_boards(make_boards(published, frame, why_apart), form), output)
 
 
-def _write_site(runs: tuple[Path, ...], folder: Path) -> None:
+def _write_site(runs: tuple[Path, ...], folder: Path, data_root: Path | None) -> None:
+    from vdm_bench.galleries import ClipPlaces
     from vdm_bench.progress import Console
     from vdm_bench.reports import write_html_site
 
     reporter = Console()
-    reporter.note(f"wrote {write_html_site(runs, folder, reporter=reporter)}")
+    index = write_html_site(runs, folder, places=ClipPlaces(data_root), reporter=reporter)
+    reporter.note(f"wrote {index}")

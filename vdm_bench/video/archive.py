@@ -8,6 +8,8 @@ appear whole or not at all, so an interrupted writer goes on where it stopped. N
 
 import functools
 import json
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -203,13 +205,14 @@ def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]
             found = _read_npy_header(file)
             if found[0][1:] != shape or found[0][0] <= row or found[1] or found[2] != np.uint8:
                 raise BrokenClipError(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
-            size = int(np.prod(shape))
-            file.seek(row * size, 1)
+            size, start = math.prod(shape), file.tell()
+            # Before reading: the sizes in the headers are whatever somebody wrote there.
+            if os.fstat(file.fileno()).st_size < start + (row + 1) * size:
+                raise BrokenClipError(str(path), "is truncated")
+            file.seek(start + row * size)
             data = file.read(size)
     except (OSError, ValueError) as error:
         raise BrokenClipError(str(path), f"cannot be read ({error})") from error
-    if len(data) != size:
-        raise BrokenClipError(str(path), "is truncated")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -229,6 +232,8 @@ def _read_header(folder: Path) -> _Header:
         raise InputError(f"{folder / HEADER_FILE} has shards of another size than {SHARD_CLIPS}")
     try:
         shape = (int(content["frames"]), int(content["height"]), int(content["width"]))
+        if min(shape) < 1:
+            raise ValueError(f"clips of shape {list(shape)}")
         return _Header(shape, float(content["fps"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / HEADER_FILE} is damaged ({error}); write the archive again") from error
