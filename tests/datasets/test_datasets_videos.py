@@ -13,7 +13,7 @@ from vdm_bench.datasets.folder import VIDEO_SUFFIXES
 from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.decode import count_frames, read_video
-from vdm_bench.video.view import View
+from vdm_bench.video.view import EachFrame, View, unchanged
 
 
 class Numbered:
@@ -33,11 +33,13 @@ class Numbered:
     def length(self, index: int) -> int:
         return self.videos[index][1]
 
-    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+    def read(
+        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+    ) -> tuple[NDArray[np.uint8], bool]:
         number, length = self.videos[index]
         assert max(frames) < length
         values = np.array([[frame, number % 256, 0] for frame in frames], np.uint8)
-        return np.tile(values[:, None, None], (1, 4, 4, 1)), True
+        return np.stack([each(picture) for picture in np.tile(values[:, None, None], (1, 4, 4, 1))]), True
 
     def fingerprint(self, index: int) -> str:
         return f"numbered {self.videos[index]}"
@@ -109,10 +111,11 @@ def test_a_window_may_be_cut_into_three_squares() -> None:
     """Of a picture whose columns are numbered: the squares at the two ends and in the middle."""
 
     class Wide(Numbered):
-        def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
-            columns = np.arange(10, dtype=np.uint8)[None, None, :, None]
-            picture = np.broadcast_to(columns, (len(frames), 4, 10, 3))
-            return (picture.swapaxes(1, 2) if index else picture), False
+        def read(
+            self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        ) -> tuple[NDArray[np.uint8], bool]:
+            wide = np.broadcast_to(np.arange(10, dtype=np.uint8)[None, :, None], (4, 10, 3))
+            return np.stack([each(wide.swapaxes(0, 1) if index else wide) for _ in frames]), False
 
     dataset = WindowedClips(Wide([4, 4]), WindowChoice("first", crops=3), View(frames=2))
     clips = [dataset[index] for index in range(len(dataset))]

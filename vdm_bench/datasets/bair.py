@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.video.view import EachFrame, unchanged
 
 # `main` looks down on the table, `aux1` comes from the side.
 Camera: TypeAlias = Literal["main", "aux1"]
@@ -70,15 +71,17 @@ class Bair:
         """Give 30: all trajectories have as many frames."""
         return FRAMES
 
-    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
-        """Read frames, uint8 [T, 64, 64, 3]; never lossy.
+    def read(
+        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+    ) -> tuple[NDArray[np.uint8], bool]:
+        """Read frames, uint8 [T, 64, 64, 3] before `each`; never lossy.
 
         Raises:
             BrokenClipError: the record is damaged, or has not these frames.
         """
         example, name = self._example(index)
         pictures = [_picture(example, f"{frame}/image_{self.camera}/encoded", name) for frame in frames]
-        return np.stack(pictures), False
+        return np.stack([each(picture) for picture in pictures]), False
 
     def actions(self, index: int) -> NDArray[np.float32]:
         """Read the arm's actions, float32 [30, 4]: those of step t lead from frame t to frame t + 1.

@@ -212,9 +212,9 @@ def _is_image(path: Path) -> bool:
 
 def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
     if view.frames is None and view.stride > 1:
-        frames, lossless = read_frames(path)
+        frames, lossless = read_frames(path, each=view.frame)
         return _select(frames, view, str(path)), not lossless
-    frames, lossless = read_frames(path, view.indices())
+    frames, lossless = read_frames(path, view.indices(), each=view.frame)
     return frames, not lossless
 
 

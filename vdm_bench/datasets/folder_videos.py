@@ -10,6 +10,7 @@ from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES, FolderDataset, open_clips
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.decode import count_frames, probe, read_frames
+from vdm_bench.video.view import EachFrame, unchanged
 
 
 class FolderVideos:
@@ -47,16 +48,18 @@ class FolderVideos:
         path = self._video(index)
         return probe(path).fps if path else None
 
-    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+    def read(
+        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+    ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
         path = self._video(index)
         if path:
-            pictures, lossless = read_frames(path, frames)
+            pictures, lossless = read_frames(path, frames, each=each)
             return pictures, not lossless
         clip = self._clips[index]
         if len(clip.frames) <= max(frames):
             raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")
-        return clip.frames[list(frames)], clip.lossy
+        return np.stack([each(clip.frames[frame]) for frame in frames]), clip.lossy
 
     def fingerprint(self, index: int) -> str:
         """Give what tells the files of a video."""

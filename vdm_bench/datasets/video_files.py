@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.errors import InputError
 from vdm_bench.video.decode import count_frames, read_frames
+from vdm_bench.video.view import EachFrame, unchanged
 
 _NAMED = 3  # files that an error message names
 
@@ -44,9 +45,11 @@ class VideoFiles:
         """Count the frames; raises `BrokenClipError`."""
         return count_frames(self.files[index].path)
 
-    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
+    def read(
+        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+    ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
-        pictures, lossless = read_frames(self.files[index].path, frames)
+        pictures, lossless = read_frames(self.files[index].path, frames, each=each)
         return pictures, not lossless
 
     def fingerprint(self, index: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import Clip, ClipInfo
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.view import View
+from vdm_bench.video.view import EachFrame, View, unchanged
 
 # `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
@@ -36,8 +36,13 @@ class VideoSet(Protocol):
     def length(self, index: int) -> int:
         """Give a video's number of frames; raises `BrokenClipError`."""
 
-    def read(self, index: int, frames: Sequence[int]) -> tuple[NDArray[np.uint8], bool]:
-        """Read frames of a video, uint8 [T, H, W, 3], and whether they are lossy; raises `BrokenClipError`."""
+    def read(
+        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+    ) -> tuple[NDArray[np.uint8], bool]:
+        """Read frames of a video, uint8 [T, H, W, 3], and whether they are lossy.
+
+        `each` is applied to every frame as soon as it is there; its frames are given. Raises `BrokenClipError`.
+        """
 
     def fingerprint(self, index: int) -> str:
         """Give a text that changes whenever the video may have changed; found without decoding it."""
@@ -115,11 +120,13 @@ class WindowedClips:
         window = self._windows[index]
         info = self.videos.info(window.video)
         first = self._drawn(window, info.key) if window.first is None else window.first
-        frames, lossy = self.videos.read(window.video, range(first, first + self._span, self.view.stride))
+        wanted = range(first, first + self._span, self.view.stride)
         key = f"{info.key}@{first}" if first else info.key
-        if window.crop is not None:
-            frames, key = _square(frames, window.crop), f"{key}#{window.crop}"
-        return Clip(self.view.resized(frames), key, info.label, info.caption, lossy)
+        each, crop = self.view.frame, window.crop
+        if crop is not None:
+            each, key = (lambda frame: self.view.frame(_square(frame, crop))), f"{key}#{crop}"
+        frames, lossy = self.videos.read(window.video, wanted, each)
+        return Clip(frames, key, info.label, info.caption, lossy)
 
     def info(self, index: int) -> ClipInfo:
         """Give what is known of the clip's video."""
@@ -155,12 +162,12 @@ class WindowedClips:
         return _below(length - self._span + 1, "window", self.choice.seed, window.turn, key)
 
 
-def _square(frames: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
-    """Cut a square out of uint8 [T, H, W, 3]: 0 where its longer side begins, 1 in the middle, 2 at the end."""
-    height, width = frames.shape[1:3]
+def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+    """Cut a square out of uint8 [H, W, 3]: 0 where its longer side begins, 1 in the middle, 2 at the end."""
+    height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) * place // 2, (width - side) * place // 2
-    return frames[:, top : top + side, left : left + side]
+    return frame[top : top + side, left : left + side]
 
 
 def _draw(*what: object) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.video.stream import count_of_frames, open_stream
+from vdm_bench.video.view import EachFrame, unchanged
 
 _LOSSLESS_CODECS = frozenset(
     {"apng", "ffv1", "ffvhuff", "huffyuv", "magicyuv", "png", "qtrle", "rawvideo", "utvideo"}
@@ -107,9 +108,16 @@ def read_video(
 
 
 def read_frames(
-    path: Path, indices: Sequence[int] | None = None, *, stream: int | None = None
+    path: Path,
+    indices: Sequence[int] | None = None,
+    *,
+    stream: int | None = None,
+    each: EachFrame = unchanged,
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Decode as `read_video`, and tell whether the frames are certain to be lossless (see `VideoInfo`)."""
+    """Decode as `read_video`, and tell whether the frames are certain to be lossless (see `VideoInfo`).
+
+    `each` is applied to every frame as soon as it is there.
+    """
     if indices is not None and (len(indices) == 0 or min(indices) < 0):
         raise InputError(f"frame indices must be 0 or more, and at least one, not {list(indices)}")
     last = None if indices is None else max(indices)
@@ -120,7 +128,7 @@ def read_frames(
         for number, frame in enumerate(reader.frames()):
             lossless = lossless and _is_lossless(reader.codec, frame.format)
             if wanted is None or number in wanted:
-                pictures[number] = reader.rgb(frame)
+                pictures[number] = each(reader.rgb(frame))
             if number == last:
                 break
         reader.check_rest()

@@ -1,12 +1,22 @@
 """Which frames of a clip are looked at, and at which size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import Aspect, ResizeRule
+
+# What becomes of each frame as it is read, uint8 [H, W, 3] before and after: large ones need not be kept.
+EachFrame: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+def unchanged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave a frame as it is."""
+    return frame
 
 
 @dataclass(frozen=True)
@@ -41,19 +51,20 @@ class View:
         return None if self.frames is None else [i * self.stride for i in range(self.frames)]
 
     def resized(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Crop and resize uint8 [T, H, W, 3]; values are rounded to the nearest integer."""
-        if self.size is None or self.rule is None:
+        """Crop and resize uint8 [T, H, W, 3], frame by frame; see `frame`."""
+        if self.size is None or frames.shape[1:3] == self.size:
             return frames
+        # One at a time: float copies of whole films would not fit any cache.
+        return np.stack([self.frame(frame) for frame in frames])
+
+    def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Crop and resize uint8 [H, W, 3]; values are rounded to the nearest integer."""
+        if self.size is None or self.rule is None or frame.shape[:2] == self.size:
+            return frame
         import torch
 
         from vdm_bench.metrics.resize import fit
 
-        if frames.shape[1:3] == self.size:
-            return frames
-        made = np.empty((len(frames), *self.size, 3), np.uint8)
-        for frame, pixels in zip(frames, made, strict=True):
-            # One at a time, as its pixels lie in memory: float copies of whole films would not fit any cache.
-            planes = torch.from_numpy(np.require(frame, requirements=["C", "W"])).movedim(-1, 0)
-            values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
-            pixels[:] = values.movedim(0, -1).numpy()
-        return made
+        planes = torch.from_numpy(np.require(frame, requirements=["C", "W"])).movedim(-1, 0)
+        values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
+        return values.to(torch.uint8).movedim(0, -1).numpy()

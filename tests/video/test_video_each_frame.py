@@ -1,0 +1,68 @@
+"""Frames that are made smaller as they are read: the same clips, and no whole film in memory."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.base import ClipInfo
+from vdm_bench.datasets.folder import FolderDataset
+from vdm_bench.datasets.video_files import VideoFile, VideoFiles
+from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.video.decode import read_video
+from vdm_bench.video.view import View
+
+Encode = Callable[..., Path]
+VIEW = View(40, 1, (16, 16), "antialias", "center-crop")
+
+
+@pytest.fixture
+def film(encode: Encode, textured: NDArray[np.uint8]) -> Path:
+    return encode("film.mkv", np.resize(textured, (40, 240, 320, 3)))
+
+
+def test_frames_made_smaller_one_by_one_are_those_of_the_whole_film(film: Path) -> None:
+    frames = VIEW.resized(read_video(film))
+    windowed = WindowedClips(VideoFiles([VideoFile(ClipInfo("film"), film)]), WindowChoice(), VIEW)
+    assert frames.shape == (40, 16, 16, 3)
+    assert np.array_equal(windowed[0].frames, frames)
+    assert np.array_equal(FolderDataset(film.parent, VIEW)[0].frames, frames)
+
+
+@dataclass(frozen=True)
+class Watchful(View):
+    """A view that weighs the large frames that are alive whenever it makes one smaller."""
+
+    seen: list["weakref.ref[NDArray[np.uint8]]"] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+    def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.seen.append(weakref.ref(memory_of(frame)))
+        arrays = {
+            id(array): array.nbytes for array in (reference() for reference in self.seen) if array is not None
+        }
+        self.alive.append(sum(arrays.values()))
+        return super().frame(frame)
+
+
+def memory_of(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The array that an array is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+@pytest.mark.parametrize("kind", ["windows", "folder"])
+def test_a_film_is_never_in_memory_as_a_whole(film: Path, kind: str) -> None:
+    view = Watchful(40, 1, (16, 16), "antialias", "center-crop")
+    videos = VideoFiles([VideoFile(ClipInfo("film"), film)])
+    dataset = (
+        WindowedClips(videos, WindowChoice(), view) if kind == "windows" else FolderDataset(film.parent, view)
+    )
+    assert dataset[0].frames.shape == (40, 16, 16, 3)
+    assert len(view.alive) == 40
+    assert set(view.alive) == {240 * 320 * 3}
