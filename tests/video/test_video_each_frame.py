@@ -30,6 +30,7 @@ def test_frames_made_smaller_one_by_one_are_those_of_the_whole_film(film: Path) 
     windowed = WindowedClips(VideoFiles([VideoFile(ClipInfo("film"), film)]), WindowChoice(), VIEW)
     assert frames.shape == (40, 16, 16, 3)
     assert np.array_equal(windowed[0].frames, frames)
+    assert windowed[0].frames.flags.c_contiguous  # hashing and writing would go over it in jumps
     assert np.array_equal(FolderDataset(film.parent, VIEW)[0].frames, frames)
 
 

@@ -67,4 +67,4 @@ class View:
 
         planes = torch.from_numpy(np.require(frame, requirements=["C", "W"])).movedim(-1, 0)
         values = fit(planes, self.size, self.rule, self.aspect).round_().clamp_(0, 255)
-        return values.to(torch.uint8).movedim(0, -1).numpy()
+        return values.to(torch.uint8).movedim(0, -1).contiguous().numpy()
