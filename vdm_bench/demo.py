@@ -24,7 +24,13 @@ PICTURE = "contact-sheet.png"
 # scores are marked and ranked apart; `vdm-bench run shapes-unconditional --sampler reference` does the whole.
 MODEL = "shapes"
 MODEL_CLIPS = 64
-MODEL_OPTIONS = {"checkpoint": MODEL, "steps": "32", "labels": "random", "guidance_weight": "2"}
+MODEL_OPTIONS = {
+    "checkpoint": MODEL,
+    "sampler": "dpm-solver",
+    "steps": "12",
+    "labels": "random",
+    "guidance_weight": "2",
+}
 
 
 def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:

@@ -13,7 +13,7 @@ from vdm_bench.cli import options
 )
 @options.workers
 def demo(out: Path, workers: int) -> None:
-    """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in three minutes.
+    """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in a minute or two.
 
     Prints the table, and writes it with a picture of the clips to report.md, and with plots and clips that play
     to report.html.
