@@ -1,6 +1,6 @@
 """What a run costs a clip, stage by stage, with one process and with two: the figures of docs/scale.md.
 
-    python benchmarks/scale.py                  # ten minutes on two busy cores
+    python benchmarks/scale.py                  # two minutes and a half on two cores
     python benchmarks/scale.py --processes 1 --processes 2 --processes 4 --clips 256
 
 A run of `shapes` clips of 16x32x32: sampled by the reference model of the preset `shapes`, a few evaluations a
