@@ -176,4 +176,8 @@ def _label_counts(axes: Axes, points: Sequence[Point]) -> None:
 
 def _short(label: str) -> str:
     label = printable(label)
-    return label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"
+    if len(label) <= _LABEL:
+        return label
+    # Names of runs that belong together begin alike: what tells them apart stands at the end.
+    kept = (_LABEL - 1) // 2
+    return f"{label[:kept]}…{label[-kept:]}"

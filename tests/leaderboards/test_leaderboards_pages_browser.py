@@ -112,6 +112,17 @@ def test_a_page_asks_for_nothing_and_nothing_goes_wrong(opened: Callable[..., Wa
     assert watched.behaved()
 
 
+@pytest.mark.parametrize("width", [1040, 1200])
+def test_no_column_hides_where_there_is_room_for_it(opened: Callable[..., Watched], width: int) -> None:
+    """A plot stands beside a table only if the table keeps its width."""
+    watched = opened("report.html", viewport={"width": width, "height": 900})
+    boxes = watched.page.locator(".scroll:has(table.scores)").evaluate_all(
+        "all => all.map(x => x.scrollWidth - x.clientWidth)"
+    )
+    assert boxes
+    assert max(boxes) == 0
+
+
 def test_rows_are_sorted_by_the_buttons_in_the_titles(opened: Callable[..., Watched]) -> None:
     watched = opened("report.html")
     table = own_table(watched)

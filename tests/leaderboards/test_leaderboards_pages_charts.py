@@ -54,6 +54,15 @@ def svg_of(chart: Any) -> str:
     return text
 
 
+def test_long_names_that_begin_alike_are_told_apart(read: Make, make_record: Make, make_score: Make) -> None:
+    long = "a large model of many frames with a guidance weight of"
+    runs = read(*(make_record(f"{long} {weight}.0", make_score(float(weight))) for weight in (2, 5)))
+    (chart,) = score_chart(FVD, rows_of(runs))
+    text = svg_of(chart)
+    for weight in (2, 5):
+        assert f">a large model…weight of {weight}.0</text>" in text
+
+
 def test_scores_are_drawn_best_first_with_their_intervals_and_the_floor(
     read: Make, make_record: Make, make_score: Make
 ) -> None:
