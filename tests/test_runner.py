@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench import run
+from vdm_bench import load_runs, run
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
@@ -136,12 +136,44 @@ def test_a_complete_run_is_not_run_again(tmp_path: Path) -> None:
     assert len(sampler.requests) == calls == 2
 
 
+def test_a_run_of_fewer_clips_goes_on(tmp_path: Path) -> None:
+    protocol, sampler = small("shapes-unconditional"), Gray()
+    fewer = run(protocol, out=tmp_path / "a", sampler=sampler, limit=64)
+    grown = run(protocol, out=tmp_path / "a", sampler=sampler)
+    whole = run(protocol, out=tmp_path / "b", sampler=Gray())
+    assert [request.indices for request in sampler.requests] == [tuple(range(64)), tuple(range(64, 100))]
+    assert grown.scores == whole.scores
+    assert (grown.protocol, grown.generated) == (whole.protocol, whole.generated)
+    assert read_record(tmp_path / "a" / "run.json") == grown
+    assert read_record(tmp_path / "a" / "run-64.json") == fewer
+    assert len(load_runs(tmp_path / "a")["path"].unique()) == 1
+
+
+def test_growing_a_run_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two steps the folder holds a run that goes on, and never a record of other clips."""
+    protocol = small("shapes-unconditional")
+    whole = run(protocol, out=tmp_path / "whole", sampler="noise")
+    run(protocol, out=tmp_path / "a", sampler="noise", limit=70)
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("run_plan.write_text", "runner.Collector"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"vdm_bench.{step}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(protocol, out=tmp_path / "a", sampler="noise")
+        assert not (tmp_path / "a" / "run.json").exists()
+    grown = run(protocol, out=tmp_path / "a", sampler="noise")
+    assert (grown.scores, grown.generated) == (whole.scores, whole.generated)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"sampler": "noise", "seed": 1}, "another sampler"),
         ({"sampler": "real"}, "another name, sampler"),
-        ({"sampler": "noise", "limit": 50}, "another clips"),
+        ({"sampler": "noise", "limit": 50}, "another number of clips"),
     ],
 )
 def test_a_folder_with_another_run_is_refused(tmp_path: Path, options: dict[str, object], words: str) -> None:

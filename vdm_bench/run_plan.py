@@ -1,5 +1,6 @@
 """What a run is: kept in its folder, so that nothing but the same run goes on there."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.files import write_text
-from vdm_bench.leaderboards.record import SamplerInfo
+from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.protocols import Protocol
 from vdm_bench.samplers.base import Sampler
@@ -64,6 +65,9 @@ def make_plan(
 def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
     """Write the plan of a run into its folder, or refuse a folder that holds another one.
 
+    A run of fewer clips goes on: clip i is the same in both. Its record, if it has one, is kept beside the new
+    one as `run-N.json`, N its number of clips.
+
     Args:
         out: the run folder.
         plan: of the run.
@@ -83,7 +87,13 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
         unlike = [key for key in new if old.get(key) != new[key]]
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
+    if unlike == ["clips"] and isinstance(old["clips"], int) and old["clips"] < new["clips"]:
+        if writes:
+            # In this order: a record that lies beside a plan of more clips would be taken for theirs.
+            with contextlib.suppress(FileNotFoundError):
+                (out / RECORD_FILE).replace(out / f"run-{old['clips']}.json")
+            write_text(path, text + "\n")
+        return
     if unlike:
-        raise InputError(
-            f"{out} holds a run with another {', '.join(unlike)}; choose another --out, or delete it"
-        )
+        words = ", ".join({"clips": "number of clips"}.get(key, key) for key in unlike)
+        raise InputError(f"{out} holds a run with another {words}; choose another --out, or delete it")

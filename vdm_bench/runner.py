@@ -78,7 +78,8 @@ def run(
         reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
             its clips.
         seed: of the run, in [0, 2**32).
-        limit: generate only so many clips; the run is then marked as departing from its protocol.
+        limit: generate only so many clips; the run is then marked as departing from its protocol. A run of fewer
+            clips in `out` goes on.
         skip_broken: leave out given clips that cannot be read.
         computing: how networks compute; on the CPU, if None.
         workers: threads that decode.
