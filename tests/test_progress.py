@@ -34,6 +34,22 @@ def test_a_stage_says_how_far_it_is_and_how_long_it_will_take(
     ]
 
 
+def test_what_was_there_before_tells_nothing_of_the_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, with 1,000 clips that an interrupted run has left."""
+    now = 100.0
+    monkeypatch.setattr("vdm_bench.progress.time.monotonic", lambda: now)
+    with Console(quiet=45.0).stage("samples", 1050, found=1000) as advance:
+        for _ in range(5):
+            now += 20.0
+            advance(10)
+    assert capsys.readouterr().err.splitlines() == [
+        "samples: 1,030 of 1,050 clips, 0.5 clips/s, 40 s left",
+        "samples: 50 clips in 2 min, 0.5 clips/s, 1,000 were there",
+    ]
+
+
 def test_a_terminal_shows_a_bar_with_rate_and_unit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

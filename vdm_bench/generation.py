@@ -84,12 +84,11 @@ def generate(
     evaluations = sampler.evaluations(first)
     shape = (first.frames, first.height, first.width)
     sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
-    with reporter.stage("sampling", count * evaluations, "evaluations") as advance:
-        for shard in range(len(requests)):
-            indices = requests.indices(shard)
-            if sink.has(shard, indices):
-                advance(len(indices) * evaluations)
-                continue
+    shards = {shard: requests.indices(shard) for shard in range(len(requests))}
+    wanted = [shard for shard, indices in shards.items() if not sink.has(shard, indices)]
+    found = (count - sum(len(shards[shard]) for shard in wanted)) * evaluations
+    with reporter.stage("sampling", count * evaluations, "evaluations", found=found) as advance:
+        for shard in wanted:
             request = sampler.labelled(requests[shard])
             frames = checked_samples(sampler.sample(request, advance), request, "reference")
             sink.write(shard, [_clip(request, row, clip) for row, clip in enumerate(frames)])

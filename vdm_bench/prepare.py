@@ -145,8 +145,7 @@ def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: s
     count = min(state.wanted, len(clips))
     broken = [entry for entry in state.broken if entry[0] < state.next]
     waiting: list[Clip] = []
-    with options.reporter.stage(f"clips of {title}", count) as advance:
-        advance(state.next)
+    with options.reporter.stage(f"clips of {title}", count, found=state.next) as advance:
         positions = range(state.next, count)
         loaded = ordered_map(lambda index: _load(clips, index), positions, options.workers)
         for position, clip in zip(positions, loaded, strict=True):

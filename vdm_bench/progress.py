@@ -12,8 +12,13 @@ Advance = Callable[[int], None]
 class Reporter(Protocol):
     """Where a stage reports to."""
 
-    def stage(self, title: str, total: int, unit: str = "clips") -> contextlib.AbstractContextManager[Advance]:
-        """Open a stage of `total` steps; call what it gives with the number of steps just done."""
+    def stage(
+        self, title: str, total: int, unit: str = "clips", *, found: int = 0
+    ) -> contextlib.AbstractContextManager[Advance]:
+        """Open a stage of `total` steps; call what it gives with the number of steps just done.
+
+        `found` of the steps were done before: they tell nothing of the rate.
+        """
 
     def note(self, text: str) -> None:
         """Say one thing beside the progress."""
@@ -23,7 +28,7 @@ class Silent:
     """Reports nothing: the default of the Python API."""
 
     @contextlib.contextmanager
-    def stage(self, title: str, total: int, unit: str = "clips") -> Iterator[Advance]:
+    def stage(self, title: str, total: int, unit: str = "clips", *, found: int = 0) -> Iterator[Advance]:
         """Ignore a stage."""
         yield lambda steps: None
 
@@ -42,12 +47,12 @@ class Console:
         self._quiet = quiet
 
     @contextlib.contextmanager
-    def stage(self, title: str, total: int, unit: str = "clips") -> Iterator[Advance]:
+    def stage(self, title: str, total: int, unit: str = "clips", *, found: int = 0) -> Iterator[Advance]:
         """Show a stage: a bar with rate and time left on a terminal, else a line now and then and at its end."""
         start, done = time.monotonic(), 0
         said = start
         if sys.stderr.isatty():
-            with _bar(title, total, unit) as advance:
+            with _bar(title, total, unit, found) as advance:
                 yield advance
             return
 
@@ -55,15 +60,16 @@ class Console:
             nonlocal done, said
             done += steps
             now = time.monotonic()
-            if now - said >= self._quiet and done < total:
+            if now - said >= self._quiet and done < total - found:
                 said, rate = now, done / (now - start)
-                left = duration((total - done) / rate)
-                self.note(f"{title}: {done:,} of {total:,} {unit}, {rate:.3g} {unit}/s, {left} left")
+                left = duration((total - found - done) / rate)
+                self.note(f"{title}: {found + done:,} of {total:,} {unit}, {rate:.3g} {unit}/s, {left} left")
 
         yield count
         seconds = time.monotonic() - start
         rate = f", {done / seconds:.3g} {unit}/s" if seconds > 0.1 else ""
-        self.note(f"{title}: {done:,} {unit} in {duration(seconds)}{rate}")
+        there = f", {found:,} were there" if found else ""
+        self.note(f"{title}: {done:,} {unit} in {duration(seconds)}{rate}{there}")
 
     def note(self, text: str) -> None:
         """Print a line to stderr."""
@@ -71,7 +77,7 @@ class Console:
 
 
 @contextlib.contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(title: str, total: int, unit: str, found: int) -> Iterator[Advance]:
     from rich.console import Console as RichConsole
     from rich.progress import (
         BarColumn,
@@ -97,7 +103,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=RichConsole(stderr=True), transient=False) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(title, total=total, completed=found)
         yield lambda steps: progress.advance(task, steps)
 
 

@@ -45,7 +45,7 @@ from vdm_bench.samplers.base import (
     call_sampler,
 )
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
-from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
+from vdm_bench.video.archive import Archive, ArchiveWriter
 
 
 def run(
@@ -269,11 +269,12 @@ class Run:
         if isinstance(sampler, ScratchSampler):
             sampler.put_scratch(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
-        with self.reporter.stage(f"samples of {name}", self.count * each, unit) as advance, _closing(sampler):
-            for start in range(0, self.count, SHARD_CLIPS):
-                indices, shard = range(start, min(start + SHARD_CLIPS, self.count)), start // SHARD_CLIPS
-                mine = self.world.owner(shard) == self.world.rank
-                if mine and not writer.has_shard(shard, len(indices)):
+        missing = writer.missing(self.count)
+        found = self.count - sum(map(len, missing.values()))
+        stage = self.reporter.stage(f"samples of {name}", self.count * each, unit, found=found * each)
+        with stage as advance, _closing(sampler):
+            for shard, indices in missing.items():
+                if self.world.owner(shard) == self.world.rank:
                     writer.write_shard(shard, self._sample_shard(sampler, name, indices, advance))
                 else:
                     advance(len(indices) * each)

@@ -88,6 +88,12 @@ class ArchiveWriter:
         """Say whether the shard is there with at least `count` clips."""
         return _list_file(self.folder, shard).exists() and len(_read_list(self.folder, shard)) >= count
 
+    def missing(self, count: int) -> dict[int, range]:
+        """Give the shards of `count` clips that are not there, each with the numbers of its clips."""
+        starts = range(0, count, SHARD_CLIPS)
+        shards = {start // SHARD_CLIPS: range(start, min(start + SHARD_CLIPS, count)) for start in starts}
+        return {shard: clips for shard, clips in shards.items() if not self.has_shard(shard, len(clips))}
+
     def write_shard(self, shard: int, clips: Sequence[Clip]) -> None:
         """Write clips 64 * shard, 64 * shard + 1, ... (at most 64), replacing the shard if it is there.
 
