@@ -94,14 +94,16 @@ def test_sizes_that_headers_make_up_are_not_read(archive: Path) -> None:
         shape = (64, 10**15, *SHAPE[1:], 3)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.write(bytes(1000))
-    with pytest.raises(BrokenClipError, match=r"shard-000000\.npy: is truncated"):
+    with pytest.raises(BrokenClipError) as caught:
         Archive(archive)[1]
+    assert caught.value.reason == "is truncated"
 
 
 def test_a_pickle_in_place_of_a_shard_is_not_loaded(archive: Path) -> None:
     np.save(archive / "shard-000000.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(BrokenClipError, match="is not uint8"):
+    with pytest.raises(BrokenClipError) as caught:
         Archive(archive)[0]
+    assert caught.value.reason.startswith("is not uint8")
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,8 @@ def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]
                 raise BrokenClipError(str(path), "is truncated")
             file.seek(start + row * size)
             data = file.read(size)
+    except BrokenClipError:  # a ValueError that says it all
+        raise
     except (OSError, ValueError) as error:
         raise BrokenClipError(str(path), f"cannot be read ({error})") from error
     return np.frombuffer(data, np.uint8).reshape(shape)
