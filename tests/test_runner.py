@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
+from vdm_bench.progress import Console
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive, ArchiveWriter
@@ -136,10 +138,11 @@ def test_a_complete_run_is_not_run_again(tmp_path: Path) -> None:
     assert len(sampler.requests) == calls == 2
 
 
-def test_a_run_of_fewer_clips_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_fewer_clips_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     protocol, sampler = small("shapes-unconditional"), Gray()
     fewer = run(protocol, out=tmp_path / "a", sampler=sampler, limit=64)
-    grown = run(protocol, out=tmp_path / "a", sampler=sampler)
+    grown = run(protocol, out=tmp_path / "a", sampler=sampler, reporter=Console())
+    assert re.search(r"^samples of Gray: 36 clips in .*, 64 were there$", capsys.readouterr().err, re.MULTILINE)
     whole = run(protocol, out=tmp_path / "b", sampler=Gray())
     assert [request.indices for request in sampler.requests] == [tuple(range(64)), tuple(range(64, 100))]
     assert grown.scores == whole.scores
