@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vdm_bench.bfloat16 import is_slow
 from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.geometry import PRECISIONS, Precision
 from vdm_bench.metrics.networks.base import NetworkSettings
@@ -105,6 +106,11 @@ def clips_per_second(function: Callable[[], Any], count: int, device: torch.devi
     return count / (time.perf_counter() - start)
 
 
+def is_fast(precision: Precision, device: torch.device) -> bool:
+    """Say whether the device has the precision."""
+    return device.type == "cuda" or precision == "fp32" or (precision == "bf16" and not is_slow(device))
+
+
 def product_rate(precision: Precision, device: torch.device) -> float:
     """Give the GFLOP/s of a matrix product in a precision."""
     size = 8192 if device.type == "cuda" else 2048
@@ -130,18 +136,18 @@ def main(peer: Path | None, device: str, count: int, batch: int, rounds: int, co
     clips = np.random.default_rng(0).integers(0, 256, (count, 16, 224, 224, 3), dtype=np.uint8)
     pixels = torch.from_numpy(clips).to(where)
     runs: dict[str, Callable[[Tensor], Tensor]] = {}
-    for precision in PRECISIONS:
-        if precision != "tf32" or where.type == "cuda":
-            for fast in (False, True)[: 1 + compiled]:
-                settings = NetworkSettings(("logits",), precision=precision, compiled=fast)
-                name = f"{precision}{' compiled' if fast else ''}"
-                runs[name] = functional(network.configured(settings))
+    precisions = [precision for precision in PRECISIONS if is_fast(precision, where)]
+    for precision in precisions:
+        for fast in (False, True)[: 1 + compiled]:
+            settings = NetworkSettings(("logits",), precision=precision, compiled=fast)
+            name = f"{precision}{' compiled' if fast else ''}"
+            runs[name] = functional(network.configured(settings))
     if peer is not None:
         runs = {"plain port": functional_peer(load_peer(peer, weights), where), **runs}
     scored = network.configured(NetworkSettings(("logits",)))
     runs["fp32 as scored"] = lambda clips: torch.from_numpy(extract_features(scored, clips)["logits"])
     rates = measure(runs, pixels, batch, rounds)
-    report(rates, {p: product_rate(p, where) for p in PRECISIONS if p != "tf32" or where.type == "cuda"})
+    report(rates, {precision: product_rate(precision, where) for precision in precisions})
     if peer is not None:
         compare(runs["plain port"](pixels[:2]), network, pixels[:2])
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vdm_bench.bfloat16 import cpu_computes_bfloat16
 from vdm_bench.cli.train import changed
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.reference_model.checkpoint import load_model
@@ -31,7 +32,12 @@ from vdm_bench.training_data import open_batches
 PROBE = 20  # steps
 LEVELS = (-6.0, -3.0, -1.0, 1.0, 3.0, 5.0, 7.0)
 CLIPS, AT_ONCE = 48, 4
-OPTIONS = TrainingOptions(precision="bf16", device="cpu", log_every=10**6, checkpoint_every=10**6)
+OPTIONS = TrainingOptions(
+    precision="bf16" if cpu_computes_bfloat16() else "fp32",
+    device="cpu",
+    log_every=10**6,
+    checkpoint_every=10**6,
+)
 
 
 def trained(preset: Preset, minutes: float) -> tuple[VideoUNet, int]:

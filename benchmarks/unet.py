@@ -32,6 +32,8 @@ from torch import nn
 from unet_peers import CONTENDERS, FRAMES, Contender
 from unet_preset import report_preset, seconds_of
 
+from vdm_bench.bfloat16 import is_slow
+
 # How much longer a peer's training step is to take, and which share of its memory ours may.
 BOUNDS = {"video-diffusion-pytorch": {32: 1.7, 64: 2.5}, "diffusers": {32: 2.5, 64: 4.0}}
 MEMORY_BOUND = 0.6
@@ -220,7 +222,8 @@ def main(
             peak=0.0 if on_cpu else peak,
         )
         return
-    names = [name for name in CONTENDERS if compiled or "compiled" not in name]
+    left_out = [word for word, out in (("compiled", not compiled), ("bf16", is_slow(where))) if out]
+    names = [name for name in CONTENDERS if not any(word in name for word in left_out)]
     for resolution in resolutions:
         compare(resolution, where, names, rounds, evaluations, threads)
 

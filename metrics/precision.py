@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import torch
 
+from vdm_bench.bfloat16 import SLOW, is_slow
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import PRECISIONS, Precision
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse a precision that is unknown, or that the device does not have.
+    """Refuse a precision that is unknown, or that the device does not have or takes far longer for.
 
     Raises:
         InputError: so it is.
@@ -25,6 +26,8 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise InputError(
             f"tf32 is a mode of NVIDIA GPUs, not of {device.type!r}; choose --precision fp32 or bf16"
         )
+    if precision == "bf16" and is_slow(device):
+        raise InputError(f"{SLOW}; choose --precision fp32, or a GPU")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.reference_model.clips import from_uint8, to_uint8
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
 from vdm_bench.reference_model.embeddings import Condition
@@ -66,8 +67,13 @@ class ReferenceModel:
 
         Raises:
             InputError: the weight is below -1.
+
+        Warns:
+            SlowWarning: bf16 is far slower than fp32 on this CPU.
         """
         bfloat16 = (precision or self.precision) == "bf16"
+        if bfloat16:
+            warn_if_slow(next(self.network.parameters()).device)
 
         def predict(z: Tensor, log_snr: Tensor, told: Condition | None) -> Prediction:
             with torch.autocast(z.device.type, torch.bfloat16, enabled=bfloat16):

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vdm_bench.bfloat16 import is_slow
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # singular values of [0.05, 1] go to about [0.7, 1.2] in five rounds
 _ROUNDS = 5
 
@@ -58,11 +60,15 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Move all singular values near 1, by an iteration in bfloat16: float32 [N, rows, columns] to the same."""
+    """Move all singular values near 1, by a few rounds in bfloat16: float32 [N, rows, columns] to the same.
+
+    In float32 on a CPU that computes far slower in bfloat16: the iteration stands any rounding.
+    """
     a, b, c = _QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
-    x = x / (torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
+    dtype = torch.float32 if is_slow(matrices.device) else torch.bfloat16
+    x = (matrices.mT if tall else matrices).to(dtype)
+    x = x / (torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True) + 1e-7).to(dtype)
     for _ in range(_ROUNDS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x

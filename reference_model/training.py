@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.errors import InputError
 from vdm_bench.files import sweep
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
@@ -60,12 +61,17 @@ def train(
     Raises:
         InputError: accelerate is missing, `out` holds another run, the batch cannot be shared out, or the loss
             is no longer finite.
+
+    Warns:
+        SlowWarning: bf16 is far slower than fp32 on this CPU.
     """
     options, hooks = options or TrainingOptions(), hooks or Hooks()
     devices = Devices(options.device, shard=options.shard)
     with torch.random.fork_rng(devices=[]):  # the caller's random state is left as it was
         trainer = Trainer(preset, data, out, options, hooks, devices)
         if devices.leads:
+            if options.precision == "bf16":
+                warn_if_slow(devices.device)
             claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
             sweep(out)
         devices.wait()

@@ -1,13 +1,30 @@
 """Fixtures that the whole test tree shares."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from vdm_bench.bfloat16 import cpu_computes_bfloat16
+
 # The same examples in every run, and no limit on the time of one: machines are shared.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what a CPU without bfloat16 computes tens of times slower."""
+    if item.get_closest_marker("bfloat16") and not cpu_computes_bfloat16():
+        pytest.skip("this CPU has no bfloat16 arithmetic")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for this process of the tests, so that neither the user's nor another process's plays a part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

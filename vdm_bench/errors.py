@@ -1,7 +1,8 @@
 """The project's family of exceptions: what a person can mend, said in one sentence.
 
 The command line prints the message alone and ends with `exit_code`; a traceback appears only with
-`--debug`. The four parts of the project share this module and `vdm_bench.files`, and nothing else.
+`--debug`. The four parts of the project share this module, `vdm_bench.files` and `vdm_bench.bfloat16`, and
+nothing else.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,10 @@ class BrokenClipsError(InputError):
         named = "; ".join(f"{error.source}: {error.reason}" for error in broken)
         super().__init__(f"{len(broken)} of {total} clips in {where} cannot be read ({named}); {way_out}")
         self.broken = tuple(broken)
+
+
+class SlowWarning(UserWarning):
+    """What was asked for takes far longer here than another way; the command line prints its sentence."""
 
 
 class NotComparableError(VdmBenchError):

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from vdm_bench import comparison
 from vdm_bench.cli import cli
 from vdm_bench.datasets.base import Clip
+from vdm_bench.metrics import frechet_distance
 
 SETS = np.load(GOLDEN / "i3d" / "fvd_golden.npz")
 FVD = json.loads((GOLDEN / "i3d" / "fvd_golden.json").read_text())["P_Q"]["nuclear"]["fvd"]
@@ -24,10 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(i3d_weights(i3d_shapes()), folder / "i3d.safetensors")
     for side in "PQ":
         np.save(folder / f"{side}.npy", SETS[side])
-    np.save(folder / "few.npy", SETS["P"][:3])
-    np.save(folder / "short.npy", SETS["P"][:3, :8])
-    np.save(folder / "wide.npy", np.concatenate([SETS["P"][:3], SETS["Q"][:3]], axis=3))
-    np.save(folder / "wide2.npy", np.concatenate([SETS["Q"][3:6], SETS["P"][3:6]], axis=3))
+    for side in "PQ":
+        np.save(folder / f"six-{side}.npy", SETS[side][:6])
+    np.save(folder / "few.npy", SETS["P"][:2])
+    np.save(folder / "short.npy", SETS["P"][:2, :8])
+    np.save(folder / "wide.npy", np.concatenate([SETS["P"][:2], SETS["Q"][:2]], axis=3))
+    np.save(folder / "wide2.npy", np.concatenate([SETS["Q"][2:4], SETS["P"][2:4]], axis=3))
     return folder
 
 
@@ -48,7 +51,13 @@ def score(text: str) -> list[dict[str, object]]:
     return scores
 
 
-def test_fvd_is_the_number_of_the_original_graph_and_each_clip_is_decoded_once(
+@pytest.mark.slow
+def test_fvd_is_the_number_of_the_original_graph() -> None:
+    (scored,) = score("Q.npy --reference P.npy --metric fvd")
+    assert scored["value"] == pytest.approx(FVD, rel=1e-5)
+
+
+def test_fvd_is_that_of_the_original_graphs_features_and_each_clip_is_decoded_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = []
@@ -61,9 +70,11 @@ def test_fvd_is_the_number_of_the_original_graph_and_each_clip_is_decoded_once(
     monkeypatch.setattr(
         comparison, "open_clips", lambda path, view, strips: Watched(np.load(path, allow_pickle=False))
     )
-    scores = score("Q.npy --reference P.npy --metric fvd --metric kvd --metric fvd/half-pixel --metric prdc")
+    metrics = "--metric fvd --metric kvd --metric fvd/half-pixel --metric prdc"
+    scores = score(f"six-Q.npy --reference six-P.npy {metrics}")
     by_name = {item["metric"]: item for item in scores}
-    assert by_name["fvd"]["value"] == pytest.approx(FVD, rel=1e-5)
+    expected = frechet_distance(SETS["feat_P"][:6], SETS["feat_Q"][:6])
+    assert by_name["fvd"]["value"] == pytest.approx(expected, rel=1e-5)
     signature = str(by_name["fvd"]["signature"])
     assert signature.startswith("fvd|net:i3d-k400@")
     assert ":logits|in:16x64x64>224:tf1-bilinear:stretch|" in signature
@@ -71,8 +82,8 @@ def test_fvd_is_the_number_of_the_original_graph_and_each_clip_is_decoded_once(
     assert ">224:half-pixel:stretch|" in str(by_name["fvd/half-pixel"]["signature"])
     assert "|kernel:poly-d3-c1-unbiased|" in str(by_name["kvd"]["signature"])
     assert {f"prdc/{name}" for name in ("precision", "recall", "density", "coverage")} < set(by_name)
-    assert sorted(decoded) == sorted(2 * list(range(24)))
-    assert by_name["fvd"]["infinite"] is None  # 24 clips say nothing about infinitely many
+    assert sorted(decoded) == sorted(2 * list(range(6)))
+    assert by_name["fvd"]["infinite"] is None  # 6 clips say nothing about infinitely many
 
 
 def test_explain_walks_from_one_recipe_to_another() -> None:
@@ -114,8 +125,10 @@ def test_a_recipe_that_crops_says_so() -> None:
     assert "fvd/stylegan-v sees only the middle square of the reference clips, which are 128x64" in marks
 
 
+@pytest.mark.bfloat16
 def test_precision_enters_the_signature() -> None:
-    fp32, bf16 = (score(f"few.npy --reference P.npy --precision {p}")[0] for p in ("fp32", "bf16"))
+    line = "score few.npy --reference P.npy --metric embedded/fvd --json --precision"
+    fp32, bf16 = (json.loads(call(f"{line} {word}").stdout)["scores"][0] for word in ("fp32", "bf16"))
     assert "|prec:bf16|" in str(bf16["signature"])
     assert fp32["digest"] != bf16["digest"]
     assert fp32["value"] != bf16["value"]
@@ -132,7 +145,7 @@ def test_precision_enters_the_signature() -> None:
         ("few.npy --reference P.npy --weights i3d-k400=P.npy", "P.npy"),
         ("few.npy --reference P.npy --weights i3d-k400=none.safetensors", "none.safetensors"),
         ("few.npy --reference P.npy --metric embedded/is --weights embedded=i3d.safetensors", "embedded network"),
-        ("few.npy --reference P.npy --metric prdc", "clips"),
+        ("few.npy --reference few.npy --metric prdc", "clips"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(line: str, words: str) -> None:

@@ -6,7 +6,7 @@ from vdm_bench.datasets.shapes import Shapes, ShapesLabel
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.features import BLOCK_CLIPS, block_bounds, extract_features
 from vdm_bench.metrics.networks import Computing, load_network, network_names
-from vdm_bench.metrics.networks.base import FeatureNetwork, Preprocessing
+from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, Preprocessing
 from vdm_bench.metrics.networks.embedded import CLASSES, HEADS, EmbeddedNetwork
 
 
@@ -67,6 +67,14 @@ def test_the_network_is_only_ever_given_whole_batches(clips: np.ndarray, clip_co
     features = extract_features(Watched(), clips[:clip_count])
     assert shapes == [(8, 16, 32, 32, 3)] * passes
     assert len(features["features"]) == clip_count
+
+
+def test_compiling_changes_features_by_rounding_only(clips: np.ndarray) -> None:
+    compiled = EmbeddedNetwork().configured(NetworkSettings(compiled=True))
+    found, usual = (extract_features(network, clips[:8]) for network in (compiled, EmbeddedNetwork()))
+    for layer in ("features", "logits"):
+        np.testing.assert_allclose(found[layer], usual[layer], rtol=1e-4, atol=1e-4)
+    assert compiled.spec.cache_key != EmbeddedNetwork().spec.cache_key
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

@@ -187,6 +187,7 @@ def test_the_local_maximum_is_a_pool_of_stride_one(size: tuple[int, int, int]) -
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.slow
 def test_compiling_changes_logits_by_rounding_only(fvd: I3D) -> None:
     compiled = fvd.configured(NetworkSettings(layers=("logits",), compiled=True))
     assert deviation(compiled(noise("A"))["logits"], GOLD["logits_A"]) < LOGITS
@@ -200,6 +201,7 @@ def test_clips_too_short_are_refused(fvd: I3D, frames: int) -> None:
         fvd(torch.zeros(1, frames, 32, 32, 3, dtype=torch.uint8))
 
 
+@pytest.mark.bfloat16
 def test_bf16_is_another_number_and_says_so(fvd: I3D) -> None:
     other = fvd.configured(NetworkSettings(precision="bf16", layers=("logits",)))
     off = deviation(other(noise("A")[:1])["logits"], GOLD["logits_A"][:1])
@@ -249,7 +251,7 @@ def test_other_weights_have_another_identity(weights: Weights, network: I3D) -> 
 
 def test_features_are_the_same_to_the_last_bit_for_any_number_of_threads(fvd: I3D) -> None:
     """In a forward pass on all threads, as `fvd(clips)` makes it, they are not: kernels differ by threads."""
-    clips, threads = np.load(GOLDEN / "i3d" / "fvd_golden.npz")["P"][:5], torch.get_num_threads()
+    clips, threads = np.load(GOLDEN / "i3d" / "fvd_golden.npz")["P"][:3], torch.get_num_threads()
     try:
         found = []
         for count in (1, 2, 3):

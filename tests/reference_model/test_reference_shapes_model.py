@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not packaged_models(), reason="no trained model 
 
 LOGS = Path(__file__).parents[2] / "examples" / "shapes_model"
 CLIPS = 24
+SETTINGS = {"sampler": "dpm-solver", "steps": 6, "guidance_weight": 2.0}
 
 
 def test_the_file_is_what_its_logs_say() -> None:
@@ -44,7 +45,7 @@ def labels() -> np.ndarray:
 def clips(labels: np.ndarray) -> np.ndarray:
     """Clips of the classes asked for."""
     model = load_reference_model("shapes")
-    sampler = ReferenceSampler(model, choose(model.sampling, {"steps": 24, "precision": "bf16"}))
+    sampler = ReferenceSampler(model, choose(model.sampling, SETTINGS))
     seeds = tuple(sample_seed(0, index) for index in range(CLIPS))
     return sampler.sample(SampleRequest(tuple(range(CLIPS)), seeds, 16, 32, 32, labels=labels))
 

@@ -2,6 +2,9 @@
 
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -23,7 +26,7 @@ from vdm_bench.cli.score import score
 from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
-from vdm_bench.errors import VdmBenchError
+from vdm_bench.errors import SlowWarning, VdmBenchError
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 
@@ -33,7 +36,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _warnings_in_a_sentence():
+                return super().invoke(ctx)
         except VdmBenchError as error:
             if ctx.params["debug"]:
                 raise
@@ -53,6 +57,22 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a new user needs them, not by the alphabet
+
+
+@contextmanager
+def _warnings_in_a_sentence() -> Iterator[None]:
+    """Print this project's warnings without the line of code they come from."""
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, SlowWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                otherwise(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 @click.group(

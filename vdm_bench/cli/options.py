@@ -67,7 +67,7 @@ _COMPUTING = (
         type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
-        help="Of the networks; tf32 and bf16 are faster, move scores, and stand in the signature.",
+        help="Of the networks; tf32 and bf16 are faster on GPUs, move scores, and stand in the signature.",
     ),
     click.option("--compile", "compiled", is_flag=True, help="Compile the networks: slow start, then faster."),
     click.option(

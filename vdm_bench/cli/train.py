@@ -51,7 +51,7 @@ _SECTIONS = ("model", "training", "sampling")
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="bf16 computes faster; weights and optimiser stay in float32.",
+    help="bf16 is faster where the device has it; weights and optimiser stay in float32.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network: slow start, then faster.")
 @click.option("--shard", is_flag=True, help="Share out the weights, too, where one GPU cannot hold them (FSDP).")
@@ -108,7 +108,7 @@ def train(
 
     \b
     vdm-bench train shapes --out runs/shapes
-    vdm-bench train bair --data bair/train --out runs/bair --precision bf16
+    vdm-bench train bair --data bair/train --out runs/bair
     torchrun --nproc-per-node 8 -m vdm_bench train ucf101 --data ucf101 --resize antialias --out runs/ucf101
     """
     from vdm_bench.reference_model.pretrained import checkpoint_path

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.errors import InputError
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
 
@@ -141,6 +142,8 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
         first = str(error).splitlines()[0]
         raise InputError(f"the pipeline {source} cannot be loaded ({first}); give a folder or a name") from error
     pipeline = pipeline.to(setup.device)
+    if dtype == "bf16":
+        warn_if_slow(pipeline.device)
     pipeline.set_progress_bar_config(disable=True)
     prompt = options.pop("prompt", "")
     arguments = {name: _value(text) for name, text in options.items()}
