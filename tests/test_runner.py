@@ -1,6 +1,6 @@
-import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,10 @@ from vdm_bench.video.write import write_clip
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["VDM_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def small(name: str, count: int = 100) -> Protocol:

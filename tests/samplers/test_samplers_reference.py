@@ -1,7 +1,6 @@
 """The reference model as a sampler: clip i is a function of its seed, whatever else is asked for and computed."""
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,8 +296,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction"])
-def test_a_protocol_runs_and_goes_on_with_the_same_bits(name: str, checkpoint: Path, tmp_path: Path) -> None:
-    os.environ["VDM_BENCH_CACHE"] = str(checkpoint.parent / "cache")
+def test_a_protocol_runs_and_goes_on_with_the_same_bits(
+    name: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(checkpoint.parent / "cache"))
     protocol = get_protocol(name).model_copy(update={"generated_count": 70, "reference_count": 70})
     options = {"checkpoint": str(checkpoint), "method": "replacement"}
     record = run(protocol, out=tmp_path / "a", sampler="reference", options=options)
@@ -322,7 +323,7 @@ def test_a_protocol_runs_and_goes_on_with_the_same_bits(name: str, checkpoint: P
 def test_the_demo_shows_the_packaged_model_as_soon_as_there_is_one(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.environ["VDM_BENCH_CACHE"] = str(checkpoint.parent / "cache")
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(checkpoint.parent / "cache"))
     small = get_protocol("shapes-unconditional").model_copy(update={"generated_count": 40, "reference_count": 70})
     monkeypatch.setattr(demo, "get_protocol", lambda name: small)
     monkeypatch.setattr(demo, "BASELINES", {"noise": noise})
