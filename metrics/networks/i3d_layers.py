@@ -63,7 +63,10 @@ class Convolution(nn.Module):
         if any(before != after for before, after in pads):
             x = F.pad(x, [amount for pair in reversed(pads) for amount in pair])
             inner = [0, 0, 0]
-        return F.relu_(F.conv3d(x, self.weight, self.bias, self.stride, inner))
+        # Dilating a kernel of one element changes nothing, but without it PyTorch leaves 1x1 convolutions on one
+        # CPU thread to a kernel that is 2 to 9 times slower than oneDNN's.
+        dilation = 2 if self.kernel == 1 and x.device.type == "cpu" else 1
+        return F.relu_(F.conv3d(x, self.weight, self.bias, self.stride, inner, dilation))
 
 
 @torch.library.custom_op("vdm_bench::max_pool3d", mutates_args=())
