@@ -3,8 +3,6 @@
 They accumulate with `update`, synchronise over torch.distributed when `compute` is called, and live as
 attributes of a module or in a MetricCollection. States: moments and sums in float64, whatever the module around
 them is cast to. The network is no part of them: it is neither trained, nor saved, nor cast.
-
-Needs the extra `torchmetrics`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-try:
-    from torchmetrics import Metric
-    from torchmetrics.utilities import dim_zero_cat
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "vdm_bench.metrics.modules needs torchmetrics: pip install 'vdm-bench[torchmetrics]'"
-    ) from error
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.frechet import frechet_distance
