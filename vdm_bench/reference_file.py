@@ -74,7 +74,12 @@ def write_reference(
         protocol: whose reference they are of.
         networks: that made them, in the order of `collected.features`.
         collected: the features.
+
+    Raises:
+        InputError: a network gives no features of a layer.
     """
+    if reason := next((reason for one in collected.features for reason in one.refused.values()), ""):
+        raise InputError(f"the features of the reference are not complete: {reason}")
     first = collected.features[0]
     facts = _Facts(
         format=FORMAT,
