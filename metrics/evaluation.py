@@ -109,6 +109,7 @@ class Evaluation:
         expected_generated: the protocol's number of generated clips, or None where there is no protocol.
         round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
             is the mean over the rounds. None for one score of all clips.
+        shared: generated clips whose pixels are those of a reference clip.
     """
 
     reference: FeatureSet
@@ -116,6 +117,7 @@ class Evaluation:
     task: str | None = None
     expected_generated: int | None = None
     round_length: int | None = None
+    shared: int = 0
 
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
@@ -192,6 +194,9 @@ class Evaluation:
             sides.append(("reference", self.reference))
         for side, features in sides:
             yield from _marks_of_side(side, features, recipe, spec)
+        if recipe.needs_reference and self.shared:
+            are = "is a clip" if self.shared == 1 else "are clips"
+            yield f"{_clips(self.shared, 'generated')} {are} of the reference"
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:

@@ -75,11 +75,18 @@ class Collected:
         features: for the scores, one set for each network, in the order of the networks.
         broken: clips that were left out.
         digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
+        digests: SHA-256 of each clip, in order; None where they are not known.
     """
 
     features: list[FeatureSet]
     broken: list[BrokenClipError]
     digest: str | None = None
+    digests: Sequence[str] | None = None
+
+    def shared_with(self, other: "Collected") -> int:
+        """Count the clips whose pixels are those of a clip of another set; 0 where that is not known."""
+        there = set(other.digests or ())
+        return sum(digest in there for digest in self.digests or ())
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,8 @@ class Collector:
         sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
         for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
-        return Collected(sets, broken, digest_of_clips(digest for block in facts for digest in block.digests))
+        digests = [digest for block in facts for digest in block.digests]
+        return Collected(sets, broken, digest_of_clips(digests), digests)
 
     def _blocks(
         self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path

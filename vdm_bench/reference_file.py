@@ -46,6 +46,7 @@ class _Facts(BaseModel):
     broken: list[list[str]]
     # Of the clips, as in records; files of before have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    digests: list[str] | None = None  # SHA-256 of each clip
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -93,6 +94,7 @@ def write_reference(
         repeated=first.repeated,
         broken=[[error.source, error.reason] for error in collected.broken],
         digest=collected.digest,
+        digests=None if collected.digests is None else list(collected.digests),
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -142,7 +144,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
 
     sets = [of(network) for network in networks]
     broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
-    return Collected(sets, broken, facts.digest)
+    return Collected(sets, broken, facts.digest, facts.digests)
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:

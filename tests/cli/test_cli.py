@@ -243,6 +243,9 @@ def test_a_set_against_itself_scores_zero_and_repeats_are_marked(here: Path) -> 
     np.save("twice.npy", np.concatenate([CLIPS, CLIPS]))
     fvd, _ = vdm_bench.score("clips.npy", "clips.npy", EMBEDDED)
     assert fvd.value == pytest.approx(0, abs=1e-6)
+    assert "24 generated clips are clips of the reference" in fvd.marks
+    one, _ = vdm_bench.score(np.concatenate([CLIPS[:1], 255 - CLIPS]), CLIPS, EMBEDDED)
+    assert "1 generated clip is a clip of the reference" in one.marks
     doubled, _ = vdm_bench.score("twice.npy", "clips.npy", EMBEDDED)
     assert "24 generated clips repeating an earlier one" in doubled.marks
 
