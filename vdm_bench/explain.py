@@ -71,7 +71,7 @@ def explain(
     """Compute what each setting contributes to the gap between two recipes, on the given clips.
 
     Args:
-        generated: a path, clips in memory uint8 [N, T, H, W, 3], or a dataset.
+        generated: as for `vdm_bench.compare`.
         reference: the same.
         start: name or TOML file of a recipe.
         goal: the same.

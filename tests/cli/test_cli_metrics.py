@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from vdm_bench import comparison
 from vdm_bench.cli import cli
 from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.objects import ArrayDataset
 
 SETS = np.load(GOLDEN / "i3d" / "fvd_golden.npz")
 FVD = json.loads((GOLDEN / "i3d" / "fvd_golden.json").read_text())["P_Q"]["nuclear"]["fvd"]
@@ -53,7 +54,7 @@ def test_fvd_is_the_number_of_the_original_graph_and_each_clip_is_decoded_once(
 ) -> None:
     decoded = []
 
-    class Watched(comparison.ArrayDataset):
+    class Watched(ArrayDataset):
         def __getitem__(self, index: int) -> Clip:
             decoded.append(index)
             return super().__getitem__(index)
