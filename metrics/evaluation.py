@@ -1,9 +1,11 @@
 """From features to scores: a recipe applied to the features of a reference and of generated clips."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vdm_bench import __version__
@@ -13,10 +15,13 @@ from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
-from vdm_bench.metrics.statistics import Features, Frechet
+from vdm_bench.metrics.statistics import Estimate, Features, Frechet
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
+
+# What arithmetic raises where numbers grow too large for it, as those of damaged weights do.
+_ARITHMETIC = (ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class FeatureSet:
         lossy: whether the clips come from a lossy encoding.
         skipped: clips left out because they are broken.
         repeated: clips whose pixels repeat an earlier clip's.
+        refused: why there are no features of a layer, by layer; `blocks` gives none of these.
     """
 
     identity: str
@@ -40,6 +46,7 @@ class FeatureSet:
     lossy: bool = False
     skipped: int = 0
     repeated: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> "FeatureSet":
         """Give the features of clips `start` to `stop - 1`."""
@@ -70,8 +77,25 @@ class FeatureSet:
         return [self.part(start, start + length) for start in range(0, self.count, length)]
 
     def of_layer(self, layer: str, dimension: int) -> Features:
-        """Give the features of one layer."""
+        """Give the features of one layer.
+
+        Raises:
+            InputError: there are none.
+        """
+        if layer in self.refused:
+            raise InputError(self.refused[layer])
         return Features(self.count, dimension, lambda: self.blocks(layer))
+
+    def all_alike(self, layer: str) -> bool:
+        """Tell whether two clips or more have the same features of a layer, all of them."""
+        if layer in self.refused or self.count < 2:
+            return False
+        first: NDArray[np.float32] | None = None
+        for block in self.blocks(layer):  # ends with the first block of nearly all sets
+            first = block[:1] if first is None else first
+            if not (block == first).all():
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,7 @@ class Evaluation:
         expected_generated: the protocol's number of generated clips, or None where there is no protocol.
         round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
             is the mean over the rounds. None for one score of all clips.
+        shared: generated clips whose pixels are those of a reference clip.
     """
 
     reference: FeatureSet
@@ -92,28 +117,25 @@ class Evaluation:
     task: str | None = None
     expected_generated: int | None = None
     round_length: int | None = None
+    shared: int = 0
 
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
 
-        Raises:
-            InputError: fewer than 2 clips on a side, constant features, or features that are not finite.
+        Where there is no value, the status says why: fewer clips than the statistic needs, features that the
+        network does not give or that are not finite, rounds that are not whole, numbers too large.
         """
-        dimension = spec.layers[recipe.layer]
-        reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
+        estimate, status = Estimate(math.nan), "ok"
         try:
-            estimate = mean_of_rounds(
-                [
-                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
-                    for part in self.generated.rounds(self.round_length)
-                ]
-            )
+            estimate = self._estimate(recipe, spec.layers[recipe.layer])
         except InputError as error:
-            raise InputError(f"{recipe.name}: {error}") from error
+            status = str(error)
+        except _ARITHMETIC as error:
+            status = f"the features are too large to compute with ({error}); check the network's weights"
         signature = self._signature(recipe, spec)
         return Score(
             metric=recipe.name,
-            value=estimate.value,
+            value=estimate.value if status == "ok" else None,
             higher_is_better=recipe.higher_is_better,
             n_reference=self.reference.count if recipe.needs_reference else 0,
             n_generated=self.generated.count,
@@ -122,9 +144,28 @@ class Evaluation:
             interval=estimate.interval,
             floor=estimate.floor,
             infinite=estimate.infinite,
+            status=status,
             marks=tuple(self._marks(recipe, spec)),
             jackknife=estimate.jackknife,
         )
+
+    def _estimate(self, recipe: Recipe, dimension: int) -> Estimate:
+        """Compute the value, which is finite, and what surrounds it, as far as that is.
+
+        Raises:
+            InputError: there is no value.
+        """
+        reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            estimate = mean_of_rounds(
+                [
+                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
+                    for part in self.generated.rounds(self.round_length)
+                ]
+            )
+        if not math.isfinite(estimate.value):
+            raise OverflowError(f"the value comes out as {estimate.value}")
+        return _finite(estimate)
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
@@ -153,10 +194,26 @@ class Evaluation:
             sides.append(("reference", self.reference))
         for side, features in sides:
             yield from _marks_of_side(side, features, recipe, spec)
+        if recipe.needs_reference and self.shared:
+            are = "is a clip" if self.shared == 1 else "are clips"
+            yield f"{_clips(self.shared, 'generated')} {are} of the reference"
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
             yield f"no interval below {FEWEST_CLIPS} clips"
+
+
+def _finite(estimate: Estimate) -> Estimate:
+    """Leave out what surrounds a value where it is not finite: a record could not hold it."""
+    interval, infinite = estimate.interval, estimate.infinite
+    ends = (interval.low, interval.high) if interval else ()
+    if not all(map(math.isfinite, (*ends, *estimate.jackknife))):
+        estimate = replace(estimate, interval=None, jackknife=())
+    if infinite and not all(map(math.isfinite, (infinite.value, infinite.low, infinite.high))):
+        estimate = replace(estimate, infinite=None)
+    if estimate.floor is not None and not math.isfinite(estimate.floor):
+        estimate = replace(estimate, floor=None)
+    return estimate
 
 
 def _rounds_text(count: int, round_length: int | None) -> str:
@@ -205,6 +262,8 @@ def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: Networ
         yield f"{_clips(features.skipped, side)} broken and skipped"
     if features.repeated:
         yield f"{_clips(features.repeated, side)} repeating an earlier one"
+    if features.all_alike(recipe.layer):
+        yield f"all {side} clips give the same features"
     if features.lossy:
         yield f"{side} clips from a lossy encoding"
     _, height, width = features.clip_shape

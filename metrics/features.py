@@ -44,17 +44,27 @@ def extract_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor)
     Raises:
         InputError: wrong shape or dtype, a wrong number of frames, or features that are not finite.
     """
+    features = compute_features(network, clips)
+    for name, values in features.items():
+        if not np.isfinite(values).all():
+            raise InputError(not_finite(network, name))
+    return features
+
+
+def not_finite(network: FeatureNetwork, layer: str, clips: str = "these clips") -> str:
+    """Say that a layer of some clips holds values that are no numbers."""
+    return f"{network.spec.name} gives NaN or infinity in its layer {layer!r} for {clips}"
+
+
+def compute_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor) -> Features:
+    """Compute the layers of one block of clips, be they finite or not; else as `extract_features`."""
     spec = network.spec
     pixels = torch.as_tensor(clips).to(network.device)
     if not len(pixels):
         return {name: np.empty((0, d), np.float32) for name, d in spec.layers.items()}
     with arithmetic(spec.precision, network.device):
         parts = _computed(network, torch.split(pixels, spec.batch_size))
-    features = {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
-    for name, values in features.items():
-        if not np.isfinite(values).all():
-            raise InputError(f"{spec.name} gives NaN or infinity in its layer {name!r} for these clips")
-    return features
+    return {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
 
 
 def _computed(network: FeatureNetwork, batches: Sequence[Tensor]) -> list[dict[str, Tensor]]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.geometry import SSIM_WINDOW
 
 # PSNR of frames that are the same to the last bit; the value proper, infinity, has no place in a mean.
 HIGHEST_PSNR = 100.0
-SSIM_WINDOW = 11
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float64]

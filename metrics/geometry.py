@@ -11,3 +11,5 @@ RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+SSIM_WINDOW = 11  # pixels

@@ -106,7 +106,8 @@ class _GroupSums:
         generated = self._within(
             float(self._pairs[np.ix_(chosen, chosen)].sum()), float(self._diagonals[chosen].sum()), m
         )
-        return self._reference + generated - 2 * float(self._across[chosen].sum()) / (self._n * m)
+        distance = self._reference + generated - 2 * float(self._across[chosen].sum()) / (self._n * m)
+        return distance if self._unbiased else max(distance, 0.0)  # below by rounding alone
 
     def _within(self, total: float, diagonal: float, count: int) -> float:
         """Give the mean kernel of a set with itself."""

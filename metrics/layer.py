@@ -12,6 +12,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.features import extract_features
 from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
+from vdm_bench.metrics.pixels import to_pixels
 
 
 class Layer:
@@ -69,13 +70,7 @@ def as_pixels(clips: Tensor) -> Tensor:
     elif clips.dtype == torch.uint8 and clips.ndim == 5 and clips.shape[-1] == 3:
         return clips
     elif clips.is_floating_point() and clips.ndim == 5 and clips.shape[1] == 3:
-        x = clips.detach().float()
-        if not bool((x.abs() <= 1).all()):
-            low, high = x.aminmax()
-            raise InputError(
-                f"float clips lie in [-1, 1]; these span {low:.4g} to {high:.4g}; clamp or scale them"
-            )
-        return ((x + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).contiguous()
+        return to_pixels(clips, -1.0, 1.0).movedim(1, -1).contiguous()
     else:
         found = f"{clips.dtype} {'x'.join(map(str, clips.shape))}"
     raise InputError(f"clips are uint8 [N, T, H, W, 3] or float [N, 3, T, H, W] in [-1, 1]; these are {found}")

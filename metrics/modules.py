@@ -3,24 +3,18 @@
 They accumulate with `update`, synchronise over torch.distributed when `compute` is called, and live as
 attributes of a module or in a MetricCollection. States: moments and sums in float64, whatever the module around
 them is cast to. The network is no part of them: it is neither trained, nor saved, nor cast.
-
-Needs the extra `torchmetrics`.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-
-try:
-    from torchmetrics import Metric
-    from torchmetrics.utilities import dim_zero_cat
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "vdm_bench.metrics.modules needs torchmetrics: pip install 'vdm-bench[torchmetrics]'"
-    ) from error
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.frechet import frechet_distance
@@ -31,6 +25,9 @@ from vdm_bench.metrics.moments import ClassSums, Moments, merge_all
 from vdm_bench.metrics.networks.base import FeatureNetwork
 
 DEFAULT_NETWORK = "i3d-k400"
+
+SIDES = ("real", "generated")
+NO_CLIPS, UNLIKE = 0, -1  # in place of a number of frames
 
 
 class _VideoMetric(Metric):
@@ -43,6 +40,8 @@ class _VideoMetric(Metric):
         # A rank that has seen nothing since the last compute would answer from its cache, and the others hang.
         super().__init__(**{"compute_with_cache": False, **kwargs})
         self._layer = layer
+        self._lowest: dict[str, float] = {}  # value of each side's float clips, in this process
+        self._warned = False
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Do the same as `update`, and give None: a batch has no score of its own.
@@ -50,6 +49,11 @@ class _VideoMetric(Metric):
         A batch holds one side of a distance, and an inception score of a few clips is far too low.
         """
         self.update(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Forget all clips."""
+        self._lowest = {}
+        super().reset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         """Let casts (`half`, `to(dtype)`, `set_dtype`) leave the states alone, and moves move them."""
@@ -60,17 +64,39 @@ class _VideoMetric(Metric):
 
         return super()._apply(moved, exclude_state)
 
+    def _features(self, clips: Tensor, side: str) -> NDArray[np.float32]:
+        """Compute the features [N, d] of a batch, and note its lowest value."""
+        features = self._layer(clips, self.device)
+        if clips.is_floating_point() and len(features):
+            lowest = float(clips.detach().amin())
+            self._lowest[side] = min(lowest, self._lowest.get(side, lowest))
+        return features
+
+    def _warn_of_range(self) -> None:
+        """Warn once of floats that look like [0, 1], told by all batches of a side: one may be bright."""
+        doubtful = [side for side, lowest in self._lowest.items() if lowest >= 0]
+        if doubtful and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{type(self).__name__}: no value of the {' and '.join(doubtful)} clips is below 0; float clips "
+                "lie in [-1, 1], so give those in [0, 1] as 2 * x - 1",
+                stacklevel=4,  # where compute is called
+            )
+
     def _check_counts(self, **counts: int) -> None:
         for side, count in counts.items():
             if count < 2:
-                # torchmetrics would stay in the synchronised state, and count all ranks' clips again.
-                if self._is_synced:
-                    self.unsync()
                 are = "is" if count == 1 else "are"
-                raise InputError(
+                raise self._refusal(
                     f"{type(self).__name__} needs at least 2 {side} clips; there {are} {count}; "
                     "call update with more before compute"
                 )
+
+    def _refusal(self, message: str) -> InputError:
+        # torchmetrics would stay in the synchronised state, and count all ranks' clips again.
+        if self._is_synced:
+            self.unsync()
+        return InputError(message)
 
     def _tensor(self, value: float) -> Tensor:
         return torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -81,23 +107,53 @@ class _Distance(_VideoMetric):
 
     higher_is_better = False
     _real_state: str
+    real_frames: Tensor
+    generated_frames: Tensor
 
     def __init__(
         self, network: str | FeatureNetwork, layer: str | None, reset_real_features: bool, **kwargs: Any
     ) -> None:
         super().__init__(Layer(network, layer, ("features", "logits")), **kwargs)
         self.reset_real_features = reset_real_features
+        for side in SIDES:
+            self.add_state(f"{side}_frames", torch.tensor(NO_CLIPS), dist_reduce_fx=_common_frames)
+
+    def _features(self, clips: Tensor, side: str) -> NDArray[np.float32]:
+        """Compute the features [N, d] of a batch, whose length must be that of all others, and note it."""
+        lowest = dict(self._lowest)
+        features = super()._features(clips, side)
+        frames = clips.shape[1 if clips.dtype == torch.uint8 else 2]
+        known = {int(getattr(self, f"{other}_frames")) for other in SIDES} - {NO_CLIPS}
+        if len(features) and known - {frames}:
+            self._lowest = lowest
+            raise InputError(
+                f"real and generated clips must be of one length; these have {frames} frames, those before "
+                f"{max(known)}; cut them to one length"
+            )
+        if len(features):
+            setattr(self, f"{side}_frames", torch.tensor(frames, device=self.device))
+        return features
+
+    def _check_frames(self) -> None:
+        """Refuse clips of unlike length on different ranks."""
+        if int(_common_frames(torch.stack([self.real_frames, self.generated_frames]))) == UNLIKE:
+            raise self._refusal(
+                "real and generated clips must be of one length, on all ranks; cut them to one length"
+            )
 
     def reset(self) -> None:
         """Forget the generated clips, and the real ones unless `reset_real_features` is False."""
         if self._is_synced:
             self.unsync()
-        real = getattr(self, self._real_state)
-        if not self.reset_real_features and isinstance(real, list):
+        kept = {name: getattr(self, name) for name in (self._real_state, "real_frames")}
+        lowest = {side: value for side, value in self._lowest.items() if side == "real"}
+        if not self.reset_real_features and isinstance(kept[self._real_state], list):
             setattr(self, self._real_state, [])  # a list is emptied in place
         super().reset()
         if not self.reset_real_features:
-            setattr(self, self._real_state, real)
+            self._lowest = lowest
+            for name, value in kept.items():
+                setattr(self, name, value)
 
 
 class FrechetVideoDistance(_Distance):
@@ -107,8 +163,8 @@ class FrechetVideoDistance(_Distance):
     comparable only at the same numbers of clips.
 
     States: for each side one float64 [d + 1, d + 1], the scatter matrix bordered by the mean, the count in the
-    corner; ranks are merged in their order by `Moments.merge`, however many clips each has seen. Not part of a
-    `state_dict` unless `persistent(True)` was called.
+    corner; ranks are merged in their order by `Moments.merge`, however many clips each has seen. And the number
+    of frames, which all clips have in common. Not part of a `state_dict` unless `persistent(True)` was called.
 
     Args:
         network: a name, as `vdm-bench list networks` shows them, or the network itself.
@@ -117,8 +173,12 @@ class FrechetVideoDistance(_Distance):
         kwargs: of `torchmetrics.Metric`.
 
     Raises:
-        InputError: no such network or layer; in `update`: clips the network cannot take, or NaN in its features;
-            in `compute`: fewer than 2 clips on a side.
+        InputError: no such network or layer; in `update`: clips the network cannot take or that are of another
+            length than those before, or NaN in its features; in `compute`: fewer than 2 clips on a side, or of
+            unlike length on different ranks.
+
+    Warns:
+        UserWarning: in `compute`, once: no float clip of a side has a value below 0, as if they were in [0, 1].
     """
 
     _real_state = "real_moments"
@@ -146,7 +206,7 @@ class FrechetVideoDistance(_Distance):
             clips: uint8 [N, T, H, W, 3], RGB, or float [N, 3, T, H, W] in [-1, 1]; on any device.
             real: whether they are real.
         """
-        features = self._layer(clips, self.device)
+        features = self._features(clips, "real" if real else "generated")
         if not len(features):
             return
         name = "real_moments" if real else "generated_moments"
@@ -157,6 +217,8 @@ class FrechetVideoDistance(_Distance):
         """Give the distance: a float64 scalar on the metric's device."""
         real, generated = _unpacked(self.real_moments), _unpacked(self.generated_moments)
         self._check_counts(real=real.count, generated=generated.count)
+        self._check_frames()
+        self._warn_of_range()
         return self._tensor(frechet_distance(real, generated))
 
 
@@ -189,7 +251,7 @@ class VideoInceptionScore(_VideoMetric):
 
     def update(self, clips: Tensor) -> None:
         """Add a batch: uint8 [N, T, H, W, 3], RGB, or float [N, 3, T, H, W] in [-1, 1]; on any device."""
-        logits = self._layer(clips, self.device)
+        logits = self._features(clips, "generated")
         if not len(logits):
             return
         sums = ClassSums.from_logits(logits)
@@ -201,6 +263,7 @@ class VideoInceptionScore(_VideoMetric):
         """Give the score, in [1, classes]: a float64 scalar on the metric's device."""
         count = int(self.count)
         self._check_counts(generated=count)
+        self._warn_of_range()
         return self._tensor(
             inception_score(ClassSums(count, self.probabilities.cpu().numpy(), float(self.negentropy)))
         )
@@ -209,7 +272,7 @@ class VideoInceptionScore(_VideoMetric):
 class KernelVideoDistance(_Distance):
     """The kernel video distance (a squared maximum mean discrepancy) of generated to real clips; lower is better.
 
-    States: the features of all clips, float32, which are gathered from all ranks.
+    States: the features of all clips, float32, which are gathered from all ranks; the number of frames.
 
     Args:
         network: a name, as `vdm-bench list networks` shows them, or the network itself.
@@ -247,7 +310,7 @@ class KernelVideoDistance(_Distance):
 
     def update(self, clips: Tensor, real: bool) -> None:
         """Add a batch, as in `FrechetVideoDistance.update`."""
-        features = torch.from_numpy(self._layer(clips, self.device)).to(self.device)
+        features = torch.from_numpy(self._features(clips, "real" if real else "generated")).to(self.device)
         (self.real_features if real else self.generated_features).append(features)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
@@ -261,10 +324,18 @@ class KernelVideoDistance(_Distance):
         """Give the distance: a float64 scalar on the metric's device."""
         real, generated = (dim_zero_cat(x).cpu().numpy() for x in (self.real_features, self.generated_features))
         self._check_counts(real=len(real), generated=len(generated))
+        self._check_frames()
+        self._warn_of_range()
         distance = kernel_distance(
             real, generated, degree=self.degree, coef0=self.coef0, estimator=self.estimator
         )
         return self._tensor(distance)
+
+
+def _common_frames(frames: Tensor) -> Tensor:
+    """Give the number of frames that all of [R] have, those without clips left out."""
+    found = set(frames.tolist()) - {NO_CLIPS}
+    return frames.new_tensor(found.pop() if len(found) == 1 else UNLIKE if found else NO_CLIPS)
 
 
 def _packed(moments: Moments) -> Tensor:

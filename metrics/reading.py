@@ -60,16 +60,13 @@ def checked_sides(name: str, reference: Features | None, *generated: Features, f
     return reference
 
 
-def group_moments(features: Features, role: str, bounds: Bounds) -> list[Moments]:
+def group_moments(features: Features, bounds: Bounds) -> list[Moments]:
     """Give the moments of each group of one side.
 
     Raises:
-        InputError: all clips have the same features, there are fewer than `count`, or some are not finite.
+        InputError: there are fewer features than `count`, or values that are not finite.
     """
-    groups = summarised(features, bounds, Moments.from_features)
-    if all(group.trace == 0 and np.array_equal(group.mean, groups[0].mean) for group in groups):
-        raise InputError(f"all {role} clips give the same features; this needs clips that differ")
-    return groups
+    return summarised(features, bounds, Moments.from_features)
 
 
 def summarised(features: Features, bounds: Bounds, summarise: Callable[[NDArray[np.float32]], S]) -> list[S]:
@@ -119,15 +116,3 @@ def gathered(features: Features) -> Array:
         matrix[start : start + len(chunk)] = chunk
         start += len(chunk)
     return checked_features(matrix)
-
-
-def varied(features: Features, role: str) -> Array:
-    """Give all features of one side, float64 [N, d], which must not all be the same.
-
-    Raises:
-        InputError: they are all the same, or as for `gathered`.
-    """
-    matrix = gathered(features)
-    if (matrix == matrix[0]).all():
-        raise InputError(f"all {role} clips give the same features; this needs clips that differ")
-    return matrix

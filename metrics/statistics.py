@@ -25,7 +25,6 @@ from vdm_bench.metrics.reading import (
     gathered,
     group_moments,
     summarised,
-    varied,
 )
 from vdm_bench.metrics.score import Difference, Extrapolation, Interval
 from vdm_bench.metrics.uncertainty import (
@@ -82,7 +81,7 @@ class Statistic(Protocol):
         """Compute the number.
 
         Raises:
-            InputError: too few clips, unlike dimensions, constant features, or values that are not finite.
+            InputError: too few clips, unlike dimensions, or values that are not finite.
         """
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
@@ -123,9 +122,9 @@ class Frechet:
         real = checked_sides("a Frechet distance", reference, generated)
         limit = can_extrapolate(real.count, generated.count, real.dimension)
         bounds = group_bounds(real.count, group_count(real.dimension) if limit else 1)
-        references = group_moments(real, "reference", bounds)
+        references = group_moments(real, bounds)
         whole = merge_all(references)
-        groups = group_moments(generated, "generated", _bounds(generated))
+        groups = group_moments(generated, _bounds(generated))
         resampled = self._resampled(FrechetReference(whole, ddof=self.ddof, root=self.root), groups)
         return replace(
             _estimate(resampled),
@@ -136,11 +135,9 @@ class Frechet:
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = checked_sides("a Frechet distance", reference, a, b)
-        whole = merge_all(group_moments(real, "reference", [(0, real.count)]))
+        whole = merge_all(group_moments(real, [(0, real.count)]))
         fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)
-        return _difference(
-            a, b, lambda side: self._resampled(fixed, group_moments(side, "generated", _bounds(side)))
-        )
+        return _difference(a, b, lambda side: self._resampled(fixed, group_moments(side, _bounds(side))))
 
     def _resampled(self, fixed: FrechetReference, groups: Sequence[Moments]) -> Resampled:
         without = fixed.distances_without(groups) if len(groups) > 1 else np.empty(0)
@@ -218,18 +215,18 @@ class KernelDistance:
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
-        resampled = self._resampled(varied(real, "reference"), generated)
+        resampled = self._resampled(gathered(real), generated)
         return replace(_estimate(resampled), floor=0.0 if self.estimator == "unbiased" else None)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
-        real = varied(checked_sides("a kernel distance", reference, a, b), "reference")
+        real = gathered(checked_sides("a kernel distance", reference, a, b))
         return _difference(a, b, lambda side: self._resampled(real, side))
 
     def _resampled(self, real: Array, side: Features) -> Resampled:
         return resampled_kernel_distance(
             real,
-            varied(side, "generated"),
+            gathered(side),
             _bounds(side),
             degree=self.degree,
             coef0=self.coef0,
@@ -264,17 +261,17 @@ class Neighbours:
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the measure and its interval."""
         real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
-        resampled = self._resampled(varied(real, "reference"), generated)
+        resampled = self._resampled(gathered(real), generated)
         return _estimate(resampled, 0.0, math.inf if self.measure == "density" else 1.0)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the measure of `a` less that of `b`, both with the same reference."""
-        real = varied(checked_sides(self.measure, reference, a, b, fewest=self.k + 1), "reference")
+        real = gathered(checked_sides(self.measure, reference, a, b, fewest=self.k + 1))
         return _difference(a, b, lambda side: self._resampled(real, side))
 
     def _resampled(self, real: Array, side: Features) -> Resampled:
         bounds = _bounds(side, 2 * (self.k + 1))  # more than k clips must be left without a group
-        return resampled_neighbour_score(real, varied(side, "generated"), self.measure, bounds, k=self.k)
+        return resampled_neighbour_score(real, gathered(side), self.measure, bounds, k=self.k)
 
 
 def _check(sound: bool, message: str) -> None:

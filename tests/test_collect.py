@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Score
 from vdm_bench.parallel import ordered_map
-from vdm_bench.progress import Silent
+from vdm_bench.progress import Console, Silent
 
 
 class Clips:
@@ -143,6 +144,63 @@ def test_skipped_clips_are_counted_and_the_others_scored(tmp_path: Path) -> None
 def test_a_source_without_a_single_readable_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a single clip"):
         collector(skip=True).collect(Clips(broken=tuple(range(5))), 5, tmp_path, "clips")
+
+
+def fussy() -> EmbeddedNetwork:
+    """The embedded network, if it needed more frames than there are."""
+    network = EmbeddedNetwork()
+    network.spec = replace(network.spec, name="fussy", min_frames=17)
+    return network
+
+
+def without_logits() -> EmbeddedNetwork:
+    """The embedded network with damage to the weights of its last layer."""
+    weights = {name: tensor.clone() for name, tensor in EmbeddedNetwork().module.state_dict().items()}
+    weights["heads.motion.bias"][2] = torch.nan
+    return EmbeddedNetwork(weights)
+
+
+def test_a_network_that_fails_costs_its_own_metrics_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks = [fussy(), EmbeddedNetwork(), without_logits()]
+    made = Collector(networks, 2, False, Console())
+    sides = [made.collect(Clips(seed), 70, tmp_path / str(seed), f"side {seed}") for seed in (0, 1)]
+    notes = capsys.readouterr().err
+    assert notes.count("fussy needs clips of at least 17 frames; these have 16") == 2
+    alone = collector()
+    expected = scores(*[alone.collect(Clips(seed), 70, tmp_path / f"alone{seed}", "") for seed in (0, 1)])
+
+    def of(number: int) -> list[Score]:
+        evaluation = Evaluation(sides[0].features[number], sides[1].features[number])
+        return [
+            evaluation.score(get_recipe(name), networks[number].spec) for name in ("embedded/fvd", "embedded/is")
+        ]
+
+    assert of(1) == expected
+    for score in of(0):
+        assert score.value is None
+        assert "fussy needs clips of at least 17 frames; these have 16" in score.status
+    fvd, inception = of(2)
+    assert fvd.value == expected[0].value
+    assert inception.value is None
+    assert (
+        inception.status == f"embedded gives NaN or infinity in its layer 'logits' for the clip {Clips(1)[0].key}"
+    )
+
+    warm = Clips(1)
+    again = made.collect(warm, 70, tmp_path / "1", "side 1")
+    assert warm.decoded == []
+    assert [features.refused for features in again.features] == [
+        features.refused for features in sides[1].features
+    ]
+
+
+def test_clips_that_no_network_takes_are_refused_at_the_first_block(tmp_path: Path) -> None:
+    clips = Clips()
+    with pytest.raises(InputError, match="fussy needs clips of at least 17 frames"):
+        Collector([fussy(), fussy()], 1, False, Silent()).collect(clips, 150, tmp_path, "clips")
+    assert len(clips.decoded) < 70
 
 
 @pytest.mark.parametrize("wide", [5, 100])

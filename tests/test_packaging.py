@@ -1,9 +1,11 @@
 """The four folders at the top are one package, whole in the wheel, and take no one else's name."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,22 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
                 continue
             owner = ".".join([package, *relative.parent.parts])
             assert any(path.match(pattern) for pattern in patterns.get(owner, [])), f"{path} is not in the wheel"
+
+
+def test_no_extra_asks_for_what_everybody_gets() -> None:
+    core = {requirement_name(text) for text in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    for name, requirements in extras.items():
+        assert not core & {name, *map(requirement_name, requirements)}, name
+    places = [ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("examples/**/*"), modules().values()]
+    for path in chain(*places):
+        if path.is_file() and path.suffix in {".md", ".py", ".toml", ".yml", ".yaml", ".sh"}:
+            for named in re.findall(r"vdm-bench\[([\w,-]+)\]", path.read_text("utf-8")):
+                assert set(named.split(",")) <= extras.keys(), f"{path} names the extra {named}"
+
+
+def requirement_name(text: str) -> str:
+    return re.split(r"[^\w-]", text)[0]
 
 
 def test_the_links_in_the_checkout_lead_to_the_folders() -> None:
@@ -149,7 +167,7 @@ def test_metrics_and_model_need_torch_numpy_and_safetensors_alone(tmp_path: Path
 import sys
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in 'pandas pydantic rich scipy av PIL click platformdirs'.split():
+        if name.partition('.')[0] in 'pandas pydantic rich scipy av PIL click platformdirs torchmetrics'.split():
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hide())
 import numpy as np

@@ -1,11 +1,13 @@
 """Scoring by a file of the reference's features, without the dataset."""
 
+import json
 from pathlib import Path
 
 import miniatures
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vdm_bench import run
@@ -75,6 +77,33 @@ def test_the_file_scores_as_the_clips_do_and_needs_no_data(
         InputError, match="needs the dataset ucf101; give --data-root"
     ):  # a baseline is made of clips
         run(protocol, out=tmp_path / "d", sampler="blurred", reference_stats=tmp_path / "made.safetensors")
+
+
+@pytest.mark.usefixtures("here")
+def test_clips_of_the_reference_among_the_generated_ones_are_marked(tmp_path: Path) -> None:
+    """Whether the reference's clips are read, found in the cache, or known by a file of features alone."""
+    root = miniatures.write_ucf101(tmp_path / "data")
+    path, protocol = write_protocol(tmp_path / "p.toml")
+    export(path, root, tmp_path / "made.safetensors")
+    real = protocol.open_dataset(protocol.reference, root)
+    copied = np.stack([real[index].frames for index in (3, 19, 3)])
+    changed = copied.copy()
+    changed[:, 0, 0, 0, 0] ^= 1
+    np.save(tmp_path / "clips.npy", np.concatenate([changed, copied]))
+
+    def marks(out: str, **source: Path) -> list[tuple[str, ...]]:
+        record = run(protocol, out=tmp_path / out, clips=tmp_path / "clips.npy", **source)
+        return [tuple(mark for mark in score.marks if "of the reference" in mark) for score in record.scores]
+
+    expected = [("3 generated clips are clips of the reference",), ()]  # an inception score has no reference
+    assert marks("read", data_root=root) == marks("cached", data_root=root) == expected
+    assert marks("file", reference_stats=tmp_path / "made.safetensors") == expected
+    with safe_open(tmp_path / "made.safetensors", "np") as file:
+        facts = json.loads(file.metadata()["vdm_bench"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del facts["digests"]  # as files of before
+    save_file(tensors, tmp_path / "older.safetensors", {"vdm_bench": json.dumps(facts)})
+    assert marks("older", reference_stats=tmp_path / "older.safetensors") == [(), ()]
 
 
 @pytest.mark.usefixtures("here")

@@ -5,6 +5,7 @@ missing, damaged or not finite are computed again, too.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,10 @@ class Findings:
         """
         for number, (network, features) in enumerate(zip(networks, reference.features, strict=True)):
             for layer in network.spec.layers:
-                if error := self.errors.get(array_name(number, layer), 0.0):
-                    self.worst = max(self.worst, error / spread_of(features.blocks(layer)))
+                error = self.errors.get(array_name(number, layer), 0.0)
+                if error and layer not in features.refused:
+                    spread = spread_of(features.blocks(layer))
+                    self.worst = max(self.worst, error / spread if spread else math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +132,8 @@ class Auditor(Collector):
     chosen: frozenset[int]
     findings: Findings = field(default_factory=Findings)
 
-    def extract(self, clips: Sequence[LoadedClip]) -> Features:
-        """Give the layers of all networks for clips of one block."""
+    def extract(self, clips: Sequence[LoadedClip]) -> tuple[Features, dict[str, str]]:
+        """Give the layers of all networks for clips of one block, and why others are not there."""
         widths = {
             array_name(number, layer): width
             for number, network in enumerate(self.networks)
@@ -138,11 +141,15 @@ class Auditor(Collector):
         }
         known = [self.stored.rows(clip.digest, widths) for clip in clips]
         again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self.chosen]
-        computed = super().extract([clips[n] for n in again]) if again else {}
+        computed, refused = super().extract([clips[n] for n in again]) if again else ({}, {})
         both = [(place, rows) for place, n in enumerate(again) if (rows := known[n]) is not None]
         self.findings.computed += len(again)
         self.findings.compared += len(both)
-        arrays = {name: np.empty((len(clips), width), np.float32) for name, width in widths.items()}
+        arrays = {
+            name: np.empty((len(clips), width), np.float32)
+            for name, width in widths.items()
+            if name not in refused
+        }
         for name, values in arrays.items():
             for n, rows in enumerate(known):
                 if rows is not None:
@@ -152,4 +159,4 @@ class Auditor(Collector):
             if both:
                 stored, fresh = zip(*((rows[name], computed[name][place]) for place, rows in both), strict=True)
                 self.findings.compare(name, np.stack(stored), np.stack(fresh))
-        return arrays
+        return arrays, refused

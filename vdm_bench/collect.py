@@ -11,7 +11,7 @@ each computes every n-th block, and then all get all blocks.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
-from vdm_bench.metrics.features import Features, block_bounds, extract_features
+from vdm_bench.metrics.features import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
@@ -45,18 +45,18 @@ class BlockFacts:
         shape: (T, H, W) of the clips, or None where none could be read.
         lossy: whether any came from a lossy encoding.
         broken: (source, reason) of each clip that could not be read.
+        refused: why there are no features of a layer, by its `array_name`.
     """
 
     digests: list[str]
     shape: Shape | None
     lossy: bool
     broken: list[tuple[str, str]] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Give the facts as JSON."""
-        return json.dumps(
-            {"digests": self.digests, "shape": self.shape, "lossy": self.lossy, "broken": self.broken}
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "BlockFacts":
@@ -64,7 +64,7 @@ class BlockFacts:
         content = json.loads(text)
         shape = content["shape"] and tuple(content["shape"])
         broken = [(source, reason) for source, reason in content["broken"]]
-        return cls(content["digests"], shape, content["lossy"], broken)
+        return cls(content["digests"], shape, content["lossy"], broken, content.get("refused", {}))
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,18 @@ class Collected:
         features: for the scores, one set for each network, in the order of the networks.
         broken: clips that were left out.
         digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
+        digests: SHA-256 of each clip, in order; None where they are not known.
     """
 
     features: list[FeatureSet]
     broken: list[BrokenClipError]
     digest: str | None = None
+    digests: Sequence[str] | None = None
+
+    def shared_with(self, other: "Collected") -> int:
+        """Count the clips whose pixels are those of a clip of another set; 0 where that is not known."""
+        there = set(other.digests or ())
+        return sum(digest in there for digest in self.digests or ())
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,8 @@ class Collector:
 
         Raises:
             BrokenClipsError: clips cannot be read and shall not be skipped; all of them are named.
-            InputError: clips of unlike shape, or a network refuses them.
+            InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
+                not give is `refused` in its features, with a note.
         """
         files: list[Path] = []
         facts: list[BlockFacts] = []
@@ -134,7 +142,10 @@ class Collector:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
         sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
-        return Collected(sets, broken, digest_of_clips(digest for block in facts for digest in block.digests))
+        for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
+            self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
+        digests = [digest for block in facts for digest in block.digests]
+        return Collected(sets, broken, digest_of_clips(digests), digests)
 
     def _blocks(
         self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path
@@ -171,25 +182,50 @@ class Collector:
             raise InputError(f"{path} was damaged as soon as it was written; check the disk")
         return facts
 
-    def extract(self, clips: Sequence["LoadedClip"]) -> Features:
-        """Compute the layers of all networks for clips of one block, each by its `array_name`."""
+    def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
+        """Compute the layers of all networks for clips of one block.
+
+        Returns:
+            The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
+            Both are named by `array_name`.
+
+        Raises:
+            InputError: no network takes the clips.
+        """
         pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
         arrays: Features = {}
+        refused: dict[str, str] = {}
+        errors: list[InputError] = []
         for number, network in enumerate(self.networks):
-            layers = extract_features(network, pixels)
-            arrays |= {array_name(number, layer): values for layer, values in layers.items()}
-        return arrays
+            try:
+                layers = compute_features(network, pixels)
+            except InputError as error:
+                errors.append(error)
+                refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
+                continue
+            for layer, values in layers.items():
+                rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+                if len(rows):
+                    first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
+                    refused[array_name(number, layer)] = first
+                else:
+                    arrays[array_name(number, layer)] = values
+        if len(errors) == len(self.networks):
+            raise errors[0]
+        return arrays, refused
 
     def _compute(self, loaded: list["LoadedClip | BrokenClipError"], path: Path) -> BlockFacts:
         clips = [item for item in loaded if isinstance(item, LoadedClip)]
         broken = [(item.source, item.reason) for item in loaded if isinstance(item, BrokenClipError)]
+        shape = _common_shape(clips)  # unlike clips do not make a batch
+        arrays, refused = self.extract(clips) if clips else ({}, {})
         facts = BlockFacts(
             digests=[item.digest for item in clips],
-            shape=_common_shape(clips),
+            shape=shape,
             lossy=any(item.clip.lossy for item in clips),
             broken=broken,
+            refused=refused,
         )
-        arrays = self.extract(clips) if clips else {}
         # `save_file` would make a file that only its owner may read, and the cache may be shared.
         write_bytes(path, save(arrays, metadata={"facts": facts.to_json()}))
         return facts
@@ -268,6 +304,12 @@ def _feature_set(
         raise InputError("not a single clip could be read; there is nothing to score")
     content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
 
+    refused: dict[str, str] = {}
+    for block in facts:
+        for layer, reason in block.refused.items():
+            if layer.startswith(f"{number}."):
+                refused.setdefault(layer.partition(".")[2], reason)
+
     def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
         for file, block in zip(files, facts, strict=True):
             if block.digests:
@@ -281,6 +323,7 @@ def _feature_set(
         lossy=any(block.lossy for block in facts),
         skipped=sum(len(block.broken) for block in facts),
         repeated=len(digests) - len(set(digests)),
+        refused=refused,
     )
 
 

@@ -5,13 +5,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vdm_bench.collect import Collector
-from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import open_clips
+from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.files import sweep
@@ -24,7 +26,8 @@ from vdm_bench.video.view import View
 
 DEFAULT_METRICS = ("fvd",)
 
-Clips = str | Path | NDArray[np.uint8] | ClipDataset
+# A path, a list of paths, an array, a tensor, a list of either of one a clip, or a dataset.
+Clips = str | Path | NDArray[Any] | Tensor | Sequence[str | Path | NDArray[Any] | Tensor] | ClipDataset
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ScoreOptions:
     """How two sources are compared.
 
     Attributes:
-        metrics: names of recipes, or TOML files with recipes.
+        metrics: names of recipes, or TOML files with recipes; one name stands for a list of one.
         view: frames and size taken of every clip, of both sources.
         strips: whether images are clips of their own, strips of square frames.
         skip_broken: leave out clips that cannot be read.
@@ -40,9 +43,15 @@ class ScoreOptions:
         workers: threads that decode.
         name: how the generated clips are called in tables; their source, if None.
         out: folder for `run.json` and features, or None to keep nothing.
+        value_range: values of black and white of clips of floats in memory, such as (0, 1); others than these are
+            not looked at by it.
+        layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.objects`.
+
+    Raises:
+        InputError: no metric.
     """
 
-    metrics: Sequence[str] = DEFAULT_METRICS
+    metrics: str | Sequence[str] = DEFAULT_METRICS
     view: View = field(default_factory=View)
     strips: bool = False
     skip_broken: bool = False
@@ -50,32 +59,15 @@ class ScoreOptions:
     workers: int = 2
     name: str | None = None
     out: Path | None = None
+    value_range: Range | None = None
+    layout: str | None = None
 
-
-class ArrayDataset:
-    """Clips that are in memory, uint8 [N, T, H, W, 3].
-
-    Raises:
-        InputError: another shape or dtype.
-    """
-
-    identity = None
-
-    def __init__(self, clips: NDArray[np.uint8]) -> None:
-        if clips.ndim != 5 or clips.shape[-1] != 3 or clips.dtype != np.uint8:
-            found = f"{clips.dtype} {list(clips.shape)}"
-            raise InputError(f"clips must be uint8 [N, T, H, W, 3] in 0..255; these are {found}")
-        self._clips = clips
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        return Clip(self._clips[index], str(index))
-
-    def fingerprint(self, index: int) -> str:
-        """Give the clip's content hash."""
-        return clip_digest(self._clips[index])
+    def __post_init__(self) -> None:
+        chosen = [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        named = isinstance(chosen, list | tuple) and all(isinstance(name, str) for name in chosen)
+        if not named or not chosen:
+            raise InputError(f"metrics are names, one or more, such as ['fvd']; these are {self.metrics!r}")
+        object.__setattr__(self, "metrics", tuple(chosen))
 
 
 def compare(
@@ -88,7 +80,8 @@ def compare(
     """Score generated clips against reference clips.
 
     Args:
-        generated: a path, clips in memory uint8 [N, T, H, W, 3], or a dataset.
+        generated: a path or a list of paths; clips in memory, uint8 [N, T, H, W, 3] or as `options` say, as an
+            array, a tensor, or a list of either of one a clip; or a dataset.
         reference: the same.
         options: how.
         reporter: where progress goes; nowhere by default.
@@ -124,7 +117,7 @@ def open_sources(
         InputError: there are no clips.
     """
     return {
-        side: (_describe(source, side), _open(source, options, reporter))
+        side: (_describe(source, side), _open(source, side, options, reporter))
         for side, source in (("generated", generated), ("reference", reference))
     }
 
@@ -170,27 +163,51 @@ def _record(
 
 
 def score(
-    generated: Clips, reference: Clips, metrics: Sequence[str] = DEFAULT_METRICS, *, device: str = "cpu"
+    generated: Clips,
+    reference: Clips,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    *,
+    device: str = "cpu",
+    value_range: Range | None = None,
+    layout: str | None = None,
 ) -> list[Score]:
     """Score generated clips against reference clips; `compare` takes more options.
 
     Args:
-        generated: a path, clips in memory uint8 [N, T, H, W, 3], or a dataset.
+        generated: a path or a list of paths; clips in memory as an array, a tensor on any device, or a list of
+            either of one a clip; or a dataset. Clips in memory are uint8 [N, T, H, W, 3], RGB in 0..255, or with
+            one channel, gray; floats, and other orders of the axes, need the next but two arguments.
         reference: the same.
         metrics: names of recipes, such as `fvd`, or TOML files with recipes.
         device: where networks compute.
+        value_range: values of black and white of clips of floats, such as (0, 1): x becomes
+            round((x - black) * 255 / (white - black)), halves to even.
+        layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
+            list are without N.
+
+    Returns:
+        A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.
 
     Raises:
         InputError: bad input.
     """
-    return compare(generated, reference, ScoreOptions(metrics=metrics, computing=Computing(device=device))).scores
+    options = ScoreOptions(
+        metrics=metrics, computing=Computing(device=device), value_range=value_range, layout=layout
+    )
+    return compare(generated, reference, options).scores
 
 
-def _open(source: Clips, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
-    if isinstance(source, np.ndarray):
-        return ArrayDataset(source)
-    if not isinstance(source, str | Path):
+def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
+    if isinstance(source, str | Path):
+        return _open_path(source, options, reporter)
+    if are_paths(source):
+        return JoinedClips([_open_path(path, options, reporter) for path in source])
+    if isinstance(source, ClipDataset):
         return source
+    return ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
+
+
+def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
     dataset = open_clips(Path(source), options.view, strips=options.strips)
     ignored = getattr(dataset, "ignored", [])
     if ignored:
@@ -201,6 +218,9 @@ def _open(source: Clips, options: ScoreOptions, reporter: Reporter) -> ClipDatas
 
 
 def _describe(source: Clips, side: str) -> str:
+    if are_paths(source):
+        more = "" if len(source) == 1 else f" and {len(source) - 1:,} more"
+        return f"{source[0]}{more}"
     return str(source) if isinstance(source, str | Path) else f"{side} clips in memory"
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from vdm_bench.distributed import World
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.features import compute_features
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
@@ -45,6 +46,7 @@ class Forecast:
         sample_seconds: for one clip; None where clips are there already.
         feature_seconds: for one clip, all networks together; None where weights are not here.
         absent: networks whose weights are not here.
+        refusals: why some networks do not take the clips; metrics that need them will have no value.
         departures: from the protocol.
     """
 
@@ -57,6 +59,7 @@ class Forecast:
     sample_seconds: float | None
     feature_seconds: float | None
     absent: list[str]
+    refusals: list[str]
     departures: list[str]
 
     def lines(self) -> list[str]:
@@ -73,6 +76,7 @@ class Forecast:
             f"time: {self._time()}",
         ]
         lines += [f"weights to download: {', '.join(self.absent)}"] if self.absent else []
+        lines += [f"metrics without a value: {reason}" for reason in self.refusals]
         return lines + [f"departs from the protocol: {what}" for what in self.departures]
 
     def _time(self) -> str:
@@ -106,7 +110,7 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
     clips, seconds, evaluations = None, None, None
     if sampler is not None:
         clips, seconds, evaluations = _try_sampler(run, sampler)
-    feature_bytes, feature_seconds, absent = _try_networks(protocol, options, clips)
+    feature_bytes, feature_seconds, absent, refusals = _try_networks(protocol, options, clips)
     reference = protocol.reference_count
     return Forecast(
         clips=run.count,
@@ -118,6 +122,7 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
         sample_seconds=seconds,
         feature_seconds=feature_seconds,
         absent=absent,
+        refusals=refusals,
         departures=run.departures,
     )
 
@@ -156,23 +161,30 @@ def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]
 
 def _try_networks(
     protocol: Protocol, options: RunOptions, clips: Pixels | None
-) -> tuple[int, float | None, list[str]]:
-    """Give bytes of features of a clip, seconds for one, and the networks whose weights are not here."""
+) -> tuple[int, float | None, list[str], list[str]]:
+    """Give bytes of features of a clip, seconds for one, networks whose weights are not here, and refusals."""
     absent = absent_networks(protocol, options.computing)
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
-        return 0, None, absent
+        return 0, None, absent, []
     panel = Panel.of(present, options.computing, Silent())
     size = 4 * sum(sum(network.spec.layers.values()) for network in panel.networks)
     side, seconds = protocol.resolution, 0.0
+    errors: list[InputError] = []
     pixels = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
     if clips is not None and clips.shape[2:4] == (side, side):
         pixels = torch.from_numpy(np.array(clips[:1]))
     for network in panel.networks:
         # A whole batch, as fewer clips are filled up to one; the first pass prepares what later ones find.
         batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
-        extract_features(network, batch)
+        try:
+            compute_features(network, batch)
+        except InputError as error:
+            errors.append(error)
+            continue
         start = time.monotonic()
-        extract_features(network, batch)
+        compute_features(network, batch)
         seconds += (time.monotonic() - start) / len(batch)
-    return size, seconds, absent
+    if len(errors) == len(panel.networks):
+        raise errors[0]
+    return size, seconds, absent, [str(error) for error in errors]

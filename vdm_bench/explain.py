@@ -71,7 +71,7 @@ def explain(
     """Compute what each setting contributes to the gap between two recipes, on the given clips.
 
     Args:
-        generated: a path, clips in memory uint8 [N, T, H, W, 3], or a dataset.
+        generated: as for `vdm_bench.compare`.
         reference: the same.
         start: name or TOML file of a recipe.
         goal: the same.
@@ -79,7 +79,7 @@ def explain(
         reporter: where progress goes; nowhere by default.
 
     Raises:
-        InputError: bad input, or recipes that have no statistic in common.
+        InputError: bad input, recipes that have no statistic in common, or a step without a value.
     """
     options, reporter = options or ScoreOptions(), reporter or Silent()
     first, last = get_recipe(start), get_recipe(goal)
@@ -95,12 +95,19 @@ def explain(
         sides = collect_sides(sources, panel, options, Path(folder), reporter, Stopwatch(), World())
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     specs = [panel.networks[place].spec for place in panel.places]
-    steps = tuple(_steps([changed for (changed, _) in walk], recipes, specs, scores))
+    values = [_value_of(score) for score in scores]
+    steps = tuple(_steps([changed for (changed, _) in walk], recipes, specs, scores, values))
     return Explanation(
         dataclasses.replace(scores[0], metric=first.name),
         dataclasses.replace(scores[-1], metric=last.name),
         steps,
     )
+
+
+def _value_of(score: Score) -> float:
+    if score.value is None:
+        raise InputError(f"there is no gap to explain, as a metric on the way has no value: {score.status}")
+    return score.value
 
 
 def _changes(first: Recipe, last: Recipe) -> Iterator[tuple[tuple[str, str], Recipe]]:
@@ -119,7 +126,11 @@ def _changes(first: Recipe, last: Recipe) -> Iterator[tuple[tuple[str, str], Rec
 
 
 def _steps(
-    changes: list[tuple[str, str]], recipes: list[Recipe], specs: list[NetworkSpec], scores: list[Score]
+    changes: list[tuple[str, str]],
+    recipes: list[Recipe],
+    specs: list[NetworkSpec],
+    scores: list[Score],
+    values: list[float],
 ) -> Iterator[Step]:
     """Pair each change with its effect, leaving out those that change nothing."""
     for number in range(1, len(recipes)):
@@ -127,10 +138,7 @@ def _steps(
         before, after = (_described(kind, name, recipes[n], specs[n]) for n in (number - 1, number))
         if before == after:
             continue
-        old, new = scores[number - 1].value, scores[number].value
-        if old is None or new is None:
-            raise InputError(f"there is no value to explain: {scores[number].status}")
-        yield Step(name, before, after, scores[number], new - old)
+        yield Step(name, before, after, scores[number], values[number] - values[number - 1])
 
 
 def _described(kind: str, name: str, recipe: Recipe, spec: NetworkSpec) -> str:

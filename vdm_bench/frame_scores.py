@@ -23,7 +23,8 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
-from vdm_bench.metrics.frames import FRAME_METRICS, SSIM_WINDOW
+from vdm_bench.metrics.frames import FRAME_METRICS
+from vdm_bench.metrics.geometry import SSIM_WINDOW
 from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.parallel import ordered_map

@@ -46,6 +46,7 @@ class _Facts(BaseModel):
     broken: list[list[str]]
     # Of the clips, as in records; files of before have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    digests: list[str] | None = None  # SHA-256 of each clip
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -74,7 +75,12 @@ def write_reference(
         protocol: whose reference they are of.
         networks: that made them, in the order of `collected.features`.
         collected: the features.
+
+    Raises:
+        InputError: a network gives no features of a layer.
     """
+    if reason := next((reason for one in collected.features for reason in one.refused.values()), ""):
+        raise InputError(f"the features of the reference are not complete: {reason}")
     first = collected.features[0]
     facts = _Facts(
         format=FORMAT,
@@ -88,6 +94,7 @@ def write_reference(
         repeated=first.repeated,
         broken=[[error.source, error.reason] for error in collected.broken],
         digest=collected.digest,
+        digests=None if collected.digests is None else list(collected.digests),
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -137,7 +144,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
 
     sets = [of(network) for network in networks]
     broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
-    return Collected(sets, broken, facts.digest)
+    return Collected(sets, broken, facts.digest, facts.digests)
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:

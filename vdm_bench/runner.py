@@ -49,7 +49,7 @@ from vdm_bench.video.archive import Archive, ArchiveWriter
 
 
 def run(
-    protocol: str | Protocol,
+    protocol: str | Path | Protocol,
     *,
     out: str | Path,
     sampler: str | Sampler | None = None,
@@ -91,8 +91,13 @@ def run(
     Raises:
         InputError: bad input; or `out` holds a run with other settings.
     """
-    if isinstance(protocol, str):
-        protocol = get_protocol(protocol)
+    if not isinstance(protocol, Protocol):
+        protocol = get_protocol(str(protocol))
+    if clips is not None and not isinstance(clips, str | Path):
+        raise InputError(
+            f"clips of a run are a path, not of type {type(clips).__name__}; save them by numpy.save, or score "
+            "them by vdm_bench.score"
+        )
     chosen = RunOptions(
         sampler=sampler,
         options=dict(options or {}),

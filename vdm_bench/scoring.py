@@ -103,10 +103,16 @@ class Panel:
         On one thread: sums and products round differently on more, and a score shall be the same to the last
         bit wherever it is computed.
         """
+        shared = generated.shared_with(reference)
         with one_thread():
             return [
                 Evaluation(
-                    reference.features[place], generated.features[place], task, expected_generated, round_length
+                    reference.features[place],
+                    generated.features[place],
+                    task,
+                    expected_generated,
+                    round_length,
+                    shared,
                 ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]

@@ -3,7 +3,7 @@
     python examples/lightning_fvd/train_autoencoder.py
 
 The model is a variational autoencoder of two linear layers. It learns blurred clips, but quickly.
-Needs `pip install pytorch-lightning 'vdm-bench[torchmetrics]'`.
+Needs `pip install pytorch-lightning`.
 """
 
 import click

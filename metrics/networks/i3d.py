@@ -74,7 +74,8 @@ class I3D(TorchNetwork):
 
         Args:
             variables: float32 arrays by TensorFlow name, such as `RGB/inception_i3d/Conv3d_1a_7x7/conv_3d/w`,
-                kernels in TensorFlow's layout [kt, kh, kw, in, out].
+                with or without `:0` behind it; kernels in TensorFlow's layout [kt, kh, kw, in, out], statistics
+                and offsets of the batch normalisation as [C] or, as in TF-Hub's module, [1, 1, 1, 1, C].
             name: as in signatures.
             licence: of the weights.
             note: a sentence that shall stand beside scores.
@@ -84,6 +85,7 @@ class I3D(TorchNetwork):
         Raises:
             InputError: a variable is missing, too many, or of another shape; it is named.
         """
+        variables = {key.removesuffix(":0"): value for key, value in variables.items()}
         left = {key: torch.as_tensor(value, dtype=torch.float32) for key, value in variables.items()}
         classifier = f"{SCOPE}/Logits/Conv3d_0c_1x1/conv_3d"
         digest = content_digest(left)
@@ -192,11 +194,17 @@ def _folded(
     size = (convolution.kernel,) * 3
     kernel = take_tensor(left, f"{SCOPE}/{scope}/conv_3d/w", (*size, inside, outside), "I3D").double()
     mean, variance, beta = (
-        take_tensor(left, f"{SCOPE}/{scope}/batch_norm/{part}", (outside,), "I3D").double()
+        _channels(left, f"{SCOPE}/{scope}/batch_norm/{part}", outside).double()
         for part in ("moving_mean", "moving_variance", "beta")
     )
     scale = (variance + epsilon).rsqrt()
     return _to_torch(kernel * scale).float(), (beta - mean * scale).float()
+
+
+def _channels(left: dict[str, Tensor], name: str, count: int) -> Tensor:
+    """Take a value a channel, [count]; TF-Hub's module has [1, 1, 1, 1, count], the checkpoints of others not."""
+    leading = (1, 1, 1, 1) if name in left and left[name].ndim == 5 else ()
+    return take_tensor(left, name, (*leading, count), "I3D").flatten()
 
 
 def _to_torch(kernel: Tensor) -> Tensor:

@@ -4,17 +4,20 @@ import json
 import os
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import vdm_bench
 from vdm_bench import demo
 from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.leaderboards.record import read_record
+from vdm_bench.leaderboards.record import read_record, write_record
+from vdm_bench.metrics.modules import FrechetVideoDistance
 
 EMBEDDED = ["embedded/fvd", "embedded/is"]
 CLIPS = np.stack([Shapes("test", seed=2)[i].frames for i in range(24)])
@@ -78,10 +81,6 @@ def sentence_of(result: Result) -> str:
         ("run shapes-unconditional --sampler bad_samplers:dtype", "returned float32; it must return uint8"),
         ("run shapes-unconditional --sampler bad_samplers:nan", "returned NaN"),
         ("run shapes-unconditional --sampler bad_samplers:fails", "(KeyError: 'weights'); --debug shows where"),
-        (
-            "run shapes-unconditional --sampler bad_samplers:constant --limit 20",
-            "all generated clips give the same",
-        ),
         ("run shapes-unconditional --sampler real --limit 1", "--limit 1 is too few"),
         ("run shapes-unconditional --sampler real --option strength", "is not KEY=VALUE"),
         ("run shapes-unconditional --sampler real --out file/run", "cannot write file/run"),
@@ -120,6 +119,73 @@ def test_wrong_usage_is_exit_code_2(here: Path, line: str, words: str) -> None:
     result = command(line)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_a_collapsed_model_has_scores(here: Path) -> None:
+    """All clips are black: the covariance is zero, and no clip says more than another of its class."""
+    result = command("run shapes-unconditional --sampler bad_samplers:constant --limit 20 --out run")
+    assert result.exit_code == 0, result.output
+    fvd, inception = read_record(Path("run/run.json")).scores
+    metric = FrechetVideoDistance("embedded")
+    reference = Shapes("test")
+    metric.update(torch.from_numpy(np.stack([reference[i].frames for i in range(1024)])), real=True)
+    metric.update(torch.zeros(20, 16, 32, 32, 3, dtype=torch.uint8), real=False)
+    assert fvd.value == pytest.approx(float(metric.compute()), rel=1e-9)
+    assert inception.value == 1.0
+    for score in (fvd, inception):
+        assert score.interval is None
+        assert "all generated clips give the same features" in score.marks
+
+
+NEAREST = (
+    'base = "embedded/fvd"\nname = "nearest"\nstatistic = {kind = "neighbours", measure = "recall", k = 40}\n'
+)
+
+
+def test_a_metric_without_a_value_costs_neither_the_others_nor_the_record(here: Path) -> None:
+    Path("nearest.toml").write_text(NEAREST)
+    line = "clips.npy --reference other.npy --metric nearest.toml --metric embedded/is"
+    reason = "recall needs at least 41 reference clips; there are 24"
+    for verb in ("score", "score", "score --json"):
+        result = command(f"{verb} {line} --out mine")
+        assert sentence_of(result) == f"Error: nearest has no value: {reason}"
+        assert reason in result.stdout
+    nearest, inception = read_record(Path("mine/run.json")).scores
+    assert (nearest.value, nearest.status) == (None, reason)
+    (alone,) = vdm_bench.score(CLIPS, CLIPS[:, ::-1], metrics=["embedded/is"])
+    assert inception.value == alone.value
+    for form in ("text", "markdown", "latex", "csv", "json", "html"):
+        output = "-o page.html" if form == "html" else ""
+        assert command(f"report mine --format {form} {output}").exit_code == 0, form
+    assert f"nearest has no value: {reason}" in Path("page.html").read_text("utf-8")
+    compared = command("compare mine mine/run.json")
+    assert compared.exit_code == 2  # one run, given twice
+    shutil.copytree("mine", "theirs")
+    compared = command("compare mine theirs")
+    assert compared.exit_code == 0
+    assert f"no value: {reason}" in compared.stdout
+
+
+def test_the_gate_does_not_let_a_metric_without_a_value_pass(here: Path) -> None:
+    Path("nearest.toml").write_text(NEAREST.replace("40", "4"))
+    line = "clips.npy --reference other.npy --metric nearest.toml --metric embedded/is"
+    assert command(f"score {line} --out mine --name mine").exit_code == 0
+    assert command("check mine --baseline baseline.json --update-baseline").exit_code == 0
+    record = read_record(Path("mine/run.json"))
+    lost = replace(record.scores[0], value=None, status="lost", interval=None, jackknife=())
+    write_record(record.model_copy(update={"scores": [lost, record.scores[1]]}), Path("mine/run.json"))
+    result = command("check mine --baseline baseline.json")
+    assert result.exit_code == 3
+    assert "no value: lost" in result.stdout
+    assert command("check mine --baseline baseline.json --fail-on nearest:5%").exit_code == 3
+    assert command("check mine --baseline baseline.json --fail-on embedded/is:5%").exit_code == 0
+
+
+def test_explain_says_which_value_is_missing(here: Path) -> None:
+    Path("nearest.toml").write_text(NEAREST)
+    Path("other.toml").write_text(NEAREST.replace('"nearest"', '"other"').replace("40", "3"))
+    sentence = sentence_of(command("explain clips.npy --reference other.npy --from other.toml --to nearest.toml"))
+    assert "no gap to explain, as a metric on the way has no value: recall needs at least 41" in sentence
 
 
 def test_mixed_resolutions_need_a_resize_rule(here: Path) -> None:
@@ -177,6 +243,9 @@ def test_a_set_against_itself_scores_zero_and_repeats_are_marked(here: Path) -> 
     np.save("twice.npy", np.concatenate([CLIPS, CLIPS]))
     fvd, _ = vdm_bench.score("clips.npy", "clips.npy", EMBEDDED)
     assert fvd.value == pytest.approx(0, abs=1e-6)
+    assert "24 generated clips are clips of the reference" in fvd.marks
+    one, _ = vdm_bench.score(np.concatenate([CLIPS[:1], 255 - CLIPS]), CLIPS, EMBEDDED)
+    assert "1 generated clip is a clip of the reference" in one.marks
     doubled, _ = vdm_bench.score("twice.npy", "clips.npy", EMBEDDED)
     assert "24 generated clips repeating an earlier one" in doubled.marks
 

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from vdm_bench import comparison
 from vdm_bench.cli import cli
 from vdm_bench.datasets.base import Clip
+from vdm_bench.datasets.objects import ArrayDataset
 from vdm_bench.metrics import frechet_distance
 
 SETS = np.load(GOLDEN / "i3d" / "fvd_golden.npz")
@@ -62,7 +63,7 @@ def test_fvd_is_that_of_the_original_graphs_features_and_each_clip_is_decoded_on
 ) -> None:
     decoded = []
 
-    class Watched(comparison.ArrayDataset):
+    class Watched(ArrayDataset):
         def __getitem__(self, index: int) -> Clip:
             decoded.append(index)
             return super().__getitem__(index)

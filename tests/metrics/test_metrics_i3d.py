@@ -243,6 +243,33 @@ def test_weights_of_another_network_are_refused_by_name(weights: Weights) -> Non
         I3D.from_tensorflow({})
 
 
+def as_in_tf_hub(weights: Weights, shared_data: Path) -> Weights:
+    """The same values in the shapes that TF-Hub's module gives its variables."""
+    table = json.loads((shared_data / "i3d" / "real_weights_crc32c.json").read_text())
+    shapes = {name: about["shape"] for name, about in table["tfhub_i3d_kinetics_400_v1"].items()}
+    return {name: value.reshape(shapes[name]) for name, value in weights.items()}
+
+
+def test_variables_in_the_shapes_of_tf_hub_are_the_same_network(
+    weights: Weights, network: I3D, shared_data: Path
+) -> None:
+    variables = as_in_tf_hub(weights, shared_data)
+    assert variables["RGB/inception_i3d/Conv3d_2b_1x1/batch_norm/beta"].shape == (1, 1, 1, 1, 64)
+    for suffix in ("", ":0"):
+        found = I3D.from_tensorflow({f"{name}{suffix}": value for name, value in variables.items()})
+        assert found.spec == network.spec
+        pairs = zip(found.module.parameters(), network.module.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        assert found.configured(NetworkSettings(epsilon=1e-5)).spec.epsilon == 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64), (1, 1, 1, 64, 1), (1, 1, 1, 1, 32), (64, 1)])
+def test_statistics_of_other_shapes_are_refused_by_name(weights: Weights, shape: tuple[int, ...]) -> None:
+    name = "RGB/inception_i3d/Conv3d_1a_7x7/batch_norm/moving_mean"
+    with pytest.raises(InputError, match=f"{name} has the shape {'x'.join(map(str, shape))}"):
+        I3D.from_tensorflow({**weights, name: np.zeros(shape, np.float32)})
+
+
 def test_other_weights_have_another_identity(weights: Weights, network: I3D) -> None:
     name = "RGB/inception_i3d/Logits/Conv3d_0c_1x1/conv_3d/b"
     other = I3D.from_tensorflow({**weights, name: weights[name] + np.float32(1e-3)})

@@ -1,6 +1,5 @@
 import pickle
-import subprocess
-import sys
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -310,6 +309,82 @@ def test_features_with_nan_are_refused_with_the_name_of_the_layer() -> None:
         FrechetVideoDistance(network).update(clips(3, 0), real=True)
 
 
+@pytest.mark.parametrize("kind", DISTANCES)
+@pytest.mark.parametrize("first", [True, False])
+def test_clips_of_unlike_length_are_refused_and_change_nothing(kind: type[Metric], first: bool) -> None:
+    metric = kind(ToyNetwork())
+    metric.update(clips(21, 1), real=first)
+    longer = torch.cat([clips(21, 2), clips(21, 3)[:, :1]], dim=1)
+    words = "must be of one length; these have 3 frames, those before 2; cut them to one length"
+    for side in (True, False):
+        for given in (longer, as_floats(longer)):
+            with pytest.raises(InputError, match=words):
+                metric.update(given, real=side)
+    metric.update(clips(21, 0), real=not first)
+    fresh = kind(ToyNetwork())
+    fresh.update(clips(21, 1), real=first)
+    fresh.update(clips(21, 0), real=not first)
+    assert metric.compute() == fresh.compute()
+    metric.reset()
+    metric.update(longer, real=True)  # other clips, another length
+    metric.update(longer, real=False)
+    kept = kind(ToyNetwork(), reset_real_features=False)
+    kept.update(clips(21, 1), real=True)
+    kept.reset()
+    with pytest.raises(InputError, match=words):
+        kept.update(longer, real=False)
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """As a training loop has them: float [N, 3, T, H, W] in [-1, 1]."""
+    return (pixels / 127.5 - 1).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_floats_that_are_never_below_zero_are_warned_of_once(kind: type[Metric]) -> None:
+    metric = kind(ToyNetwork())
+    wrong = (clips(21, 3) / 255).movedim(-1, 1)
+    sides = "generated" if kind is VideoInceptionScore else "real and generated"
+    update(metric, wrong, wrong)
+    with pytest.warns(UserWarning, match=f"no value of the {sides} clips is below 0.*as 2") as caught:
+        metric.compute()
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.compute()  # once is enough
+        metric.reset()
+        update(metric, wrong, wrong)
+        metric.compute()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ALL)
+def test_a_bright_batch_is_no_reason_to_warn(kind: type[Metric]) -> None:
+    metric = kind(ToyNetwork())
+    bright = as_floats(clips(21, 0) // 2 + 128)
+    assert float(bright.min()) > 0
+    update(metric, bright, bright)
+    update(metric, as_floats(clips(21, 0)), as_floats(clips(21, 0)))
+    metric.compute()
+    pixels = kind(ToyNetwork())
+    update(pixels, clips(21, 0), clips(21, 0))  # uint8 is in 0..255 in any case
+    pixels.compute()
+
+
+def test_a_side_of_floats_that_is_forgotten_is_not_warned_of() -> None:
+    metric = FrechetVideoDistance(ToyNetwork(), reset_real_features=False)
+    wrong = (clips(21, 3) / 255).movedim(-1, 1)
+    update(metric, wrong, as_floats(clips(21, 0)))
+    metric.reset()
+    metric.update(clips(21, 1), real=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.compute()
+    metric.update(wrong, real=False)
+    with pytest.warns(UserWarning, match="no value of the generated clips is below 0"):
+        metric.compute()
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize(("count", "words"), [(0, "there are 0"), (1, "there is 1; call update with more")])
@@ -325,16 +400,6 @@ def test_an_unknown_layer_is_refused() -> None:
         FrechetVideoDistance(ToyNetwork(), layer="pool")
     with pytest.raises(InputError, match="echo has no layer 'logits'"):
         VideoInceptionScore(Echo())
-
-
-def test_the_extra_is_named_where_it_is_missing_and_nothing_else_needs_it() -> None:
-    code = (
-        "import sys\nsys.modules['torchmetrics'] = None\n"
-        "from vdm_bench.metrics import *\nimport vdm_bench.metrics.features, vdm_bench.metrics.evaluation\n"
-        "try:\n    import vdm_bench.metrics.modules\nexcept ImportError as error:\n    print(error)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert out == "vdm_bench.metrics.modules needs torchmetrics: pip install 'vdm-bench[torchmetrics]'\n"
 
 
 # Several processes: (first, second) numbers of clips each rank sees of either side.
@@ -366,6 +431,13 @@ def run_rank(rank: int, world: int, folder: Path) -> None:
             if len(generated):
                 metric.update(generated, **({} if kind is VideoInceptionScore else {"real": False}))
             values.append(metric.compute())
+        if kind is not VideoInceptionScore:
+            unlike = kind(ToyNetwork())
+            for real in (True, False):
+                unlike.update(clips(5, rank).repeat(1, 1 + rank, 1, 1, 1), real=real)
+            with pytest.raises(InputError, match="of one length, on all ranks"):
+                unlike.compute()
+            assert int(unlike.real_frames) == 2 + 2 * rank  # each goes on with its own clips
     torch.save(torch.stack(values), folder / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -255,10 +255,6 @@ def nan_at(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def constant(x: np.ndarray) -> np.ndarray:
-    return np.full_like(x, 0.1)
-
-
 @pytest.mark.parametrize("statistic", WITH_REFERENCE, ids=repr)
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
@@ -266,7 +262,6 @@ def constant(x: np.ndarray) -> np.ndarray:
     [
         (lambda x: x[:1], "clips; there is 1"),
         (nan_at, "1 of .* hold NaN"),
-        (constant, "clips give the same features"),
         (lambda x: x[:, :2], "dimensions"),
     ],
 )
@@ -313,8 +308,67 @@ def test_an_estimate_needs_a_value_alone() -> None:
 
 def test_clips_that_vary_between_groups_only_are_not_constant() -> None:
     x = np.repeat(np.arange(20, dtype=np.float32), 5)[:, None] * np.ones((1, D), np.float32)
-    groups = reading.group_moments(features(x), "generated", [(i, i + 5) for i in range(0, 100, 5)])
+    groups = reading.group_moments(features(x), [(i, i + 5) for i in range(0, 100, 5)])
     assert merge_all(groups).trace == pytest.approx(Moments.from_features(x).trace, rel=1e-12)
+
+
+def alike(count: int) -> np.ndarray:
+    """Clips of a collapsed model: all the same, at no round numbers."""
+    return np.tile(np.linspace(-0.7, 1.9, D, dtype=np.float32), (count, 1))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [4, 12, 90])
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize(("root", "tolerance"), [("factor", 1e-12), ("tf-gan", 1e-12), ("tf-gan-fp32", 1e-5)])
+def test_one_covariance_of_zero_leaves_the_trace_of_the_other_and_the_shift(
+    count: int, ddof: int, root: str, tolerance: float
+) -> None:
+    """|m1 - m2|^2 + tr S1: with S2 = 0 the root of S1 S2 is 0."""
+    statistic = Frechet(ddof, root)  # type: ignore[arg-type]
+    varied, same = clips(3, count, 0.4), alike(count + 1)
+    x = varied.astype(float)
+    expected = x.var(axis=0, ddof=ddof).sum() + ((x.mean(axis=0) - same[0]) ** 2).sum()
+    collapsed = statistic.estimate(features(varied), features(same))
+    assert collapsed.value == pytest.approx(expected, rel=tolerance)
+    assert (collapsed.interval, collapsed.jackknife) == (None, ())  # no group moves the value
+    assert collapsed.floor == pytest.approx(frechet_floor(np.cov(x.T), count, count + 1), rel=1e-9)
+    turned = statistic.estimate(features(same), features(varied))
+    assert turned.value == pytest.approx(expected, rel=tolerance)
+    assert (turned.floor, turned.interval is None) == (0.0, count < 10)
+    if count == 90:
+        # Halves have the variances of the whole (over N - 1), on average: the shift alone depends on N.
+        assert collapsed.infinite is not None
+        assert collapsed.infinite.low < collapsed.value < collapsed.infinite.high
+    both = statistic.estimate(features(same), features(alike(count)))
+    assert both.value == pytest.approx(0.0, abs=1e-12)
+    assert both.floor == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+@pytest.mark.parametrize("collapsed", ["generated", "reference", "both"])
+def test_constant_sides_have_the_value_of_the_public_function(statistic: Statistic, collapsed: str) -> None:
+    real = alike(40) if collapsed != "generated" else clips(0, 40)
+    fake = alike(50) if collapsed != "reference" else clips(1, 50)
+    estimate = statistic.estimate(features(real), features(fake))
+    assert estimate.value == pytest.approx(direct(statistic, real, fake), rel=1e-10, abs=1e-12)
+    assert np.isfinite(estimate.value)
+    difference = statistic.paired_difference(features(real), features(clips(2, 50)), features(clips(3, 50)))
+    assert np.isfinite([difference.value, difference.low, difference.high]).all()
+
+
+def test_constant_sides_have_values_that_can_be_worked_out_by_hand() -> None:
+    """One point at distance 2 in the first of two dimensions, from a reference that is a point itself."""
+    reference, generated = np.zeros((12, 2), np.float32), np.tile(np.float32([2, 0]), (15, 1))
+    sides = features(reference), features(generated)
+    assert Frechet().estimate(*sides).value == 4.0
+    assert KernelDistance().estimate(*sides).value == 1.0 + 3.0**3 - 2.0  # (4 / 2 + 1)^3, and 1 twice
+    assert [Neighbours(m).estimate(*sides).value for m in ("precision", "recall", "density", "coverage")] == [
+        0
+    ] * 4
+    assert Neighbours("precision").estimate(sides[1], sides[1]).value == 1.0
+    assert InceptionScore().estimate(None, sides[1]).value == 1.0
 
 
 def test_a_share_has_an_interval_within_its_range_or_none() -> None:

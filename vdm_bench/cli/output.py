@@ -2,6 +2,7 @@
 
 import click
 
+from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
 
 
@@ -14,3 +15,15 @@ def print_record(record: Record, as_json: bool) -> None:
     from vdm_bench.leaderboards.tables import format_tables
 
     click.echo(format_tables(frame_of(record), "text").rstrip("\n"))
+
+
+def require_values(record: Record) -> None:
+    """End a verb, whose record is written and printed, as one that did not do all it was asked for.
+
+    Raises:
+        InputError: a metric has no value.
+    """
+    if lacking := [
+        f"{score.metric} has no value: {score.status}" for score in record.scores if score.value is None
+    ]:
+        raise InputError("; ".join(lacking))

@@ -75,7 +75,7 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.cli.output import print_record
+    from vdm_bench.cli.output import print_record, require_values
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
     from vdm_bench.galleries import ClipPlaces
@@ -116,6 +116,7 @@ def run(
         if trackers:
             for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
                 click.echo(f"Warning: {sentence}", err=True)
+        require_values(record)
 
 
 def _source(

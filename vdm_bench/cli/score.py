@@ -51,7 +51,7 @@ def score(
     vdm-bench score samples/ --reference real/
     vdm-bench score samples/ --reference real/ --frames 16 --size 64 --resize antialias --aspect center-crop
     """
-    from vdm_bench.cli.output import print_record
+    from vdm_bench.cli.output import print_record, require_values
     from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
     from vdm_bench.distributed import join_world
     from vdm_bench.progress import Console
@@ -76,3 +76,4 @@ def score(
     )
     if world.leads:
         print_record(record, as_json)
+        require_values(record)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from vdm_bench.datasets.bair import Camera
 from vdm_bench.datasets.base import DescribedClips
 from vdm_bench.datasets.videos import WindowRule
-from vdm_bench.metrics.geometry import Aspect, ResizeRule
+from vdm_bench.metrics.geometry import SSIM_WINDOW, Aspect, ResizeRule
 from vdm_bench.video.view import View
 
 DIGEST_LENGTH = 12
@@ -112,6 +112,8 @@ class Protocol(BaseModel):
             raise ValueError("a prediction has 0 < context_frames < frames, any other task has none")
         if self.frame_metrics and self.task != "prediction":
             raise ValueError("frame_metrics need frames that really followed: they are for predictions")
+        if "ssim" in self.frame_metrics and self.resolution < SSIM_WINDOW:
+            raise ValueError(f"ssim needs a resolution of at least {SSIM_WINDOW}")
         if (self.camera is not None) != (self.dataset == "bair"):
             raise ValueError("bair needs a camera, main or aux1, and no other dataset has one")
         if (self.split_list is not None) != (self.dataset == "ucf101"):

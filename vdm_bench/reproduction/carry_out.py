@@ -18,7 +18,7 @@ from vdm_bench.metrics.weights import provide
 from vdm_bench.progress import Reporter
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.pretrained import checkpoint_path, packaged_models
-from vdm_bench.reproduction.differences import paired_differences
+from vdm_bench.reproduction.differences import paired_difference
 from vdm_bench.reproduction.plan import Case, Claim, Model, Plan
 from vdm_bench.reproduction.training import train_model
 from vdm_bench.runner import run
@@ -60,13 +60,14 @@ class Verdict:
     Attributes:
         claim: the claim.
         metric: that was measured.
-        difference: the score of the better case less that of the worse one.
+        difference: the score of the better case less that of the worse one; None where one of them has no value,
+            or no interval.
         holds: True or False where the interval leaves out zero, else None.
     """
 
     claim: Claim
     metric: str
-    difference: Difference
+    difference: Difference | None
     holds: bool | None
 
 
@@ -199,12 +200,14 @@ def _verdicts(plan: Plan, records: Mapping[str, Record]) -> list[Verdict]:
             metric = plan.metrics[claim.metric]
             better, worse = records[claim.better], records[claim.worse]
             (direction,) = (score.higher_is_better for score in better.scores if score.metric == metric)
-            found = paired_differences(better, worse)[metric]
+            found = paired_difference(better, worse, metric)
             verdicts.append(verdict(claim, metric, found, higher_is_better=direction))
     return verdicts
 
 
-def verdict(claim: Claim, metric: str, found: Difference, *, higher_is_better: bool) -> Verdict:
+def verdict(claim: Claim, metric: str, found: Difference | None, *, higher_is_better: bool) -> Verdict:
     """Judge a claim by the interval of the difference, of the better case less the worse one."""
+    if found is None:
+        return Verdict(claim, metric, None, None)
     low, high = (found.low, found.high) if higher_is_better else (-found.high, -found.low)
     return Verdict(claim, metric, found, True if low > 0 else False if high < 0 else None)

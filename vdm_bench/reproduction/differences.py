@@ -1,25 +1,19 @@
 """Paired differences of runs: of the same protocol, over the same number of clips, from the same seeds."""
 
-from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.jackknife import score_difference
-from vdm_bench.metrics.score import Difference
+from vdm_bench.metrics.score import Difference, Score
 
 
-def paired_differences(first: Record, second: Record) -> dict[str, Difference]:
-    """Give the scores of the first run less those of the second one, by metric.
+def paired_difference(first: Record, second: Record, metric: str) -> Difference | None:
+    """Give a score of the first run less that of the second one.
 
-    Raises:
-        InputError: a score without an interval, as of fewer than 10 clips.
+    Returns:
+        The difference; None where one of them has no value, or no interval, as of fewer than 10 clips.
     """
-    others = {score.metric: score for score in second.scores}
-    found = {}
-    for score in first.scores:
-        difference = score_difference(score, others[score.metric])
-        if difference is None:
-            raise InputError(
-                f"{score.metric} of {first.name} and {second.name} has no interval, so nothing can be said of "
-                "their difference; take 10 clips or more by --limit"
-            )
-        found[score.metric] = difference
-    return found
+    a, b = (_score(record, metric) for record in (first, second))
+    return None if a.value is None or b.value is None else score_difference(a, b)
+
+
+def _score(record: Record, metric: str) -> Score:
+    return next(score for score in record.scores if score.metric == metric)

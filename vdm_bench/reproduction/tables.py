@@ -81,7 +81,12 @@ def _content(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         score = outcome.score(case.key, plan.metrics[row.metric]) if case else None
         rows.append(asdict(row) | {"case": case.key if case else None, "own": score.to_dict() if score else None})
     claims = [
-        {"text": v.claim.text, "metric": v.metric, "difference": asdict(v.difference), "holds": v.holds}
+        {
+            "text": v.claim.text,
+            "metric": v.metric,
+            "difference": v.difference and asdict(v.difference),
+            "holds": v.holds,
+        }
         for v in outcome.verdicts
     ]
     return {"table": plan.table, "rows": rows, "claims": claims, "missing": dict(outcome.missing)}
@@ -105,6 +110,7 @@ def _view(plan: Plan, outcome: Outcome, metric: str, *, whole: bool) -> GroupVie
         has_best=False,
         notes=(
             *(f"({number}) {text}" for text, number in notes.items()),
+            *_without_value(outcome, own),
             *(_claim(verdict) for verdict in outcome.verdicts if verdict.metric == own),
             *_signatures(outcome, own),
             *(_notes(plan, outcome) if whole else []),
@@ -185,8 +191,17 @@ def _signatures(outcome: Outcome, metric: str) -> Iterable[str]:
     )
 
 
+def _without_value(outcome: Outcome, metric: str) -> Iterable[str]:
+    found = {key: outcome.score(key, metric) for key in outcome.records}
+    yield from (
+        f"own: {key} has no value: {score.status}" for key, score in found.items() if score and not score.value
+    )
+
+
 def _claim(verdict: Verdict) -> str:
     found = verdict.difference
+    if found is None:
+        return f"claim: {verdict.claim.text}: not decided, for lack of a value or an interval"
     decimals = _decimals(found.value, found)
     return (
         f"claim: {verdict.claim.text}: {VERDICTS[verdict.holds]}; the first less the second is "

@@ -122,13 +122,14 @@ def sample_seed(run_seed: int, index: int) -> int:
 
 
 def checked_samples(output: object, request: SampleRequest, name: str) -> NDArray[np.uint8]:
-    """Check what a sampler returned; a torch tensor on the CPU is taken as an array.
+    """Check what a sampler returned; a torch tensor on any device is taken as an array.
 
     Raises:
         InputError: wrong type, shape or dtype, NaN, or given frames that were changed.
     """
     try:
-        clips = np.asarray(output)
+        # Told by what they can do: torch is not imported here.
+        clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
     except Exception as error:
         raise InputError(
             f"sampler {name} returned {type(output).__name__}, which is no array ({error})"

@@ -1,0 +1,224 @@
+"""Clips that a Python program holds: arrays and tensors, lists of them, and lists of paths, as datasets."""
+
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.pixels import to_pixels
+
+AXES = "NTHWC"  # clips, frames, height, width, channels
+
+Pixels = NDArray[np.uint8]
+Given = NDArray[Any] | Tensor
+Range = tuple[float, float]
+
+
+class ArrayDataset:
+    """Clips that are in memory.
+
+    Args:
+        clips: uint8 or float, an array or tensor of all clips, or a list of one a clip, all of one shape. One
+            channel is gray and repeated; tensors may be on any device.
+        side: names the clips in errors, such as `generated`.
+        layout: order of the axes, such as `NCTHW`; N is the axis of clips, which those of a list do not have,
+            and without C clips are gray.
+        value_range: values of black and white of floats, such as (0, 1); uint8 is in 0..255 in any case.
+
+    Raises:
+        InputError: another type, shape or dtype, floats without a range, or a value outside it.
+    """
+
+    identity = None
+
+    def __init__(
+        self,
+        clips: object,
+        side: str = "given",
+        *,
+        layout: str | None = None,
+        value_range: Range | None = None,
+    ) -> None:
+        reader = _Reader(side, _checked_layout(layout), _checked_range(value_range))
+        self._clips: Sequence[Pixels] | Pixels
+        if isinstance(clips, list | tuple):
+            self._clips = reader.listed(clips)
+        else:
+            self._clips = reader.batch(clips)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return Clip(self._clips[index], str(index))
+
+    def fingerprint(self, index: int) -> str:
+        """Give the clip's content hash."""
+        return clip_digest(self._clips[index])
+
+
+class JoinedClips:
+    """Several datasets, one after the other.
+
+    Args:
+        parts: at least one.
+    """
+
+    identity = None
+
+    def __init__(self, parts: Sequence[ClipDataset]) -> None:
+        self._parts = parts
+        self._ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Clip:
+        part, place = self._place(index)
+        return part[place]
+
+    def fingerprint(self, index: int) -> str:
+        """Give that of the clip in its own dataset."""
+        part, place = self._place(index)
+        return part.fingerprint(place)
+
+    def _place(self, index: int) -> tuple[ClipDataset, int]:
+        number = bisect_right(self._ends, index)
+        return self._parts[number], index - (self._ends[number - 1] if number else 0)
+
+
+def are_paths(source: object) -> TypeGuard[Sequence[str | Path]]:
+    """Tell whether these are paths, one or more, in a list."""
+    return isinstance(source, list | tuple) and bool(source) and all(isinstance(p, str | Path) for p in source)
+
+
+def _checked_layout(layout: str | None) -> str:
+    layout = AXES if layout is None else layout
+    if not isinstance(layout, str) or sorted(layout) not in (sorted(AXES), sorted(AXES.replace("C", ""))):
+        raise InputError(
+            f"layout {layout!r} is no order of the axes N, T, H, W and C; write NTHWC, NCTHW or NTCHW, or NTHW "
+            "for gray clips"
+        )
+    return layout
+
+
+def _checked_range(value_range: Range | None) -> Range | None:
+    if value_range is None:
+        return None
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"value_range {value_range!r} is no pair of numbers, black below white; write (0, 1)")
+    return low, high
+
+
+class _Reader:
+    """Turns what was given into uint8 [N, T, H, W, 3], or a list of clips, by one layout and one range."""
+
+    def __init__(self, side: str, layout: str, value_range: Range | None) -> None:
+        self._side, self._layout, self._range = side, layout, value_range
+
+    def batch(self, clips: object) -> Pixels:
+        """Read all clips of an array or tensor: uint8 [N, T, H, W, 3]."""
+        ordered = self._ordered(clips, self._layout)
+        if not _is_float(ordered):
+            return _rgb(ordered)
+        return np.stack([self._floats(clip) for clip in ordered])
+
+    def listed(self, clips: Sequence[object]) -> list[Pixels]:
+        """Read a list of clips."""
+        if not clips:
+            raise self._refusal("an empty list", "give clips, or their paths")
+        if any(isinstance(clip, str | Path) for clip in clips):
+            raise self._refusal("a list of paths and other things", "give a list of clips or one of paths")
+        return list(self._each(clips))
+
+    def _each(self, clips: Sequence[object]) -> Iterator[Pixels]:
+        first: tuple[int, ...] = ()
+        for number, clip in enumerate(clips):
+            ordered = self._ordered(clip, self._layout.replace("N", ""))
+            read = self._floats(ordered) if _is_float(ordered) else _rgb(ordered)
+            first = first or read.shape
+            if read.shape != first:
+                raise InputError(
+                    f"the {self._side} clips differ in shape: number 0 is {_sizes(first)}, number {number} "
+                    f"{_sizes(read.shape)}; cut and resize them to one shape"
+                )
+            yield read
+
+    def _floats(self, clip: Given) -> Pixels:
+        """Turn a clip of floats, whose range is said, into pixels."""
+        if isinstance(clip, np.ndarray):
+            clip = torch.from_numpy(np.require(clip, np.float32, ["C", "W"]))  # torch warns of the others
+        low, high = self._range or (math.nan, math.nan)  # nothing lies in a range that was not said
+        try:
+            return _rgb(to_pixels(clip, low, high))
+        except InputError as error:
+            raise InputError(f"the {self._side} clips: {error}, or give another value_range") from error
+
+    def _ordered(self, clips: object, axes: str) -> Given:
+        """Check an array or tensor, and give it with its axes in order, channels last."""
+        if not isinstance(clips, np.ndarray | Tensor):
+            found = f"of type {type(clips).__name__}"
+            raise self._refusal(found, "give a path, an array, a tensor, or a list of clips or of paths")
+        found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
+        if not _is_float(clips) and clips.dtype not in (np.uint8, torch.uint8):
+            raise self._refusal(found, "convert them to uint8 if their values are in 0..255")
+        if clips.ndim != len(axes):
+            raise self._refusal(found, self._hint(tuple(clips.shape), axes))
+        order = [axes.index(axis) for axis in AXES if axis in axes]
+        ordered: Given = (
+            clips.transpose(order) if isinstance(clips, np.ndarray) else clips.detach().permute(order)
+        )
+        if "C" not in axes:
+            ordered = ordered[..., None]
+        if ordered.shape[-1] not in (1, 3) or 0 in ordered.shape:
+            raise self._refusal(found, self._hint(tuple(clips.shape), axes))
+        if _is_float(ordered) and self._range is None:
+            raise self._refusal(found, "say the range of floats, such as value_range=(0, 1)")
+        return ordered
+
+    def _hint(self, shape: tuple[int, ...], axes: str) -> str:
+        """Say what may be meant by clips whose axes are not those of the layout."""
+        if 0 in shape:
+            return "give at least one clip, of one frame or more"
+        if len(shape) == len(axes) - 1 and "N" in axes:
+            return "give one clip as a list of one, and gray clips with layout='NTHW'"
+        if len(shape) == len(axes) + 1 and "N" not in axes:
+            return "give all clips as one array, not as a list of arrays of several"
+        if len(shape) == len(axes) == len(AXES) and shape[-1] == 4:
+            return "take away alpha: clips[..., :3]"
+        return f"say the order of their axes, such as layout='NCTHW' (this is {self._layout})"
+
+    def _refusal(self, found: str, way_out: str) -> InputError:
+        return InputError(
+            f"the {self._side} clips must be uint8 [N, T, H, W, 3] in 0..255; these are {found}; {way_out}"
+        )
+
+
+def _is_float(clips: Given) -> bool:
+    if isinstance(clips, np.ndarray):
+        return np.issubdtype(clips.dtype, np.floating)
+    return clips.is_floating_point()
+
+
+def _rgb(clips: Given) -> Pixels:
+    """Bring uint8 [..., 1 or 3] to where NumPy sees it, and repeat gray without making copies."""
+    pixels: Pixels = clips if isinstance(clips, np.ndarray) else clips.cpu().numpy()
+    return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    frames, height, width = shape[:3]
+    return f"{frames} frames of {width}x{height}"
