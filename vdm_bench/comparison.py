@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.collect import Collector
-from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.files import sweep
+from vdm_bench.files import check_writable, sweep
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
@@ -40,6 +41,7 @@ class ScoreOptions:
         workers: threads that decode.
         name: how the generated clips are called in tables; their source, if None.
         out: folder for `run.json` and features, or None to keep nothing.
+        recheck: read and hash every clip, whatever is remembered of its file.
     """
 
     metrics: Sequence[str] = DEFAULT_METRICS
@@ -50,6 +52,7 @@ class ScoreOptions:
     workers: int = 2
     name: str | None = None
     out: Path | None = None
+    recheck: bool = False
 
 
 class ArrayDataset:
@@ -73,9 +76,9 @@ class ArrayDataset:
     def __getitem__(self, index: int) -> Clip:
         return Clip(self._clips[index], str(index))
 
-    def fingerprint(self, index: int) -> str:
-        """Give the clip's content hash."""
-        return clip_digest(self._clips[index])
+    def fingerprint(self, index: int) -> str | None:
+        """Tell nothing: clips in memory are read whenever they are looked at."""
+        return None
 
 
 def compare(
@@ -103,8 +106,11 @@ def compare(
     """
     world = world or World()
     reporter = reporter if reporter and world.leads else Silent()
+    recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
     sources = open_sources(generated, reference, options, reporter)
-    panel = Panel.of(options.metrics, options.computing, reporter)
+    if options.out is not None and world.leads:
+        check_writable(options.out)
+    panel = Panel.of_recipes(recipes, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
         sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, world)
@@ -143,7 +149,9 @@ def collect_sides(
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world)
+    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world, options.recheck)
+    for title, dataset in sources.values():
+        panel.check_frames(collector.first_shape(dataset, len(dataset), title)[0])
     sides = {}
     for side, (title, dataset) in sources.items():
         with stopwatch.stage(f"{side} features"):
