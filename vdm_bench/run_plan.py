@@ -145,7 +145,7 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
 def _read_plan(path: Path) -> dict[str, Any] | None:
     try:
         plan: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
