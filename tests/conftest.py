@@ -27,6 +27,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were written just now count as ones of yesterday: nothing else will write to them at once."""
+    monkeypatch.setattr("vdm_bench.datasets.stamps.UNSETTLED_NS", 0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real files that nobody on this project wrote; it stands beside the repository."""

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vdm_bench.collect import Collected, Collector, LoadedClip, array_name, read_facts
+from vdm_bench.collect import Collected, Collector, array_name, read_header
+from vdm_bench.contents import LoadedClip
 from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
 
@@ -44,10 +45,9 @@ class StoredFeatures:
 
     def __init__(self, folder: Path) -> None:
         self._places: dict[str, tuple[Path, int]] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            facts = read_facts(path)
-            if facts is not None and isinstance(facts.digests, list):
-                self._places |= {str(digest): (path, row) for row, digest in enumerate(facts.digests)}
+        for path in sorted(folder.glob("[!.]*.safetensors")):
+            header = read_header(path)
+            self._places |= {digest: (path, row) for row, digest in enumerate(header.digests if header else [])}
         self._read = functools.lru_cache(maxsize=32)(_read)
 
     def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:

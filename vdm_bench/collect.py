@@ -1,8 +1,9 @@
 """From datasets to features: decode, hash, check and extract, block by block, resumable.
 
-The features of a block are stored in a file that is named by a hash over everything they depend on: the
-fingerprints of the clips, the networks and their weights, and the version of this code. So a run that is started
-again finds what it has, and nothing that has changed is ever taken for the same.
+The features of a block are stored in a file that is named by a hash over everything they depend on: the content
+of the clips, the networks and their weights, and the version of this code. So a run that is started again finds
+what it has, and nothing that has changed is ever taken for the same. What the content of a block is need not be
+read again each time: see `vdm_bench.contents`.
 
 A clip is decoded once, and crosses to the device once, for all networks. Where several processes work together,
 each computes every n-th block, and then all get all blocks.
@@ -10,8 +11,8 @@ each computes every n-th block, and then all get all blocks.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
+from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import write_bytes
@@ -31,40 +33,9 @@ from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 
 # Part of every key: raise it when features or the layout of their files change.
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
-Shape = tuple[int, int, int]  # T, H, W
-
-
-@dataclass(frozen=True)
-class BlockFacts:
-    """What is known of the clips of a block; stored beside their features.
-
-    Attributes:
-        digests: SHA-256 of each clip that was read.
-        shape: (T, H, W) of the clips, or None where none could be read.
-        lossy: whether any came from a lossy encoding.
-        broken: (source, reason) of each clip that could not be read.
-        refused: why there are no features of a layer, by its `array_name`.
-    """
-
-    digests: list[str]
-    shape: Shape | None
-    lossy: bool
-    broken: list[tuple[str, str]] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Give the facts as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "BlockFacts":
-        """Read what `to_json` gave."""
-        content = json.loads(text)
-        shape = content["shape"] and tuple(content["shape"])
-        broken = [(source, reason) for source, reason in content["broken"]]
-        return cls(content["digests"], shape, content["lossy"], broken, content.get("refused", {}))
+SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
 
 
 @dataclass(frozen=True)
@@ -94,11 +65,12 @@ class Collector:
     """How features are collected.
 
     Attributes:
-        networks: feature networks; each clip is decoded once for all of them.
+        networks: feature networks; each clip is decoded once for all of them. Without any, clips are only hashed.
         workers: threads that decode.
         skip_broken: leave out clips that cannot be read instead of refusing.
         reporter: where progress goes.
         world: the processes that share the work.
+        recheck: read and hash every clip, whatever is remembered of its file.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -106,6 +78,7 @@ class Collector:
     skip_broken: bool
     reporter: Reporter
     world: World = field(default_factory=World)
+    recheck: bool = False
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
@@ -115,7 +88,7 @@ class Collector:
         Args:
             dataset: the clips.
             count: how many; at most the length of the dataset.
-            folder: where the features of the blocks are stored.
+            folder: where the features of the blocks are stored, and what the clips hold.
             title: names the clips in progress and errors.
             name: stands before the digest of the content, where the dataset is named by that.
 
@@ -124,62 +97,105 @@ class Collector:
             InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
                 not give is `refused` in its features, with a note.
         """
-        files: list[Path] = []
         facts: list[BlockFacts] = []
         shape: Shape | None = None
         bounds = block_bounds(count)
-        with self.reporter.stage(f"features of {title}", count) as advance:
-            for file, block in self._blocks(dataset, bounds, folder):
-                files.append(file)
+        with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
+            for block in self._blocks(
+                Memory(dataset, bounds, folder, self.workers), dataset, bounds, folder, title
+            ):
                 facts.append(block)
                 shape = shape or block.shape
                 if shape and block.shape and shape != block.shape:
-                    raise _unlike((f"the first clips of {title}", shape), ("a later one", block.shape))
+                    raise unlike((f"the first clips of {title}", shape), ("a later one", block.shape))
                 start, stop = bounds[len(facts) - 1]
                 advance(stop - start)
         broken = [BrokenClipError(source, reason) for block in facts for source, reason in block.broken]
         if broken and not self.skip_broken:
-            way_out = "remove them, or pass --skip-broken to leave them out"
-            raise BrokenClipsError(title, count, broken, way_out)
-        sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
+            raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
+        sets = [self._feature_set(dataset, n, folder, facts, name) for n in range(len(self.networks))]
         for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         digests = [digest for block in facts for digest in block.digests]
         return Collected(sets, broken, digest_of_clips(digests), digests)
 
+    def first_shape(self, dataset: ClipDataset, count: int, title: str) -> Shape:
+        """Read the first clip that can be read, to see before hours of work whether clips fit: (T, H, W).
+
+        Args:
+            dataset: the clips.
+            count: how many; at most the length of the dataset.
+            title: names the clips in errors.
+
+        Raises:
+            BrokenClipsError: the first clip cannot be read and shall not be skipped; all that cannot are named.
+            InputError: not one can be read.
+        """
+        for index in range(count):
+            item = load_clip(dataset, index)
+            if isinstance(item, LoadedClip):
+                frames, height, width, _ = item.clip.frames.shape
+                return frames, height, width
+            if not self.skip_broken:
+                rest = ordered_map(lambda index: load_clip(dataset, index), range(index + 1, count), self.workers)
+                broken = [item, *(other for other in rest if isinstance(other, BrokenClipError))]
+                raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
+        raise InputError(f"not a single clip of {title} could be read; there is nothing to score")
+
     def _blocks(
-        self, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path
-    ) -> Iterator[tuple[Path, BlockFacts]]:
-        """Give each block's file and facts, computing what is missing while the next clips are decoded."""
-        paths = [folder / f"{self._key(dataset, start, stop)}.safetensors" for start, stop in bounds]
-        stored = [read_facts(path) for path in paths]
-        # Processes may see different folders: a block is there only if everyone has it.
-        there = self.world.everyone([known is not None for known in stored])
-        missing = [number for number, found in enumerate(there) if not found]
+        self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path, title: str
+    ) -> Iterator[BlockFacts]:
+        """Give each block's facts, computing what is missing while the next clips are decoded."""
+        known = self._believed(memory, len(bounds), folder, title)
+        missing = [number for number, facts in enumerate(known) if facts is None]
         owners = {number: self.world.owner(place) for place, number in enumerate(missing)}
         mine = [number for number in missing if owners[number] == self.world.rank]
         indices = [index for number in mine for index in range(*bounds[number])]
         decoded = ordered_map(lambda index: load_clip(dataset, index), indices, self.workers)
+        computed: dict[int, BlockFacts] = {}
         if self.world.size > 1:
             for number in mine:
-                self._compute([next(decoded) for _ in range(*bounds[number])], paths[number])
-        for number, (path, known) in enumerate(zip(paths, stored, strict=True)):
-            if there[number] and known is not None:
-                yield path, known
-            elif self.world.size == 1:
-                yield path, self._compute([next(decoded) for _ in range(*bounds[number])], path)
+                computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
+        for number, facts in enumerate(known):
+            if facts is not None:
+                yield facts
+                continue
+            if self.world.size == 1:
+                found = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
             else:
-                yield path, self._exchange(path, owners[number])
+                found = self._exchange(computed.get(number), folder, owners[number])
+            memory.keep(number, found)
+            yield found
 
-    def _exchange(self, path: Path, owner: int) -> BlockFacts:
+    def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockFacts | None]:
+        """Give the facts of blocks whose clips need not be read: all is stored, and a sample is as remembered."""
+        known = [None] * count if self.recheck else memory.recall()
+        # Processes may see different folders: a block is there only if everyone has it.
+        there = self.world.everyone([facts is not None and self._stored(folder, facts) for facts in known])
+        found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
+        taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
+        mine = [block for place, block in enumerate(taken) if self.world.owner(place) == self.world.rank]
+        changed = memory.first_changed(mine)
+        if self.world.everyone([changed is None])[0]:
+            return found
+        memory.forget()
+        self.reporter.note(
+            f"{title}: {changed or 'a clip'} is not what it was when it was last read, though its file looks the "
+            f"same; all {title} are read again"
+        )
+        return [None] * count
+
+    def _exchange(self, computed: BlockFacts | None, folder: Path, owner: int) -> BlockFacts:
         """Bring a block from the process that has computed it to all others."""
         mine = self.world.rank == owner
-        data = self.world.send(path.read_bytes() if mine else None, owner)
-        if not mine:
-            write_bytes(path, data)
-        facts = read_facts(path)
-        if facts is None:
-            raise InputError(f"{path} was damaged as soon as it was written; check the disk")
+        facts = BlockFacts.from_json(self.world.send(computed.to_json().encode() if computed else None, owner))
+        if facts.digests and self.networks:
+            path = self._path(folder, facts)
+            data = self.world.send(path.read_bytes() if mine else None, owner)
+            if not mine:
+                write_bytes(path, data)
+        if not self._stored(folder, facts):
+            raise InputError(f"features in {folder} were damaged as soon as they were written; check the disk")
         return facts
 
     def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
@@ -214,117 +230,85 @@ class Collector:
             raise errors[0]
         return arrays, refused
 
-    def _compute(self, loaded: list["LoadedClip | BrokenClipError"], path: Path) -> BlockFacts:
-        clips = [item for item in loaded if isinstance(item, LoadedClip)]
-        broken = [(item.source, item.reason) for item in loaded if isinstance(item, BrokenClipError)]
-        shape = _common_shape(clips)  # unlike clips do not make a batch
-        arrays, refused = self.extract(clips) if clips else ({}, {})
-        facts = BlockFacts(
-            digests=[item.digest for item in clips],
-            shape=shape,
-            lossy=any(item.clip.lossy for item in clips),
-            broken=broken,
-            refused=refused,
-        )
-        # `save_file` would make a file that only its owner may read, and the cache may be shared.
-        write_bytes(path, save(arrays, metadata={"facts": facts.to_json()}))
+    def _compute(self, loaded: list[LoadedClip | BrokenClipError], folder: Path) -> BlockFacts:
+        """Compute the features of a block that has been read, unless those of the same content are there."""
+        facts = BlockFacts.of(loaded)
+        if not self._stored(folder, facts):
+            arrays, refused = self.extract([item for item in loaded if isinstance(item, LoadedClip)])
+            # `save_file` would make a file that only its owner may read, and the cache may be shared.
+            metadata = {"facts": json.dumps({"digests": facts.digests, "refused": refused})}
+            write_bytes(self._path(folder, facts), save(arrays, metadata=metadata))
         return facts
 
-    def _key(self, dataset: ClipDataset, start: int, stop: int) -> str:
+    def _stored(self, folder: Path, facts: BlockFacts) -> bool:
+        """Say whether all features of a block are there that are needed."""
+        nothing = not (facts.digests and self.networks)
+        if nothing:
+            return True
+        header = read_header(self._path(folder, facts))
+        return header is not None and header.digests == facts.digests
+
+    def _path(self, folder: Path, facts: BlockFacts) -> Path:
         digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
         for network in self.networks:
             layers = ",".join(network.spec.layers)
             digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())
-        for index in range(start, stop):
-            digest.update(f"\n{dataset.fingerprint(index)}".encode())
-        return digest.hexdigest()[:40]
+        for clip in facts.digests:
+            digest.update(f"\n{clip}".encode())
+        return folder / f"{digest.hexdigest()[:40]}.safetensors"
+
+    def _feature_set(
+        self, dataset: ClipDataset, number: int, folder: Path, facts: list[BlockFacts], name: str | None
+    ) -> FeatureSet:
+        digests = [digest for block in facts for digest in block.digests]
+        if not digests:
+            raise InputError("not a single clip could be read; there is nothing to score")
+        content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
+        paths = [self._path(folder, block) for block in facts if block.digests]
+        refused: dict[str, str] = {}
+        for header in map(read_header, paths):
+            for array, reason in (header.refused if header else {}).items():
+                owner, _, layer = array.partition(".")
+                if owner == str(number):
+                    refused.setdefault(layer, reason)
+
+        def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
+            return (_read_layer(path, array_name(number, layer)) for path in paths)
+
+        return FeatureSet(
+            identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
+            clip_shape=next(block.shape for block in facts if block.shape is not None),
+            count=len(digests),
+            blocks=blocks,
+            lossy=any(block.lossy for block in facts),
+            skipped=sum(len(block.broken) for block in facts),
+            repeated=len(digests) - len(set(digests)),
+            refused=refused,
+        )
 
 
 @dataclass(frozen=True)
-class LoadedClip:
-    """A clip that was read.
+class BlockHeader:
+    """What stands before the features of a block.
 
     Attributes:
-        index: in its dataset.
-        clip: itself.
-        digest: SHA-256 of its pixels.
+        digests: SHA-256 of each clip.
+        refused: why there are no features of a layer, by its `array_name`.
     """
 
-    index: int
-    clip: Clip
-    digest: str
+    digests: list[str]
+    refused: dict[str, str]
 
 
-def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
-    """Read and hash a clip, or say why it cannot be read."""
-    try:
-        clip = dataset[index]
-    except BrokenClipError as error:
-        return error
-    return LoadedClip(index, clip, clip_digest(clip.frames))
-
-
-def digest_of_clips(digests: Iterable[str]) -> str:
-    """Give the SHA-256 over those of clips, in order: what a record says of the content of its clips."""
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def read_facts(path: Path) -> BlockFacts | None:
-    """Read the facts of a stored block; a file that is missing or damaged is computed again."""
+def read_header(path: Path) -> BlockHeader | None:
+    """Read what a file of features is of; None where it is missing or damaged."""
     try:
         with safe_open(path, framework="np") as file:
-            return BlockFacts.from_json(file.metadata()["facts"])
+            facts = json.loads(file.metadata()["facts"])
+            digests, refused = facts["digests"], facts["refused"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
-
-
-def _common_shape(loaded: list[LoadedClip]) -> Shape | None:
-    """Give the shape (T, H, W) all clips share."""
-    keys: dict[Shape, str] = {}
-    for item in loaded:
-        frames, height, width, _ = item.clip.frames.shape
-        keys.setdefault((frames, height, width), item.clip.key)
-    if len(keys) > 1:
-        raise _unlike(*[(key, shape) for shape, key in keys.items()][:2])
-    return next(iter(keys), None)
-
-
-def _unlike(*found: tuple[str, Shape]) -> InputError:
-    described = " and ".join(f"{t} frames of {w}x{h} ({name})" for name, (t, h, w) in found)
-    return InputError(
-        f"the clips differ in shape: {described}; choose --frames N, and --size WxH with a --resize rule"
-    )
-
-
-def _feature_set(
-    dataset: ClipDataset, number: int, files: list[Path], facts: list[BlockFacts], name: str | None
-) -> FeatureSet:
-    digests = [digest for block in facts for digest in block.digests]
-    if not digests:
-        raise InputError("not a single clip could be read; there is nothing to score")
-    content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
-
-    refused: dict[str, str] = {}
-    for block in facts:
-        for layer, reason in block.refused.items():
-            if layer.startswith(f"{number}."):
-                refused.setdefault(layer.partition(".")[2], reason)
-
-    def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
-        for file, block in zip(files, facts, strict=True):
-            if block.digests:
-                yield _read_layer(file, array_name(number, layer))
-
-    return FeatureSet(
-        identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
-        clip_shape=next(block.shape for block in facts if block.shape is not None),
-        count=len(digests),
-        blocks=blocks,
-        lossy=any(block.lossy for block in facts),
-        skipped=sum(len(block.broken) for block in facts),
-        repeated=len(digests) - len(set(digests)),
-        refused=refused,
-    )
+    return BlockHeader(digests, refused) if isinstance(digests, list) and isinstance(refused, dict) else None
 
 
 def _read_layer(file: Path, name: str) -> NDArray[np.float32]:

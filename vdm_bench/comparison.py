@@ -16,9 +16,10 @@ from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.files import sweep
+from vdm_bench.files import check_writable, sweep
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
@@ -46,6 +47,7 @@ class ScoreOptions:
         value_range: values of black and white of clips of floats in memory, such as (0, 1); others than these are
             not looked at by it.
         layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.objects`.
+        recheck: read and hash every clip, whatever is remembered of its file.
 
     Raises:
         InputError: no metric.
@@ -61,6 +63,7 @@ class ScoreOptions:
     out: Path | None = None
     value_range: Range | None = None
     layout: str | None = None
+    recheck: bool = False
 
     def __post_init__(self) -> None:
         chosen = [self.metrics] if isinstance(self.metrics, str) else self.metrics
@@ -96,8 +99,11 @@ def compare(
     """
     world = world or World()
     reporter = reporter if reporter and world.leads else Silent()
+    recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
     sources = open_sources(generated, reference, options, reporter)
-    panel = Panel.of(options.metrics, options.computing, reporter)
+    if options.out is not None and world.leads:
+        check_writable(options.out)
+    panel = Panel.of_recipes(recipes, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
         sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, world)
@@ -136,7 +142,9 @@ def collect_sides(
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world)
+    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world, options.recheck)
+    for title, dataset in sources.values():
+        panel.check_frames(collector.first_shape(dataset, len(dataset), title)[0])
     sides = {}
     for side, (title, dataset) in sources.items():
         with stopwatch.stage(f"{side} features"):

@@ -72,7 +72,7 @@ class Conditions:
         """Give what is known of a condition without reading it."""
         return self._clips.info(index % self._count)
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int) -> str | None:
         """Give the condition's."""
         return self._clips.fingerprint(index % self._count)
 

@@ -84,6 +84,15 @@ def temporary_folder(parent: Path, name: str) -> Path:
         raise InputError(f"cannot write {parent}: {error.strerror}; choose a place that is writable") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before hours of work; it is made if needed.
+
+    Raises:
+        InputError: so it is.
+    """
+    temporary_folder(folder, "check").rmdir()
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files and folders that killed processes left in `folder` and below."""
     for path in list(folder.rglob(f".*{_MARK}*")):

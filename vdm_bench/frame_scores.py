@@ -6,9 +6,11 @@ conditions come round again, a condition has K predictions, and the best of them
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,10 @@ from safetensors.numpy import save
 
 from vdm_bench import __version__
 from vdm_bench.conditions import Conditions
+from vdm_bench.contents import LoadedClip, load_clip, readers, sample_of
 from vdm_bench.datasets.base import ClipDataset, clip_digest
 from vdm_bench.distributed import World
-from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.errors import InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
@@ -31,9 +34,10 @@ from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 
 # Part of the name of a block's file: raise it when values or layout change.
-_VERSION = 1
+_VERSION = 2
 
 Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
+_Block = tuple[dict[str, Table], dict[str, Any]]  # measures of some clips, and the facts stored beside them
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class FrameMeter:
         workers: threads.
         reporter: where progress goes.
         world: the processes that share the work.
+        recheck: measure every clip, whatever was measured before.
     """
 
     metrics: Sequence[str]
@@ -70,14 +75,25 @@ class FrameMeter:
     workers: int
     reporter: Reporter
     world: World
+    recheck: bool = False
 
     def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
-        """Measure clips 0 to count - 1, or find what was measured before."""
+        """Measure clips 0 to count - 1, or find what was measured before.
+
+        Of each block that is found a sample of the clips is read again, as `vdm_bench.contents` does.
+        """
         bounds = block_bounds(count)
         paths = [self.folder / f"frames-{self._key(clips, *block)}.safetensors" for block in bounds]
+        mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
+        stored = {} if self.recheck else {n: block for n in mine if (block := _read(paths[n])) is not None}
+        if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:
+            self.reporter.note(
+                "clips are not what they were when their frames were measured; all are measured anew"
+            )
+            stored = {}
         with self.reporter.stage("frames of the generated clips", count) as advance:
             for number, (path, (start, stop)) in enumerate(zip(paths, bounds, strict=True)):
-                if self.world.owner(number) == self.world.rank and _read(path) is None:
+                if number in mine and number not in stored:
                     write_bytes(path, self._block(clips, range(start, stop)))
                 advance(stop - start)
         self.world.wait()
@@ -89,29 +105,62 @@ class FrameMeter:
     def _block(self, clips: ClipDataset, indices: range) -> bytes:
         given = self.conditions.protocol.context_frames
         rows: list[dict[str, Table]] = []
-        truths, lossy = [], False
-        for found in ordered_map(lambda index: self._clip(clips, index, given), indices, self.workers):
-            rows.append(found[0])
-            truths.append(found[1])
-            lossy |= found[2]
-        arrays = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
-        return save(arrays, metadata={"facts": json.dumps({"truths": truths, "lossy": lossy})})
+        truths, digests, lossy = list[str](), list[str | None](), False
 
-    def _clip(self, clips: ClipDataset, index: int, given: int) -> tuple[dict[str, Table], str, bool]:
-        truth = self.conditions.truth(index)
-        try:
-            clip = clips[index]
-        except BrokenClipError:  # named, or counted, where the features are computed
-            nothing = np.full(len(truth) - given, np.nan)
-            return dict.fromkeys(self.metrics, nothing), clip_digest(truth), False
-        pair = clip.frames[None, given:], truth[None, given:]
-        return {name: FRAME_METRICS[name](*pair)[0] for name in self.metrics}, clip_digest(truth), clip.lossy
+        def measured(index: int) -> tuple[dict[str, Table], NDArray[np.uint8], LoadedClip | None]:
+            truth, clip = self._pair(clips, index)
+            return self._values(truth, clip, given), truth, clip
+
+        for values, truth, clip in ordered_map(measured, indices, self.workers):
+            rows.append(values)
+            truths.append(clip_digest(truth))
+            digests.append(_digest(clip))
+            lossy |= clip is not None and clip.clip.lossy
+        arrays = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
+        facts = {"truths": truths, "clips": digests, "lossy": lossy}
+        return save(arrays, metadata={"facts": json.dumps(facts)})
+
+    def _pair(self, clips: ClipDataset, index: int) -> tuple[NDArray[np.uint8], LoadedClip | None]:
+        """Read what really followed, and what was predicted; None where that cannot be read."""
+        clip = load_clip(clips, index)
+        # A broken one is named, or counted, where the features are computed.
+        return self.conditions.truth(index), clip if isinstance(clip, LoadedClip) else None
+
+    def _values(self, truth: NDArray[np.uint8], clip: LoadedClip | None, given: int) -> dict[str, Table]:
+        if clip is None:
+            return dict.fromkeys(self.metrics, np.full(len(truth) - given, np.nan))
+        pair = clip.clip.frames[None, given:], truth[None, given:]
+        return {name: FRAME_METRICS[name](*pair)[0] for name in self.metrics}
+
+    def _as_stored(
+        self, clips: ClipDataset, stored: Mapping[int, _Block], bounds: Sequence[tuple[int, int]]
+    ) -> bool:
+        """Say whether a sample of the clips of stored blocks, and of what they are held against, is unchanged."""
+
+        def same(place: tuple[int, int]) -> bool:
+            number, row = place
+            truth, clip = self._pair(clips, bounds[number][0] + row)
+            _, facts = stored[number]
+            return (clip_digest(truth), _digest(clip)) == (facts["truths"][row], facts["clips"][row])
+
+        places = []
+        for number, (_, facts) in stored.items():
+            lost = [row for row, digest in enumerate(facts["clips"]) if digest is None]
+            places += [(number, row) for row in {*lost, *sample_of(range(len(facts["clips"])))}]
+        return all(ordered_map(same, places, self.workers))
 
     def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
-        digest = hashlib.sha256(f"frames {_VERSION} {self.metrics}".encode())
+        digest = hashlib.sha256(f"frames {_VERSION} {self.metrics} {readers()}".encode())
         for index in range(start, stop):
-            digest.update(f"\n{clips.fingerprint(index)} {self.conditions.fingerprint(index)}".encode())
+            for fingerprint in (clips.fingerprint(index), self.conditions.fingerprint(index)):
+                # Where it cannot be told whether a clip has changed, nothing is found.
+                known = secrets.token_hex() if fingerprint is None else fingerprint
+                digest.update(f"\n{known}".encode(errors="surrogateescape"))
         return digest.hexdigest()[:40]
+
+
+def _digest(clip: LoadedClip | None) -> str | None:
+    return None if clip is None else clip.digest
 
 
 def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[Score], dict[str, Curve]]:
@@ -177,7 +226,7 @@ def _curve(by_round: Table, given: int) -> Curve:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Table], dict[str, list[str]]] | None:
+def _read(path: Path) -> _Block | None:
     """Read a stored block; one that is missing or damaged is measured again."""
     try:
         with safe_open(path, framework="np") as file:
@@ -188,7 +237,7 @@ def _read(path: Path) -> tuple[dict[str, Table], dict[str, list[str]]] | None:
         return None
 
 
-def _all(paths: Sequence[Path]) -> Iterator[tuple[dict[str, Table], dict[str, list[str]]]]:
+def _all(paths: Sequence[Path]) -> Iterator[_Block]:
     for path in paths:
         block = _read(path)
         if block is None:

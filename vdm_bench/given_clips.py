@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdm_bench.collect import Collector
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import DescribedClips
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.folder_videos import FolderVideos
-from vdm_bench.errors import BrokenClipError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.protocols import Protocol
 from vdm_bench.video.view import View
 
 _FPS_TOLERANCE = 0.02  # a GIF's frames last whole hundredths of a second, NTSC's 30 frames a second are 29.97
+
+GENERATED = "the generated clips"  # how they are called in progress and errors
 
 
 @dataclass(frozen=True)
@@ -31,28 +34,40 @@ class GivenClips:
     departures: list[str]
 
 
-def open_given(folder: Path, conditions: Conditions, wanted: int, workers: int) -> GivenClips:
+def open_scored(folder: Path, protocol: Protocol) -> DescribedClips:
+    """Open given clips at the protocol's length, and at the size at which they are scored.
+
+    Raises:
+        InputError: there are none.
+    """
+    return open_clips(folder, protocol.scored_view)
+
+
+def open_given(folder: Path, conditions: Conditions, wanted: int, collector: Collector) -> GivenClips:
     """Open given clips, and check them.
 
     Args:
         folder: that holds them, or an archive, or a run folder.
         conditions: what a sampler would have been given.
         wanted: how many clips a sampler would have made.
-        workers: threads that decode.
+        collector: says how clips are read.
 
     Raises:
-        InputError: there are none, or those of a prediction do not begin with the frames given to them.
+        InputError: there are none, they have another size than the protocol's, or those of a prediction do not
+            begin with the frames given to them.
     """
     protocol = conditions.protocol
-    clips = open_clips(folder, View(frames=protocol.frames))
+    clips = open_scored(folder, protocol)
     count = min(wanted, len(clips))
     departures = [f"{count} of {wanted} clips given"] if count < wanted else []
+    found = collector.first_shape(clips, count, GENERATED)
+    if found != (asked := (protocol.frames, protocol.resolution, protocol.resolution)):
+        raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {asked}")
     with contextlib.suppress(BrokenClipError):  # named, or counted, when the features are computed
         departures += _of_first_clip(protocol, FolderVideos(folder))
     if protocol.context_frames:
-        conditions.check(clips, count, folder, workers)
-    if protocol.scored_view.size:
-        clips = open_clips(folder, protocol.scored_view)
+        as_made = open_clips(folder, View(frames=protocol.frames))
+        conditions.check(as_made, count, folder, collector.workers)
     return GivenClips(clips, count, departures)
 
 

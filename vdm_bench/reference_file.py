@@ -116,12 +116,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
     Raises:
         InputError: the file is no such file, is of another reference, or lacks a network.
     """
-    facts, keys = _open(path)
-    if facts.reference != reference_name(protocol):
-        raise InputError(
-            f"{path} holds the reference of {facts.protocol}, which is not that of {protocol.name}; "
-            f"make one by `vdm-bench data export-reference {protocol.name}`"
-        )
+    facts, keys = _open_for(path, protocol)
     for network in networks:
         for layer, width in network.spec.layers.items():
             if keys.get(_key(network, layer)) != (facts.count, width):
@@ -145,6 +140,25 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
     sets = [of(network) for network in networks]
     broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
     return Collected(sets, broken, facts.digest, facts.digests)
+
+
+def check_reference(path: Path, protocol: Protocol) -> None:
+    """Refuse a file that holds no reference of a protocol, before networks are loaded.
+
+    Raises:
+        InputError: the file is no such file, or is of another reference.
+    """
+    _open_for(path, protocol)
+
+
+def _open_for(path: Path, protocol: Protocol) -> tuple[_Facts, dict[str, tuple[int, ...]]]:
+    facts, keys = _open(path)
+    if facts.reference != reference_name(protocol):
+        raise InputError(
+            f"{path} holds the reference of {facts.protocol}, which is not that of {protocol.name}; "
+            f"make one by `vdm-bench data export-reference {protocol.name}`"
+        )
+    return facts, keys
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:

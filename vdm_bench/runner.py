@@ -8,8 +8,9 @@ clip depends on its own seed alone, so a run that is started again goes on and e
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.conditions import Conditions
@@ -17,11 +18,12 @@ from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.files import sweep
+from vdm_bench.files import check_writable, sweep
 from vdm_bench.frame_scores import FrameMeasures, FrameMeter, score_frames
-from vdm_bench.given_clips import open_given
+from vdm_bench.given_clips import GENERATED, open_given, open_scored
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
+    ClipCounts,
     ProtocolInfo,
     Record,
     SamplerInfo,
@@ -31,8 +33,8 @@ from vdm_bench.leaderboards.record import (
 from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.reference_file import collect_reference, read_reference
-from vdm_bench.run_plan import RunOptions, keep_plan, make_plan
+from vdm_bench.reference_file import check_reference, collect_reference, read_reference
+from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
 from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
     ClosingSampler,
@@ -65,6 +67,7 @@ def run(
     name: str | None = None,
     reporter: Reporter | None = None,
     world: World | None = None,
+    recheck: bool = False,
 ) -> Record:
     """Run a protocol, or go on with a run that was interrupted.
 
@@ -87,6 +90,7 @@ def run(
         reporter: where progress goes; nowhere by default.
         world: the processes that share the work, as `vdm_bench.distributed.join_world()` gives it; this one
             alone by default.
+        recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
 
     Raises:
         InputError: bad input; or `out` holds a run with other settings.
@@ -110,6 +114,7 @@ def run(
         computing=computing or Computing(),
         workers=workers,
         name=name,
+        recheck=recheck,
     )
     return Run(protocol, Path(out), chosen, reporter or Silent(), world or World()).record()
 
@@ -142,11 +147,15 @@ class Run:
     def __init__(
         self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World
     ) -> None:
+        if (options.sampler is None) == (options.clips is None):
+            raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
         self.protocol, self.out, self.options, self.world = protocol, out, options, world
         self.reporter = reporter if world.leads else Silent()
         self.conditions = Conditions(protocol, options.data_root)
         self._real = None
-        if options.reference_stats is None:
+        if options.reference_stats is not None:
+            check_reference(options.reference_stats, protocol)
+        else:
             self._real = protocol.open_dataset(protocol.reference, options.data_root)
         self.departures = list(self.conditions.departures)
         self.count = self._planned_count()
@@ -154,22 +163,30 @@ class Run:
 
     def record(self) -> Record:
         """Carry it out, or go on with it; see `run`."""
-        panel = Panel.of(self.protocol.metrics, self.options.computing, self.reporter)
+        options, asked = self.options, ask(self.protocol, self.options, self.count, self._source())
+        # A file that has just been written may be told from another by some processes, and not by others.
+        if self.world.everyone([is_finished(self.out, asked, options.sampler)])[0]:
+            return self._finished()
+        reader = Collector([], options.workers, options.skip_broken, self.reporter, self.world, options.recheck)
+        given = None
+        if options.clips is not None:
+            with self.stopwatch.stage("samples"):
+                given = self._given_clips(options.clips, reader)
+        if self.world.leads:
+            check_writable(self.out)
         sampler, info = self.sampler, self._sampler_info()
-        plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel)
-        keep_plan(self.out, plan, writes=self.world.leads)
+        panel = Panel.of(self.protocol.metrics, options.computing, self.reporter)
+        panel.check_frames(self.protocol.frames)
+        keep_plan(self.out, make_plan(asked, info, sampler, panel), writes=self.world.leads)
         if self.world.leads:
             sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
-            self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
-            return read_record(self.out / RECORD_FILE)
-        collector = Collector(
-            panel.networks, self.options.workers, self.options.skip_broken, self.reporter, self.world
-        )
+            return self._finished()
+        collector = replace(reader, networks=panel.networks)
         reference = self._reference(collector)
         with self.stopwatch.stage("samples"):
-            clips = self._given_clips() if sampler is None else self._sample(sampler, info.spec)
+            clips = given or self._sample(cast(Sampler, sampler), info.spec)
         generated = self._generated(collector, clips)
         measures = self._measure_frames(clips)
         record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
@@ -177,13 +194,42 @@ class Run:
             write_record(record, self.out / RECORD_FILE)
         return record
 
+    def _finished(self) -> Record:
+        """Give the record that is there, if it is still true of clips that the user has given."""
+        options, record = self.options, read_record(self.out / RECORD_FILE)
+        reader = Collector([], options.workers, True, self.reporter, self.world, options.recheck)
+        if options.clips is not None:
+            clips = open_scored(options.clips, self.protocol)
+            count = min(self.count, len(clips))
+            self._same(reader.collect(clips, count, self._features, GENERATED), record.generated, GENERATED)
+        if options.recheck and self._real is not None:
+            self._same(collect_reference(self.protocol, self._real, reader), record.reference, "the reference")
+        self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
+        return record
+
+    def _same(self, found: Collected, recorded: ClipCounts, title: str) -> None:
+        if recorded.digest not in (None, found.digest):
+            raise InputError(
+                f"{title} are not those of the complete run in {self.out}, which had {recorded.scored:,} with "
+                "another content; choose another --out, or delete it"
+            )
+
+    @property
+    def _features(self) -> Path:
+        return self.out / "features"
+
     def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
         protocol, options = self.protocol, self.options
         if not protocol.frame_metrics:
             return None
-        folder = self.out / "features"
         meter = FrameMeter(
-            protocol.frame_metrics, self.conditions, folder, options.workers, self.reporter, self.world
+            protocol.frame_metrics,
+            self.conditions,
+            self._features,
+            options.workers,
+            self.reporter,
+            self.world,
+            options.recheck,
         )
         with self.stopwatch.stage("frames"):
             return meter.measure(clips, self.count)
@@ -239,31 +285,33 @@ class Run:
         """What makes the clips; None where they are there already.
 
         Raises:
-            InputError: it cannot be made, or there are both, or neither.
+            InputError: it cannot be made.
         """
-        chosen, folder = self.options.sampler, self.options.clips
-        if (chosen is None) == (folder is None):
-            raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
+        chosen = self.options.sampler
         if not isinstance(chosen, str):
             return chosen
         device = pick_device(self.options.computing.device)
         return make_sampler(chosen, SamplerSetup(self.conditions, dict(self.options.options), device))
 
     def _sampler_info(self) -> SamplerInfo:
-        chosen, sampler = self.options.sampler, self.sampler
-        if sampler is None:
-            return SamplerInfo(kind="folder", spec=str(self.options.clips), settings={}, seed=None)
-        kind, spec = "callable", type(sampler).__name__
+        sampler = self.sampler
+        recorded = sampler.recorded_settings if isinstance(sampler, RecordingSampler) else self.options.options
+        return SamplerInfo(**self._source(), settings={} if sampler is None else {**recorded})
+
+    def _source(self) -> dict[str, Any]:
+        """Say what makes the clips, without making that: `kind`, `spec` and `seed` of a record's sampler."""
+        chosen = self.options.sampler
+        if chosen is None:
+            return {"kind": "folder", "spec": str(self.options.clips), "seed": None}
+        kind, spec = "callable", type(chosen).__name__
         if isinstance(chosen, str):
             kind, spec = sampler_kind(chosen), chosen
-        elif isinstance(sampler, NamedSampler):
-            kind, spec = sampler.kind, sampler.spec
-        recorded = sampler.recorded_settings if isinstance(sampler, RecordingSampler) else self.options.options
-        return SamplerInfo(kind=kind, spec=spec, settings={**recorded}, seed=self.options.seed)
+        elif isinstance(chosen, NamedSampler):
+            kind, spec = chosen.kind, chosen.spec
+        return {"kind": kind, "spec": spec, "seed": self.options.seed}
 
-    def _given_clips(self) -> DescribedClips:
-        folder = cast(Path, self.options.clips)
-        given = open_given(folder, self.conditions, self.count, self.options.workers)
+    def _given_clips(self, folder: Path, collector: Collector) -> DescribedClips:
+        given = open_given(folder, self.conditions, self.count, collector)
         self.count = given.count
         self.departures += given.departures
         return given.clips
@@ -316,10 +364,5 @@ class Run:
         return reference
 
     def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
-        protocol = self.protocol
         with self.stopwatch.stage("generated features"):
-            generated = collector.collect(clips, self.count, self.out / "features", "the generated clips")
-        found = generated.features[0].clip_shape
-        if found != (wanted := (protocol.frames, protocol.resolution, protocol.resolution)):
-            raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {wanted}")
-        return generated
+            return collector.collect(clips, self.count, self._features, GENERATED)

@@ -13,8 +13,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import ClipCounts, Curve, ProtocolInfo, Record, SamplerInfo, SkippedClip
 from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.frechet import one_thread
-from vdm_bench.metrics.networks import Computing, load_network
-from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
+from vdm_bench.metrics.networks import Computing, check_computing, load_network
+from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.metrics.weights import provide
@@ -67,6 +67,7 @@ class Panel:
             raise InputError(
                 f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
             )
+        check_computing(names, computing)
         for name in names:
             if computing.needs_download(name):
                 provide(name, reporter=reporter)
@@ -81,6 +82,15 @@ class Panel:
         ]
         order = list(layers)
         return cls(recipes, networks, [order.index(key) for key in passes])
+
+    def check_frames(self, frames: int) -> None:
+        """Refuse clips of a length that a network cannot take, before any is looked at.
+
+        Raises:
+            InputError: so it is.
+        """
+        for network in self.networks:
+            check_frames(frames, network.spec)
 
     def scores(
         self,

@@ -18,7 +18,8 @@ import numpy as np
 
 from vdm_bench import __version__
 from vdm_bench.audit import Auditor, Findings, StoredFeatures
-from vdm_bench.collect import Collected, Collector, digest_of_clips, load_clip
+from vdm_bench.collect import Collected, Collector
+from vdm_bench.contents import digest_of_clips, load_clip
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.distributed import World
@@ -72,6 +73,7 @@ class VerifyOptions:
         reference_stats: features of the reference instead.
         computing: device and weights; the precision is that of the record.
         workers: threads that decode.
+        recheck: read and hash every clip of the reference, whatever is remembered of its file.
     """
 
     samples: Path
@@ -82,6 +84,7 @@ class VerifyOptions:
     reference_stats: Path | None = None
     computing: Computing = field(default_factory=Computing)
     workers: int = 2
+    recheck: bool = False
 
 
 def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = None) -> list[Check]:
@@ -125,10 +128,8 @@ def _verification(
     record = _sound_record(path, data, checks)
     protocol = _protocol_of(record, path, options, checks)
     precision = _precision_of(record, checks)
-    count = _same_clips(record, protocol, options, reporter, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     stored = StoredFeatures(path.parent / "features")
-    chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
     asked = RunOptions(
         clips=options.samples,
         data_root=options.data_root,
@@ -136,9 +137,13 @@ def _verification(
         skip_broken=True,
         computing=replace(options.computing, precision=precision),
         workers=options.workers,
+        recheck=options.recheck,
     )
     with tempfile.TemporaryDirectory(prefix="vdm-bench-verify-") as folder:
-        remake = _Remake(protocol, Path(folder), asked, reporter, stored, frozenset(chosen.tolist()))
+        remake = _Remake(protocol, Path(folder), asked, reporter, stored)  # the reference must be at hand
+        count = _same_clips(record, protocol, options, reporter, checks)
+        chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
+        remake.chosen = frozenset(chosen.tolist())
         remade = remake.record()
     _check(checks, "counts", unlike_counts(record, remade), f"{record.generated.scored} clips as recorded")
     signed = ", ".join(f"{score.metric} {score.digest}" for score in record.scores)
@@ -242,7 +247,7 @@ def _valued(score: Score) -> str:
 
 
 class _Remake(Run):
-    """The run once more, from its clips; features are computed again in part."""
+    """The run once more, from its clips; features are computed again in part, of the clips in `chosen`."""
 
     def __init__(
         self,
@@ -251,10 +256,9 @@ class _Remake(Run):
         options: RunOptions,
         reporter: Reporter,
         stored: StoredFeatures,
-        chosen: frozenset[int],
     ) -> None:
         super().__init__(protocol, out, options, reporter, World())
-        self.stored, self.chosen, self.findings = stored, chosen, Findings()
+        self.stored, self.chosen, self.findings = stored, frozenset[int](), Findings()
 
     def _reference(self, collector: Collector) -> Collected:
         self.reference = super()._reference(collector)

@@ -5,12 +5,13 @@ own by declaring an entry point, such as `videomae = "my_package.networks:VideoM
 `weights` (tensors by name), users can give weights of their own.
 """
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,27 +82,75 @@ def load_network(name: str, computing: Computing | None = None) -> "FeatureNetwo
     computing = computing or Computing()
     network = _make(name, computing)
     device = pick_device(computing.device)
-    try:
+    with _usable(device):
         return network.to(torch.device(device))
+
+
+def check_computing(names: Iterable[str], computing: Computing) -> None:
+    """Refuse what no network could be loaded with, before any is loaded or downloaded.
+
+    Args:
+        names: of the networks.
+        computing: how they shall compute.
+
+    Raises:
+        InputError: no network is called so; a backend, precision, device or file of weights that is not there.
+    """
+    import torch
+
+    from vdm_bench.metrics.precision import check_precision
+
+    for name in names:
+        entry_of(name)
+    _backend(computing)
+    device = pick_device(computing.device)
+    with _usable(device):
+        torch.empty(0, device=device)
+    check_precision(computing.precision, torch.device(device))
+    for path in computing.weights.values():
+        if not path.is_file():
+            raise InputError(f"{path} is no file; give --weights NETWORK=FILE the file of the weights")
+
+
+@contextlib.contextmanager
+def _usable(device: str) -> Iterator[None]:
+    try:
+        yield
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the device {device!r} cannot be used ({reason}); try --device cpu") from error
 
 
-def _make(name: str, computing: Computing) -> "FeatureNetwork":
+def entry_of(name: str) -> EntryPoint:
+    """Find the entry point of a network.
+
+    Raises:
+        InputError: no network is called so.
+    """
     found = entry_points(group=GROUP, name=name)
     if not found:
         near = difflib.get_close_matches(name, network_names(), 1)
         hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list networks` shows them"
         raise InputError(f"there is no network {name!r}; {hint}")
+    return next(iter(found))
+
+
+def _backend(computing: Computing) -> tuple[str, str]:
+    """Give the name of the backend, and the folder of its graph, if one is given."""
     backend, _, folder = computing.backend.partition(":")
     if backend not in BACKENDS or (folder and backend == "torch"):
         raise InputError(f"unknown backend {computing.backend!r}; choose torch, tensorflow or tensorflow:FOLDER")
+    return backend, folder
+
+
+def _make(name: str, computing: Computing) -> "FeatureNetwork":
+    found = entry_of(name)
+    backend, folder = _backend(computing)
     if backend == "tensorflow" and name == "i3d-k400":
         from vdm_bench.metrics.networks.tfhub import OriginalI3D
 
         return OriginalI3D.load(Path(folder) if folder else None)
-    make: Callable[..., FeatureNetwork] = next(iter(found)).load()
+    make: Callable[..., FeatureNetwork] = found.load()
     if name not in computing.weights:
         return make()
     if "weights" not in inspect.signature(make).parameters:

@@ -271,7 +271,15 @@ def check_clips(clips: Tensor, spec: NetworkSpec) -> None:
     if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
         shape = "x".join(map(str, clips.shape))
         raise InputError(f"{spec.name} takes uint8 clips [N, T, H, W, 3]; these are {clips.dtype} {shape}")
-    frames = clips.shape[1]
+    check_frames(clips.shape[1], spec)
+
+
+def check_frames(frames: int, spec: NetworkSpec) -> None:
+    """Refuse clips of a length that a network cannot take.
+
+    Raises:
+        InputError: the number of frames lies outside what the spec declares.
+    """
     if spec.max_frames == spec.min_frames != frames:
         raise InputError(
             f"{spec.name} takes clips of exactly {spec.min_frames} frames; these have {frames}; "

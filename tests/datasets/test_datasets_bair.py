@@ -42,6 +42,7 @@ def test_trajectories_come_in_the_order_of_their_numbers(root: Path) -> None:
         assert not lossy
 
 
+@pytest.mark.usefixtures("settled")
 def test_both_cameras_actions_and_positions_are_there(root: Path) -> None:
     side = Bair(root / "softmotion30_44k", "test", "aux1")
     frames, _ = side.read(2, [29, 0])
@@ -50,6 +51,22 @@ def test_both_cameras_actions_and_positions_are_there(root: Path) -> None:
     assert side.actions(2)[7].tolist() == [0.0, 2.0, 7.0, -1.5]
     assert side.positions(4)[5].tolist() == [4.5, 0.5, -0.25]
     assert side.fingerprint(2) != Bair(root, "test", "main").fingerprint(2)
+
+
+def test_the_trajectories_of_a_link_to_nothing_are_missing(root: Path) -> None:
+    folder = root / "softmotion30_44k" / "test"
+    (folder / "traj_4_to_9.tfrecords").symlink_to("nowhere")
+    (folder / ".traj_12_to_12.tfrecords").write_text("hidden, and no records")
+    assert len(Bair(root, "test")) == 5
+    assert "test/4" in Bair(root, "test").missing
+
+
+def test_a_file_that_vanishes_makes_broken_clips(root: Path) -> None:
+    videos = Bair(root, "test")
+    (root / "softmotion30_44k" / "test" / "traj_3_to_3.tfrecords").unlink()
+    assert "is not there" in (videos.fingerprint(3) or "")
+    with pytest.raises(BrokenClipError, match=r"traj_3_to_3.*: cannot be read: No such file"):
+        videos.read(3, [0])
 
 
 def test_a_protocols_windows_are_the_first_or_all(root: Path) -> None:

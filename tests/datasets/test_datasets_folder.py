@@ -81,6 +81,7 @@ def test_strips_are_clips_where_the_user_says_so(tmp_path: Path) -> None:
     assert len(FolderDataset(tmp_path)) == 1
 
 
+@pytest.mark.usefixtures("settled")
 def test_archives_and_run_folders_are_opened_as_such(tmp_path: Path) -> None:
     writer = ArchiveWriter(tmp_path / "run" / "samples", (16, 32, 32))
     writer.append([Clip(frames, str(i), lossy=i == 1) for i, frames in enumerate(CLIPS)])
@@ -91,6 +92,7 @@ def test_archives_and_run_folders_are_opened_as_such(tmp_path: Path) -> None:
         assert found.fingerprint(0) != open_clips(path).fingerprint(0)
 
 
+@pytest.mark.usefixtures("settled")
 def test_a_changed_file_has_another_fingerprint(folder: Path) -> None:
     before = [FolderDataset(folder).fingerprint(i) for i in range(10)]
     assert len(set(before)) == 10

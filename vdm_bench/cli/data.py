@@ -99,6 +99,7 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
 @options.data_root
 @click.option("--out", type=options.PATH, help="File to write.  [default: PROTOCOL.safetensors]")
 @options.skip_broken
+@options.recheck
 @options.computing
 @options.workers
 def export_reference(
@@ -106,6 +107,7 @@ def export_reference(
     data_root: Path | None,
     out: Path | None,
     skip_broken: bool,
+    recheck: bool,
     computing: "Computing",
     workers: int,
 ) -> None:
@@ -114,16 +116,22 @@ def export_reference(
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
     from vdm_bench.collect import Collector
+    from vdm_bench.files import check_writable
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
     from vdm_bench.reference_file import collect_reference, write_reference
     from vdm_bench.scoring import Panel
 
     chosen, reporter = get_protocol(protocol), Console()
-    panel = Panel.of(chosen.metrics, computing, reporter)
-    clips = chosen.open_dataset(chosen.reference, data_root)
-    collected = collect_reference(chosen, clips, Collector(panel.networks, workers, skip_broken, reporter))
     path = out or Path(f"{chosen.name}.safetensors")
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; give the name of a file in it")
+    clips = chosen.open_dataset(chosen.reference, data_root)
+    check_writable(path.parent)
+    panel = Panel.of(chosen.metrics, computing, reporter)
+    panel.check_frames(chosen.frames)
+    collector = Collector(panel.networks, workers, skip_broken, reporter, recheck=recheck)
+    collected = collect_reference(chosen, clips, collector)
     write_reference(path, chosen, panel.networks, collected)
     click.echo(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
 

@@ -100,6 +100,9 @@ reference_stats = click.option(
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave out clips that cannot be read; they are listed in the record."
 )
+recheck = click.option(
+    "--recheck", is_flag=True, help="Read and hash every clip, whatever is remembered of its file."
+)
 table_format = click.option(
     "--format",
     "form",

@@ -59,6 +59,7 @@ _TABLES = tuple(f"table{number}" for number in range(1, 7))
     help="Form of the table.",
 )
 @options.output
+@options.recheck
 @options.computing
 @options.workers
 def reproduce(
@@ -76,6 +77,7 @@ def reproduce(
     dry_run: bool,
     form: "Format",
     output: Path | None,
+    recheck: bool,
     computing: "Computing",
     workers: int,
 ) -> None:
@@ -104,6 +106,7 @@ def reproduce(
         precision=model_precision,
         computing=computing,
         workers=workers,
+        recheck=recheck,
     )
     if dry_run:
         check_checkpoints(plan, means)

@@ -39,6 +39,7 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
 @click.option("--dry-run", is_flag=True, help="Say what would be made and how long it would take; write nothing.")
 @click.option("--log-to", "specs", multiple=True, metavar="TRACKER", help=f"Log the record: {options.TRACKERS}")
 @options.skip_broken
+@options.recheck
 @options.name
 @options.computing
 @options.workers
@@ -58,6 +59,7 @@ def run(
     dry_run: bool,
     specs: tuple[str, ...],
     skip_broken: bool,
+    recheck: bool,
     name: str | None,
     computing: "Computing",
     workers: int,
@@ -102,6 +104,7 @@ def run(
         computing=computing,
         workers=workers,
         name=name,
+        recheck=recheck,
     )
     if dry_run:
         click.echo("\n".join(forecast(chosen, asked).lines()))

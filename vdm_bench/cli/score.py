@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 )
 @options.clips
 @options.skip_broken
+@options.recheck
 @click.option("--out", type=options.PATH, help="Folder to keep the record and the features in.")
 @options.name
 @options.computing
@@ -36,6 +37,7 @@ def score(
     aspect: "Aspect",
     strips: bool,
     skip_broken: bool,
+    recheck: bool,
     out: Path | None,
     name: str | None,
     computing: "Computing",
@@ -70,6 +72,7 @@ def score(
             workers=workers,
             name=name,
             out=out,
+            recheck=recheck,
         ),
         Console(),
         world,

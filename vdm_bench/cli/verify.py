@@ -27,6 +27,7 @@ REFUTED = 1
 )
 @options.data_root
 @options.reference_stats
+@options.recheck
 @options.device
 @options.weights
 @options.workers
@@ -40,6 +41,7 @@ def verify(
     seed: int | None,
     data_root: Path | None,
     reference_stats: Path | None,
+    recheck: bool,
     device: str,
     weights: tuple[str, ...],
     workers: int,
@@ -68,6 +70,7 @@ def verify(
         reference_stats=reference_stats,
         computing=Computing(pick_device(device), weights=options.weight_files(weights)),
         workers=workers,
+        recheck=recheck,
     )
     checks = verify_record(record, asked, Console())
     for check in checks:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipInfo
+from vdm_bench.datasets.stamps import stamp
 from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.view import EachFrame, unchanged
@@ -48,7 +49,10 @@ class Bair:
         self.split, self.camera = split, camera
         self.folder = _find(root, split)
         files = sorted(
-            (int(match[1]), path) for path in self.folder.iterdir() if (match := _FILE.fullmatch(path.name))
+            (int(match[1]), path)
+            for path in self.folder.iterdir()
+            # Of a link to what is not there the trajectories are missing.
+            if (match := _FILE.fullmatch(path.name)) and path.exists()
         )
         self._records: list[tuple[Path, Place, int]] = []
         for first, path in files:
@@ -99,11 +103,11 @@ class Bair:
         """
         return self._vectors(index, "endeffector_pos", 3)
 
-    def fingerprint(self, index: int) -> str:
-        """Give the record's place, and its file's size and time."""
+    def fingerprint(self, index: int) -> str | None:
+        """Give the record's place, and the stamp of its file."""
         path, place, _ = self._records[index]
-        stat = path.stat()
-        return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {place.offset} {self.camera}"
+        file = stamp([path])
+        return file and f"{file} {place.offset} {self.camera}"
 
     def _example(self, index: int) -> tuple[dict[str, Feature], str]:
         path, place, number = self._records[index]

@@ -57,8 +57,11 @@ class ClipDataset(Protocol):
 
     def __getitem__(self, index: int) -> Clip: ...
 
-    def fingerprint(self, index: int) -> str:
-        """Give a text that changes whenever the clip may have changed; found without decoding it."""
+    def fingerprint(self, index: int) -> str | None:
+        """Give a text that changes whenever the clip may have changed; found without decoding it.
+
+        None: that cannot be told, and the clip is to be read.
+        """
 
 
 @runtime_checkable

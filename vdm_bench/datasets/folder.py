@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import Clip, ClipInfo, DescribedClips
+from vdm_bench.datasets.stamps import stamp, stat_of
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
+from vdm_bench.video.containers import while_there
 from vdm_bench.video.decode import read_frames
-from vdm_bench.video.images import FRAME_SUFFIXES, is_lossless_image, read_array, read_frame_folder, read_strip
+from vdm_bench.video.images import (
+    FRAME_SUFFIXES,
+    frame_files,
+    is_dangling,
+    is_frame,
+    is_lossless_image,
+    read_array,
+    read_frame_folder,
+    read_strip,
+)
 from vdm_bench.video.view import View
 
 VIDEO_SUFFIXES = frozenset(
@@ -97,10 +108,11 @@ class FolderDataset:
 
     def __getitem__(self, index: int) -> Clip:
         entry, path = self._entries[index], self.path_of(index)
-        if entry.read is None:
-            frames, lossy = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), False
-        else:
-            frames, lossy = entry.read(path, self.view)
+        with while_there(path):
+            if entry.read is None:
+                frames, lossy = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), False
+            else:
+                frames, lossy = entry.read(path, self.view)
         return Clip(self.view.resized(frames), self._key(entry), lossy=lossy)
 
     def info(self, index: int) -> ClipInfo:
@@ -111,12 +123,15 @@ class FolderDataset:
         """Give the file or folder that a clip comes from."""
         return self.path / self._entries[index].name
 
-    def fingerprint(self, index: int) -> str:
-        """Give the clip's name, view, and the size and time of its file or files."""
-        path = self.path_of(index)
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return f"{path.resolve()} {self._key(self._entries[index])} {self.view} {stats}"
+    def fingerprint(self, index: int) -> str | None:
+        """Give the clip's name, view, and the stamp of its file or files."""
+        entry, path = self._entries[index], self.path_of(index)
+        try:
+            files = frame_files(path) if entry.read is _read_frames else [path]
+        except OSError:  # it has vanished, or may no longer be searched
+            return None
+        known = stamp(files)
+        return known and f"{self._key(entry)} {self.view} {known}"
 
     def _key(self, entry: _Entry) -> str:
         name = entry.name or self.path.name
@@ -135,17 +150,23 @@ class FolderDataset:
         folder = self.path / name
         try:
             children = sorted(child for child in os.listdir(folder) if not child.startswith("."))  # noqa: PTH208
+            images = set() if strips else {child for child in children if is_frame(folder / child)}
+            folders = {child for child in children if (folder / child).is_dir()}
+        except FileNotFoundError:
+            yield _Entry(name, _read_frames)  # it has vanished since it was listed: a clip that cannot be read
+            return
         except OSError as error:
             raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
-        images = set() if strips else {child for child in children if _is_image(folder / child)}
         if images:
             yield _Entry(name, _read_frames)
         for child in children:
             below = f"{name}/{child}" if name else child
-            if (folder / child).is_dir():
+            if child in folders:
                 yield from self._of_folder(below, strips)
             elif child not in images:
                 entries = self._of_file(below, strips)
+                if not entries and "." not in child and is_dangling(folder / child):
+                    entries = [_Entry(below, _read_frames)]  # it may have led to a folder of frames
                 yield from entries
                 if not entries:
                     self.ignored.append(folder / child)
@@ -201,13 +222,10 @@ class ViewedArchive:
         entry = self._archive.entry(index)
         return ClipInfo(entry.key, entry.label, entry.caption)
 
-    def fingerprint(self, index: int) -> str:
-        """Give the clip's content hash and the view."""
-        return f"{self._archive.fingerprint(index)} {self._view}"
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    def fingerprint(self, index: int) -> str | None:
+        """Give what the archive tells of the clip, and the view."""
+        clip = self._archive.fingerprint(index)
+        return clip and f"{clip} {self._view}"
 
 
 def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
@@ -220,7 +238,7 @@ def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
 
 def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
     frames = read_frame_folder(folder)
-    lossless = all(is_lossless_image(file) for file in folder.iterdir() if _is_image(file))
+    lossless = all(is_lossless_image(file) for file in frame_files(folder))
     return _select(frames, view, str(folder)), not lossless
 
 
@@ -239,7 +257,10 @@ class _Arrays:
         return len(self._array(path).clips())
 
     def clip(self, path: Path, row: int) -> NDArray[np.uint8]:
-        return np.asarray(self._array(path).clips()[row])
+        clips = self._array(path).clips()
+        if row >= len(clips):
+            raise BrokenClipError(str(path), f"has {len(clips)} clips now, and had more when it was listed")
+        return np.asarray(clips[row])
 
     def _array(self, path: Path) -> "_Array":
         with self._lock:
@@ -251,17 +272,22 @@ class _Arrays:
 
 
 class _Array:
-    """An array file that is opened when first needed."""
+    """An array file that is opened when first needed, and anew when it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._clips: NDArray[np.uint8] | None = None
+        self._read_at: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
     def clips(self) -> NDArray[np.uint8]:
         with self._lock:
-            if self._clips is None:
-                self._clips = read_array(self._path)
+            # A mapping of a file that was replaced would go on to show what was there.
+            with while_there(self._path):
+                found = stat_of(self._path)
+            known = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+            if self._clips is None or known != self._read_at:
+                self._clips, self._read_at = read_array(self._path), known
             return self._clips
 
 

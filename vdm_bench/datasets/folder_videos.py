@@ -61,7 +61,7 @@ class FolderVideos:
             raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")
         return np.stack([each(clip.frames[frame]) for frame in frames]), clip.lossy
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int) -> str | None:
         """Give what tells the files of a video."""
         return self._clips.fingerprint(index)
 

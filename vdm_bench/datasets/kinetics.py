@@ -53,13 +53,21 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
         )
     rows = list(_rows(annotations))
     labels = {name: place for place, name in enumerate(sorted({label for label, _ in rows if label}))}
-    there = {path.stem: path for path in sorted((root / split).rglob("*")) if path.suffix.lower() in SUFFIXES}
+    there = {path.stem: path for path in _videos(root / split)}
     files = [VideoFile(ClipInfo(key, labels.get(label)), there[key]) for label, key in rows if key in there]
     if not files:
         raise InputError(
             f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"
         )
     return VideoFiles(files, missing=[key for _, key in rows if key not in there])
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    """Give the video files below a folder, hidden ones and what lies in hidden folders left out."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and not hidden:
+            yield path
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:

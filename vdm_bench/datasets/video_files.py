@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipInfo
+from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import InputError
 from vdm_bench.video.decode import count_frames, read_frames
 from vdm_bench.video.view import EachFrame, unchanged
@@ -52,14 +53,9 @@ class VideoFiles:
         pictures, lossless = read_frames(self.files[index].path, frames, each=each)
         return pictures, not lossless
 
-    def fingerprint(self, index: int) -> str:
-        """Give the file's path, size and time."""
-        path = self.files[index].path
-        try:
-            stat = path.stat()
-        except OSError:
-            return f"{path} missing"
-        return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    def fingerprint(self, index: int) -> str | None:
+        """Give the stamp of the file."""
+        return stamp([self.files[index].path])
 
 
 def require_files(files: Sequence[VideoFile], what: str, way_out: str) -> None:

@@ -44,8 +44,11 @@ class VideoSet(Protocol):
         `each` is applied to every frame as soon as it is there; its frames are given. Raises `BrokenClipError`.
         """
 
-    def fingerprint(self, index: int) -> str:
-        """Give a text that changes whenever the video may have changed; found without decoding it."""
+    def fingerprint(self, index: int) -> str | None:
+        """Give a text that changes whenever the video may have changed; found without decoding it.
+
+        None: that cannot be told, and the video is to be read.
+        """
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,12 @@ class WindowedClips:
         """Give what is known of the clip's video."""
         return self.videos.info(self._windows[index].video)
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int) -> str | None:
         """Give the video's, with what decides the window."""
         window = self._windows[index]
         first = f"random {self.choice.seed} {window.turn}" if window.first is None else window.first
-        return f"{self.videos.fingerprint(window.video)} {first} {window.crop} {self.view}"
+        video = self.videos.fingerprint(window.video)
+        return video and f"{video} {first} {window.crop} {self.view}"
 
     def _choose(self) -> Iterator[_Window]:
         everyone, choice = range(len(self.videos)), self.choice
@@ -145,8 +149,7 @@ class WindowedClips:
             yield from (_Window(video, 0) for video in everyone)
         elif choice.rule == "every":
             for video in everyone:
-                last = self.videos.length(video) - self._span
-                yield from (_Window(video, first) for first in range(last + 1))
+                yield from (_Window(video, first) for first in range(self._starts(video)))
         elif choice.replacement:
             for turn in range(choice.per_video * len(everyone)):
                 yield _Window(_below(len(everyone), "video", choice.seed, turn), None, turn)
@@ -154,6 +157,13 @@ class WindowedClips:
             for turn in range(choice.per_video):
                 order = sorted(everyone, key=lambda video: _draw("order", choice.seed, turn, keys[video]))
                 yield from (_Window(video, None, turn) for video in order)
+
+    def _starts(self, video: int) -> int:
+        """Count the windows of a video; one that cannot be read is one broken clip."""
+        try:
+            return self.videos.length(video) - self._span + 1
+        except BrokenClipError:
+            return 1
 
     def _drawn(self, window: _Window, key: str) -> int:
         length = self.videos.length(window.video)

@@ -40,6 +40,7 @@ class Means:
         precision: of the model, trained and sampled.
         computing: how the metrics' networks compute, and where the model does.
         workers: threads that decode.
+        recheck: read and hash every clip, whatever is remembered of its file.
     """
 
     out: Path
@@ -51,6 +52,7 @@ class Means:
     precision: Precision = "fp32"
     computing: Computing = field(default_factory=Computing)
     workers: int = 2
+    recheck: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _run(plan: Plan, case: Case, checkpoints: Mapping[str, str], means: Means, r
         workers=means.workers,
         name=case.row,
         reporter=reporter,
+        recheck=means.recheck,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,36 @@ def code_digest(sampler: Sampler) -> str | None:
 
     A run that was interrupted must not go on with other code. What the file imports or loads is not seen.
     """
+    module = sys.modules.get(code_module(sampler))
+    return _digest(getattr(module, "__file__", None))
+
+
+def code_module(sampler: Sampler) -> str:
+    """Name the module that defines a sampler; empty where it does not tell."""
     origin = sampler._function if isinstance(sampler, CallableSampler) else type(sampler)
-    module = sys.modules.get(getattr(origin, "__module__", ""))
-    file = getattr(module, "__file__", None)
+    return str(getattr(origin, "__module__", ""))
+
+
+def module_digest(module: str, spec: str) -> str | None:
+    """Give the `code_digest` of a sampler that has not been made; None where its module is not found.
+
+    Args:
+        module: that defined it when it was last made; it is not imported, though the packages it lies in are.
+        spec: the sampler as the user gave it.
+    """
+    if ":" in spec:
+        _FOLDER.enter(Path.cwd())
+    loaded = sys.modules.get(module)
+    if loaded is not None:
+        return _digest(getattr(loaded, "__file__", None))
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return _digest(found.origin) if found is not None and found.has_location else None
+
+
+def _digest(file: str | None) -> str | None:
     return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import Clip, clip_digest
+from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import atomic_path, write_text
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
+from vdm_bench.video.containers import while_there
 
 HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
@@ -173,9 +175,14 @@ class Archive:
         frames = _read_row(_pixel_file(self.folder, shard), row, (*self.shape, 3))
         return Clip(frames, entry.key, entry.label, entry.caption, entry.lossy)
 
-    def fingerprint(self, index: int) -> str:
-        """Give the clip's content hash."""
-        return self.entry(index).sha256
+    def fingerprint(self, index: int) -> str | None:
+        """Give the content hash that is listed, and the stamp of the file it should be true of."""
+        try:
+            entry = self.entry(index)
+        except BrokenClipError:  # the list has vanished
+            return None
+        file = stamp([_pixel_file(self.folder, index // SHARD_CLIPS)])
+        return file and f"{entry.sha256} {entry.lossy} {index % SHARD_CLIPS} {file}"
 
     def verify(self) -> list[str]:
         """Compare every clip with its content hash; give a sentence for each that differs or cannot be read."""
@@ -207,7 +214,7 @@ def _list_file(folder: Path, shard: int) -> Path:
 def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read one clip of a shard, touching no other; a damaged file is a broken clip."""
     try:
-        with path.open("rb") as file:
+        with while_there(path), path.open("rb") as file:
             found = _read_npy_header(file)
             if found[0][1:] != shape or found[0][0] <= row or found[1] or found[2] != np.uint8:
                 raise BrokenClipError(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
@@ -257,7 +264,10 @@ def _read_list(folder: Path, shard: int) -> tuple[ClipEntry, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        with while_there(path):
+            content = json.loads(path.read_bytes())
+    except BrokenClipError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
     if not isinstance(content, dict):

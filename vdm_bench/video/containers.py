@@ -4,7 +4,9 @@ ISO base media (MP4, MOV): ISO/IEC 14496-12, 4.2; RIFF (AVI); EBML (Matroska, We
 GIF: GIF89a, 16 to 27. Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,20 +20,35 @@ _SEGMENT = b"\x18\x53\x80\x67"
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
+@contextlib.contextmanager
+def while_there(path: Path) -> Iterator[None]:
+    """Take a file or folder that is not there, or vanishes while it is read, for a broken clip.
+
+    Raises:
+        BrokenClipError: so it is.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        reason = "is a link to what is not there" if path.is_symlink() else "no such file"
+        raise BrokenClipError(str(path), reason) from error
+
+
 def check_file(path: Path) -> None:
     """Refuse what is no file with content.
 
     Raises:
-        BrokenClipError: `path` is missing, a folder, empty, or cannot be opened.
+        BrokenClipError: `path` is missing, a folder, a pipe or the like, empty, or cannot be opened.
     """
     try:
-        if path.is_dir():
-            raise BrokenClipError(str(path), "is a folder, not a file")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise BrokenClipError(str(path), "is empty (0 bytes)")
-    except FileNotFoundError as error:
-        raise BrokenClipError(str(path), "no such file") from error
+        with while_there(path):
+            if path.is_dir():
+                raise BrokenClipError(str(path), "is a folder, not a file")
+            if path.exists() and not path.is_file():  # to open a pipe would wait for its other end
+                raise BrokenClipError(str(path), "is a pipe or a device, not a file")
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise BrokenClipError(str(path), "is empty (0 bytes)")
     except OSError as error:
         raise BrokenClipError(str(path), f"cannot be opened ({error.strerror})") from error
 

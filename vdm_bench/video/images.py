@@ -37,7 +37,7 @@ def read_frame_folder(folder: Path) -> NDArray[np.uint8]:
             than the first, is not opaque or has more than 8 bits.
     """
     try:
-        names = sorted((file.name for file in folder.iterdir() if _is_frame(file)), key=_natural)
+        names = sorted((file.name for file in frame_files(folder)), key=_natural)
     except OSError as error:
         raise BrokenClipError(str(folder), f"is no folder that can be read ({error.strerror})") from error
     if not names:
@@ -118,8 +118,21 @@ def is_lossless_image(path: Path) -> bool:
         return image.format == "PNG"
 
 
-def _is_frame(file: Path) -> bool:
-    return file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".") and file.is_file()
+def frame_files(folder: Path) -> list[Path]:
+    """List the frames of a folder by name; raises OSError where that cannot be done."""
+    return sorted(file for file in folder.iterdir() if is_frame(file))
+
+
+def is_frame(file: Path) -> bool:
+    """Whether a file is a frame by its name; a link to what is not there is a frame that cannot be read."""
+    if file.suffix.lower() not in FRAME_SUFFIXES or file.name.startswith("."):
+        return False
+    return file.is_file() or is_dangling(file)
+
+
+def is_dangling(file: Path) -> bool:
+    """Whether a path is a link to what is not there."""
+    return file.is_symlink() and not file.exists()
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

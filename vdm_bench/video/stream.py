@@ -27,7 +27,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.video.containers import check_file, is_cut_short, is_whole_picture, nal_length_size
+from vdm_bench.video.containers import (
+    check_file,
+    is_cut_short,
+    is_whole_picture,
+    nal_length_size,
+    while_there,
+)
 
 # A choice, because FFmpeg also "plays" text files, images, and play lists that name other files or addresses.
 _CONTAINERS = "mov,matroska,avi,gif,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,nut,mxf,apng,yuv4mpegpipe,h264,hevc"
@@ -45,15 +51,16 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
         BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
     """
     check_file(path)
-    try:
-        # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address.
-        container = av.open(f"file:{path}", mode="r", options={"format_whitelist": _CONTAINERS})
-    except av.FFmpegError as error:
-        cut = is_cut_short(path)
-        reason = "truncated: the file ends before its index does" if cut else "not a video that can be read"
-        raise BrokenClipError(str(path), reason) from error
-    with container:
-        yield StreamReader(path, container, _choose(path, container, index))
+    with while_there(path):
+        try:
+            # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address.
+            container = av.open(f"file:{path}", mode="r", options={"format_whitelist": _CONTAINERS})
+        except av.FFmpegError as error:
+            cut = is_cut_short(path)
+            reason = "truncated: the file ends before its index does" if cut else "not a video that can be read"
+            raise BrokenClipError(str(path), reason) from error
+        with container:
+            yield StreamReader(path, container, _choose(path, container, index))
 
 
 class StreamReader:
