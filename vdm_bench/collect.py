@@ -10,8 +10,8 @@ each computes every n-th block, and then all get all blocks.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,18 +45,18 @@ class BlockFacts:
         shape: (T, H, W) of the clips, or None where none could be read.
         lossy: whether any came from a lossy encoding.
         broken: (source, reason) of each clip that could not be read.
-        refused: why there are no features of a layer, by its `array_name`.
     """
 
     digests: list[str]
     shape: Shape | None
     lossy: bool
     broken: list[tuple[str, str]] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Give the facts as JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(
+            {"digests": self.digests, "shape": self.shape, "lossy": self.lossy, "broken": self.broken}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "BlockFacts":
@@ -64,7 +64,7 @@ class BlockFacts:
         content = json.loads(text)
         shape = content["shape"] and tuple(content["shape"])
         broken = [(source, reason) for source, reason in content["broken"]]
-        return cls(content["digests"], shape, content["lossy"], broken, content.get("refused", {}))
+        return cls(content["digests"], shape, content["lossy"], broken)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,9 @@ class Collector:
         if broken and not self.skip_broken:
             way_out = "remove them, or pass --skip-broken to leave them out"
             raise BrokenClipsError(title, count, broken, way_out)
-        sets = [_feature_set(dataset, n, files, facts, name) for n in range(len(self.networks))]
-        for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
+        refused = _refused(file for file, block in zip(files, facts, strict=True) if block.digests)
+        sets = [_feature_set(dataset, n, files, facts, name, refused) for n in range(len(self.networks))]
+        for reason in dict.fromkeys(refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         digests = [digest for block in facts for digest in block.digests]
         return Collected(sets, broken, digest_of_clips(digests), digests)
@@ -210,7 +211,7 @@ class Collector:
                     refused[array_name(number, layer)] = first
                 else:
                     arrays[array_name(number, layer)] = values
-        if len(errors) == len(self.networks):
+        if errors and len(errors) == len(self.networks):
             raise errors[0]
         return arrays, refused
 
@@ -224,10 +225,9 @@ class Collector:
             shape=shape,
             lossy=any(item.clip.lossy for item in clips),
             broken=broken,
-            refused=refused,
         )
         # `save_file` would make a file that only its owner may read, and the cache may be shared.
-        write_bytes(path, save(arrays, metadata={"facts": facts.to_json()}))
+        write_bytes(path, save(arrays, metadata={"facts": facts.to_json(), "refused": json.dumps(refused)}))
         return facts
 
     def _key(self, dataset: ClipDataset, start: int, stop: int) -> str:
@@ -297,18 +297,17 @@ def _unlike(*found: tuple[str, Shape]) -> InputError:
 
 
 def _feature_set(
-    dataset: ClipDataset, number: int, files: list[Path], facts: list[BlockFacts], name: str | None
+    dataset: ClipDataset,
+    number: int,
+    files: list[Path],
+    facts: list[BlockFacts],
+    name: str | None,
+    refused: Mapping[str, str],
 ) -> FeatureSet:
     digests = [digest for block in facts for digest in block.digests]
     if not digests:
         raise InputError("not a single clip could be read; there is nothing to score")
     content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
-
-    refused: dict[str, str] = {}
-    for block in facts:
-        for layer, reason in block.refused.items():
-            if layer.startswith(f"{number}."):
-                refused.setdefault(layer.partition(".")[2], reason)
 
     def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
         for file, block in zip(files, facts, strict=True):
@@ -323,8 +322,19 @@ def _feature_set(
         lossy=any(block.lossy for block in facts),
         skipped=sum(len(block.broken) for block in facts),
         repeated=len(digests) - len(set(digests)),
-        refused=refused,
+        refused={
+            name.partition(".")[2]: reason for name, reason in refused.items() if name.startswith(f"{number}.")
+        },
     )
+
+
+def _refused(files: Iterable[Path]) -> dict[str, str]:
+    """Read which layers some files of features lack, by `array_name`, and the first reason of each."""
+    found: dict[str, str] = {}
+    for file in files:
+        with safe_open(file, framework="np") as stored:
+            found = {**json.loads(stored.metadata().get("refused", "{}")), **found}
+    return found
 
 
 def _read_layer(file: Path, name: str) -> NDArray[np.float32]:
