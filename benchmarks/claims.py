@@ -118,7 +118,7 @@ def verdict_table(outcome: Outcome) -> Iterable[str]:
     yield "| claim | metric | difference | verdict |"
     yield "|---|---|---:|---|"
     for made in outcome.verdicts:
-        difference = spread(made.difference.value, made.difference)
+        difference = spread(made.difference.value, made.difference) if made.difference else "none"
         yield f"| {made.claim.text} | {made.metric} | {difference} | {VERDICTS[made.holds]} |"
 
 

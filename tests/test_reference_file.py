@@ -12,8 +12,12 @@ from safetensors.numpy import save_file
 
 from vdm_bench import run
 from vdm_bench.cli import cli
+from vdm_bench.collect import Collected
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.evaluation import FeatureSet
+from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.reference_file import write_reference
 from vdm_bench.samplers.base import SampleRequest
 
 
@@ -150,3 +154,16 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         save_file({"x": np.zeros(3)}, path, metadata)
     with pytest.raises(InputError, match=r"some.safetensors is no file of reference features"):
         run(protocol, out=tmp_path / "a", sampler=Noise(), reference_stats=path)
+
+
+@pytest.mark.usefixtures("here")
+def test_features_that_a_network_does_not_give_are_not_exported(tmp_path: Path) -> None:
+    _, protocol = write_protocol(tmp_path / "p.toml")
+    network = EmbeddedNetwork()
+    refused = {"logits": "embedded gives NaN or infinity in its layer 'logits' for the clip 3"}
+    features = FeatureSet(
+        "data", (16, 64, 64), 2, lambda layer: [np.zeros((2, 128), np.float32)], refused=refused
+    )
+    with pytest.raises(InputError, match=r"the features of the reference are not complete: embedded gives NaN"):
+        write_reference(tmp_path / "out.safetensors", protocol, [network], Collected([features], []))
+    assert not (tmp_path / "out.safetensors").exists()

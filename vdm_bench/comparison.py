@@ -191,7 +191,7 @@ def score(
         value_range: values of black and white of clips of floats, such as (0, 1): x becomes
             round((x - black) * 255 / (white - black)), halves to even.
         layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
-            list are without N.
+            list are without N. Clips that can only be NTHWC are taken as such.
 
     Returns:
         A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.

@@ -51,6 +51,8 @@ def unwritable(clips: np.ndarray) -> np.ndarray:
         ([torch.from_numpy(clip) / 255 for clip in CLIPS], {"value_range": (0.0, 1.0)}),
         (torch.from_numpy(CLIPS).bfloat16(), {"value_range": (0, 255)}),  # whole numbers to 256 are exact in it
         (CLIPS, {"value_range": (0, 1)}),  # uint8 is in 0..255 in any case
+        (CLIPS, {"layout": "NCTHW"}),  # it can be nothing else than NTHWC: the layout is that of the other side
+        (list(CLIPS), {"layout": "NTHW"}),
     ],
 )
 def test_clips_of_every_kind_are_the_same_pixels(given: object, settings: dict[str, object]) -> None:
@@ -111,7 +113,7 @@ SHAPE = "must be uint8 [N, T, H, W, 3] in 0..255; these are"
             {},
             "32, 32]; say the order of their axes, such as layout='NCTHW'",
         ),
-        (CLIPS, {"layout": "NCTHW"}, "(this is NCTHW)"),
+        (CLIPS.transpose(0, 1, 4, 2, 3), {"layout": "NCTHW"}, "(this is NCTHW)"),
         (np.zeros((2, 4, 8, 8, 4), np.uint8), {}, "take away alpha"),
         (np.zeros((0, 4, 8, 8, 3), np.uint8), {}, f"{SHAPE} uint8 [0, 4, 8, 8, 3]; give at least one clip"),
         (np.zeros((2, 0, 8, 8, 3), np.uint8), {}, "of one frame or more"),
@@ -166,6 +168,7 @@ def test_scores_are_those_of_arrays(tmp_path: Path) -> None:
     first = (torch.from_numpy(CLIPS) / 255).movedim(-1, 1)
     assert value(torch.from_numpy(CLIPS), list(other)) == expected.value
     assert value(first, other.transpose(0, 4, 1, 2, 3), value_range=(0, 1), layout="NCTHW") == expected.value
+    assert value(first, other, value_range=(0, 1), layout="NCTHW") == expected.value
     paths = [tmp_path / f"{i}.npy" for i in (3, 0, 2, 1)]  # in the order given, not of names
     for path, clip in zip(paths, CLIPS, strict=True):
         np.save(path, clip)

@@ -249,6 +249,28 @@ def test_a_claim_holds_where_the_interval_of_the_difference_leaves_out_zero(
     assert verdict(claim, "own", difference, higher_is_better=higher_is_better).holds is holds
 
 
+def test_a_case_without_a_value_or_an_interval_decides_nothing(tiny: str, tmp_path: Path) -> None:
+    """The rest of the table is printed, and says so."""
+    plan = small(shapes_plan("2", steps=2))
+    outcome = carry_out(plan, Means(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    (claim,) = plan.claims
+    metric = plan.metrics[claim.metric]
+    for change in ({"value": None, "status": "lost", "jackknife": ()}, {"jackknife": ()}):
+        for key in (claim.better, claim.worse):
+            records = dict(outcome.records)
+            scores = [
+                dataclasses.replace(score, interval=None, **change) if score.metric == metric else score
+                for score in records[key].scores
+            ]
+            records[key] = records[key].model_copy(update={"scores": scores})
+            (found,) = carrying._verdicts(plan, records)
+            assert (found.difference, found.holds) == (None, None)
+            for form in ("text", "json"):
+                text = format_outcome(plan, dataclasses.replace(outcome, records=records, verdicts=[found]), form)
+                assert "lost" in text or not change.get("status")
+                assert form == "json" or "not decided, for lack of a value or an interval" in text
+
+
 def test_json_has_every_row_every_verdict_and_what_is_missing(tiny: str, tmp_path: Path) -> None:
     plan = small(shapes_plan("2", steps=2))
     outcome = carry_out(plan, Means(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())

@@ -111,6 +111,22 @@ def test_a_torch_tensor_is_taken() -> None:
     assert isinstance(clips, np.ndarray)
 
 
+def test_a_tensor_on_another_device_is_brought_here() -> None:
+    class OnDevice:
+        """What a tensor on a GPU does: NumPy cannot read it before it was copied."""
+
+        def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+        def detach(self) -> "OnDevice":
+            return self
+
+        def cpu(self) -> np.ndarray:
+            return np.full((1, 16, 32, 32, 3), 7, np.uint8)
+
+    assert (checked_samples(OnDevice(), request(0), "mine") == 7).all()
+
+
 MODULE = """
 import numpy as np
 

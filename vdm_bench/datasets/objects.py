@@ -31,7 +31,7 @@ class ArrayDataset:
             channel is gray and repeated; tensors may be on any device.
         side: names the clips in errors, such as `generated`.
         layout: order of the axes, such as `NCTHW`; N is the axis of clips, which those of a list do not have,
-            and without C clips are gray.
+            and without C clips are gray. Clips that can only be NTHWC are taken as such: the other side's.
         value_range: values of black and white of floats, such as (0, 1); uint8 is in 0..255 in any case.
 
     Raises:
@@ -175,7 +175,10 @@ class _Reader:
         found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
         if not _is_float(clips) and clips.dtype not in (np.uint8, torch.uint8):
             raise self._refusal(found, "convert them to uint8 if their values are in 0..255")
-        if clips.ndim != len(axes):
+        usual = AXES if "N" in axes else AXES.replace("N", "")
+        if not _fits(clips.shape, axes) and _fits(clips.shape, usual):
+            axes = usual
+        if not _fits(clips.shape, axes):
             raise self._refusal(found, self._hint(tuple(clips.shape), axes))
         order = [axes.index(axis) for axis in AXES if axis in axes]
         ordered: Given = (
@@ -183,8 +186,6 @@ class _Reader:
         )
         if "C" not in axes:
             ordered = ordered[..., None]
-        if ordered.shape[-1] not in (1, 3) or 0 in ordered.shape:
-            raise self._refusal(found, self._hint(tuple(clips.shape), axes))
         if _is_float(ordered) and self._range is None:
             raise self._refusal(found, "say the range of floats, such as value_range=(0, 1)")
         return ordered
@@ -205,6 +206,13 @@ class _Reader:
         return InputError(
             f"the {self._side} clips must be uint8 [N, T, H, W, 3] in 0..255; these are {found}; {way_out}"
         )
+
+
+def _fits(shape: Sequence[int], axes: str) -> bool:
+    """Tell whether clips of this shape may have these axes."""
+    if len(shape) != len(axes) or 0 in shape:
+        return False
+    return "C" not in axes or shape[axes.index("C")] in (1, 3)
 
 
 def _is_float(clips: Given) -> bool:

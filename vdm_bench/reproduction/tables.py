@@ -194,7 +194,9 @@ def _signatures(outcome: Outcome, metric: str) -> Iterable[str]:
 def _without_value(outcome: Outcome, metric: str) -> Iterable[str]:
     found = {key: outcome.score(key, metric) for key in outcome.records}
     yield from (
-        f"own: {key} has no value: {score.status}" for key, score in found.items() if score and not score.value
+        f"own: {key} has no value: {score.status}"
+        for key, score in found.items()
+        if score and score.value is None
     )
 
 
