@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from vdm_bench.bfloat16 import cpu_computes_bfloat16
@@ -40,3 +41,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the test data in {folder}")
     return folder
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[torch.device]:
+    """A device that refuses to be mixed with the CPU."""
+    from other_device import other_device  # torch's compiler comes with it
+
+    with other_device() as device:
+        yield device

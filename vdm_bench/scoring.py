@@ -84,13 +84,21 @@ class Panel:
         return cls(recipes, networks, [order.index(key) for key in passes])
 
     def check_frames(self, frames: int) -> None:
-        """Refuse clips of a length that a network cannot take, before any is looked at.
+        """Refuse clips of a length that no network takes, before any is looked at.
+
+        Where only some networks take them, the metrics of the others get a status in place of a value.
 
         Raises:
-            InputError: so it is.
+            InputError: no network takes clips of so many frames.
         """
+        errors: list[InputError] = []
         for network in self.networks:
-            check_frames(frames, network.spec)
+            try:
+                check_frames(frames, network.spec)
+            except InputError as error:
+                errors.append(error)
+        if errors and len(errors) == len(self.networks):
+            raise errors[0]
 
     def scores(
         self,

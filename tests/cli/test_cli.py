@@ -18,6 +18,7 @@ from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.leaderboards.record import read_record, write_record
 from vdm_bench.metrics.modules import FrechetVideoDistance
+from vdm_bench.protocols import get_protocol
 
 EMBEDDED = ["embedded/fvd", "embedded/is"]
 CLIPS = np.stack([Shapes("test", seed=2)[i].frames for i in range(24)])
@@ -274,7 +275,9 @@ def test_lists(what: str) -> None:
 
 
 def test_demo_writes_a_report_with_a_picture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "MODEL_CLIPS", 20)
+    small = get_protocol(demo.PROTOCOL).model_copy(update={"generated_count": 256, "reference_count": 256})
+    monkeypatch.setattr(demo, "get_protocol", lambda name: small)
+    monkeypatch.setattr(demo, "MODEL_CLIPS", 10)
     monkeypatch.setattr(demo, "MODEL_OPTIONS", {**demo.MODEL_OPTIONS, "steps": "2"})
     result = call("demo", "--out", "demo")
     assert result.exit_code == 0, result.output

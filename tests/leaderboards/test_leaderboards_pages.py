@@ -295,24 +295,29 @@ def test_a_site_has_a_page_for_every_protocol(folder: Path, tmp_path: Path) -> N
     assert "<video" not in (tmp_path / "site" / "kinetics600-prediction.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "index", "Index", "<script>", "a/b", "", " ", "con", "ü"])
-def test_a_hostile_protocol_gets_a_harmless_file(
-    name: str, tmp_path: Path, make_record: Make, make_score: Make
-) -> None:
-    protocol = ProtocolInfo(name=name or "x" * 300, digest="d", departures=[])
-    write_record(make_record("model", make_score(1.0), protocol=protocol), tmp_path / "runs" / "run.json")
+def test_hostile_protocols_get_harmless_files(tmp_path: Path, make_record: Make, make_score: Make) -> None:
+    names = ["../../etc/passwd", "index", "Index", "<script>", "a/b", "x" * 300, " ", "con", "ü"]
+    for number, name in enumerate(names):
+        protocol = ProtocolInfo(name=name, digest="d", departures=[])
+        record = make_record(f"model {number}", make_score(1.0), protocol=protocol)
+        write_record(record, tmp_path / "runs" / str(number) / "run.json")
     write_site(read_runs([tmp_path / "runs"]), tmp_path / "site", OPTIONS)
     known = {row.protocol for row in published_rows()} | {"index"}
-    files = list((tmp_path / "site").iterdir())
-    (page,) = [path for path in files if path.stem not in known]
-    assert page.stem.isascii()
-    assert page.stem.replace("-", "").isalnum()
-    assert len(page.stem) < 80
+    pages = [path for path in (tmp_path / "site").iterdir() if path.stem not in known]
+    assert len({page.name.casefold() for page in pages}) == len(names)
+    for page in pages:
+        assert page.stem.isascii()
+        assert page.stem.replace("-", "").isalnum()
+        assert len(page.stem) < 80
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
-    assert ">model</a>" in page.read_text("utf-8")
+    shown = [
+        [f">model {number}</a>" in page.read_text("utf-8") for number in range(len(names))] for page in pages
+    ]
+    assert sorted(row.index(True) for row in shown) == list(range(len(names)))
 
 
-def test_a_thousand_runs_are_all_there(tmp_path: Path, make_record: Make, make_score: Make) -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hundreds_of_runs_are_all_there(count: int, tmp_path: Path, make_record: Make, make_score: Make) -> None:
     protocols = ("bair-prediction", "shapes-class", "ucf101-unconditional", "mine")
     for number in range(1000):
         protocol = ProtocolInfo(name=protocols[number % 4], digest="d", departures=[])
