@@ -1,5 +1,6 @@
 """Clips that are no video files: folders of frames, image strips and NumPy arrays."""
 
+import os
 import re
 import zipfile
 import zlib
@@ -120,14 +121,18 @@ def is_lossless_image(path: Path) -> bool:
 
 def frame_files(folder: Path) -> list[Path]:
     """List the frames of a folder by name; raises OSError where that cannot be done."""
-    return sorted(file for file in folder.iterdir() if is_frame(file))
+    with os.scandir(folder) as entries:  # it knows what is a file without asking for each
+        named = [entry for entry in entries if _is_frame_name(entry.name)]
+        return sorted(folder / entry.name for entry in named if entry.is_file() or is_dangling(Path(entry.path)))
 
 
 def is_frame(file: Path) -> bool:
     """Whether a file is a frame by its name; a link to what is not there is a frame that cannot be read."""
-    if file.suffix.lower() not in FRAME_SUFFIXES or file.name.startswith("."):
-        return False
-    return file.is_file() or is_dangling(file)
+    return _is_frame_name(file.name) and (file.is_file() or is_dangling(file))
+
+
+def _is_frame_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in FRAME_SUFFIXES and not name.startswith(".")  # noqa: PTH122
 
 
 def is_dangling(file: Path) -> bool:
