@@ -13,7 +13,7 @@ from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
-from vdm_bench.metrics.statistics import Features, Frechet
+from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
@@ -69,9 +69,9 @@ class FeatureSet:
             )
         return [self.part(start, start + length) for start in range(0, self.count, length)]
 
-    def of_layer(self, layer: str, dimension: int) -> Features:
-        """Give the features of one layer."""
-        return Features(self.count, dimension, lambda: self.blocks(layer))
+    def of_layer(self, layer: str, dimension: int, conditions: int | None = None) -> Features:
+        """Return the features of one layer, of clips that were made for so many conditions in turn."""
+        return Features(self.count, dimension, lambda: self.blocks(layer), conditions)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Evaluation:
         expected_generated: the protocol's number of generated clips, or None where there is no protocol.
         round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
             is the mean over the rounds. None for one score of all clips.
+        conditions: generated clip i was made for condition i modulo this, such as a video whose first frames were
+            given; None where each clip has a condition of its own, or none.
     """
 
     reference: FeatureSet
@@ -92,6 +94,7 @@ class Evaluation:
     task: str | None = None
     expected_generated: int | None = None
     round_length: int | None = None
+    conditions: int | None = None
 
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
@@ -104,7 +107,7 @@ class Evaluation:
         try:
             estimate = mean_of_rounds(
                 [
-                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
+                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension, self.conditions))
                     for part in self.generated.rounds(self.round_length)
                 ]
             )
@@ -124,6 +127,7 @@ class Evaluation:
             infinite=estimate.infinite,
             marks=tuple(self._marks(recipe, spec)),
             jackknife=estimate.jackknife,
+            jackknife_groups=estimate.jackknife_groups,
         )
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
@@ -157,6 +161,11 @@ class Evaluation:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
             yield f"no interval below {FEWEST_CLIPS} clips"
+        if isinstance(recipe.statistic, InceptionScore) and recipe.statistic.consecutive:
+            yield (
+                f"the {recipe.statistic.splits} splits are consecutive clips, as in the code that {recipe.name} "
+                "reproduces: clips sorted by class, prompt or source score lower than mixed ones"
+            )
 
 
 def _rounds_text(count: int, round_length: int | None) -> str:
@@ -170,8 +179,9 @@ def paired_difference(
     a: FeatureSet,
     b: FeatureSet,
     round_length: int | None = None,
+    conditions: int | None = None,
 ) -> Difference:
-    """Give how much the score of A is above that of B, with the interval of the difference.
+    """Return how much the score of A is above that of B, with the interval of the difference.
 
     Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have
     as many clips: what they have in common then does not widen the interval.
@@ -184,13 +194,16 @@ def paired_difference(
         b: of another one.
         round_length: as of an `Evaluation`. The difference is then that of the means over rounds, and its
             interval comes from the rounds; with one round on each side, from its clips.
+        conditions: as of an `Evaluation`.
 
     Raises:
         InputError: as for a score; or one side has a single round and the other has several.
     """
     layer, dimension = recipe.layer, spec.layers[recipe.layer]
     real = reference.of_layer(layer, dimension) if recipe.needs_reference else None
-    of_a, of_b = ([part.of_layer(layer, dimension) for part in side.rounds(round_length)] for side in (a, b))
+    of_a, of_b = (
+        [part.of_layer(layer, dimension, conditions) for part in side.rounds(round_length)] for side in (a, b)
+    )
     if len(of_a) == len(of_b) == 1:
         return recipe.statistic.paired_difference(real, of_a[0], of_b[0])
 

@@ -8,6 +8,7 @@ Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. Nothing here s
 `sum(x x^T) - n m m^T` does: with features far from zero that loses all digits.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -193,11 +194,8 @@ class ClassSums:
 
 
 def merge_all(parts: Iterable[S]) -> S:
-    """Merge statistics in the order given; there must be at least one."""
-    first, *rest = parts
-    for part in rest:
-        first = first.merge(part)
-    return first
+    """Merge statistics in the order given, one after the other; there must be at least one."""
+    return functools.reduce(lambda merged, part: merged.merge(part), parts)
 
 
 def _product(a: Array, b: Array) -> Array:

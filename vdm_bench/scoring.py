@@ -90,6 +90,7 @@ class Panel:
         task: str | None = None,
         expected_generated: int | None = None,
         round_length: int | None = None,
+        conditions: int | None = None,
     ) -> list[Score]:
         """Compute every metric from features that were collected with this panel's networks.
 
@@ -99,6 +100,7 @@ class Panel:
             task: what the model was given, as in signatures.
             expected_generated: the protocol's number of generated clips.
             round_length: score each so many generated clips by themselves, and average.
+            conditions: the generated clips were made for so many conditions in turn.
 
         On one thread: sums and products round differently on more, and a score shall be the same to the last
         bit wherever it is computed.
@@ -106,7 +108,12 @@ class Panel:
         with one_thread():
             return [
                 Evaluation(
-                    reference.features[place], generated.features[place], task, expected_generated, round_length
+                    reference.features[place],
+                    generated.features[place],
+                    task,
+                    expected_generated,
+                    round_length,
+                    conditions,
                 ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]
