@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.jackknife import Groups, Resampled, group_bounds, permutation
@@ -116,9 +117,7 @@ def softmax(logits: NDArray[np.floating]) -> Array:
     Raises:
         InputError: the shape is wrong, or a value is not finite.
     """
-    x = checked_features(logits)
-    p: Array = np.exp(x - x.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p: Array = special.softmax(checked_features(logits), axis=1)
     return p
 
 

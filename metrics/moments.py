@@ -17,6 +17,7 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from vdm_bench.errors import InputError
 
@@ -166,8 +167,7 @@ class ClassSums:
             InputError: the shape is wrong, or a value is not finite.
         """
         x = checked_features(logits)
-        log_p = x - x.max(axis=1, keepdims=True)
-        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        log_p = log_softmax(x, axis=1)
         p = np.exp(log_p)
         return cls(len(x), p.sum(axis=0), float((p * log_p).sum()))
 
