@@ -13,7 +13,8 @@ NOTHING = "-"
 _CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
 PAIRED = "in pairs: what clip i of both runs has in common cancels"
 INDEPENDENT = (
-    "as if the runs had nothing in common, for a record lacks its jackknife; too wide for runs of one seed"
+    "as if the runs had nothing in common, for a record lacks its jackknife or is of an older version; too wide "
+    "for runs of one seed"
 )
 NO_INTERVAL = "there are too few clips for an interval, so nobody can tell the change from noise"
 

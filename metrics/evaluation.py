@@ -15,7 +15,7 @@ from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
-from vdm_bench.metrics.statistics import Estimate, Features, Frechet
+from vdm_bench.metrics.statistics import Estimate, Features, Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
@@ -76,15 +76,15 @@ class FeatureSet:
             )
         return [self.part(start, start + length) for start in range(0, self.count, length)]
 
-    def of_layer(self, layer: str, dimension: int) -> Features:
-        """Give the features of one layer.
+    def of_layer(self, layer: str, dimension: int, conditions: int | None = None) -> Features:
+        """Return the features of one layer, of clips that were made for so many conditions in turn.
 
         Raises:
             InputError: there are none.
         """
         if layer in self.refused:
             raise InputError(self.refused[layer])
-        return Features(self.count, dimension, lambda: self.blocks(layer))
+        return Features(self.count, dimension, lambda: self.blocks(layer), conditions)
 
     def all_alike(self, layer: str) -> bool:
         """Tell whether two clips or more have the same features of a layer, all of them."""
@@ -110,6 +110,8 @@ class Evaluation:
         round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
             is the mean over the rounds. None for one score of all clips.
         shared: generated clips whose pixels are those of a reference clip.
+        conditions: generated clip i was made for condition i modulo this, such as a video whose first frames were
+            given; None where each clip has a condition of its own, or none.
     """
 
     reference: FeatureSet
@@ -118,6 +120,7 @@ class Evaluation:
     expected_generated: int | None = None
     round_length: int | None = None
     shared: int = 0
+    conditions: int | None = None
 
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
@@ -147,6 +150,7 @@ class Evaluation:
             status=status,
             marks=tuple(self._marks(recipe, spec)),
             jackknife=estimate.jackknife,
+            jackknife_groups=estimate.jackknife_groups,
         )
 
     def _estimate(self, recipe: Recipe, dimension: int) -> Estimate:
@@ -159,7 +163,7 @@ class Evaluation:
         with np.errstate(over="ignore", invalid="ignore"):
             estimate = mean_of_rounds(
                 [
-                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension))
+                    recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension, self.conditions))
                     for part in self.generated.rounds(self.round_length)
                 ]
             )
@@ -201,6 +205,11 @@ class Evaluation:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
             yield f"no interval below {FEWEST_CLIPS} clips"
+        if isinstance(recipe.statistic, InceptionScore) and recipe.statistic.consecutive:
+            yield (
+                f"the {recipe.statistic.splits} splits are consecutive clips, as in the code that {recipe.name} "
+                "reproduces: clips sorted by class, prompt or source score lower than mixed ones"
+            )
 
 
 def _finite(estimate: Estimate) -> Estimate:
@@ -208,7 +217,7 @@ def _finite(estimate: Estimate) -> Estimate:
     interval, infinite = estimate.interval, estimate.infinite
     ends = (interval.low, interval.high) if interval else ()
     if not all(map(math.isfinite, (*ends, *estimate.jackknife))):
-        estimate = replace(estimate, interval=None, jackknife=())
+        estimate = replace(estimate, interval=None, jackknife=(), jackknife_groups=None)
     if infinite and not all(map(math.isfinite, (infinite.value, infinite.low, infinite.high))):
         estimate = replace(estimate, infinite=None)
     if estimate.floor is not None and not math.isfinite(estimate.floor):
@@ -227,8 +236,9 @@ def paired_difference(
     a: FeatureSet,
     b: FeatureSet,
     round_length: int | None = None,
+    conditions: int | None = None,
 ) -> Difference:
-    """Give how much the score of A is above that of B, with the interval of the difference.
+    """Return how much the score of A is above that of B, with the interval of the difference.
 
     Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have
     as many clips: what they have in common then does not widen the interval.
@@ -241,13 +251,16 @@ def paired_difference(
         b: of another one.
         round_length: as of an `Evaluation`. The difference is then that of the means over rounds, and its
             interval comes from the rounds; with one round on each side, from its clips.
+        conditions: as of an `Evaluation`.
 
     Raises:
         InputError: as for a score; or one side has a single round and the other has several.
     """
     layer, dimension = recipe.layer, spec.layers[recipe.layer]
     real = reference.of_layer(layer, dimension) if recipe.needs_reference else None
-    of_a, of_b = ([part.of_layer(layer, dimension) for part in side.rounds(round_length)] for side in (a, b))
+    of_a, of_b = (
+        [part.of_layer(layer, dimension, conditions) for part in side.rounds(round_length)] for side in (a, b)
+    )
     if len(of_a) == len(of_b) == 1:
         return recipe.statistic.paired_difference(real, of_a[0], of_b[0])
 

@@ -2,23 +2,88 @@
 
 A score without each group of clips in turn is all that it needs. Those numbers are few, so they are kept beside
 the score in its record: two runs can be compared in pairs when their clips and features are long gone.
+
+Groups are cut from a fixed pseudo-random order of the clips. Clips lie in the order of their names, by class, by
+prompt or by source as often as not; consecutive ones are then alike, and groups of them vary by what divides the
+classes, not by what another draw of clips would change.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.score import Difference, Interval, Score
+from vdm_bench.metrics.score import Difference, GroupKind, Interval, Score
 
 Array = NDArray[np.float64]
 
 JACKKNIFE_GROUPS = 20
 LEVEL = 0.95
+
+
+def permutation(count: int) -> NDArray[np.int64]:
+    """Return the indices 0..count-1 in a pseudo-random order that is the same everywhere and always.
+
+    Index i stands where output i of SplitMix64, seeded with 0 (Steele, Lea & Flood 2014), ranks among the first
+    `count`. Integers alone decide it: NumPy does not promise that its own permutations outlive a version.
+    """
+    z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable").astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The group of the jackknife that each clip belongs to.
+
+    It hangs on the clip's index and the number of clips alone. So clip i of two sets of equal size is in the same
+    group of both, and neither blocks nor workers matter.
+
+    Attributes:
+        labels: int64 [N], the group of each clip.
+        count: number of groups; none is empty, and their sizes differ by at most one clip, round or condition.
+        kind: what was put into groups as a whole.
+    """
+
+    labels: NDArray[np.int64]
+    count: int
+    kind: GroupKind = "permuted-clips"
+
+    @classmethod
+    def of_clips(cls, clips: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
+        """Cut clips 0..clips-1, in the order of `permutation`, into at most so many groups."""
+        sizes = [stop - start for start, stop in group_bounds(clips, groups)]
+        labels = np.empty(clips, np.int64)
+        labels[permutation(clips)] = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(labels, len(sizes))
+
+    @classmethod
+    def of_rounds(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
+        """Keep rounds whole: clips i to i + conditions - 1, one of each condition."""
+        rounds = cls.of_clips(clips // conditions, groups)
+        return cls(np.repeat(rounds.labels, conditions), rounds.count, "permuted-rounds")
+
+    @classmethod
+    def of_conditions(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
+        """Keep conditions whole: clip i was made for condition i modulo their number."""
+        single = cls.of_clips(conditions, groups)
+        return cls(single.labels[np.arange(clips) % conditions], single.count, "permuted-conditions")
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The clips group by group, in each by index: int64 [N]."""
+        return np.argsort(self.labels, kind="stable")
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Where each group stands in `order`: half-open ranges."""
+        ends = np.bincount(self.labels, minlength=self.count).cumsum().tolist()
+        return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +109,9 @@ class Resampled:
         return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
 
     def interval(self) -> Interval:
-        """Give the 95 % interval around the value.
+        """Return the 95 % interval around the value.
 
-        It answers: by how much would the score move if the model generated as many clips again, against the same
+        It answers: by how far would the score move if the model generated as many clips again, against the same
         reference? The error is taken times the Student t quantile for g - 1 degrees of freedom.
         """
         half = _half_width(self.standard_error, len(self.without))
@@ -117,21 +182,22 @@ def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Di
 
 
 def resampled_mean(values: Sequence[float]) -> Resampled:
-    """Give the mean of independent values, and the mean without each of at most 20 groups of them.
+    """Return the mean of independent values, and the mean without each of at most 20 groups of them.
 
     With one value a group, its standard error is that of `interval_of_mean`.
     """
     array = np.asarray(values, np.float64)
-    bounds = group_bounds(len(array)) if len(array) > 1 else []
-    without = [np.concatenate([array[:start], array[stop:]]).mean() for start, stop in bounds]
+    groups = Groups.of_clips(len(array))
+    without = [array[groups.labels != g].mean() for g in range(groups.count) if groups.count > 1]
     return Resampled(float(array.mean()), np.array(without))
 
 
 def score_difference(a: Score, b: Score) -> Difference | None:
-    """Give the value of A less that of B, from what their records hold.
+    """Return the value of A less that of B, from what their records hold.
 
-    Where both hold the jackknife of as many groups, clip i of both is taken as a pair, and the result is that of
-    `paired_difference` of their features. Otherwise the two intervals are taken to be independent.
+    Where both hold the jackknife of the same groups, clip i of both is taken as a pair, and the result is that of
+    `paired_difference` of their features. Otherwise the two intervals are taken to be independent: so it is with
+    an older record, whose groups are consecutive clips, and a new one.
 
     Args:
         a: a score with a value.
@@ -143,7 +209,7 @@ def score_difference(a: Score, b: Score) -> Difference | None:
     if a.value is None or b.value is None:
         raise InputError("a score without a value has no difference to another")
     with np.errstate(over="ignore", invalid="ignore"):  # a record may hold any number
-        if len(a.jackknife) == len(b.jackknife) >= 2:
+        if len(a.jackknife) == len(b.jackknife) >= 2 and a.jackknife_groups == b.jackknife_groups:
             of_a, of_b = (np.array(score.jackknife) for score in (a, b))
             found = Resampled(a.value, of_a).minus(Resampled(b.value, of_b), paired=True)
         elif a.interval and b.interval and a.interval.level == b.interval.level:
@@ -160,31 +226,11 @@ def _reach(value: float, interval: Interval) -> float:
     return max(value - interval.low, interval.high - value)
 
 
-@functools.cache
-def student_quantile(probability: float, degrees: int) -> float:
-    """Give the quantile of Student's t distribution for a probability above 1/2, by bisection.
-
-    The distribution function is integrated after the substitution t = sqrt(degrees) tan(a), where the density
-    is cos(a)^(degrees - 1) up to its norm. (The metrics run where SciPy is not installed.)
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-
-    def mass(angle: float) -> float:
-        return angle / 2 * float((weights * np.cos(angle / 2 * (nodes + 1)) ** (degrees - 1)).sum())
-
-    wanted = (2 * probability - 1) * mass(math.pi / 2)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if mass(middle) < wanted else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
 def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, int]]:
-    """Cut indices 0..count-1 into the jackknife's groups: consecutive, sizes differing by at most one."""
+    """Cut 0..count-1 into at most so many ranges, half-open, whose sizes differ by at most one."""
     groups = min(groups, count)
     return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
 
 
 def _half_width(error: float, groups: int) -> float:
-    return student_quantile((1 + LEVEL) / 2, groups - 1) * error
+    return float(stdtrit(groups - 1, (1 + LEVEL) / 2)) * error

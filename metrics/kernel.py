@@ -55,14 +55,15 @@ def resampled_kernel_distance(
     coef0: float = 1.0,
     estimator: Estimator = "unbiased",
 ) -> Resampled:
-    """Compute the kernel distance of all generated clips, and without each group of consecutive ones.
+    """Compute the kernel distance of all generated clips, and without each group.
 
     The kernel is summed for every pair of groups, so leaving groups out costs nothing more.
 
     Args:
         reference: features [N, d], N >= 2.
         generated: features [M, d], M >= 2.
-        bounds: half-open ranges that cut 0..M-1 into groups; a single one has nothing left without it.
+        bounds: half-open ranges that cut 0..M-1 into groups, each of clips that stand together; a single one has
+            nothing left without it.
         degree: as for `kernel_distance`.
         coef0: as for `kernel_distance`.
         estimator: as for `kernel_distance`.

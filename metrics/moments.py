@@ -8,6 +8,7 @@ Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. Nothing here s
 `sum(x x^T) - n m m^T` does: with features far from zero that loses all digits.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from vdm_bench.errors import InputError
 
@@ -165,8 +167,7 @@ class ClassSums:
             InputError: the shape is wrong, or a value is not finite.
         """
         x = checked_features(logits)
-        log_p = x - x.max(axis=1, keepdims=True)
-        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        log_p = log_softmax(x, axis=1)
         p = np.exp(log_p)
         return cls(len(x), p.sum(axis=0), float((p * log_p).sum()))
 
@@ -193,11 +194,8 @@ class ClassSums:
 
 
 def merge_all(parts: Iterable[S]) -> S:
-    """Merge statistics in the order given; there must be at least one."""
-    first, *rest = parts
-    for part in rest:
-        first = first.merge(part)
-    return first
+    """Merge statistics in the order given, one after the other; there must be at least one."""
+    return functools.reduce(lambda merged, part: merged.merge(part), parts)
 
 
 def _product(a: Array, b: Array) -> Array:

@@ -58,7 +58,7 @@ def resampled_neighbour_score(
     *,
     k: int = 5,
 ) -> Resampled:
-    """Compute a measure for all generated clips, and without each group of consecutive ones.
+    """Compute a measure for all generated clips, and without each group.
 
     It is exact for all four: leaving generated clips out changes their own radii too, on which recall depends, so
     the k nearest neighbours are kept for each group.
@@ -67,7 +67,8 @@ def resampled_neighbour_score(
         reference: features [N, d], N > k.
         generated: features [M, d], M > k.
         measure: as for `neighbour_score`.
-        bounds: half-open ranges that cut 0..M-1 into groups; a single one has nothing left without it.
+        bounds: half-open ranges that cut 0..M-1 into groups, each of clips that stand together; a single one has
+            nothing left without it.
         k: which neighbour a ball reaches to; more than k clips must be left without a group.
 
     Raises:

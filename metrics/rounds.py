@@ -25,4 +25,5 @@ def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
         interval_of_mean(values, "rounds"),
         floor,
         jackknife=tuple(resampled_mean(values).without.tolist()),
+        jackknife_groups="permuted-rounds",
     )

@@ -7,7 +7,7 @@ built where the number is made and travels with it. This module needs the standa
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vdm_bench.errors import InputError
 
@@ -17,6 +17,8 @@ DIGEST_LENGTH = 12
 # a new version of this software must not make old numbers incomparable unless the number itself changes,
 # and then one of the other keys changes too.
 SIGNATURE_KEYS = ("net", "in", "task", "ref", "n", "src", "cov", "root", "splits", "kernel", "knn", "prec", "v")
+
+GroupKind = Literal["permuted-clips", "permuted-rounds", "permuted-conditions"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,9 @@ class Score:
         marks: what a reader must know beside the value, such as `2 clips skipped`.
         jackknife: the value without each group of generated clips in turn, for the paired difference of two
             runs; empty where there is no interval.
+        jackknife_groups: what was put into those groups, in pseudo-random order: `permuted-clips`,
+            `permuted-rounds` or `permuted-conditions`; None where there are none, and in older records, whose
+            groups are consecutive clips. Groups of two kinds make no pairs.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -181,6 +186,7 @@ class Score:
     status: str = "ok"
     marks: tuple[str, ...] = field(default=())
     jackknife: tuple[float, ...] = field(default=())
+    jackknife_groups: GroupKind | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the score as plain JSON types."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.frechet import FrechetReference, Root
-from vdm_bench.metrics.inception import inception_score, resampled_split_score, softmax
-from vdm_bench.metrics.jackknife import Resampled, group_bounds
+from vdm_bench.metrics.inception import SplitOrder, inception_score, resampled_split_score, softmax
+from vdm_bench.metrics.jackknife import Groups, Resampled
 from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
-from vdm_bench.metrics.moments import Array, ClassSums, Moments, merge_all
+from vdm_bench.metrics.moments import Array, ClassSums, Moments
 from vdm_bench.metrics.neighbours import Measure, resampled_neighbour_score
 from vdm_bench.metrics.reading import (
     Features,
@@ -24,17 +24,12 @@ from vdm_bench.metrics.reading import (
     checked_sides,
     gathered,
     group_moments,
+    interval_groups,
+    limit_groups,
     summarised,
 )
-from vdm_bench.metrics.score import Difference, Extrapolation, Interval
-from vdm_bench.metrics.uncertainty import (
-    FEWEST_CLIPS,
-    can_extrapolate,
-    extrapolate,
-    frechet_floor,
-    group_count,
-    resample,
-)
+from vdm_bench.metrics.score import Difference, Extrapolation, GroupKind, Interval
+from vdm_bench.metrics.uncertainty import extrapolate, frechet_floor, resample
 
 __all__ = ["Estimate", "Features", "Frechet", "InceptionScore", "KernelDistance", "Neighbours", "Statistic"]
 
@@ -49,6 +44,7 @@ class Estimate:
         floor: what a perfect model is expected to score, or None where that is not known.
         infinite: the value at infinitely many clips, or None where there are too few clips to tell.
         jackknife: the value without each group of clips in turn; empty where there is no interval.
+        jackknife_groups: what was put into those groups, as in a `Score`; None where there are none.
     """
 
     value: float
@@ -56,6 +52,7 @@ class Estimate:
     floor: float | None = None
     infinite: Extrapolation | None = None
     jackknife: tuple[float, ...] = ()
+    jackknife_groups: GroupKind | None = None
 
 
 class Statistic(Protocol):
@@ -120,28 +117,34 @@ class Frechet:
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
         real = checked_sides("a Frechet distance", reference, generated)
-        limit = can_extrapolate(real.count, generated.count, real.dimension)
-        bounds = group_bounds(real.count, group_count(real.dimension) if limit else 1)
-        references = group_moments(real, bounds)
-        whole = merge_all(references)
-        groups = group_moments(generated, _bounds(generated))
-        resampled = self._resampled(FrechetReference(whole, ddof=self.ddof, root=self.root), groups)
+        limit, groups = limit_groups(real, generated), interval_groups(generated)
+        whole, [references] = group_moments(
+            real, limit[0] if limit else Groups.of_clips(real.count, 1)
+        )
+        groupings = [groups, limit[1]] if limit and limit[1].kind != groups.kind else [groups]
+        merged, parts = group_moments(generated, *groupings)
+        fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)
         return replace(
-            _estimate(resampled),
+            _estimate(self._resampled(fixed, merged, parts[0]), groups),
             floor=frechet_floor(whole, real.count, generated.count),
-            infinite=extrapolate(references, groups, ddof=self.ddof) if limit else None,
+            infinite=extrapolate(references, parts[-1], ddof=self.ddof) if limit else None,
         )
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = checked_sides("a Frechet distance", reference, a, b)
-        whole = merge_all(group_moments(real, [(0, real.count)]))
+        whole, _ = group_moments(real, Groups.of_clips(real.count, 1))
         fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)
-        return _difference(a, b, lambda side: self._resampled(fixed, group_moments(side, _bounds(side))))
 
-    def _resampled(self, fixed: FrechetReference, groups: Sequence[Moments]) -> Resampled:
+        def resampled(side: Features) -> Resampled:
+            merged, [parts] = group_moments(side, interval_groups(side))
+            return self._resampled(fixed, merged, parts)
+
+        return _difference(a, b, resampled)
+
+    def _resampled(self, fixed: FrechetReference, whole: Moments, groups: Sequence[Moments]) -> Resampled:
         without = fixed.distances_without(groups) if len(groups) > 1 else np.empty(0)
-        return Resampled(fixed.distance(merge_all(groups)), without)
+        return Resampled(fixed.distance(whole), without)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ class InceptionScore:
     Attributes:
         splits: number of parts whose scores are averaged.
         shuffle_seed: of NumPy's legacy shuffle before the cut into parts, or None.
+        order: of the clips that are cut into parts where there is no `shuffle_seed`: `permuted`, or as they are
+            `given` to reproduce what other people's code makes of them.
     """
 
     higher_is_better: ClassVar[bool] = True
@@ -158,20 +163,29 @@ class InceptionScore:
 
     splits: int = 1
     shuffle_seed: int | None = None
+    order: SplitOrder = "permuted"
 
     def __post_init__(self) -> None:
         _check(_is_count(self.splits), f"splits is a whole number from 1 on, not {self.splits!r}")
         seed = self.shuffle_seed
         _check(seed is None or _is_count(seed, 0), f"shuffle_seed is a whole number from 0 on, not {seed!r}")
+        _check(self.order in get_args(SplitOrder), f"order is permuted or given, not {self.order!r}")
+        _check(seed is None or self.order != "given", "shuffle_seed makes an order of its own; leave one out")
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether the parts are consecutive clips, so that the score hangs on the order of their names."""
+        return self.splits > 1 and self.order == "given"
 
     def signature_fields(self) -> dict[str, str]:
-        """Give the splits, such as `1` or `10-shuffled-42`."""
-        shuffled = "" if self.shuffle_seed is None else f"-shuffled-{self.shuffle_seed}"
-        return {"splits": f"{self.splits}{shuffled}"}
+        """Return the splits, such as `1`, `10-permuted`, `10-shuffled-42` or, of consecutive clips, `10`."""
+        order = "-permuted" if self.splits > 1 and self.order == "permuted" else ""
+        order = order if self.shuffle_seed is None else f"-shuffled-{self.shuffle_seed}"
+        return {"splits": f"{self.splits}{order}"}
 
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the score and its interval; the reference is not looked at."""
-        return _estimate(self._resampled(generated))
+        return _estimate(self._resampled(generated), interval_groups(generated))
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the score of `a` less that of `b`; the reference is not looked at."""
@@ -179,11 +193,17 @@ class InceptionScore:
 
     def _resampled(self, generated: Features) -> Resampled:
         check_count("an inception score", "generated", generated)
-        bounds = _bounds(generated)
+        groups = interval_groups(generated)
         if self.splits == 1:
-            return resample(summarised(generated, bounds, ClassSums.from_logits), inception_score)
-        p = softmax(gathered(generated))
-        return resampled_split_score(p, bounds, splits=self.splits, shuffle_seed=self.shuffle_seed)
+            whole, [parts] = summarised(generated, ClassSums.from_logits, groups)
+            return replace(resample(parts, inception_score), value=inception_score(whole))
+        return resampled_split_score(
+            softmax(gathered(generated)),
+            groups,
+            splits=self.splits,
+            shuffle_seed=self.shuffle_seed,
+            order=self.order,
+        )
 
 
 @dataclass(frozen=True)
@@ -215,8 +235,8 @@ class KernelDistance:
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
-        resampled = self._resampled(gathered(real), generated)
-        return replace(_estimate(resampled), floor=0.0 if self.estimator == "unbiased" else None)
+        estimate = _estimate(self._resampled(gathered(real), generated), interval_groups(generated))
+        return replace(estimate, floor=0.0 if self.estimator == "unbiased" else None)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
@@ -224,10 +244,11 @@ class KernelDistance:
         return _difference(a, b, lambda side: self._resampled(real, side))
 
     def _resampled(self, real: Array, side: Features) -> Resampled:
+        groups = interval_groups(side)
         return resampled_kernel_distance(
             real,
-            gathered(side),
-            _bounds(side),
+            gathered(side, groups.order),
+            groups.bounds,
             degree=self.degree,
             coef0=self.coef0,
             estimator=self.estimator,
@@ -262,7 +283,7 @@ class Neighbours:
         """Compute the measure and its interval."""
         real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
         resampled = self._resampled(gathered(real), generated)
-        return _estimate(resampled, 0.0, math.inf if self.measure == "density" else 1.0)
+        return _estimate(resampled, self._groups(generated), 0.0, math.inf if self.measure == "density" else 1.0)
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the measure of `a` less that of `b`, both with the same reference."""
@@ -270,8 +291,12 @@ class Neighbours:
         return _difference(a, b, lambda side: self._resampled(real, side))
 
     def _resampled(self, real: Array, side: Features) -> Resampled:
-        bounds = _bounds(side, 2 * (self.k + 1))  # more than k clips must be left without a group
-        return resampled_neighbour_score(real, gathered(side), self.measure, bounds, k=self.k)
+        groups = self._groups(side)
+        y = gathered(side, groups.order)
+        return resampled_neighbour_score(real, y, self.measure, groups.bounds, k=self.k)
+
+    def _groups(self, side: Features) -> Groups:
+        return interval_groups(side, 2 * (self.k + 1))  # more than k clips must be left without a group
 
 
 def _check(sound: bool, message: str) -> None:
@@ -283,14 +308,8 @@ def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _bounds(features: Features, fewest: int = FEWEST_CLIPS) -> list[tuple[int, int]]:
-    """Give the jackknife's groups, or a single one where there are too few clips for an interval."""
-    enough = features.count >= max(fewest, FEWEST_CLIPS)
-    return group_bounds(features.count, group_count(features.dimension) if enough else 1)
-
-
-def _estimate(resampled: Resampled, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """Give the value with its interval, cut to the range of the statistic.
+def _estimate(resampled: Resampled, groups: Groups, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """Return the value with its interval, cut to the range of the statistic.
 
     There is no interval where no group moves the value at all. That happens to shares of clips: that the groups
     agree does not mean that there is no error.
@@ -299,7 +318,9 @@ def _estimate(resampled: Resampled, least: float = -math.inf, most: float = math
         return Estimate(resampled.value)
     interval = resampled.interval()
     cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
-    return Estimate(resampled.value, cut, jackknife=tuple(resampled.without.tolist()))
+    return Estimate(
+        resampled.value, cut, jackknife=tuple(resampled.without.tolist()), jackknife_groups=groups.kind
+    )
 
 
 def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Difference:

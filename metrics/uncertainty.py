@@ -28,7 +28,7 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
     """Compute a score of mergeable statistics with all groups and without each of them.
 
     Args:
-        groups: statistics of consecutive, equally large groups of generated clips.
+        groups: statistics of the jackknife's groups of generated clips.
         value: the score of merged statistics.
     """
     without = [value(merge_all(rest)) for rest in _leave_one_out(groups) if rest]
@@ -78,11 +78,14 @@ def extrapolate(
 
     The interval is the jackknife over groups taken out of both sides at once, so it holds the randomness of both.
     In the same simulations it covers the limit in 94 to 100 % of the draws: it is honest for a model that
-    differs from the data, and up to 1.7 times too wide for a nearly perfect one, whose distance is all bias.
+    differs from the data, and up to 1.7 times too wide for a nearly perfect one, whose distance is all bias. (The
+    jackknife takes the distance to be linear in the clips; the bias is quadratic. `benchmarks/coverage.py` has
+    classes and repeated conditions.)
 
     Args:
-        reference: moments of an even number of consecutive groups of reference clips.
-        generated: the same number of groups of generated clips.
+        reference: moments of an even number of groups of reference clips, each a random sample of them; the first
+            half of the groups is one half of the clips.
+        generated: the same number of groups of generated clips, or of whole conditions that they were made for.
         ddof: covariances are divided by N - ddof.
     """
     half = len(reference) // 2

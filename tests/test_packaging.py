@@ -161,13 +161,13 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
     assert python(code, tmp_path).strip() == "[]"
 
 
-def test_metrics_and_model_need_torch_numpy_and_safetensors_alone(tmp_path: Path) -> None:
+def test_metrics_and_model_need_torch_numpy_scipy_and_safetensors_alone(tmp_path: Path) -> None:
     """With everything else hidden, an FVD can still be computed."""
     code = """
 import sys
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in 'pandas pydantic rich scipy av PIL click platformdirs torchmetrics'.split():
+        if name.partition('.')[0] in 'pandas pydantic rich av PIL click platformdirs torchmetrics'.split():
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hide())
 import numpy as np

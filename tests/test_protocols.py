@@ -281,6 +281,16 @@ def test_labels_come_round_again_with_their_conditions(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("generated", "groups"), [(40, "permuted-rounds"), (36, "permuted-clips"), (4, None)])
+def test_repeated_conditions_decide_the_groups_of_the_jackknife(
+    generated: int, groups: str | None, tmp_path: Path
+) -> None:
+    """Ten rounds of four conditions are left out round by round."""
+    counts = {"reference_count": 64, "condition_count": 4, "generated_count": generated, "frame_metrics": ()}
+    record = run(get_protocol("shapes-prediction").model_copy(update=counts), out=tmp_path, sampler="blurred")
+    assert [score.jackknife_groups for score in record.scores] == [groups, groups]
+
+
 def test_every_protocol_has_a_test_here() -> None:
     """Those of `shapes` run in test_runner.py."""
     text = Path(__file__).read_text("utf-8")

@@ -161,8 +161,19 @@ def test_a_changed_score_is_found(theirs: Path, change: Edit, words: str) -> Non
 
 
 def test_an_older_record_has_no_jackknife_and_is_verified(theirs: Path) -> None:
-    edit(theirs, lambda content: fvd_of(content).update(jackknife=[]))
+    edit(theirs, lambda content: fvd_of(content).update(jackknife=[], jackknife_groups=None))
     assert check(theirs).fault is None
+
+
+@pytest.mark.parametrize("groups", [None, "permuted-rounds"])
+def test_an_interval_over_other_groups_is_not_verified(theirs: Path, groups: str | None) -> None:
+    """None is an older record's: its groups are consecutive clips, and nothing here makes them again."""
+    edit(theirs, lambda content: fvd_of(content).update(jackknife_groups=groups))
+    found = check(theirs)
+    assert found.name == "scores"
+    assert f"over groups of {groups or 'consecutive clips'}, and must be over permuted-clips" in (
+        found.fault or ""
+    )
 
 
 def test_what_another_machine_may_be_off_is_no_fault(theirs: Path) -> None:

@@ -199,6 +199,7 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
 def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) -> Score:
     signature = Signature.of(metric, fields)
     lost = int(np.isnan(table).any(axis=1).sum())
+    interval = interval_of_mean(values.tolist(), "conditions")
     return Score(
         metric=metric,
         value=float(values.mean()),
@@ -207,9 +208,10 @@ def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) 
         n_generated=len(table) - lost,
         signature=str(signature),
         digest=signature.digest,
-        interval=interval_of_mean(values.tolist(), "conditions"),
+        interval=interval,
         marks=(f"{lost} generated {'clip' if lost == 1 else 'clips'} broken and skipped",) if lost else (),
         jackknife=tuple(resampled_mean(values.tolist()).without.tolist()),
+        jackknife_groups="permuted-conditions" if interval else None,
     )
 
 

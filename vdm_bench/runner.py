@@ -243,13 +243,14 @@ class Run:
         measures: FrameMeasures | None,
     ) -> Record:
         with self.stopwatch.stage("scores"):
-            each = self.conditions.round_length if self.protocol.rounds == "averaged" else None
+            each = self.conditions.round_length
             scores = panel.scores(
                 reference,
                 generated,
                 task=self.protocol.task_signature,
                 expected_generated=self.protocol.generated_count,
-                round_length=each,
+                round_length=each if self.protocol.rounds == "averaged" else None,
+                conditions=each,
             )
             of_frames, curves = score_frames(measures, self.conditions) if measures else ([], {})
         return make_record(

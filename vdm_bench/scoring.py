@@ -108,6 +108,7 @@ class Panel:
         task: str | None = None,
         expected_generated: int | None = None,
         round_length: int | None = None,
+        conditions: int | None = None,
     ) -> list[Score]:
         """Compute every metric from features that were collected with this panel's networks.
 
@@ -117,6 +118,7 @@ class Panel:
             task: what the model was given, as in signatures.
             expected_generated: the protocol's number of generated clips.
             round_length: score each so many generated clips by themselves, and average.
+            conditions: the generated clips were made for so many conditions in turn.
 
         On one thread: sums and products round differently on more, and a score shall be the same to the last
         bit wherever it is computed.
@@ -131,6 +133,7 @@ class Panel:
                     expected_generated,
                     round_length,
                     shared,
+                    conditions,
                 ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]

@@ -82,6 +82,17 @@ def test_pairs_tell_apart_what_independent_intervals_do_not(make_score: Make) ->
     assert compare_scores(first, second, score_difference).verdict == "worse"
 
 
+def test_a_record_of_consecutive_groups_is_no_pair_of_one_of_permuted_groups(make_score: Make) -> None:
+    """What a baseline of an older version holds is compared as if the runs had nothing in common."""
+    groups = tuple(float(group) for group in range(90, 110))
+    first = make_score(100.0, ends=(80, 120), jackknife=groups)
+    second = make_score(101.0, ends=(80, 120), jackknife=groups, jackknife_groups="permuted-clips")
+    found = compare_scores(first, second, score_difference)
+    assert found.verdict == "within noise"
+    assert found.interval is not None
+    assert found.interval.method == "independent-intervals"
+
+
 def test_few_clips_give_no_verdict(make_score: Make) -> None:
     found = compare_scores(make_score(10.0), make_score(20.0), score_difference)
     assert (found.verdict, found.change, found.interval) == ("no interval", 10.0, None)

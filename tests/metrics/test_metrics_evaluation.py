@@ -9,9 +9,11 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics import Signature, frechet_distance, inception_score
 from vdm_bench.metrics.evaluation import Evaluation, FeatureSet, paired_difference
 from vdm_bench.metrics.frechet import Root
+from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing
-from vdm_bench.metrics.recipes import Recipe, get_recipe
-from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance
+from vdm_bench.metrics.recipes import Recipe, get_recipe, recipes
+from vdm_bench.metrics.score import Score
+from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import frechet_floor
 
 SPEC = NetworkSpec("toy", {"features": 6, "logits": 6}, 1, 4, Preprocessing(8, "antialias"), "0123abcd", "MIT")
@@ -175,6 +177,56 @@ def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
     assert get_recipe("embedded/fvd").layer == "features"
     with pytest.raises(InputError, match="did you mean 'embedded/fvd'"):
         get_recipe("embeded/fvd")
+
+
+def test_splits_of_consecutive_clips_are_marked(fake: np.ndarray) -> None:
+    def score(statistic: InceptionScore) -> Score:
+        return Evaluation(feature_set(fake), feature_set(fake)).score(replace(IS, statistic=statistic), SPEC)
+
+    marked = score(InceptionScore(splits=5, order="given"))
+    assert marked.marks == (
+        "the 5 splits are consecutive clips, as in the code that toy/is reproduces: clips sorted by class, "
+        "prompt or source score lower than mixed ones",
+    )
+    own = score(InceptionScore(splits=5))
+    assert (
+        own.marks == score(InceptionScore(splits=5, shuffle_seed=42)).marks == score(InceptionScore()).marks == ()
+    )
+    assert own.digest != marked.digest
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in recipes().values() if not recipe.needs_reference])
+def test_no_recipe_of_the_package_splits_consecutive_clips(recipe: Recipe) -> None:
+    """Of 20 sorted classes, 10 splits of 2 each score 2; every recipe scores sorted clips as mixed ones."""
+    logits = 20 * np.repeat(np.eye(20, dtype=np.float32), 60, axis=0)
+    mixed = np.random.default_rng(0).permutation(logits)
+
+    def value(statistic: Statistic, x: np.ndarray) -> float:
+        return statistic.estimate(None, Features(len(x), 20, lambda: [x])).value
+
+    assert value(recipe.statistic, logits) == pytest.approx(value(recipe.statistic, mixed), rel=0.1)
+    assert value(InceptionScore(splits=10, order="given"), logits) == pytest.approx(2, rel=1e-3)
+
+
+def test_the_record_says_what_the_groups_of_its_jackknife_are(real: np.ndarray, fake: np.ndarray) -> None:
+    sides = feature_set(real), feature_set(fake)
+    assert Evaluation(*sides).score(FVD, SPEC).jackknife_groups == "permuted-clips"
+    assert Evaluation(*sides, conditions=250).score(FVD, SPEC).jackknife_groups == "permuted-clips"
+    assert Evaluation(*sides, conditions=10).score(FVD, SPEC).jackknife_groups == "permuted-rounds"
+    averaged = Evaluation(*sides, round_length=50, conditions=50).score(FVD, SPEC)
+    assert averaged.jackknife_groups == "permuted-rounds"
+    assert Evaluation(sides[0], feature_set(fake[:9])).score(FVD, SPEC).jackknife_groups is None
+
+
+def test_pairs_of_repeated_conditions_are_left_out_by_rounds(real: np.ndarray, fake: np.ndarray) -> None:
+    """The difference from features is that of the records."""
+    sides = feature_set(real), feature_set(fake), feature_set(fake[::-1] * 1.1)
+    found = paired_difference(FVD, SPEC, *sides, conditions=10)
+    scores = [Evaluation(sides[0], side, conditions=10).score(FVD, SPEC) for side in sides[1:]]
+    expected = score_difference(*scores)
+    assert expected is not None
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert found.low != pytest.approx(paired_difference(FVD, SPEC, *sides).low, rel=1e-3)
 
 
 def test_a_difference_of_averaged_rounds_is_that_of_the_two_scores_with_the_spread_of_the_rounds() -> None:

@@ -1,6 +1,7 @@
 """What is computed from features: values, intervals, limits and differences, however the features are read."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance, reading
 from vdm_bench.metrics.inception import softmax
+from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.metrics.neighbours import neighbour_score
 from vdm_bench.metrics.statistics import (
@@ -80,9 +82,8 @@ def test_the_interval_is_the_jackknife_over_twenty_groups(statistic: Statistic) 
     assert interval is not None
     if statistic == InceptionScore(splits=10, shuffle_seed=42):
         return  # clips keep their part when others are left out; tested where it is computed
-    without = [
-        direct(statistic, real, np.delete(fake, np.s_[i * 250 // 20 : (i + 1) * 250 // 20], 0)) for i in range(20)
-    ]
+    labels = Groups.of_clips(250).labels
+    without = [direct(statistic, real, fake[labels != g]) for g in range(20)]
     half = 2.093024 * np.sqrt(19 / 20 * ((without - np.mean(without)) ** 2).sum())
     assert value - interval.low == pytest.approx(half, rel=1e-5)
     most = 1.0 if isinstance(statistic, Neighbours) and statistic.measure != "density" else np.inf
@@ -101,10 +102,67 @@ def test_chunks_change_a_value_by_rounding_only(chunk: int, monkeypatch: pytest.
     assert cut.infinite.value == pytest.approx(usual.infinite.value, rel=1e-9)
 
 
-def test_the_size_of_the_blocks_does_not_change_a_bit() -> None:
-    real, fake = clips(0, 300), clips(1, 250, 0.5)
-    estimates = [Frechet().estimate(features(real, block), features(fake, block)) for block in (1, 64, 999)]
-    assert estimates[0] == estimates[1] == estimates[2]
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+@pytest.mark.parametrize("conditions", [None, 50])
+def test_the_size_of_the_blocks_does_not_change_a_bit(statistic: Statistic, conditions: int | None) -> None:
+    real, fake = clips(0, 1500), clips(1, 2000, 0.5)
+    if isinstance(statistic, KernelDistance | Neighbours):
+        real, fake = real[:300], fake[:500]
+    first, second, third = (
+        statistic.estimate(features(real, block), replace(features(fake, block), conditions=conditions))
+        for block in (7, 64, 9999)
+    )
+    assert first == second == third
+
+
+@pytest.mark.parametrize("statistic", [Frechet(), InceptionScore()], ids=repr)
+@pytest.mark.parametrize("held", [1, 40, 10**6])
+def test_how_many_clips_of_a_group_are_held_changes_it_by_rounding_only(
+    statistic: Statistic, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fake = features(clips(0, 300)), features(clips(1, 2000, 0.5))
+    usual = statistic.estimate(real, fake)
+    monkeypatch.setattr(reading, "GROUP_CLIPS", held)
+    found = statistic.estimate(real, fake)
+    assert found.value == usual.value
+    assert found.jackknife == pytest.approx(usual.jackknife, rel=1e-10)
+
+
+@pytest.mark.parametrize("statistic", ALL, ids=repr)
+def test_where_conditions_come_round_again_the_jackknife_is_over_whole_rounds(statistic: Statistic) -> None:
+    """240 clips of 12 conditions: a round is left out at a time. 60 are 5 rounds, too few for that."""
+    real, fake = clips(0, 300), clips(1, 240, 0.5, 1.2)
+    estimate = statistic.estimate(features(real), replace(features(fake), conditions=12))
+    assert estimate.jackknife_groups == "permuted-rounds"
+    if statistic != InceptionScore(splits=10, shuffle_seed=42):
+        labels = np.repeat(Groups.of_clips(20).labels, 12)
+        without = [direct(statistic, real, fake[labels != g]) for g in range(20)]
+        assert estimate.jackknife == pytest.approx(without, rel=1e-9, abs=1e-12)
+    few = statistic.estimate(features(real), replace(features(fake[:60]), conditions=12))
+    assert few.jackknife_groups == "permuted-clips"
+
+
+def test_the_limit_is_over_whole_conditions_and_needs_enough_of_them() -> None:
+    real, fake = features(clips(0, 300)), replace(features(clips(1, 360, 0.5)), conditions=60)
+    labels = Groups.of_conditions(360, 60).labels
+    halves = [
+        [x[labels // 10 == half] for x, labels in ((clips(0, 300), Groups.of_clips(300).labels),
+                                                   (clips(1, 360, 0.5), labels))]
+        for half in (0, 1)
+    ]  # fmt: skip
+    whole = Frechet().estimate(real, fake)
+    assert whole.infinite is not None
+    expected = 2 * whole.value - np.mean([frechet_distance(*half) for half in halves])
+    assert whole.infinite.value == pytest.approx(expected, rel=1e-9)
+    assert Frechet().estimate(real, replace(fake, conditions=12)).infinite is None  # 12 conditions, 6 dimensions
+    assert Frechet().estimate(real, replace(fake, conditions=59)).infinite is None  # the last round is not whole
+
+
+def test_few_clips_in_few_dimensions_have_no_limit() -> None:
+    """Ten groups are none to pair with the twenty of the other side."""
+    real, fake = clips(0, 300)[:, :2], clips(1, 13)[:, :2]
+    assert Frechet().estimate(features(real), features(fake)).infinite is None
+    assert Frechet().estimate(features(fake), features(real)).infinite is None
 
 
 def test_a_frechet_estimate_reads_each_side_once() -> None:
@@ -195,7 +253,9 @@ def test_a_paired_interval_is_as_wide_as_generating_again_shows() -> None:
         (Frechet(ddof=0, root="tf-gan-fp32"), {"cov": "n", "root": "tf-gan-fp32"}),
         (InceptionScore(), {"splits": "1"}),
         (InceptionScore(splits=10, shuffle_seed=42), {"splits": "10-shuffled-42"}),
-        (InceptionScore(splits=10), {"splits": "10"}),
+        (InceptionScore(splits=10), {"splits": "10-permuted"}),
+        (InceptionScore(splits=10, order="given"), {"splits": "10"}),
+        (InceptionScore(order="given"), {"splits": "1"}),
         (KernelDistance(), {"kernel": "poly-d3-c1-unbiased"}),
         (KernelDistance(2, 0, "biased"), {"kernel": "poly-d2-c0-biased"}),
         (Neighbours("recall"), {"knn": "recall-5"}),
@@ -212,6 +272,8 @@ def test_settings_stand_in_the_signature(statistic: Statistic, fields: dict[str,
         (Frechet, {"root": "sqrtm"}, "root is one of factor, tf-gan, tf-gan-fp32, not 'sqrtm'"),
         (InceptionScore, {"splits": 0}, "splits is a whole number from 1 on"),
         (InceptionScore, {"splits": 10, "shuffle_seed": -1}, "shuffle_seed is a whole number from 0 on"),
+        (InceptionScore, {"splits": 10, "order": "sorted"}, "order is permuted or given, not 'sorted'"),
+        (InceptionScore, {"order": "given", "shuffle_seed": 1}, "shuffle_seed makes an order of its own"),
         (KernelDistance, {"degree": 1.5}, "degree is a whole number"),
         (KernelDistance, {"coef0": "1"}, "coef0 is a number"),
         (KernelDistance, {"coef0": float("nan")}, "coef0 is a number"),
@@ -307,9 +369,12 @@ def test_an_estimate_needs_a_value_alone() -> None:
 
 
 def test_clips_that_vary_between_groups_only_are_not_constant() -> None:
-    x = np.repeat(np.arange(20, dtype=np.float32), 5)[:, None] * np.ones((1, D), np.float32)
-    groups = reading.group_moments(features(x), [(i, i + 5) for i in range(0, 100, 5)])
-    assert merge_all(groups).trace == pytest.approx(Moments.from_features(x).trace, rel=1e-12)
+    groups = Groups.of_clips(100)
+    x = groups.labels[:, None].astype(np.float32) * np.ones((1, D), np.float32)
+    whole, [parts] = reading.group_moments(features(x), groups)
+    assert [part.trace for part in parts] == [0] * 20
+    assert merge_all(parts).trace == pytest.approx(Moments.from_features(x).trace, rel=1e-12)
+    assert whole.trace == pytest.approx(merge_all(parts).trace, rel=1e-12)
 
 
 def alike(count: int) -> np.ndarray:

@@ -8,27 +8,9 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics import Moments, frechet_distance
 from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.inception import inception_score, resampled_split_score
-from vdm_bench.metrics.jackknife import Resampled, group_bounds, student_quantile
+from vdm_bench.metrics.jackknife import Groups, Resampled, group_bounds, permutation
 from vdm_bench.metrics.moments import ClassSums, merge_all
 from vdm_bench.metrics.uncertainty import can_extrapolate, extrapolate, frechet_floor, group_count, resample
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 5, 9, 19, 200])
-@pytest.mark.parametrize("probability", [0.6, 0.9, 0.975, 0.995])
-def test_student_quantile_agrees_with_scipy(degrees: int, probability: float) -> None:
-    assert student_quantile(probability, degrees) == pytest.approx(
-        scipy.stats.t.ppf(probability, degrees), rel=1e-9
-    )
-
-
-@pytest.mark.parametrize("count", [10, 19, 20, 21, 1000, 1024])
-def test_groups_cover_every_clip_once_and_differ_by_at_most_one(count: int) -> None:
-    bounds = group_bounds(count)
-    sizes = [stop - start for start, stop in bounds]
-    assert [start for start, _ in bounds] == [0, *[stop for _, stop in bounds[:-1]]]
-    assert bounds[-1][1] == count
-    assert max(sizes) - min(sizes) <= 1
-    assert len(bounds) == min(20, count)
 
 
 def test_jackknife_of_a_mean_is_the_textbook_standard_error() -> None:
@@ -73,21 +55,21 @@ def test_inception_interval_covers_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(("splits", "seed"), [(2, None), (5, 42)])
 def test_a_score_in_splits_leaves_clips_out_of_the_part_they_are_in(splits: int, seed: int | None) -> None:
     p = np.random.default_rng(3).dirichlet(np.ones(4), 83)
-    bounds = group_bounds(83)
-    resampled = resampled_split_score(p, bounds, splits=splits, shuffle_seed=seed)
-    order = np.arange(83)
+    groups = Groups.of_clips(83)
+    resampled = resampled_split_score(p, groups, splits=splits, shuffle_seed=seed)
+    order = permutation(83) if seed is None else np.arange(83)
     if seed is not None:
         np.random.RandomState(seed).shuffle(order)
     parts = np.split(order, [i * 83 // splits for i in range(1, splits)])
-    for (start, stop), value in zip(bounds, resampled.without, strict=True):
-        rests = [part[(part < start) | (part >= stop)] for part in parts]
+    for g, value in enumerate(resampled.without):
+        rests = [part[groups.labels[part] != g] for part in parts]
         assert value == pytest.approx(np.mean([inception_score(p[rest]) for rest in rests]), rel=1e-12)
     assert resampled.value == pytest.approx(inception_score(p, splits=splits, shuffle_seed=seed), rel=1e-12)
 
 
 def test_a_part_that_would_be_empty_leaves_a_score_without_an_interval() -> None:
     p = np.random.default_rng(3).dirichlet(np.ones(4), 40)
-    assert len(resampled_split_score(p, group_bounds(40), splits=20).without) == 0
+    assert len(resampled_split_score(p, Groups.of_clips(40), splits=40).without) == 0
 
 
 def test_pairing_takes_away_what_two_sets_share() -> None:
@@ -103,7 +85,7 @@ def test_pairing_takes_away_what_two_sets_share() -> None:
     assert paired.value == pytest.approx(apart.value, rel=1e-9)
     assert (paired.low, paired.high) == pytest.approx((apart.interval().low, apart.interval().high), rel=1e-9)
     assert unpaired.high - unpaired.low > 5 * (paired.high - paired.low)
-    half = np.hypot(a.standard_error, b.standard_error) * student_quantile(0.975, 19)
+    half = np.hypot(a.standard_error, b.standard_error) * scipy.stats.t.ppf(0.975, 19)
     assert unpaired.high == pytest.approx(unpaired.value + half, rel=1e-9)
     assert (paired.method, unpaired.method) == ("paired-jackknife-20", "unpaired-jackknife-20")
 
