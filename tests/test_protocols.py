@@ -287,7 +287,7 @@ def test_repeated_conditions_decide_the_groups_of_the_jackknife(
 ) -> None:
     """Ten rounds of four conditions are left out round by round."""
     counts = {"reference_count": 64, "condition_count": 4, "generated_count": generated, "frame_metrics": ()}
-    record = run(get_protocol("shapes-prediction").model_copy(update=counts), out=tmp_path, sampler="blurred")
+    record = run(get_protocol("shapes-prediction").model_copy(update=counts), out=tmp_path, sampler="noise")
     assert [score.jackknife_groups for score in record.scores] == [groups, groups]
 
 

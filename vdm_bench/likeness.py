@@ -69,9 +69,10 @@ def _unlike_score(claimed: Score, remade: Score, tolerance: float) -> str | None
     if "knn" in dict(Signature.parse(claimed.signature).fields):
         allowed = max(allowed, 2 / remade.n_generated)  # a clip more or less within a radius, on either side
     if claimed.jackknife and claimed.jackknife_groups != remade.jackknife_groups:
+        old = claimed.jackknife_groups or "consecutive clips"
         return (
-            f"the jackknife of {claimed.metric} is over groups of {claimed.jackknife_groups or 'consecutive clips'}, "
-            f"and must be over {remade.jackknife_groups}; score the clips again with this version"
+            f"the jackknife of {claimed.metric} is over groups of {old}, and must be over "
+            f"{remade.jackknife_groups}; score the clips again with this version"
         )
     counts = len(claimed.jackknife), len(remade.jackknife)
     if counts[0] not in (0, counts[1]):  # older records have none
