@@ -91,11 +91,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["VDM_BENCH_CACHE"] = str(Path(name, "cache"))
         for form in ("films", "frames", "arrays", "archive"):
-            places = [Path(name, form, side) for side in ("generated", "reference")]
-            for place, shapes in zip(places, sides, strict=True):
+            generated, reference = (Path(name, form, side) for side in ("generated", "reference"))
+            for place, shapes in zip((generated, reference), sides, strict=True):
                 place.parent.mkdir(exist_ok=True)
                 write(form, place, [shapes[index] for index in range(chosen.clips)])
-            rounds = [measure(*places, Path(name, form, "kept")) for _ in range(chosen.rounds)]
+            rounds = [measure(generated, reference, Path(name, form, "kept")) for _ in range(chosen.rounds)]
             t = {key: statistics.median(times[key] for times in rounds) for key in rounds[0]}
             sample = (t["remembered"] - t["outright"]) / t["decoding"]
             print(

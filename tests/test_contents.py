@@ -11,6 +11,7 @@ import torch
 
 from vdm_bench import contents
 from vdm_bench.collect import Collected, Collector
+from vdm_bench.conditions import Conditions
 from vdm_bench.contents import digest_of_clips
 from vdm_bench.datasets import stamps
 from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
@@ -18,8 +19,11 @@ from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.frame_scores import FrameMeter
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
+from vdm_bench.prepare import prepare
 from vdm_bench.progress import Console
+from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.images import read_array
 
@@ -299,3 +303,68 @@ def test_an_array_that_is_replaced_is_opened_anew(tmp_path: Path) -> None:
     with pytest.raises(BrokenClipError, match="has 4 clips now, and had more when it was listed"):
         clips[4]
     assert len(read_array(tmp_path / "clips" / "all.npy")) == 4
+
+
+def measure(clips: ClipDataset, folder: Path, *, recheck: bool = False) -> np.ndarray:
+    protocol = get_protocol("shapes-prediction").model_copy(update={"generated_count": 70})
+    meter = FrameMeter(("psnr",), Conditions(protocol, None), folder, 2, Console(), World(), recheck)
+    return meter.measure(clips, 70).tables["psnr"]
+
+
+def test_frames_that_were_measured_are_held_against_their_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = measure(Counting(FRAMES), tmp_path)
+    clips = Counting(FRAMES)
+    assert np.array_equal(measure(clips, tmp_path), before)
+    assert len(clips.read) == 2 + 1
+    changed = FRAMES.copy()
+    changed[10] ^= 1
+    monkeypatch.setattr(contents, "_RANDOM", Chosen(3, 4))
+    assert np.array_equal(measure(Counting(changed), tmp_path), before)  # what a sample cannot see
+    capsys.readouterr()
+    monkeypatch.setattr(contents, "_RANDOM", Chosen(10, 4))
+    after = measure(Counting(changed), tmp_path)
+    assert "all are measured anew" in capsys.readouterr().err
+    assert np.flatnonzero((after != before).any(axis=1)).tolist() == [10]
+    changed[60] ^= 1
+    assert np.flatnonzero((measure(Counting(changed), tmp_path, recheck=True) != after).any(axis=1)).tolist() == [
+        60
+    ]
+
+
+def small_folder_protocol() -> Protocol:
+    choice = {"split": "test", "seed": 0, "windows": "first"}
+    fields = get_protocol("shapes-unconditional").model_dump() | {
+        "dataset": "folder",
+        "reference": choice,
+        "conditions": choice,
+        "reference_count": 70,
+        "generated_count": 70,
+    }
+    return Protocol.model_validate(fields)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_prepared_clips_are_held_against_the_data_they_are_of(
+    whole: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepared() -> str | None:
+        options = {"workers": 2, "skip_broken": True, "reporter": Console()}
+        (made,) = prepare(small_folder_protocol(), tmp_path / "data", tmp_path / "out", **options)  # type: ignore[arg-type]
+        assert made.clips == 70
+        return collect(open_clips(made.folder), tmp_path / "cache").digest
+
+    (tmp_path / "data").mkdir()
+    write_files(tmp_path / "data" / "test", FRAMES[:70])
+    first = prepared()
+    assert prepared() == first == digest_of_clips(map(clip_digest, FRAMES[:70]))
+    assert "written anew" not in capsys.readouterr().err
+    if not whole:
+        (state,) = (tmp_path / "out").glob("*/prepared.json")
+        state.write_text(state.read_text().replace('"whole": true', '"whole": false'))
+    write_files(tmp_path / "data" / "test", OTHER[:70])
+    assert prepared() == digest_of_clips(map(clip_digest, OTHER[:70]))
+    assert "is not of the videos that are there now" in capsys.readouterr().err
+    (tmp_path / "data" / "test").rename(tmp_path / "gone")
+    assert prepared() == digest_of_clips(map(clip_digest, OTHER[:70]))

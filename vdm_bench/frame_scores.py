@@ -83,7 +83,10 @@ class FrameMeter:
         Of each block that is found a sample of the clips is read again, as `vdm_bench.contents` does.
         """
         bounds = block_bounds(count)
-        paths = [self.folder / f"frames-{self._key(clips, *block)}.safetensors" for block in bounds]
+        keys = [self._key(clips, *block) for block in bounds] if self.world.leads else []
+        # Those of one process: a file system may tell each machine something else.
+        shared = self.world.send(" ".join(keys).encode() if self.world.leads else None, 0)
+        paths = [self.folder / f"frames-{key}.safetensors" for key in shared.decode().split()]
         mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
         stored = {} if self.recheck else {n: block for n in mine if (block := _read(paths[n])) is not None}
         if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:

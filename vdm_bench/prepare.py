@@ -5,17 +5,20 @@ and never taken for another. The clips have the same digests as when they are re
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vdm_bench.contents import LoadedClip, load_clip, sample_of
 from vdm_bench.datasets.base import Clip, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_text
+from vdm_bench.metrics.features import block_bounds
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
 from vdm_bench.protocols.data import PREPARED_FILE, open_windows, prepared_name
-from vdm_bench.video.archive import SHARD_CLIPS, ArchiveWriter
+from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def prepare(
 ) -> list[PreparedClips]:
     """Write the reference and the condition clips of a protocol, one archive where they are the same.
 
-    What was interrupted goes on where it stopped; what is there whole is left alone.
+    What was interrupted goes on where it stopped; what is there whole is left alone. Of what is there a sample is
+    held against the dataset, where that is at hand; if it differs, all is written anew.
 
     Args:
         protocol: says which clips.
@@ -91,8 +95,20 @@ def _prepare_one(
     options: _Options,
 ) -> PreparedClips:
     state = _State.read(folder) or _State()
-    if not (state.whole and state.wanted >= count):
+    enough = state.whole and state.wanted >= count
+    try:
         clips = open_windows(protocol, choice, data_root, size)
+    except InputError:
+        if not enough:
+            raise
+        clips = None  # the clips may be all that was kept
+    if clips is not None and not _as_prepared(clips, folder, state, options):
+        options.reporter.note(
+            f"{folder} is not of the videos that are there now; all of its clips are written anew"
+        )
+        shutil.rmtree(folder)
+        state, enough = _State(), False
+    if clips is not None and not enough:
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
         writer = ArchiveWriter(folder, (protocol.frames, size, size))
@@ -138,6 +154,23 @@ class _State:
 
     def write(self, folder: Path) -> None:
         write_text(folder / PREPARED_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _as_prepared(clips: DescribedClips, folder: Path, state: _State, options: _Options) -> bool:
+    """Say whether a sample of the clips that are in an archive are still those of the dataset."""
+    stored = state.clips if state.whole else state.shards * SHARD_CLIPS
+    if not stored:
+        return True
+    broken = {number for number, _, _ in state.broken}
+    sources = [number for number in range(min(state.wanted, len(clips))) if number not in broken][:stored]
+    archive = Archive(folder, stored)
+
+    def same(place: int) -> bool:
+        found = load_clip(clips, sources[place])
+        return isinstance(found, LoadedClip) and found.digest == archive.entry(place).sha256
+
+    places = [n for first, last in block_bounds(stored) for n in sample_of(range(first, last))]
+    return len(sources) == stored and all(ordered_map(same, places, options.workers))
 
 
 def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: str, options: _Options) -> _State:
