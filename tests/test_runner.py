@@ -338,3 +338,7 @@ def test_a_protocol_must_be_consistent() -> None:
         Protocol.model_validate({**fields, "context_frames": 16})
     with pytest.raises(ValueError, match="Extra inputs"):
         Protocol.model_validate({**fields, "colour": "red"})
+    small = {**fields, "resolution": 10, "generated_resolution": None}
+    with pytest.raises(ValueError, match="ssim needs a resolution of at least 11"):
+        Protocol.model_validate({**small, "frame_metrics": ("psnr", "ssim")})
+    assert Protocol.model_validate({**small, "frame_metrics": ("psnr",)}).frame_metrics == ("psnr",)
