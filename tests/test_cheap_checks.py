@@ -192,7 +192,7 @@ def test_a_finished_run_is_not_found_where_other_clips_lie_at_the_same_place(
     pixels = np.load(clips / "clips.npy")
     pixels[5, 3, 2, 1] ^= 1
     np.save(clips / "clips.npy", pixels)
-    with pytest.raises(InputError, match="the generated clips are not those of the complete run in"):
+    with pytest.raises(InputError, match="the content of the generated clips is not that of the complete run in"):
         run(small(), out=tmp_path / "run", clips=clips)
     assert read_record(tmp_path / "run" / "run.json") == first
 
@@ -213,7 +213,7 @@ def test_recheck_looks_at_the_reference_of_a_finished_run_too(tmp_path: Path) ->
     pixels = np.load(path)
     pixels[9, 3, 2, 1] ^= 1
     np.save(path, pixels)
-    with pytest.raises(InputError, match="the reference are not those of the complete run"):
+    with pytest.raises(InputError, match="the content of the reference is not that of the complete run"):
         run(protocol, **common, recheck=True)  # type: ignore[arg-type]
 
 

@@ -356,6 +356,7 @@ def test_a_last_round_that_is_not_whole_counts_in_the_mean_alone(tmp_path: Path)
     assert (scores["psnr"].n_generated, fields(record, "psnr")["n"]) == (6, "6")
 
 
+@pytest.mark.usefixtures("settled")
 def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,8 +210,8 @@ class Run:
     def _same(self, found: Collected, recorded: ClipCounts, title: str) -> None:
         if recorded.digest not in (None, found.digest):
             raise InputError(
-                f"{title} are not those of the complete run in {self.out}, which had {recorded.scored:,} with "
-                "another content; choose another --out, or delete it"
+                f"the content of {title} is not that of the complete run in {self.out}, which scored "
+                f"{recorded.scored:,} other clips; choose another --out, or delete it"
             )
 
     @property

@@ -128,7 +128,9 @@ class FolderDataset:
         entry, path = self._entries[index], self.path_of(index)
         try:
             files = frame_files(path) if entry.read is _read_frames else [path]
-        except OSError:  # it has vanished, or may no longer be searched
+        except (FileNotFoundError, NotADirectoryError):
+            files = [path]
+        except OSError:
             return None
         known = stamp(files)
         return known and f"{self._key(entry)} {self.view} {known}"
