@@ -10,6 +10,7 @@ from vdm_bench import __version__
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.jackknife import difference_of_means
 from vdm_bench.metrics.networks.base import NetworkSpec
+from vdm_bench.metrics.rates import Plays, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
@@ -31,6 +32,7 @@ class FeatureSet:
         lossy: whether the clips come from a lossy encoding.
         skipped: clips left out because they are broken.
         repeated: clips whose pixels repeat an earlier clip's.
+        plays: frame rates of the clips.
     """
 
     identity: str
@@ -40,6 +42,7 @@ class FeatureSet:
     lossy: bool = False
     skipped: int = 0
     repeated: int = 0
+    plays: Plays = Plays()
 
     def part(self, start: int, stop: int) -> "FeatureSet":
         """Give the features of clips `start` to `stop - 1`."""
@@ -140,6 +143,8 @@ class Evaluation:
             fields["ref"] = f"{self.reference.identity}/{self.reference.count}"
         if self.task:
             fields["task"] = self.task
+        if asked := self.generated.plays.asked or (recipe.needs_reference and self.reference.plays.asked):
+            fields["fps"] = asked
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
             "src": "lossy" if self.generated.lossy else "lossless",
@@ -153,6 +158,8 @@ class Evaluation:
             sides.append(("reference", self.reference))
         for side, features in sides:
             yield from _marks_of_side(side, features, recipe, spec)
+        if recipe.needs_reference and self.generated.plays.differs(self.reference.plays):
+            yield f"generated clips play at {self.generated.plays}, reference clips at {self.reference.plays}"
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
@@ -202,18 +209,15 @@ def paired_difference(
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:
     if features.skipped:
-        yield f"{_clips(features.skipped, side)} broken and skipped"
+        yield f"{count_of_clips(features.skipped, side)} broken and skipped"
     if features.repeated:
-        yield f"{_clips(features.repeated, side)} repeating an earlier one"
+        yield f"{count_of_clips(features.repeated, side)} repeating an earlier one"
     if features.lossy:
         yield f"{side} clips from a lossy encoding"
+    yield from features.plays.marks(side)
     _, height, width = features.clip_shape
     if spec.preprocessing.aspect != "stretch" and height != width:
         yield f"{recipe.name} sees only the middle square of the {side} clips, which are {width}x{height}"
     dimension = spec.layers[recipe.layer]
     if isinstance(recipe.statistic, Frechet) and features.count <= dimension:
         yield f"fewer {side} clips than feature dimensions ({features.count} for {dimension})"
-
-
-def _clips(count: int, side: str) -> str:
-    return f"{count} {side} clip{'' if count == 1 else 's'}"

@@ -11,7 +11,7 @@ each computes every n-th block, and then all get all blocks.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,15 @@ from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
+from vdm_bench.metrics.rates import Plays
 from vdm_bench.metrics.features import Features, block_bounds, extract_features
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
+from vdm_bench.video.view import View
 
 # Part of every key: raise it when features or the layout of their files change.
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
 Shape = tuple[int, int, int]  # T, H, W
 
@@ -44,19 +46,21 @@ class BlockFacts:
         digests: SHA-256 of each clip that was read.
         shape: (T, H, W) of the clips, or None where none could be read.
         lossy: whether any came from a lossy encoding.
+        fps: frames a second of each clip that was read; None where it has no rate.
+        uneven: clips whose frames are shown for unequal times, and were taken one after another.
         broken: (source, reason) of each clip that could not be read.
     """
 
     digests: list[str]
     shape: Shape | None
     lossy: bool
+    fps: list[float | None] = field(default_factory=list)
+    uneven: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Give the facts as JSON."""
-        return json.dumps(
-            {"digests": self.digests, "shape": self.shape, "lossy": self.lossy, "broken": self.broken}
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "BlockFacts":
@@ -64,7 +68,7 @@ class BlockFacts:
         content = json.loads(text)
         shape = content["shape"] and tuple(content["shape"])
         broken = [(source, reason) for source, reason in content["broken"]]
-        return cls(content["digests"], shape, content["lossy"], broken)
+        return cls(**content | {"shape": shape, "broken": broken})
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,8 @@ class Collector:
             digests=[item.digest for item in clips],
             shape=_common_shape(clips),
             lossy=any(item.clip.lossy for item in clips),
+            fps=[item.clip.fps for item in clips],
+            uneven=sum(item.clip.uneven for item in clips),
             broken=broken,
         )
         arrays = self.extract(clips) if clips else {}
@@ -267,6 +273,8 @@ def _feature_set(
     if not digests:
         raise InputError("not a single clip could be read; there is nothing to score")
     content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
+    rates = [rate for block in facts for rate in block.fps if rate is not None]
+    view: View | None = getattr(dataset, "view", None)
 
     def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
         for file, block in zip(files, facts, strict=True):
@@ -281,6 +289,13 @@ def _feature_set(
         lossy=any(block.lossy for block in facts),
         skipped=sum(len(block.broken) for block in facts),
         repeated=len(digests) - len(set(digests)),
+        plays=Plays(
+            slowest=min(rates, default=None),
+            fastest=max(rates, default=None),
+            asked=view.rate if view else None,
+            without=len(digests) - len(rates),
+            uneven=sum(block.uneven for block in facts),
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
+from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
 
 DEFAULT_METRICS = ("fvd",)
@@ -170,7 +171,12 @@ def _record(
 
 
 def score(
-    generated: Clips, reference: Clips, metrics: Sequence[str] = DEFAULT_METRICS, *, device: str = "cpu"
+    generated: Clips,
+    reference: Clips,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    device: str = "cpu",
+    fps: Fps | None = None,
 ) -> list[Score]:
     """Score generated clips against reference clips; `compare` takes more options.
 
@@ -179,11 +185,14 @@ def score(
         reference: the same.
         metrics: names of recipes, such as `fvd`, or TOML files with recipes.
         device: where networks compute.
+        fps: frames a second at which the videos of both sides are taken; `"stored"` for their frames as they
+            are stored; None for each video's own rate.
 
     Raises:
         InputError: bad input.
     """
-    return compare(generated, reference, ScoreOptions(metrics=metrics, computing=Computing(device=device))).scores
+    options = ScoreOptions(metrics=metrics, view=View(fps=fps), computing=Computing(device=device))
+    return compare(generated, reference, options).scores
 
 
 def _open(source: Clips, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, ClipInfo, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
-from vdm_bench.video.decode import read_frames
-from vdm_bench.video.images import FRAME_SUFFIXES, is_lossless_image, read_array, read_frame_folder, read_strip
+from vdm_bench.video.decode import Film, read_film
+from vdm_bench.video.images import (
+    FRAME_SUFFIXES,
+    is_animated,
+    is_lossless_image,
+    natural,
+    read_array,
+    read_frame_folder,
+    read_strip,
+)
 from vdm_bench.video.view import View
 
 VIDEO_SUFFIXES = frozenset(
     {
         ".3gp",
+        ".apng",
         ".avi",
         ".flv",
         ".gif",
@@ -36,6 +45,7 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films where these are animated
 
 # What a run folder holds beside its clips.
 SAMPLES_FOLDER = "samples"
@@ -43,8 +53,7 @@ SAMPLES_FOLDER = "samples"
 
 _OPEN_ARRAYS = 16  # array files that are kept open: a folder may hold more than a process may open
 
-# Gives frames, and whether they were lossy.
-Reader = Callable[[Path, View], tuple[NDArray[np.uint8], bool]]
+Reader = Callable[[Path, View], Film]
 
 
 class _Entry(NamedTuple):
@@ -62,11 +71,11 @@ class _Entry(NamedTuple):
 
 
 class FolderDataset:
-    """The clips below a path, in the order of their relative paths.
+    """The clips below a path, in the natural order of their relative paths: `2.mp4` before `10.mp4`.
 
-    A file is a clip (an array file may be many); a folder of PNG or JPEG images is one clip, its frames; a
-    folder with other content is searched. Hidden files are passed over, files that are no clips are listed in
-    `ignored`.
+    A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
+    one clip, its frames; a folder with other content is searched. Hidden files are passed over, files that are
+    no clips are listed in `ignored`.
 
     Args:
         path: a file or a folder.
@@ -74,7 +83,8 @@ class FolderDataset:
         strips: take each image as a clip of its own, a horizontal strip of square frames.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip.
+        InputError: nothing is there, or nothing that could be a clip; images stand beside other clips, or two
+            encodings of one clip beside each other.
     """
 
     identity = None
@@ -98,10 +108,11 @@ class FolderDataset:
     def __getitem__(self, index: int) -> Clip:
         entry, path = self._entries[index], self.path_of(index)
         if entry.read is None:
-            frames, lossy = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), False
+            film = Film(_select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), lossless=True)
         else:
-            frames, lossy = entry.read(path, self.view)
-        return Clip(self.view.resized(frames), self._key(entry), lossy=lossy)
+            film = entry.read(path, self.view)
+        frames, key = self.view.resized(film.frames), self._key(entry)
+        return Clip(frames, key, lossy=not film.lossless, fps=film.fps, uneven=film.uneven)
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's name; no more is known of it."""
@@ -131,28 +142,54 @@ class FolderDataset:
             return
         yield from self._of_folder("", strips)
 
-    def _of_folder(self, name: str, strips: bool) -> Iterable[_Entry]:
+    def _of_folder(self, name: str, strips: bool) -> list[_Entry]:
         folder = self.path / name
         try:
-            children = sorted(child for child in os.listdir(folder) if not child.startswith("."))  # noqa: PTH208
+            children = [child for child in os.listdir(folder) if not child.startswith(".")]  # noqa: PTH208
         except OSError as error:
             raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
-        images = set() if strips else {child for child in children if _is_image(folder / child)}
-        if images:
-            yield _Entry(name, _read_frames)
-        for child in children:
-            below = f"{name}/{child}" if name else child
-            if (folder / child).is_dir():
-                yield from self._of_folder(below, strips)
-            elif child not in images:
-                entries = self._of_file(below, strips)
-                yield from entries
-                if not entries:
-                    self.ignored.append(folder / child)
+        children.sort(key=natural)
+        images = [] if strips else _still_images(folder, children)
+        others = [child for child in children if child not in set(images)]
+        found = {child: self._of_child(f"{name}/{child}" if name else child, strips) for child in others}
+        clips = {child: entries for child, entries in found.items() if entries}
+        if images and clips:
+            other = next(iter(clips))
+            why = "images in one folder are the frames of one clip"
+            if Path(other).suffix.lower() in _ANIMATED_SUFFIXES:
+                why = "an animation in which nothing moves is stored as a still image, which is no clip"
+            raise InputError(
+                f"{folder} holds images, such as {images[0]}, beside other clips, such as {other}: "
+                f"{why}; move one kind out of {self.path}"
+            )
+        self._refuse_encodings(folder, clips)
+        return [_Entry(name, _read_frames)] if images else [entry for each in clips.values() for entry in each]
+
+    def _of_child(self, name: str, strips: bool) -> list[_Entry]:
+        if (self.path / name).is_dir():
+            return self._of_folder(name, strips)
+        entries = self._of_file(name, strips)
+        if not entries:
+            self.ignored.append(self.path / name)
+        return entries
+
+    def _refuse_encodings(self, folder: Path, clips: Mapping[str, Sequence[_Entry]]) -> None:
+        """Refuse `a.mp4` beside `a.gif`, or beside a folder `a` of frames: one clip would count twice."""
+        stems: dict[str, str] = {}
+        for child, entries in clips.items():
+            is_folder = (folder / child).is_dir()
+            if is_folder and entries[0].read is not _read_frames:
+                continue
+            stem = child if is_folder else Path(child).stem
+            if (other := stems.setdefault(stem, child)) != child:
+                raise InputError(
+                    f"{folder} holds {other} and {child}, by their names two encodings of one clip: keep one kind, "
+                    f"the lossless one if there is one, and move the other out of {self.path}"
+                )
 
     def _of_file(self, name: str, strips: bool) -> list[_Entry]:
         suffix = (self.path / name).suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
+        if is_video(self.path / name):
             return [_Entry(name, _read_video)]
         if suffix in FRAME_SUFFIXES and strips:
             return [_Entry(name, _read_strip)]
@@ -185,7 +222,7 @@ class ViewedArchive:
     def __init__(self, archive: Archive, view: View) -> None:
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
-        self._archive, self._view = archive, view
+        self._archive, self.view = archive, view
 
     def __len__(self) -> int:
         return len(self._archive)
@@ -193,7 +230,7 @@ class ViewedArchive:
     def __getitem__(self, index: int) -> Clip:
         clip = self._archive[index]
         source = f"{self._archive.folder}#{clip.key}"
-        frames = self._view.resized(_select(clip.frames, self._view, source))
+        frames = self.view.resized(_select(clip.frames, self.view, source))
         return Clip(frames, clip.key, clip.label, clip.caption, clip.lossy)
 
     def info(self, index: int) -> ClipInfo:
@@ -203,29 +240,38 @@ class ViewedArchive:
 
     def fingerprint(self, index: int) -> str:
         """Give the clip's content hash and the view."""
-        return f"{self._archive.fingerprint(index)} {self._view}"
+        return f"{self._archive.fingerprint(index)} {self.view}"
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    if view.frames is None and view.stride > 1:
-        frames, lossless = read_frames(path, each=view.frame)
-        return _select(frames, view, str(path)), not lossless
-    frames, lossless = read_frames(path, view.indices(), each=view.frame)
-    return frames, not lossless
+def is_video(path: Path) -> bool:
+    """Whether the file is a video, or an animated image: by its suffix, and where that says no more, its content."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix in _ANIMATED_SUFFIXES and is_animated(path))
 
 
-def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    frames = read_frame_folder(folder)
-    lossless = all(is_lossless_image(file) for file in folder.iterdir() if _is_image(file))
-    return _select(frames, view, str(folder)), not lossless
+def _still_images(folder: Path, children: Sequence[str]) -> list[str]:
+    images = [child for child in children if _is_image(folder / child)]
+    # Frames are many, and reading them tells if one is animated: only where the first is are all looked into.
+    if images and is_video(folder / images[0]):
+        return [child for child in images if not is_video(folder / child)]
+    return images
 
 
-def _read_strip(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    return _select(read_strip(path), view, str(path)), not is_lossless_image(path)
+def _read_video(path: Path, view: View) -> Film:
+    return read_film(path, view.indices(), stride=view.stride, fps=view.fps, each=view.frame)
+
+
+def _read_frames(folder: Path, view: View) -> Film:
+    frames = read_frame_folder(folder, view.indices(), stride=view.stride, each=view.frame)
+    return Film(frames, all(is_lossless_image(file) for file in folder.iterdir() if _is_image(file)))
+
+
+def _read_strip(path: Path, view: View) -> Film:
+    return Film(_select(read_strip(path), view, str(path)), is_lossless_image(path))
 
 
 class _Arrays:
