@@ -25,9 +25,9 @@ from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
-from vdm_bench.metrics.rates import Plays
 from vdm_bench.metrics.features import Features, block_bounds, extract_features
 from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.metrics.rates import Plays
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.video.view import View

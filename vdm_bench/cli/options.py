@@ -164,7 +164,10 @@ class Rate(click.ParamType["Fraction | str"]):
         """Read the text."""
         from vdm_bench.video.timing import exact_rate
 
-        return value if value == "stored" else exact_rate(value)
+        try:
+            return value if value == "stored" else exact_rate(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
 
 
 _CLIPS = (
@@ -175,8 +178,8 @@ _CLIPS = (
     click.option(
         "--fps",
         type=Rate(),
-        help="Take videos at F frames a second, by the times of their frames, before --stride; or `stored`: their "
-        "frames as they are stored.  [default: a constant rate, each video's own]",
+        help="Take videos at F frames a second, by the times of their frames; or `stored`: their frames whatever "
+        "their times.  [default: each at a constant rate of its own]",
     ),
     click.option("--size", type=Size(), help="Resize every clip, both sides; needs --resize."),
     click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which --size resizes."),

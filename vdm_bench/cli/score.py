@@ -47,7 +47,8 @@ def score(
     """Score the clips in GENERATED against those in --reference.
 
     Both may be a folder of videos (mp4, mov, avi, mkv, webm, ts, gif, ...), of folders with PNG or JPEG
-    frames, of animated PNG or WebP images, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive, or a run folder.
+    frames, of animated PNG or WebP images, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive,
+    or a run folder.
 
     \b
     vdm-bench score samples/ --reference real/

@@ -183,8 +183,8 @@ class FolderDataset:
             stem = child if is_folder else Path(child).stem
             if (other := stems.setdefault(stem, child)) != child:
                 raise InputError(
-                    f"{folder} holds {other} and {child}, by their names two encodings of one clip: keep one kind, "
-                    f"the lossless one if there is one, and move the other out of {self.path}"
+                    f"{folder} holds {other} and {child}, by their names two encodings of one clip: "
+                    f"keep one kind, the lossless one if there is one, and move the other out of {self.path}"
                 )
 
     def _of_file(self, name: str, strips: bool) -> list[_Entry]:
@@ -248,7 +248,7 @@ def _is_image(path: Path) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the file is a video, or an animated image: by its suffix, and where that says no more, its content."""
+    """Whether the file is a video by its suffix, or an image that is animated by its content."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (suffix in _ANIMATED_SUFFIXES and is_animated(path))
 

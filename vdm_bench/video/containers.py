@@ -17,6 +17,7 @@ _NEEDED_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_IDR = 5
 _MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
@@ -114,6 +115,23 @@ def is_whole_picture(packet: bytes, length_size: int) -> bool:
             return False
         position += length_size + length
     return position <= len(packet)
+
+
+def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
+    """Whether decoders show a film's pictures from this one on: in H.264 only an IDR picture is certain.
+
+    Others that a film may be entered at need more pictures until nothing is left of those before (7.4.1.2.4).
+    """
+    if codec != "h264":
+        return True
+    if not length_size or packet.startswith(b"\0\0\0\1"):
+        return any(unit[:1] and unit[0] & 31 == _IDR for unit in packet.split(b"\0\0\1"))
+    position = 0
+    while position + length_size < len(packet):
+        if packet[position + length_size] & 31 == _IDR:
+            return True
+        position += length_size + int.from_bytes(packet[position : position + length_size], "big")
+    return False
 
 
 def may_be_hidden(codec: str, data: memoryview) -> bool:

@@ -64,7 +64,7 @@ class FrameReader(ABC):
         None: only decoding tells which packets are frames. Raises `BrokenClipError`.
         """
 
-    def check_rest(self) -> None:
+    def check_rest(self) -> None:  # noqa: B027 - what holds its frames by number has no rest to check
         """Check what has not been read yet, without decoding it."""
 
     def broken(self, reason: str) -> BrokenClipError:

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.containers import (
     check_file,
+    is_clean_start,
     is_cut_short,
     is_whole_picture,
     may_be_hidden,
@@ -115,7 +116,8 @@ class StreamReader(FrameReader):
         for number, packet in enumerate(self._packets):
             stamp = self._stamp(packet)
             if number == 0:
-                first, certain = stamp, packet.is_keyframe
+                first = stamp
+                certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
             early = stamp is not None and first is not None and stamp < first
             certain = certain and not early and not may_be_hidden(self.codec, memoryview(packet))
             # A clock that was set back: two films in one file.

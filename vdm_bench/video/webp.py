@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 from av.video.frame import VideoFrame
 
 from vdm_bench.video.containers import is_cut_short, is_lossless_webp, webp_delays
