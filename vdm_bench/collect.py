@@ -30,6 +30,7 @@ from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.rates import Plays
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
+from vdm_bench.video.timing import READING_VERSION
 from vdm_bench.video.view import View
 
 # Part of every key: raise it when features or the layout of their files change.
@@ -201,7 +202,7 @@ class Collector:
         return facts
 
     def _key(self, dataset: ClipDataset, start: int, stop: int) -> str:
-        digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
+        digest = hashlib.sha256(f"features {FEATURES_VERSION} {READING_VERSION}".encode())
         for network in self.networks:
             layers = ",".join(network.spec.layers)
             digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())

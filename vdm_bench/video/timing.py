@@ -22,6 +22,9 @@ from vdm_bench.errors import BrokenClipError, InputError
 # Frames a second; or the frames as they are stored, whatever their times.
 Fps: TypeAlias = float | Fraction | Literal["stored"]
 
+# Part of the names of what is kept of clips that were read: raise it when the same file gives other frames.
+READING_VERSION = 2
+
 # Delays that differ by less, or by a tick of their clock, are one delay: clocks of cameras jitter, and Matroska,
 # FLV and ASF round to milliseconds, which stay rounded when their films are copied into another container.
 _JITTER = Fraction(1, 10)
