@@ -15,6 +15,7 @@ from scipy.signal import fftconvolve
 
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.decode import VideoInfo, count_frames, probe, read_film, read_video, read_video_at
+from vdm_bench.video.stream import open_stream
 
 Encode = Callable[..., Path]
 TORCHCODEC = "torchcodec/test/resources"
@@ -318,6 +319,15 @@ def test_scaled_pixels_are_not_lossless_and_nearly_square_ones_are_left(encode: 
         assert probe(path).lossless is (width == 8)
 
 
+def test_a_pixel_that_cannot_be_is_refused(encode: Encode, textured: NDArray[np.uint8]) -> None:
+    def prepare(stream: Any) -> None:
+        stream.sample_aspect_ratio = Fraction(20, 1)
+
+    path = encode("film.avi", textured[:2], codec="png", pixel_format="rgb24", prepare=prepare)
+    with pytest.raises(BrokenClipError, match="its pixels are 20 times as wide as high"):
+        read_video(path)
+
+
 def without_its_first(path: Path, packets: int, folder: Path) -> Path:
     cut = folder / f"cut{packets}{path.suffix}"
     with av.open(str(path)) as source, av.open(str(cut), "w") as target:
@@ -364,6 +374,17 @@ def test_pictures_that_repeat_the_one_before_are_counted_as_they_are_read(encode
     for name, codec in (("film.avi", "mpeg4"), ("film.webm", "libvpx"), ("film.mkv", "libvpx-vp9")):
         path = encode(name, still, codec=codec, pixel_format="yuv420p")
         assert count_frames(path) == len(read_video(path)) == 30
+
+
+def test_pictures_packed_into_earlier_packets_are_counted_undecoded(shared_data: Path) -> None:
+    path = shared_data / "mmaction2/tests/data/test.avi"
+    with av.open(str(path)) as container:
+        placeholders = sum(0 < packet.size < 8 for packet in container.demux(video=0))
+    assert placeholders > 50
+    with open_stream(path, None) as reader:
+        times = reader.times_of_packets()
+        assert times is not None
+        assert (times.count, reader.decoded) == (164, 0)
 
 
 def outcome(act: Callable[[], int]) -> int | str:

@@ -18,6 +18,7 @@ _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _IDR = 5
+_MPEG4_PICTURE = b"\0\0\1\xb6"
 _MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
@@ -134,20 +135,23 @@ def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
     return False
 
 
-def may_be_hidden(codec: str, data: memoryview) -> bool:
-    """Whether a packet may hold no picture that is shown; only decoding tells.
+def shown_pictures(codec: str, packet: bytes) -> int:
+    """Count the pictures in a packet that are shown, as far as can be told undecoded: 1, but for some codecs.
 
-    VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. In MPEG-4 a picture that repeats the one before it
-    may be left out, by a header of a few bytes that no other picture fits into.
+    VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. An MPEG-4 picture that repeats the one before it may
+    be left out, by a header of a few bytes that hardly any other picture fits into; in AVI such a header also
+    keeps the place of a picture that was packed into an earlier packet.
     """
     if codec == "vp8":
-        return not data[0] & 0x10
+        return int(bool(packet[0] & 0x10))
     if codec == "vp9":  # an index at its end, 110xxxxx, makes a frame of several pictures, one of them shown
-        is_shown = data[0] & 0x08 or data[0] & 0x02 or data[0] & 0x30 == 0x30
-        return not is_shown and data[-1] & 0xE0 != 0xC0
+        is_shown = packet[0] & 0x08 or packet[0] & 0x02 or packet[0] & 0x30 == 0x30
+        return int(bool(is_shown) or packet[-1] & 0xE0 == 0xC0)
     if codec == "gif":  # a comment may stand behind the last picture
-        return not _gif_has_a_picture(data)
-    return codec == "mpeg4" and len(data) <= _MPEG4_HEADER
+        return int(_gif_has_a_picture(packet))
+    if codec == "mpeg4":
+        return 0 if len(packet) <= _MPEG4_HEADER else max(1, packet.count(_MPEG4_PICTURE))
+    return 1
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -236,13 +240,13 @@ def _gif_has_an_end(data: bytes) -> bool:
     return False
 
 
-def _after_sub_blocks(data: bytes | memoryview, position: int) -> int:
+def _after_sub_blocks(data: bytes, position: int) -> int:
     while position < len(data) and data[position]:  # each has its length before it
         position += 1 + data[position]
     return position + 1
 
 
-def _gif_has_a_picture(packet: memoryview) -> bool:
+def _gif_has_a_picture(packet: bytes) -> bool:
     """Whether a picture follows the extensions that a packet begins with; the first one has the header too."""
     position = 0
     while position + 1 < len(packet) and packet[position] == _GIF_EXTENSION:

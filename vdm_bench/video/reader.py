@@ -24,6 +24,7 @@ _LOSSLESS_CODECS = frozenset(
 )
 # By how much the shape of a pixel may differ from a square: what is left when a size is rounded to whole pixels.
 _NEARLY_SQUARE = Fraction(1, 50)
+_LONGEST_PIXEL = 16  # what is said of longer ones is a damaged header, and must not fill the memory
 
 
 class FrameReader(ABC):
@@ -155,6 +156,8 @@ class FrameReader(ABC):
     def _square_width(self, frame: VideoFrame) -> int:
         if abs(self.pixel_aspect - 1) <= _NEARLY_SQUARE:
             return frame.width
+        if not 1 / _LONGEST_PIXEL <= self.pixel_aspect <= _LONGEST_PIXEL:
+            raise self.broken(f"says that its pixels are {float(self.pixel_aspect):g} times as wide as high")
         return max(1, round(frame.width * self.pixel_aspect))
 
     def _make_graph(self, frame: VideoFrame) -> Graph:

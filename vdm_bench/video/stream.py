@@ -26,8 +26,8 @@ from vdm_bench.video.containers import (
     is_clean_start,
     is_cut_short,
     is_whole_picture,
-    may_be_hidden,
     nal_length_size,
+    shown_pictures,
 )
 from vdm_bench.video.reader import FrameReader, count_of_frames
 from vdm_bench.video.timing import FrameTimes
@@ -113,13 +113,15 @@ class StreamReader(FrameReader):
         first: int | None = None
         previous: int | None = None
         certain = in_order = True
+        ahead = 0  # pictures that came before the packet that keeps their place; without it they are dropped
         for number, packet in enumerate(self._packets):
             stamp = self._stamp(packet)
             if number == 0:
                 first = stamp
                 certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
             early = stamp is not None and first is not None and stamp < first
-            certain = certain and not early and not may_be_hidden(self.codec, memoryview(packet))
+            ahead += shown_pictures(self.codec, bytes(packet)) - 1
+            certain = certain and not early and ahead >= 0
             # A clock that was set back: two films in one file.
             in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
             previous = packet.dts if packet.dts is not None else previous
