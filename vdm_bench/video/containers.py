@@ -17,6 +17,8 @@ _NEEDED_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+# Those of which a packet may hold no picture that is shown, or more than one.
+CODECS_OF_UNEVEN_PACKETS = frozenset({"gif", "mpeg4", "vp8", "vp9"})
 _IDR = 5
 _MPEG4_PICTURE = b"\0\0\1\xb6"
 _MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
@@ -136,7 +138,9 @@ def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
 
 
 def shown_pictures(codec: str, packet: bytes) -> int:
-    """Count the pictures in a packet that are shown, as far as can be told undecoded: 1, but for some codecs.
+    """Count the pictures in a packet that are shown, as far as can be told undecoded.
+
+    It is 1 but for `CODECS_OF_UNEVEN_PACKETS`.
 
     VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. An MPEG-4 picture that repeats the one before it may
     be left out, by a header of a few bytes that hardly any other picture fits into; in AVI such a header also

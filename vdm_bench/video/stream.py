@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.containers import (
+    CODECS_OF_UNEVEN_PACKETS,
     check_file,
     is_clean_start,
     is_cut_short,
@@ -120,7 +121,8 @@ class StreamReader(FrameReader):
                 first = stamp
                 certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
             early = stamp is not None and first is not None and stamp < first
-            ahead += shown_pictures(self.codec, bytes(packet)) - 1
+            if self.codec in CODECS_OF_UNEVEN_PACKETS:
+                ahead += shown_pictures(self.codec, bytes(packet)) - 1
             certain = certain and not early and ahead >= 0
             # A clock that was set back: two films in one file.
             in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
