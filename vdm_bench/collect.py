@@ -275,7 +275,7 @@ def _feature_set(
         raise InputError("not a single clip could be read; there is nothing to score")
     content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
     rates = [rate for block in facts for rate in block.fps if rate is not None]
-    view: View | None = getattr(dataset, "view", None)
+    view = getattr(dataset, "view", None)
 
     def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
         for file, block in zip(files, facts, strict=True):
@@ -293,7 +293,7 @@ def _feature_set(
         plays=Plays(
             slowest=min(rates, default=None),
             fastest=max(rates, default=None),
-            asked=view.rate if view else None,
+            asked=view.rate if isinstance(view, View) else None,
             without=len(digests) - len(rates),
             uneven=sum(block.uneven for block in facts),
         ),
