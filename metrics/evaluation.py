@@ -12,6 +12,7 @@ from vdm_bench import __version__
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.jackknife import difference_of_means
 from vdm_bench.metrics.networks.base import NetworkSpec
+from vdm_bench.metrics.rates import Plays, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
@@ -37,6 +38,7 @@ class FeatureSet:
         skipped: clips left out because they are broken.
         repeated: clips whose pixels repeat an earlier clip's.
         refused: why there are no features of a layer, by layer; `blocks` gives none of these.
+        plays: frame rates of the clips.
     """
 
     identity: str
@@ -47,6 +49,7 @@ class FeatureSet:
     skipped: int = 0
     repeated: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
+    plays: Plays = field(default_factory=Plays)
 
     def part(self, start: int, stop: int) -> "FeatureSet":
         """Give the features of clips `start` to `stop - 1`."""
@@ -185,6 +188,8 @@ class Evaluation:
             fields["ref"] = f"{self.reference.identity}/{self.reference.count}"
         if self.task:
             fields["task"] = self.task
+        if asked := self.generated.plays.asked or (recipe.needs_reference and self.reference.plays.asked):
+            fields["fps"] = asked
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
             "src": "lossy" if self.generated.lossy else "lossless",
@@ -200,7 +205,9 @@ class Evaluation:
             yield from _marks_of_side(side, features, recipe, spec)
         if recipe.needs_reference and self.shared:
             are = "is a clip" if self.shared == 1 else "are clips"
-            yield f"{_clips(self.shared, 'generated')} {are} of the reference"
+            yield f"{count_of_clips(self.shared, 'generated')} {are} of the reference"
+        if recipe.needs_reference and self.generated.plays.differs(self.reference.plays):
+            yield f"generated clips play at {self.generated.plays}, reference clips at {self.reference.plays}"
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
@@ -272,20 +279,17 @@ def paired_difference(
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:
     if features.skipped:
-        yield f"{_clips(features.skipped, side)} broken and skipped"
+        yield f"{count_of_clips(features.skipped, side)} broken and skipped"
     if features.repeated:
-        yield f"{_clips(features.repeated, side)} repeating an earlier one"
+        yield f"{count_of_clips(features.repeated, side)} repeating an earlier one"
     if features.all_alike(recipe.layer):
         yield f"all {side} clips give the same features"
     if features.lossy:
         yield f"{side} clips from a lossy encoding"
+    yield from features.plays.marks(side)
     _, height, width = features.clip_shape
     if spec.preprocessing.aspect != "stretch" and height != width:
         yield f"{recipe.name} sees only the middle square of the {side} clips, which are {width}x{height}"
     dimension = spec.layers[recipe.layer]
     if isinstance(recipe.statistic, Frechet) and features.count <= dimension:
         yield f"fewer {side} clips than feature dimensions ({features.count} for {dimension})"
-
-
-def _clips(count: int, side: str) -> str:
-    return f"{count} {side} clip{'' if count == 1 else 's'}"

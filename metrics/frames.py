@@ -24,7 +24,9 @@ Values = NDArray[np.float64]
 
 
 def psnr(generated: Pixels, real: Pixels) -> Values:
-    """Give the peak signal-to-noise ratio of each frame in dB, 10 log10(255^2 / MSE), at most 100.
+    """Give the peak signal-to-noise ratio of each frame in dB, 10 log10(255^2 / MSE), at most 100 dB.
+
+    The cap (`HIGHEST_PSNR`) takes the place of infinity, which frames that are the same to the last bit have.
 
     Args:
         generated: uint8 [N, T, H, W, 3].

@@ -16,7 +16,10 @@ DIGEST_LENGTH = 12
 # What changes a value, in the order in which a signature prints it. `v` is last and not part of the digest:
 # a new version of this software must not make old numbers incomparable unless the number itself changes,
 # and then one of the other keys changes too.
-SIGNATURE_KEYS = ("net", "in", "task", "ref", "n", "src", "cov", "root", "splits", "kernel", "knn", "prec", "v")
+SIGNATURE_KEYS = (
+    *("net", "in", "fps", "task", "ref", "n", "src"),
+    *("cov", "root", "splits", "kernel", "knn", "cap", "prec", "v"),
+)
 
 GroupKind = Literal["permuted-clips", "permuted-rounds", "permuted-conditions"]
 

@@ -336,6 +336,7 @@ def test_frames_are_held_against_what_followed(tmp_path: Path) -> None:
     assert (signature["n"], signature["src"]) == ("4x2", "lossless")
     assert signature["ref"].startswith("shapes-v1/test/seed1@")
     assert fields(record, "ssim/best-of-2")["kernel"] == "gauss11-1.5-reflect"
+    assert (signature["cap"], "cap" in fields(record, "ssim")) == ("100dB", False)
     curve = record.curves["psnr"]
     assert curve.frames == list(range(4, 16))
     assert curve.values == pytest.approx((first + second) / 2)

@@ -29,8 +29,10 @@ from vdm_bench.files import write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.features import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.metrics.rates import Plays
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
+from vdm_bench.video.view import View
 
 # Part of every key: raise it when features or the layout of their files change.
 FEATURES_VERSION = 3
@@ -284,7 +286,21 @@ class Collector:
             skipped=sum(len(block.broken) for block in facts),
             repeated=len(digests) - len(set(digests)),
             refused=refused,
+            plays=_plays(dataset, facts),
         )
+
+
+def _plays(dataset: ClipDataset, facts: Sequence[BlockFacts]) -> Plays:
+    rates = [rate for block in facts for rate in block.fps]
+    known = [rate for rate in rates if rate is not None]
+    view = getattr(dataset, "view", None)
+    return Plays(
+        slowest=min(known, default=None),
+        fastest=max(known, default=None),
+        asked=view.rate if isinstance(view, View) else None,
+        without=len(rates) - len(known),
+        uneven=sum(block.uneven for block in facts),
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
+from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
 
 DEFAULT_METRICS = ("fvd",)
@@ -178,6 +179,7 @@ def score(
     device: str = "cpu",
     value_range: Range | None = None,
     layout: str | None = None,
+    fps: Fps | None = None,
 ) -> list[Score]:
     """Score generated clips against reference clips; `compare` takes more options.
 
@@ -192,6 +194,8 @@ def score(
             round((x - black) * 255 / (white - black)), halves to even.
         layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
             list are without N. Clips that can only be NTHWC are taken as such.
+        fps: frames a second at which the videos of both sides are taken; `"stored"` for their frames as they
+            are stored; None for each video's own rate.
 
     Returns:
         A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.
@@ -200,7 +204,11 @@ def score(
         InputError: bad input.
     """
     options = ScoreOptions(
-        metrics=metrics, computing=Computing(device=device), value_range=value_range, layout=layout
+        metrics=metrics,
+        view=View(fps=fps),
+        computing=Computing(device=device),
+        value_range=value_range,
+        layout=layout,
     )
     return compare(generated, reference, options).scores
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_text
 from vdm_bench.parallel import ordered_map
+from vdm_bench.video.timing import READING_VERSION
 
 # Part of the name of what is remembered: raise it when clips are read otherwise, or the files' layout changes.
 CONTENTS_VERSION = 1
@@ -55,11 +56,15 @@ class BlockFacts:
         clips: of each, the SHA-256 of its pixels, or (source, reason) where it cannot be read.
         shape: (T, H, W) of the clips, or None where none can be read.
         lossy: whether any comes from a lossy encoding.
+        fps: frames a second of each clip that can be read; None where it has no rate.
+        uneven: clips whose frames are shown for unequal times, and were taken one after another.
     """
 
     clips: tuple[str | Broken, ...]
     shape: Shape | None
     lossy: bool
+    fps: tuple[float | None, ...]
+    uneven: int
 
     @classmethod
     def of(cls, loaded: Sequence[LoadedClip | BrokenClipError]) -> "BlockFacts":
@@ -70,7 +75,13 @@ class BlockFacts:
         """
         sound = [item for item in loaded if isinstance(item, LoadedClip)]
         clips = tuple(map(_held, loaded))
-        return cls(clips, _common_shape(sound), any(item.clip.lossy for item in sound))
+        return cls(
+            clips,
+            _common_shape(sound),
+            lossy=any(item.clip.lossy for item in sound),
+            fps=tuple(item.clip.fps for item in sound),
+            uneven=sum(item.clip.uneven for item in sound),
+        )
 
     @property
     def digests(self) -> list[str]:
@@ -84,7 +95,7 @@ class BlockFacts:
 
     def to_json(self) -> str:
         """Give the facts as JSON."""
-        return json.dumps({"clips": self.clips, "shape": self.shape, "lossy": self.lossy})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "BlockFacts":
@@ -95,7 +106,8 @@ class BlockFacts:
         )
         frames, height, width = content["shape"] or (0, 0, 0)
         shape = (int(frames), int(height), int(width)) if content["shape"] else None
-        return cls(clips, shape, bool(content["lossy"]))
+        fps = tuple(None if rate is None else float(rate) for rate in content["fps"])
+        return cls(clips, shape, bool(content["lossy"]), fps, int(content["uneven"]))
 
 
 class Memory:
@@ -176,7 +188,7 @@ def sample_of(clips: Sequence[int]) -> list[int]:
 @functools.cache
 def readers() -> str:
     """Name the versions of what reads clips: others may give other pixels for the same file."""
-    return " ".join(f"{name} {_version(name)}" for name in _READERS)
+    return " ".join([f"reading {READING_VERSION}", *(f"{name} {_version(name)}" for name in _READERS)])
 
 
 def _version(name: str) -> str:

@@ -26,7 +26,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.files import write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
-from vdm_bench.metrics.frames import FRAME_METRICS
+from vdm_bench.metrics.frames import FRAME_METRICS, HIGHEST_PSNR
 from vdm_bench.metrics.geometry import SSIM_WINDOW
 from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
@@ -35,6 +35,12 @@ from vdm_bench.progress import Reporter
 
 # Part of the name of a block's file: raise it when values or layout change.
 _VERSION = 2
+
+# What else changes the value of a metric, for its signature.
+_OWN_FIELDS = {
+    "psnr": {"cap": f"{HIGHEST_PSNR:g}dB"},
+    "ssim": {"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"},
+}
 
 Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
 _Block = tuple[dict[str, Table], dict[str, Any]]  # measures of some clips, and the facts stored beside them
@@ -189,7 +195,7 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
             "n": str(len(table)) if rounds == 1 or len(lacking) else f"{each}x{rounds}",
             "src": "lossy" if measures.lossy else "lossless",
             "v": __version__,
-        } | ({"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"} if name == "ssim" else {})
+        } | _OWN_FIELDS[name]
         of_clips = by_round.mean(axis=2)
         ways = {name: np.nanmean(of_clips, axis=0)}
         if rounds > 1 and not len(lacking):

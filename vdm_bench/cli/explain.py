@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vdm_bench.explain import Explanation
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
     from vdm_bench.metrics.networks import Computing
+    from vdm_bench.video.timing import Fps
 
 
 @click.command(short_help="Explain the gap between two metrics on your clips.")
@@ -31,6 +32,7 @@ def explain(
     goal: str,
     frames: int | None,
     stride: int,
+    fps: "Fps | None",
     size: tuple[int, int] | None,
     resize: "ResizeRule | None",
     aspect: "Aspect",
@@ -53,7 +55,7 @@ def explain(
     from vdm_bench.video.view import View
 
     chosen = ScoreOptions(
-        view=View(frames, stride, size, resize, aspect),
+        view=View(frames, stride, size, resize, aspect, fps),
         strips=strips,
         skip_broken=skip_broken,
         computing=computing,

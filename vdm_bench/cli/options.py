@@ -12,6 +12,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from vdm_bench.metrics.geometry import Precision
 
 TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
@@ -156,11 +158,32 @@ class Size(click.ParamType[tuple[int, int]]):
         return int(parts[-1]), int(parts[0])
 
 
+class Rate(click.ParamType["Fraction | str"]):
+    """Frames a second, as `8`, `23.976` or `30000/1001`; or `stored`."""
+
+    name = "F"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Fraction | str":
+        """Read the text."""
+        from vdm_bench.video.timing import exact_rate
+
+        try:
+            return value if value == "stored" else exact_rate(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
 _CLIPS = (
     click.option(
         "--frames", type=click.IntRange(1), help="Take the first N frames of each clip.  [default: all]"
     ),
     click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every N-th frame."),
+    click.option(
+        "--fps",
+        type=Rate(),
+        help="Take videos at F frames a second, by the times of their frames; or `stored`: their frames whatever "
+        "their times.  [default: each at a constant rate of its own]",
+    ),
     click.option("--size", type=Size(), help="Resize every clip, both sides; needs --resize."),
     click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which --size resizes."),
     click.option(

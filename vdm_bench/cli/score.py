@@ -10,6 +10,7 @@ from vdm_bench.cli import options
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
     from vdm_bench.metrics.networks import Computing
+    from vdm_bench.video.timing import Fps
 
 
 @click.command(short_help="Score clips against real clips.")
@@ -32,6 +33,7 @@ def score(
     metrics: tuple[str, ...],
     frames: int | None,
     stride: int,
+    fps: "Fps | None",
     size: tuple[int, int] | None,
     resize: "ResizeRule | None",
     aspect: "Aspect",
@@ -47,7 +49,8 @@ def score(
     """Score the clips in GENERATED against those in --reference.
 
     Both may be a folder of videos (mp4, mov, avi, mkv, webm, ts, gif, ...), of folders with PNG or JPEG
-    frames, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive, or a run folder.
+    frames, of animated PNG or WebP images, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive,
+    or a run folder.
 
     \b
     vdm-bench score samples/ --reference real/
@@ -65,7 +68,7 @@ def score(
         reference,
         ScoreOptions(
             metrics=metrics or DEFAULT_METRICS,
-            view=View(frames, stride, size, resize, aspect),
+            view=View(frames, stride, size, resize, aspect, fps),
             strips=strips,
             skip_broken=skip_broken,
             computing=computing,

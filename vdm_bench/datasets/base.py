@@ -18,6 +18,9 @@ class Clip:
         label: class index, or None.
         caption: description in words, or None.
         lossy: whether the pixels went through a lossy encoding.
+        fps: frames a second at which the video plays, before any stride; None where it has no rate, or is not
+            known.
+        uneven: whether the frames are shown for unequal times, and were taken one after another all the same.
     """
 
     frames: NDArray[np.uint8]
@@ -25,6 +28,8 @@ class Clip:
     label: int | None = None
     caption: str | None = None
     lossy: bool = False
+    fps: float | None = None
+    uneven: bool = False
 
 
 @dataclass(frozen=True)

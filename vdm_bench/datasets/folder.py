@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +15,15 @@ from vdm_bench.datasets.stamps import stamp, stat_of
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.containers import while_there
-from vdm_bench.video.decode import read_frames
+from vdm_bench.video.decode import Film, read_film
 from vdm_bench.video.images import (
     FRAME_SUFFIXES,
     frame_files,
+    is_animated,
     is_dangling,
     is_frame,
     is_lossless_image,
+    natural,
     read_array,
     read_frame_folder,
     read_strip,
@@ -31,6 +33,7 @@ from vdm_bench.video.view import View
 VIDEO_SUFFIXES = frozenset(
     {
         ".3gp",
+        ".apng",
         ".avi",
         ".flv",
         ".gif",
@@ -47,6 +50,7 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films where these are animated
 
 # What a run folder holds beside its clips.
 SAMPLES_FOLDER = "samples"
@@ -54,8 +58,7 @@ SAMPLES_FOLDER = "samples"
 
 _OPEN_ARRAYS = 16  # array files that are kept open: a folder may hold more than a process may open
 
-# Gives frames, and whether they were lossy.
-Reader = Callable[[Path, View], tuple[NDArray[np.uint8], bool]]
+Reader = Callable[[Path, View], Film]
 
 
 class _Entry(NamedTuple):
@@ -73,11 +76,11 @@ class _Entry(NamedTuple):
 
 
 class FolderDataset:
-    """The clips below a path, in the order of their relative paths.
+    """The clips below a path, in the natural order of their relative paths: `2.mp4` before `10.mp4`.
 
-    A file is a clip (an array file may be many); a folder of PNG or JPEG images is one clip, its frames; a
-    folder with other content is searched. Hidden files are passed over, files that are no clips are listed in
-    `ignored`.
+    A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
+    one clip, its frames; a folder with other content is searched. Hidden files are passed over, files that are
+    no clips are listed in `ignored`.
 
     Args:
         path: a file or a folder.
@@ -85,7 +88,8 @@ class FolderDataset:
         strips: take each image as a clip of its own, a horizontal strip of square frames.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip.
+        InputError: nothing is there, or nothing that could be a clip; images stand beside other clips, or two
+            encodings of one clip beside each other.
     """
 
     identity = None
@@ -110,10 +114,12 @@ class FolderDataset:
         entry, path = self._entries[index], self.path_of(index)
         with while_there(path):
             if entry.read is None:
-                frames, lossy = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path)), False
+                frames = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path))
+                film = Film(frames, lossless=True)
             else:
-                frames, lossy = entry.read(path, self.view)
-        return Clip(self.view.resized(frames), self._key(entry), lossy=lossy)
+                film = entry.read(path, self.view)
+        frames, key = self.view.resized(film.frames), self._key(entry)
+        return Clip(frames, key, lossy=not film.lossless, fps=film.fps, uneven=film.uneven)
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's name; no more is known of it."""
@@ -148,34 +154,59 @@ class FolderDataset:
             return
         yield from self._of_folder("", strips)
 
-    def _of_folder(self, name: str, strips: bool) -> Iterable[_Entry]:
+    def _of_folder(self, name: str, strips: bool) -> list[_Entry]:
         folder = self.path / name
         try:
-            children = sorted(child for child in os.listdir(folder) if not child.startswith("."))  # noqa: PTH208
-            images = set() if strips else {child for child in children if is_frame(folder / child)}
-            folders = {child for child in children if (folder / child).is_dir()}
+            children = [child for child in os.listdir(folder) if not child.startswith(".")]  # noqa: PTH208
         except FileNotFoundError:
-            yield _Entry(name, _read_frames)  # it has vanished since it was listed: a clip that cannot be read
-            return
+            return [_Entry(name, _read_frames)]  # it has vanished since it was listed: a clip that cannot be read
         except OSError as error:
             raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
-        if images:
-            yield _Entry(name, _read_frames)
-        for child in children:
-            below = f"{name}/{child}" if name else child
-            if child in folders:
-                yield from self._of_folder(below, strips)
-            elif child not in images:
-                entries = self._of_file(below, strips)
-                if not entries and "." not in child and is_dangling(folder / child):
-                    entries = [_Entry(below, _read_frames)]  # it may have led to a folder of frames
-                yield from entries
-                if not entries:
-                    self.ignored.append(folder / child)
+        children.sort(key=natural)
+        images = [] if strips else _still_images(folder, children)
+        others = [child for child in children if child not in set(images)]
+        found = {child: self._of_child(f"{name}/{child}" if name else child, strips) for child in others}
+        clips = {child: entries for child, entries in found.items() if entries}
+        if images and clips:
+            other = next(iter(clips))
+            why = "images in one folder are the frames of one clip"
+            if Path(other).suffix.lower() in _ANIMATED_SUFFIXES:
+                why = "an animation in which nothing moves is stored as a still image, which is no clip"
+            raise InputError(
+                f"{folder} holds images, such as {images[0]}, beside other clips, such as {other}: "
+                f"{why}; move one kind out of {self.path}"
+            )
+        self._refuse_encodings(folder, clips)
+        return [_Entry(name, _read_frames)] if images else [entry for each in clips.values() for entry in each]
+
+    def _of_child(self, name: str, strips: bool) -> list[_Entry]:
+        path = self.path / name
+        if path.is_dir():
+            return self._of_folder(name, strips)
+        entries = self._of_file(name, strips)
+        if not entries and "." not in path.name and is_dangling(path):
+            entries = [_Entry(name, _read_frames)]  # it may have led to a folder of frames
+        if not entries:
+            self.ignored.append(path)
+        return entries
+
+    def _refuse_encodings(self, folder: Path, clips: Mapping[str, Sequence[_Entry]]) -> None:
+        """Refuse `a.mp4` beside `a.gif`, or beside a folder `a` of frames: one clip would count twice."""
+        stems: dict[str, str] = {}
+        for child, entries in clips.items():
+            is_folder = (folder / child).is_dir()
+            if is_folder and entries[0].read is not _read_frames:
+                continue
+            stem = child if is_folder else Path(child).stem
+            if (other := stems.setdefault(stem, child)) != child:
+                raise InputError(
+                    f"{folder} holds {other} and {child}, by their names two encodings of one clip: "
+                    f"keep one kind, the lossless one if there is one, and move the other out of {self.path}"
+                )
 
     def _of_file(self, name: str, strips: bool) -> list[_Entry]:
         suffix = (self.path / name).suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
+        if is_video(self.path / name):
             return [_Entry(name, _read_video)]
         if suffix in FRAME_SUFFIXES and strips:
             return [_Entry(name, _read_strip)]
@@ -208,7 +239,7 @@ class ViewedArchive:
     def __init__(self, archive: Archive, view: View) -> None:
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
-        self._archive, self._view = archive, view
+        self._archive, self.view = archive, view
 
     def __len__(self) -> int:
         return len(self._archive)
@@ -216,7 +247,7 @@ class ViewedArchive:
     def __getitem__(self, index: int) -> Clip:
         clip = self._archive[index]
         source = f"{self._archive.folder}#{clip.key}"
-        frames = self._view.resized(_select(clip.frames, self._view, source))
+        frames = self.view.resized(_select(clip.frames, self.view, source))
         return Clip(frames, clip.key, clip.label, clip.caption, clip.lossy)
 
     def info(self, index: int) -> ClipInfo:
@@ -227,25 +258,34 @@ class ViewedArchive:
     def fingerprint(self, index: int) -> str | None:
         """Give what the archive tells of the clip, and the view."""
         clip = self._archive.fingerprint(index)
-        return clip and f"{clip} {self._view}"
+        return clip and f"{clip} {self.view}"
 
 
-def _read_video(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    if view.frames is None and view.stride > 1:
-        frames, lossless = read_frames(path, each=view.frame)
-        return _select(frames, view, str(path)), not lossless
-    frames, lossless = read_frames(path, view.indices(), each=view.frame)
-    return frames, not lossless
+def is_video(path: Path) -> bool:
+    """Whether the file is a video by its suffix, or an image that is animated by its content."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix in _ANIMATED_SUFFIXES and is_animated(path))
 
 
-def _read_frames(folder: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    frames = read_frame_folder(folder)
-    lossless = all(is_lossless_image(file) for file in frame_files(folder))
-    return _select(frames, view, str(folder)), not lossless
+def _still_images(folder: Path, children: Sequence[str]) -> list[str]:
+    images = [child for child in children if is_frame(folder / child)]
+    # Frames are many, and reading them tells if one is animated: only where the first is are all looked into.
+    if images and is_video(folder / images[0]):
+        return [child for child in images if not is_video(folder / child)]
+    return images
 
 
-def _read_strip(path: Path, view: View) -> tuple[NDArray[np.uint8], bool]:
-    return _select(read_strip(path), view, str(path)), not is_lossless_image(path)
+def _read_video(path: Path, view: View) -> Film:
+    return read_film(path, view.indices(), stride=view.stride, fps=view.fps, each=view.frame)
+
+
+def _read_frames(folder: Path, view: View) -> Film:
+    frames = read_frame_folder(folder, view.indices(), stride=view.stride, each=view.frame)
+    return Film(frames, all(map(is_lossless_image, frame_files(folder))))
+
+
+def _read_strip(path: Path, view: View) -> Film:
+    return Film(_select(read_strip(path), view, str(path)), is_lossless_image(path))
 
 
 class _Arrays:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipInfo
-from vdm_bench.datasets.folder import VIDEO_SUFFIXES, FolderDataset, open_clips
+from vdm_bench.datasets.folder import FolderDataset, is_video, open_clips
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.video.decode import count_frames, probe, read_frames
+from vdm_bench.video.decode import count_frames, frame_times, read_film
 from vdm_bench.video.view import EachFrame, unchanged
 
 
@@ -41,12 +41,13 @@ class FolderVideos:
         return count_frames(path) if path else len(self._clips[index].frames)
 
     def fps(self, index: int) -> float | None:
-        """Give the frames a second of a video file; None of what is none, or does not tell.
+        """Give the frames a second at which a video file is read; None of what is none, or does not tell.
 
         An archive has a rate for players alone. Raises `BrokenClipError`.
         """
         path = self._video(index)
-        return probe(path).fps if path else None
+        rate = frame_times(path).rate if path else None
+        return float(rate) if rate else None
 
     def read(
         self, index: int, frames: Sequence[int], each: EachFrame = unchanged
@@ -54,8 +55,8 @@ class FolderVideos:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
         path = self._video(index)
         if path:
-            pictures, lossless = read_frames(path, frames, each=each)
-            return pictures, not lossless
+            film = read_film(path, frames, each=each)
+            return film.frames, not film.lossless
         clip = self._clips[index]
         if len(clip.frames) <= max(frames):
             raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")
@@ -70,4 +71,4 @@ class FolderVideos:
         if not isinstance(self._clips, FolderDataset):
             return None
         path = self._clips.path_of(index)
-        return path if path.suffix.lower() in VIDEO_SUFFIXES else None
+        return path if is_video(path) else None

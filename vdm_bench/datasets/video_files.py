@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import InputError
-from vdm_bench.video.decode import count_frames, read_frames
+from vdm_bench.video.decode import count_frames, read_film
 from vdm_bench.video.view import EachFrame, unchanged
 
 _NAMED = 3  # files that an error message names
@@ -50,8 +50,8 @@ class VideoFiles:
         self, index: int, frames: Sequence[int], each: EachFrame = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
-        pictures, lossless = read_frames(self.files[index].path, frames, each=each)
-        return pictures, not lossless
+        film = read_film(self.files[index].path, frames, each=each)
+        return film.frames, not film.lossless
 
     def fingerprint(self, index: int) -> str | None:
         """Give the stamp of the file."""

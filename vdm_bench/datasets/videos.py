@@ -111,6 +111,8 @@ class WindowedClips:
             raise InputError("there are no videos to take clips from")
         if view.frames is None:
             raise InputError("windows need a number of frames")
+        if view.fps is not None:
+            raise InputError("windows are cut out of videos at their own rates, not at another")
         self.videos, self.choice, self.view, self.identity = videos, choice, view, identity
         self._span = (view.frames - 1) * view.stride + 1
         crops = [None] if choice.crops == 1 else range(choice.crops)

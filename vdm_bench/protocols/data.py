@@ -11,6 +11,7 @@ from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.model import DIGEST_LENGTH, ClipChoice, Protocol
 from vdm_bench.video.archive import Archive
+from vdm_bench.video.timing import READING_VERSION
 from vdm_bench.video.view import View
 
 PREPARED_FILE = "prepared.json"  # in a folder of prepared clips: how far it is
@@ -68,6 +69,7 @@ def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
     """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
     fields = ("dataset", "camera", "split_list", "frames", "stride", "resize", "aspect")
     content = {field: getattr(protocol, field) for field in fields} | {"size": size, **choice.model_dump()}
+    content["reading"] = READING_VERSION
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"clips-{digest[:DIGEST_LENGTH]}"
 

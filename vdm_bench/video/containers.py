@@ -1,7 +1,8 @@
 """What can be told of a file undecoded: whether it is there, and as long as its container says.
 
 ISO base media (MP4, MOV): ISO/IEC 14496-12, 4.2; RIFF (AVI); EBML (Matroska, WebM): RFC 8794, 4 and 5;
-GIF: GIF89a, 16 to 27. Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3.
+GIF: GIF89a, 16 to 27; PNG: PNG (third edition), 5.3 and 11.3.6; WebP: RFC 9649, 2.
+Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3.
 """
 
 import contextlib
@@ -17,6 +18,13 @@ _NEEDED_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+# Those of which a packet may hold no picture that is shown, or more than one.
+CODECS_OF_UNEVEN_PACKETS = frozenset({"gif", "mpeg4", "vp8", "vp9"})
+_IDR = 5
+_MPEG4_PICTURE = b"\0\0\1\xb6"
+_MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_WEBP_ANIMATION = 0x02
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
@@ -71,6 +79,38 @@ def is_cut_short(path: Path) -> bool:
         return start[:4] == b"GIF8" and not _gif_has_an_end(path.read_bytes())
 
 
+def is_animated_png(path: Path) -> bool:
+    """Whether a PNG says that it is animated (chunk `acTL`, before the image); False for what is no PNG."""
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_SIGNATURE:
+            return False
+        while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
+            if header[4:] == b"acTL":
+                return True
+            file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)  # and 4 of the checksum
+    return False
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a WebP image says that it is animated; False for what is no WebP."""
+    with path.open("rb") as file:
+        start = file.read(21)
+    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & _WEBP_ANIMATION)
+
+
+def is_lossless_webp(path: Path) -> bool:
+    """Whether all pictures of the WebP image at `path` are of its lossless kind."""
+    with path.open("rb") as file:
+        return all(kind != b"VP8 " for kind, _ in _webp_chunks(file, 12, path.stat().st_size))
+
+
+def webp_delays(path: Path) -> list[int]:
+    """Milliseconds for which each frame of the animated WebP image at `path` is shown."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        return [_webp_delay(file, place) for kind, place in _webp_chunks(file, 12, size) if kind == b"ANMF"]
+
+
 def nal_length_size(codec: str, extradata: bytes | None) -> int:
     """Bytes of the length before each NAL unit of a packet; 0 where the stream is not length-prefixed."""
     position = {"h264": 4, "hevc": 21}.get(codec)
@@ -94,6 +134,44 @@ def is_whole_picture(packet: bytes, length_size: int) -> bool:
             return False
         position += length_size + length
     return position <= len(packet)
+
+
+def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
+    """Whether decoders show a film's pictures from this one on: in H.264 only an IDR picture is certain.
+
+    Others that a film may be entered at need more pictures until nothing is left of those before (7.4.1.2.4).
+    """
+    if codec != "h264":
+        return True
+    if not length_size or packet.startswith(b"\0\0\0\1"):
+        return any(unit[:1] and unit[0] & 31 == _IDR for unit in packet.split(b"\0\0\1"))
+    position = 0
+    while position + length_size < len(packet):
+        if packet[position + length_size] & 31 == _IDR:
+            return True
+        position += length_size + int.from_bytes(packet[position : position + length_size], "big")
+    return False
+
+
+def shown_pictures(codec: str, packet: bytes) -> int:
+    """Count the pictures in a packet that are shown, as far as can be told undecoded.
+
+    It is 1 but for `CODECS_OF_UNEVEN_PACKETS`.
+
+    VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. An MPEG-4 picture that repeats the one before it may
+    be left out, by a header of a few bytes that hardly any other picture fits into; in AVI such a header also
+    keeps the place of a picture that was packed into an earlier packet.
+    """
+    if codec == "vp8":
+        return int(bool(packet[0] & 0x10))
+    if codec == "vp9":  # an index at its end, 110xxxxx, makes a frame of several pictures, one of them shown
+        is_shown = packet[0] & 0x08 or packet[0] & 0x02 or packet[0] & 0x30 == 0x30
+        return int(bool(is_shown) or packet[-1] & 0xE0 == 0xC0)
+    if codec == "gif":  # a comment may stand behind the last picture
+        return int(_gif_has_a_picture(packet))
+    if codec == "mpeg4":
+        return 0 if len(packet) <= _MPEG4_HEADER else max(1, packet.count(_MPEG4_PICTURE))
+    return 1
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -136,6 +214,23 @@ def _end_of_segment(file: BinaryIO) -> int:
     return 0 if length is None else file.tell() + length
 
 
+def _webp_chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """The kinds and places of the chunks between two places, and of those within the frames of an animation."""
+    while position + 8 <= end:
+        file.seek(position)
+        header = file.read(8)
+        length = int.from_bytes(header[4:], "little")
+        yield header[:4], position
+        if header[:4] == b"ANMF":  # a frame; its own header has 16 bytes
+            yield from _webp_chunks(file, position + 24, position + 8 + length)
+        position += 8 + length + length % 2
+
+
+def _webp_delay(file: BinaryIO, frame: int) -> int:
+    file.seek(frame + 8 + 12)
+    return int.from_bytes(file.read(3), "little")
+
+
 def _read_ebml_length(file: BinaryIO) -> int | None:
     """A length of 1 to 8 bytes (RFC 8794, 4); None where it is left open or is no length."""
     first = file.read(1)
@@ -161,10 +256,22 @@ def _gif_has_an_end(data: bytes) -> bool:
             position += 11 + _colour_table(data[position + 9 : position + 10])
         else:
             return False
-        while position < len(data) and data[position]:  # sub-blocks, each with its length before it
-            position += 1 + data[position]
-        position += 1
+        position = _after_sub_blocks(data, position)
     return False
+
+
+def _after_sub_blocks(data: bytes, position: int) -> int:
+    while position < len(data) and data[position]:  # each has its length before it
+        position += 1 + data[position]
+    return position + 1
+
+
+def _gif_has_a_picture(packet: bytes) -> bool:
+    """Whether a picture follows the extensions that a packet begins with; the first one has the header too."""
+    position = 0
+    while position + 1 < len(packet) and packet[position] == _GIF_EXTENSION:
+        position = _after_sub_blocks(packet, position + 2)
+    return position < len(packet) and packet[position] != _GIF_TRAILER
 
 
 def _colour_table(flags: bytes) -> int:

@@ -1,21 +1,22 @@
 """Video files as arrays: the frames that the `ffmpeg` program gives, upright, or an error that says why not."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from av.video.format import VideoFormat
 from numpy.typing import NDArray
 
-from vdm_bench.errors import InputError
-from vdm_bench.video.stream import count_of_frames, open_stream
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.video.containers import check_file, is_animated_webp
+from vdm_bench.video.reader import FrameReader, count_of_frames
+from vdm_bench.video.stream import open_stream
+from vdm_bench.video.timing import Fps, FrameTimes, exact_rate
 from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.webp import WebPReader
 
-_LOSSLESS_CODECS = frozenset(
-    {"apng", "ffv1", "ffvhuff", "huffyuv", "magicyuv", "png", "qtrle", "rawvideo", "utvideo"}
-)
 # A frame's own time must find it, also when it was computed as i / fps or printed by ffprobe: six decimals.
 _TIME_TOLERANCE = 1e-6
 
@@ -56,37 +57,58 @@ def probe(path: Path, *, stream: int | None = None) -> VideoInfo:
     Raises:
         BrokenClipError: as `read_video`, except for damage after the first frame.
     """
-    with open_stream(path, stream) as reader:
+    with _open(path, stream) as reader:
         frame = next(reader.frames())
-        turns = reader.quarter_turns(frame)
-        width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        width, height = reader.size(frame)
         return VideoInfo(
             width=width,
             height=height,
-            fps=float(reader.stream.average_rate) if reader.stream.average_rate else None,
-            declared_frames=reader.stream.frames or None,
+            fps=float(reader.fps) if reader.fps else None,
+            declared_frames=reader.declared_frames,
             duration=reader.duration,
             codec=reader.codec,
             pixel_format=frame.format.name,
-            rotation=90 * turns,
-            lossless=_is_lossless(reader.codec, frame.format),
+            rotation=90 * reader.quarter_turns(frame),
+            lossless=reader.is_lossless(frame),
         )
 
 
-def count_frames(path: Path, *, stream: int | None = None) -> int:
-    """Count the frames that `read_video` gives, by the packets of the file: nothing is decoded.
+def frame_times(path: Path, *, stream: int | None = None) -> FrameTimes:
+    """Find when each frame of the video at `path` is shown (stream as in `read_video`).
+
+    The whole container is read and checked, but nothing is decoded unless packets are not frames for certain.
 
     Raises:
         BrokenClipError: as `read_video`, except for what only decoding shows.
     """
-    with open_stream(path, stream) as reader:
-        return reader.count()
+    with _open(path, stream) as reader:
+        times = reader.times_of_packets()
+    return _decoded_times(path, stream) if times is None else times
+
+
+def _decoded_times(path: Path, stream: int | None) -> FrameTimes:
+    with _open(path, stream) as reader:
+        return reader.times_of_frames()
+
+
+def count_frames(path: Path, *, stream: int | None = None, fps: Fps | None = None) -> int:
+    """Count the frames that `read_video` gives.
+
+    Raises:
+        BrokenClipError: as `read_video`, except for what only decoding shows.
+        InputError: `fps` is not positive.
+    """
+    return len(frame_times(path, stream=stream).chosen(fps))
 
 
 def read_video(
-    path: Path, indices: Sequence[int] | None = None, *, stream: int | None = None
+    path: Path, indices: Sequence[int] | None = None, *, stream: int | None = None, fps: Fps | None = None
 ) -> NDArray[np.uint8]:
     """Decode a video file.
+
+    Where all frames are shown equally long, they are given as they are stored. Where their times differ (GIFs
+    whose equal frames were merged, films of variable frame rate), they are given at the constant rate of the
+    commonest delay; see `vdm_bench.video.timing`.
 
     The container is checked to its end; the pictures are decoded up to the last one that is needed.
 
@@ -95,46 +117,118 @@ def read_video(
         indices: frames to give, counted from 0 in the order in which they are shown; they may repeat and
             stand in any order. None: all frames.
         stream: index of the video stream in the file; None: the one that FFmpeg holds to be the best.
+        fps: frames a second to give, by the times of the frames; `"stored"` for the frames as they are stored,
+            whatever their times; None as said above.
 
     Returns:
-        uint8 [T, H, W, 3], RGB, upright.
+        uint8 [T, H, W, 3], RGB, upright, of square pixels.
 
     Raises:
         BrokenClipError: the file is missing, empty, no video, encrypted, cut short or damaged; it has fewer
-            frames than asked for; its size changes on the way; a frame is not opaque.
-        InputError: `indices` is empty or has a negative index.
+            frames than asked for; its size changes on the way; a frame is not opaque; `fps` is given and the
+            frames have no times.
+        InputError: `indices` is empty or has a negative index; `fps` is not positive.
     """
-    return read_frames(path, indices, stream=stream)[0]
+    return read_film(path, indices, stream=stream, fps=fps).frames
 
 
-def read_frames(
+@dataclass(frozen=True, eq=False)
+class Film:
+    """What was read of a video file.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3].
+        lossless: whether they are certain to be lossless (see `VideoInfo`).
+        fps: frames a second at which they are taken, before any stride; None where they have no times, or
+            unequal ones.
+        uneven: whether they are shown for unequal times, and were taken as they are stored.
+    """
+
+    frames: NDArray[np.uint8]
+    lossless: bool
+    fps: float | None = None
+    uneven: bool = False
+
+
+def read_film(
     path: Path,
     indices: Sequence[int] | None = None,
     *,
+    stride: int = 1,
     stream: int | None = None,
+    fps: Fps | None = None,
     each: EachFrame = unchanged,
-) -> tuple[NDArray[np.uint8], bool]:
-    """Decode as `read_video`, and tell whether the frames are certain to be lossless (see `VideoInfo`).
+) -> Film:
+    """Decode as `read_video`, and tell what a score must know of the frames.
 
-    `each` is applied to every frame as soon as it is there.
+    Args:
+        path: as of `read_video`.
+        indices: as of `read_video`; None: all frames, or every `stride`-th.
+        stride: step between frames where `indices` is None; those between are not kept.
+        stream: as of `read_video`.
+        fps: as of `read_video`.
+        each: applied to every frame as soon as it is there.
+
+    Raises:
+        BrokenClipError: as `read_video`.
+        InputError: as `read_video`.
     """
     if indices is not None and (len(indices) == 0 or min(indices) < 0):
         raise InputError(f"frame indices must be 0 or more, and at least one, not {list(indices)}")
-    last = None if indices is None else max(indices)
-    wanted = None if indices is None else set(indices)
-    pictures: dict[int, NDArray[np.uint8]] = {}
-    lossless = True
-    with open_stream(path, stream) as reader:
-        for number, frame in enumerate(reader.frames()):
-            lossless = lossless and _is_lossless(reader.codec, frame.format)
-            if wanted is None or number in wanted:
-                pictures[number] = each(reader.rgb(frame))
-            if number == last:
-                break
-        reader.check_rest()
-        if last is not None and last not in pictures:
-            raise reader.broken(f"has {count_of_frames(reader.decoded)}, {last + 1} are needed")
-    return np.stack([pictures[index] for index in (pictures if indices is None else indices)]), lossless
+    times = frame_times(path, stream=stream)
+    wanted = _Wanted(path, indices, stride, stream, fps, each)
+    film = wanted.read(times) or wanted.read(_decoded_times(path, stream))
+    if film is None:
+        raise BrokenClipError(str(path), "damaged: it gives more frames at one time than at another")
+    return film
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The arguments of `read_film`."""
+
+    path: Path
+    indices: Sequence[int] | None
+    stride: int
+    stream: int | None
+    fps: Fps | None
+    each: EachFrame
+
+    def read(self, times: FrameTimes) -> Film | None:
+        """Decode the frames that these times lead to; None where packets were no frames after all."""
+        chosen = times.chosen(self.fps)
+        indices = range(0, len(chosen), self.stride) if self.indices is None else self.indices
+        if max(indices) >= len(chosen):
+            if self._decode([times.count - 1]) is None:  # which also finds damage, a better reason
+                return None
+            at = "" if self.fps in (None, "stored") else f" at {self.fps} a second"
+            reason = f"has {count_of_frames(len(chosen))}{at}, {max(indices) + 1} are needed"
+            raise BrokenClipError(str(self.path), reason)
+        decoded = self._decode([chosen[index] for index in indices])
+        if decoded is None:
+            return None
+        uneven = self.fps == "stored" and not times.is_even
+        rate = times.rate if self.fps is None or self.fps == "stored" else exact_rate(self.fps)
+        return Film(*decoded, None if uneven or rate is None else float(rate), uneven)
+
+    def _decode(self, numbers: Sequence[int]) -> tuple[NDArray[np.uint8], bool] | None:
+        """Decode stored frames, and tell whether all up to the last are lossless; None where there are fewer."""
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers):
+            places.setdefault(number, []).append(place)
+        last, lossless = max(places), True
+        frames: NDArray[np.uint8] | None = None
+        with _open(self.path, self.stream) as reader:
+            for number, frame in enumerate(reader.frames()):
+                lossless = lossless and reader.is_lossless(frame)
+                if number in places:
+                    picture = self.each(reader.rgb(frame))
+                    if frames is None:  # one array, not one more for each frame: films may fill the memory
+                        frames = np.empty((len(numbers), *picture.shape), np.uint8)
+                    frames[places[number]] = picture
+                if number == last:
+                    break
+            return None if frames is None or reader.decoded <= last else (frames, lossless)
 
 
 def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = None) -> NDArray[np.uint8]:
@@ -156,7 +250,7 @@ def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = 
         raise InputError(f"times must be finite, and at least one, not {list(seconds)}")
     pending = sorted(set(seconds), reverse=True)
     pictures: dict[float, NDArray[np.uint8]] = {}
-    with open_stream(path, stream) as reader:
+    with _open(path, stream) as reader:
         start = end = 0.0
         for start, end, frame in reader.timed_frames():
             while pending and start - _TIME_TOLERANCE <= pending[-1] < end - _TIME_TOLERANCE:
@@ -171,8 +265,11 @@ def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = 
     return np.stack([pictures[second] for second in seconds])
 
 
-def _is_lossless(codec: str, pixels: VideoFormat) -> bool:
-    gray_or_rgb = pixels.is_rgb or pixels.has_palette or pixels.name.startswith("gray")
-    return (
-        codec in _LOSSLESS_CODECS and gray_or_rgb and all(component.bits <= 8 for component in pixels.components)
-    )
+@contextlib.contextmanager
+def _open(path: Path, stream: int | None) -> Iterator[FrameReader]:
+    check_file(path)
+    if stream is None and is_animated_webp(path):  # FFmpeg reads no more than the first frame, if that
+        yield WebPReader(path)
+        return
+    with open_stream(path, stream) as reader:
+        yield reader

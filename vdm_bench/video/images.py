@@ -4,6 +4,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image, ImageFile
 
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
-from vdm_bench.video.containers import check_file
+from vdm_bench.video.containers import check_file, is_animated_png, is_animated_webp
+from vdm_bench.video.view import EachFrame, unchanged
 
 FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _FORMATS = ("PNG", "JPEG")
@@ -25,29 +27,45 @@ _CONVERT = (
 )
 
 
-def read_frame_folder(folder: Path) -> NDArray[np.uint8]:
+def read_frame_folder(
+    folder: Path, indices: Sequence[int] | None = None, *, stride: int = 1, each: EachFrame = unchanged
+) -> NDArray[np.uint8]:
     """Read a folder of PNG or JPEG frames in natural order: `frame2.png` before `frame10.png`.
 
-    Other files, hidden ones and subfolders are passed over.
+    Other files, hidden ones and subfolders are passed over. All frames are read and checked; only those asked
+    for are kept.
+
+    Args:
+        folder: that holds the frames.
+        indices: frames to give, in rising order; None: all, or every `stride`-th.
+        stride: step between frames where `indices` is None.
+        each: applied to every frame that is given, as soon as it is there.
 
     Returns:
         uint8 [T, H, W, 3], RGB; gray is repeated, opaque alpha dropped.
 
     Raises:
-        BrokenClipError: the folder is missing or holds no frames; a frame cannot be read, has another size
-            than the first, is not opaque or has more than 8 bits.
+        BrokenClipError: the folder is missing, holds no frames or fewer than asked for; a frame cannot be read,
+            has another size than the first, is not opaque or has more than 8 bits.
     """
     try:
-        names = sorted((file.name for file in frame_files(folder)), key=_natural)
+        names = sorted((file.name for file in frame_files(folder)), key=natural)
     except OSError as error:
         raise BrokenClipError(str(folder), f"is no folder that can be read ({error.strerror})") from error
     if not names:
         raise BrokenClipError(str(folder), "holds no PNG or JPEG frames")
-    frames = [_read_image(folder / name) for name in names]
-    for name, frame in zip(names, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            sizes = f"{_size(frame)} where {names[0]} is {_size(frames[0])}"
+    wanted = range(0, len(names), stride) if indices is None else indices
+    if wanted[-1] >= len(names):
+        raise BrokenClipError(str(folder), f"has {len(names)} frames, {wanted[-1] + 1} are needed")
+    frames, first, kept = [], "", set(wanted)
+    for number, name in enumerate(names):
+        frame = _read_image(folder / name)
+        first = first or _size(frame)
+        if _size(frame) != first:
+            sizes = f"{_size(frame)} where {names[0]} is {first}"
             raise BrokenClipError(str(folder), f"holds frames of several sizes: {name} is {sizes}")
+        if number in kept:
+            frames.append(each(frame))
     return np.stack(frames)
 
 
@@ -115,7 +133,7 @@ def is_lossless_image(path: Path) -> bool:
     Raises:
         BrokenClipError: it is neither.
     """
-    with _open_image(path) as image:
+    with open_image(path) as image:
         return image.format == "PNG"
 
 
@@ -140,7 +158,15 @@ def is_dangling(file: Path) -> bool:
     return file.is_symlink() and not file.exists()
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def is_animated(path: Path) -> bool:
+    """Whether the file at `path` is an animated PNG or WebP; False for what cannot be opened."""
+    try:
+        return is_animated_png(path) or is_animated_webp(path)
+    except OSError:
+        return False
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
     """A key to sort by: texts and numbers in turns, and the name itself to tell `a1` from `a01`."""
     parts = re.split(r"([0-9]+)", name)
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
@@ -150,14 +176,15 @@ def _size(frame: NDArray[np.uint8]) -> str:
     return f"{frame.shape[1]}x{frame.shape[0]}"
 
 
-def _open_image(path: Path) -> ImageFile.ImageFile:
+def open_image(path: Path, formats: tuple[str, ...] = _FORMATS) -> ImageFile.ImageFile:
+    """Open an image of one of Pillow's formats; raises `BrokenClipError`."""
     check_file(path)
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(path, formats=formats)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except (OSError, ValueError, SyntaxError) as error:  # Pillow calls damaged PNGs a SyntaxError
-        raise BrokenClipError(str(path), "is no PNG or JPEG image that can be read") from error
+        raise BrokenClipError(str(path), f"is no {' or '.join(formats)} image that can be read") from error
     # Pillow itself refuses at twice its limit, and warns from the limit on.
     if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise _too_large(path)
@@ -169,21 +196,32 @@ def _too_large(path: Path) -> BrokenClipError:
     return BrokenClipError(str(path), f"is larger than the {limit}; see PIL.Image.MAX_IMAGE_PIXELS")
 
 
+def decoded_pixels(path: Path, image: ImageFile.ImageFile, number: int = 0) -> NDArray[np.uint8]:
+    """Decode a picture of an image that is open: uint8 [H, W, 3], RGB, or [H, W, 4] where it may be transparent.
+
+    Raises:
+        BrokenClipError: it is damaged, or has more than 8 bits.
+    """
+    # Pillow would cut 16-bit RGB to its upper half; only the name of the decoder's mode tells of it.
+    stored = str(image.tile[0].args) if image.tile else image.mode
+    if image.mode not in _MODES or ";16" in stored:
+        reason = f"has pixels of mode {image.mode} ({stored}): 8-bit gray or RGB is needed"
+        raise BrokenClipError(str(path), reason)
+    try:
+        image.seek(number)
+        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except (EOFError, OSError, ValueError, SyntaxError, zlib.error) as error:
+        raise BrokenClipError(str(path), f"is cut short or damaged ({error})") from error
+
+
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG or JPEG image as uint8 [H, W, 3], RGB."""
-    with _open_image(path) as image:
-        # Pillow would cut 16-bit RGB to its upper half; only the name of the decoder's mode tells of it.
-        stored = str(image.tile[0].args) if image.tile else image.mode
-        if image.mode not in _MODES or ";16" in stored:
-            reason = f"has pixels of mode {image.mode} ({stored}): 8-bit gray or RGB is needed"
-            raise BrokenClipError(str(path), reason)
-        try:
-            if not image.has_transparency_data:
-                return np.asarray(image.convert("RGB"))
-            pixels = np.asarray(image.convert("RGBA"))
-        except (OSError, ValueError, SyntaxError, zlib.error) as error:
-            raise BrokenClipError(str(path), f"is cut short or damaged ({error})") from error
-    if pixels[..., 3].min() < 255:
+    """Read a still image as uint8 [H, W, 3], RGB."""
+    if is_animated(path):
+        reason = "is animated, a clip of its own: keep still frames and animations in different folders"
+        raise BrokenClipError(str(path), reason)
+    with open_image(path) as image:
+        pixels = decoded_pixels(path, image)
+    if pixels.shape[-1] == 4 and pixels[..., 3].min() < 255:
         raise BrokenClipError(str(path), "is partly transparent: lay it over a background first")
     return pixels[..., :3]
 

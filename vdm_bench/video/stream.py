@@ -1,8 +1,5 @@
 """One video stream, read once from its first packet to its last; every fault becomes a `BrokenClipError`.
 
-Frames are converted to RGB by FFmpeg's own filter graph, as `ffmpeg -i FILE -pix_fmt rgb24` does. For 8-bit
-video of even size all routes through FFmpeg agree to the bit, but for 10-bit video and odd sizes PyAV's
-`to_ndarray` differs from the program (seen: by up to 131 of 255 where colours meet).
 FFmpeg's log messages go nowhere: that is what PyAV sets when it is imported.
 """
 
@@ -11,32 +8,38 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
-import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
 from av.container import InputContainer
-from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.containers import (
+    CODECS_OF_UNEVEN_PACKETS,
     check_file,
+    is_clean_start,
     is_cut_short,
     is_whole_picture,
     nal_length_size,
+    shown_pictures,
     while_there,
 )
+from vdm_bench.video.reader import FrameReader, count_of_frames
+from vdm_bench.video.timing import FrameTimes
 
 # A choice, because FFmpeg also "plays" text files, images, and play lists that name other files or addresses.
 _CONTAINERS = "mov,matroska,avi,gif,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,nut,mxf,apng,yuv4mpegpipe,h264,hevc"
+_ANIMATIONS = frozenset({"gif", "apng"})
+# FFmpeg shows a frame of a GIF that lasts one hundredth of a second for ten, as browsers do. But a film of 60
+# or 100 frames a second consists of such frames.
+_OPTIONS = {"format_whitelist": _CONTAINERS, "min_delay": "1"}
 
 # FFmpeg's native decoders of VP8 and VP9 ignore the alpha channel, which WebM keeps beside the picture, and
 # give a film with a transparent background as one on a background that nobody chose. Those of libvpx do not.
@@ -54,7 +57,7 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
     with while_there(path):
         try:
             # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address.
-            container = av.open(f"file:{path}", mode="r", options={"format_whitelist": _CONTAINERS})
+            container = av.open(f"file:{path}", mode="r", options=dict(_OPTIONS))
         except av.FFmpegError as error:
             cut = is_cut_short(path)
             reason = "truncated: the file ends before its index does" if cut else "not a video that can be read"
@@ -63,40 +66,27 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
             yield StreamReader(path, container, _choose(path, container, index))
 
 
-class StreamReader:
-    """Decodes the frames of one stream in the order in which they are shown.
-
-    Attributes:
-        stream: PyAV's stream.
-        codec: FFmpeg's name of the codec, such as `av1`, whatever decoder is used.
-        decoded: number of frames decoded so far.
-    """
+class StreamReader(FrameReader):
+    """Decodes the frames of one stream in the order in which they are shown; `stream` is PyAV's."""
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        super().__init__(path)
         self.stream = stream
         self.codec = stream.codec_context.codec.canonical_name
-        self.decoded = 0
-        self._path = path
+        self.tick = stream.time_base
+        self.fps = stream.average_rate or None
+        self.declared_frames = stream.frames or None
+        self.duration = _duration(container, stream)
+        self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.authored = container.format.name in _ANIMATIONS
         self._container = container
         self._decoder = self._make_decoder()
         # Clips are read many at a time: one thread each is faster than all threads on each.
         self._decoder.thread_count = 1
         self._length_size = nal_length_size(self.codec, stream.codec_context.extradata)
-        self._graph: tuple[str, Graph] | None = None
         if is_cut_short(path):
             raise self._truncated(self._count_whole_packets())
         self._packets = self._demux()
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds, as the container says; None where it does not."""
-        if self.stream.duration is not None:
-            return self._in_seconds(self.stream.duration)
-        return None if self._container.duration is None else self._container.duration / av.time_base
-
-    def broken(self, reason: str) -> BrokenClipError:
-        """An error about this file, for the caller to raise."""
-        return BrokenClipError(str(self._path), reason)
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decode in presentation order, which is the order of the decoder's output.
@@ -116,50 +106,34 @@ class StreamReader:
         if size is None:
             raise self.broken("has no frames")
 
-    def timed_frames(self) -> Iterator[tuple[float, float, VideoFrame]]:
-        """As `frames`, each with the seconds at which it begins and ends: it ends where the next begins."""
-        previous: VideoFrame | None = None
-        start = 0.0
-        for frame in self.frames():
-            next_start = self._start(frame)
-            if next_start is None and previous is not None:  # AVI stamps no frame that the decoder held back
-                next_start = start + self._seconds_shown(previous)
-            if next_start is None:
-                raise self.broken("has no time stamps: frames cannot be found by time")
-            if previous is not None:
-                if next_start <= start:
-                    raise self.broken("its time stamps are in no order: frames cannot be found by time")
-                yield start, next_start, previous
-            previous, start = frame, next_start
-        if previous is not None:
-            yield start, start + self._seconds_shown(previous), previous
+    def times_of_packets(self) -> FrameTimes | None:
+        """Find the times of the frames without decoding; None where it is not certain that each packet is one.
 
-    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Convert a frame of this stream to uint8 [H, W, 3], RGB, upright."""
-        if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
-            alpha = np.asarray(frame.to_ndarray(format="rgba", threads=1))[..., 3]
-            if alpha.min() < 255:
-                raise self.broken("is partly transparent: lay it over a background first")
-        if self._graph is None or self._graph[0] != frame.format.name:
-            self._graph = frame.format.name, _make_graph(frame, self.stream.time_base)
-        self._graph[1].vpush(frame)
-        picture = np.asarray(self._graph[1].vpull().to_ndarray(), dtype=np.uint8)
-        return np.rot90(picture, self.quarter_turns(frame))
-
-    def quarter_turns(self, frame: VideoFrame) -> int:
-        """Counterclockwise quarter turns, 0 to 3, that bring the stored picture upright."""
-        turns, rest = divmod(frame.rotation, 90)
-        if rest or _is_mirrored(frame):
-            raise self.broken("is to be shown mirrored or at an angle: only quarter turns are supported")
-        return turns % 4
-
-    def count(self) -> int:
-        """Count the frames by their packets, without decoding them.
-
-        A packet is a frame in all containers and codecs that were tried; a packet that an edit list leaves out
-        says so.
+        A packet that an edit list leaves out says so. Decoders drop what comes before the first key frame, or
+        is shown before it; and some packets hold pictures that are never shown.
         """
-        return sum(not packet.is_discard for packet in self._packets)
+        stamps: list[tuple[int | None, int | None]] = []
+        first: int | None = None
+        previous: int | None = None
+        certain = in_order = True
+        ahead = 0  # pictures that came before the packet that keeps their place; without it they are dropped
+        for number, packet in enumerate(self._packets):
+            stamp = self._stamp(packet)
+            if number == 0:
+                first = stamp
+                certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
+            early = stamp is not None and first is not None and stamp < first
+            if self.codec in CODECS_OF_UNEVEN_PACKETS:
+                ahead += shown_pictures(self.codec, bytes(packet)) - 1
+            certain = certain and not early and ahead >= 0
+            # A clock that was set back: two films in one file.
+            in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
+            previous = packet.dts if packet.dts is not None else previous
+            if not packet.is_discard:
+                stamps.append((stamp, packet.duration))
+        if not certain:
+            return None
+        return self._times(iter(stamps if in_order else [(None, None)] * len(stamps)))
 
     def check_rest(self) -> None:
         """Check the packets that are left, without decoding them."""
@@ -223,18 +197,16 @@ class StreamReader:
             return self.broken(f"truncated: {self.stream.frames} frames are declared, only {count} are there")
         return self.broken(f"truncated: the file ends, or is damaged, after {count_of_frames(count)}")
 
-    def _start(self, frame: VideoFrame) -> float | None:
+    def _stamp(self, part: "VideoFrame | Packet[VideoStream]") -> int | None:
         # AVI stores no presentation times; the decoder's guess is wrong where there are B-frames.
-        stamp = frame.dts if self._container.format.name == "avi" else frame.pts
-        return None if stamp is None else self._in_seconds(stamp)
+        return part.dts if self._container.format.name == "avi" else part.pts
 
-    def _seconds_shown(self, frame: VideoFrame) -> float:
-        if frame.duration:
-            return self._in_seconds(frame.duration)
-        return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
 
-    def _in_seconds(self, ticks: int) -> float:
-        return float(ticks * (self.stream.time_base or Fraction(0)))
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Seconds, as the container says; None where it does not."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
 
 
 def _choose(path: Path, container: InputContainer, index: int | None) -> VideoStream:
@@ -251,31 +223,6 @@ def _choose(path: Path, container: InputContainer, index: int | None) -> VideoSt
     if chosen.codec_context is None:
         raise BrokenClipError(str(path), "is of a codec that this FFmpeg cannot decode")
     return chosen
-
-
-def _make_graph(frame: VideoFrame, time_base: Fraction | None) -> Graph:
-    graph = Graph()
-    graph.threads = 1
-    graph.link_nodes(
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base),
-        graph.add("scale", "flags=bicubic"),  # the program's own choice
-        graph.add("format", "pix_fmts=rgb24"),
-        graph.add("buffersink"),
-    ).configure()
-    return graph
-
-
-def _is_mirrored(frame: VideoFrame) -> bool:
-    data: Any = frame.side_data.get("DISPLAYMATRIX")  # PyAV's stubs know of motion vectors alone
-    if data is None:
-        return False
-    matrix = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(np.float64)
-    return bool(np.linalg.det(matrix[:2, :2]) < 0)
-
-
-def count_of_frames(count: int) -> str:
-    """Words for a number of frames."""
-    return f"{count} frame" if count == 1 else f"{count} frames"
 
 
 def _words(error: av.FFmpegError) -> str:

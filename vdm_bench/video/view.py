@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import Aspect, ResizeRule
+from vdm_bench.video.timing import Fps, exact_rate
 
 # What becomes of each frame as it is read, uint8 [H, W, 3] before and after: large ones need not be kept.
 EachFrame: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -29,6 +30,8 @@ class View:
         size: (height, width) to resize to, or None to leave the size.
         rule: resize rule of `vdm_bench.metrics.resize`; needed where `size` is given.
         aspect: what happens to the aspect ratio, by a rule of `vdm_bench.metrics.resize`.
+        fps: frames a second of a video, before the stride; `"stored"` for its frames whatever their times; None
+            for its own rate (see `vdm_bench.video.decode.read_video`).
 
     Raises:
         InputError: a number that is not positive, or a size without a rule.
@@ -39,12 +42,20 @@ class View:
     size: tuple[int, int] | None = None
     rule: ResizeRule | None = None
     aspect: Aspect = "stretch"
+    fps: Fps | None = None
 
     def __post_init__(self) -> None:
         if (self.frames is not None and self.frames < 1) or self.stride < 1:
             raise InputError("frames and stride must be at least 1")
         if (self.size is None) != (self.rule is None):
             raise InputError("a size needs a resize rule, and a rule a size; give both --size and --resize")
+        if self.fps not in (None, "stored"):
+            exact_rate(self.fps)
+
+    @property
+    def rate(self) -> str | None:
+        """The rate asked for, in exact words: `8`, `30000/1001`, `stored`."""
+        return None if self.fps is None else "stored" if self.fps == "stored" else str(exact_rate(self.fps))
 
     def indices(self) -> list[int] | None:
         """Give the frame indices this view selects, or None for all of an unknown number."""

@@ -1,0 +1,187 @@
+"""What all films have in common, whoever decodes them: frames in order, their times, and their pixels.
+
+Frames are converted to RGB by FFmpeg's own filter graph, as `ffmpeg -i FILE -pix_fmt rgb24` does. For 8-bit
+video of even size all routes through FFmpeg agree to the bit, but for 10-bit video and odd sizes PyAV's
+`to_ndarray` differs from the program (seen: by up to 131 of 255 where colours meet).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from vdm_bench.errors import BrokenClipError
+from vdm_bench.video.timing import FrameTimes
+
+_LOSSLESS_CODECS = frozenset(
+    {"apng", "ffv1", "ffvhuff", "huffyuv", "magicyuv", "png", "qtrle", "rawvideo", "utvideo"}
+)
+# By how much the shape of a pixel may differ from a square: what is left when a size is rounded to whole pixels.
+_NEARLY_SQUARE = Fraction(1, 50)
+_LONGEST_PIXEL = 16  # what is said of longer ones is a damaged header, and must not fill the memory
+
+
+class FrameReader(ABC):
+    """Reads one film from its first frame to its last.
+
+    Attributes:
+        codec: FFmpeg's name of the codec, such as `av1`, whatever decoder is used.
+        tick: unit of the frames' times in seconds; None where the file does not tell.
+        fps: average frame rate; None where the container does not tell.
+        declared_frames: number of frames in the container's header; None where there is none.
+        duration: seconds; None where the container does not tell.
+        pixel_aspect: width of a stored pixel through its height.
+        authored: whether somebody chose how long each frame is shown, as in animations.
+        decoded: number of frames decoded so far.
+    """
+
+    codec: str
+    tick: Fraction | None
+    fps: Fraction | None
+    declared_frames: int | None
+    duration: float | None
+    pixel_aspect = Fraction(1)
+    authored = False
+
+    def __init__(self, path: Path) -> None:
+        self.decoded = 0
+        self._path = path
+        self._graph: tuple[str, Graph] | None = None
+
+    @abstractmethod
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decode in presentation order; raises `BrokenClipError`, also where there are no frames."""
+
+    @abstractmethod
+    def times_of_packets(self) -> FrameTimes | None:
+        """Find the times of the frames without decoding, and check the file to its end.
+
+        None: only decoding tells which packets are frames. Raises `BrokenClipError`.
+        """
+
+    def check_rest(self) -> None:  # noqa: B027 - what holds its frames by number has no rest to check
+        """Check what has not been read yet, without decoding it."""
+
+    def broken(self, reason: str) -> BrokenClipError:
+        """An error about this file, for the caller to raise."""
+        return BrokenClipError(str(self._path), reason)
+
+    def times_of_frames(self) -> FrameTimes:
+        """Find the times of the frames by decoding all of them."""
+        return self._times((start, frame.duration) for start, frame in self._stamped())
+
+    def timed_frames(self) -> Iterator[tuple[float, float, VideoFrame]]:
+        """As `frames`, each with the seconds at which it begins and ends: it ends where the next begins."""
+        previous: VideoFrame | None = None
+        start = 0
+        for next_start, frame in self._stamped():
+            if next_start is None:
+                raise self.broken("has no time stamps: frames cannot be found by time")
+            if previous is not None:
+                if next_start <= start:
+                    raise self.broken("its time stamps are in no order: frames cannot be found by time")
+                yield self._in_seconds(start), self._in_seconds(next_start), previous
+            previous, start = frame, next_start
+        if previous is not None:
+            yield self._in_seconds(start), self._in_seconds(start + self._ticks_shown(previous)), previous
+
+    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Convert a frame of this film to uint8 [H, W, 3], RGB, of square pixels, upright."""
+        if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+            alpha = np.asarray(frame.to_ndarray(format="rgba", threads=1))[..., 3]
+            if alpha.min() < 255:
+                raise self.broken("is partly transparent: lay it over a background first")
+        if self._graph is None or self._graph[0] != frame.format.name:
+            self._graph = frame.format.name, self._make_graph(frame)
+        self._graph[1].vpush(frame)
+        picture = np.asarray(self._graph[1].vpull().to_ndarray(), dtype=np.uint8)
+        return np.rot90(picture, self.quarter_turns(frame))
+
+    def size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height of what `rgb` gives."""
+        stored = self._square_width(frame), frame.height
+        return stored[::-1] if self.quarter_turns(frame) % 2 else stored
+
+    def quarter_turns(self, frame: VideoFrame) -> int:
+        """Counterclockwise quarter turns, 0 to 3, that bring the stored picture upright."""
+        turns, rest = divmod(frame.rotation, 90)
+        if rest or _is_mirrored(frame):
+            raise self.broken("is to be shown mirrored or at an angle: only quarter turns are supported")
+        return turns % 4
+
+    def is_lossless(self, frame: VideoFrame) -> bool:
+        """Whether what `rgb` gives is certain to be what was once given to the encoder."""
+        pixels = frame.format
+        gray_or_rgb = pixels.is_rgb or pixels.has_palette or pixels.name.startswith("gray")
+        of_8_bits = all(component.bits <= 8 for component in pixels.components)
+        return (
+            self.codec in _LOSSLESS_CODECS
+            and gray_or_rgb
+            and of_8_bits
+            and self._square_width(frame) == frame.width
+        )
+
+    def _times(self, stamps: Iterator[tuple[int | None, int | None]]) -> FrameTimes:
+        declared = None if self.authored else self.fps  # FFmpeg's guess from the first delays of an animation
+        return FrameTimes.of(str(self._path), stamps, self.tick, authored=self.authored, declared=declared)
+
+    def _stamp(self, frame: VideoFrame) -> int | None:
+        return frame.pts
+
+    def _stamped(self) -> Iterator[tuple[int | None, VideoFrame]]:
+        """The frames, each with the tick at which it begins."""
+        previous: VideoFrame | None = None
+        start: int | None = None
+        for frame in self.frames():
+            stamp = self._stamp(frame)
+            if stamp is None and start is not None and previous is not None:
+                stamp = start + self._ticks_shown(previous)  # AVI stamps no frame that the decoder held back
+            yield stamp, frame
+            previous, start = frame, stamp
+
+    def _ticks_shown(self, frame: VideoFrame) -> int:
+        if frame.duration or not self.fps or not self.tick:
+            return frame.duration or 0
+        return round(1 / (self.fps * self.tick))
+
+    def _in_seconds(self, ticks: int) -> float:
+        return float(ticks * (self.tick or Fraction(0)))
+
+    def _square_width(self, frame: VideoFrame) -> int:
+        if abs(self.pixel_aspect - 1) <= _NEARLY_SQUARE:
+            return frame.width
+        if not 1 / _LONGEST_PIXEL <= self.pixel_aspect <= _LONGEST_PIXEL:
+            raise self.broken(f"says that its pixels are {float(self.pixel_aspect):g} times as wide as high")
+        return max(1, round(frame.width * self.pixel_aspect))
+
+    def _make_graph(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        graph.threads = 1
+        width = self._square_width(frame)
+        size = "" if width == frame.width else f"w={width}:h={frame.height}:"
+        graph.link_nodes(
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=self.tick),
+            graph.add("scale", f"{size}flags=bicubic"),  # the program's own choice
+            graph.add("format", "pix_fmts=rgb24"),
+            graph.add("buffersink"),
+        ).configure()
+        return graph
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    data: Any = frame.side_data.get("DISPLAYMATRIX")  # PyAV's stubs know of motion vectors alone
+    if data is None:
+        return False
+    matrix = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(np.float64)
+    return bool(np.linalg.det(matrix[:2, :2]) < 0)
+
+
+def count_of_frames(count: int) -> str:
+    """Words for a number of frames."""
+    return f"{count} frame" if count == 1 else f"{count} frames"

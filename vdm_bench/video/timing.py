@@ -1,0 +1,211 @@
+"""When the frames of a film are shown, and which of them are given.
+
+Frames that are shown equally long are given as they are stored. Where their times differ, or at a rate that was
+asked for, they are given at a constant rate, by the rule of FFmpeg's `fps` filter (libavfilter/vf_fps.c,
+`round=near`) on times counted from the first frame: a frame that begins at t has the place t * rate, rounded,
+halves up; place k shows the last frame whose place is at most k; and there are as many places as the end of
+the last frame times the rate, rounded.
+"""
+
+import bisect
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from vdm_bench.errors import BrokenClipError, InputError
+
+# Frames a second; or the frames as they are stored, whatever their times.
+Fps: TypeAlias = float | Fraction | Literal["stored"]
+
+# Part of the names of what is kept of clips that were read: raise it when the same file gives other frames.
+READING_VERSION = 2
+
+# Delays that differ by less, or by a tick of their clock, are one delay: clocks of cameras jitter, and Matroska,
+# FLV and ASF round to milliseconds, which stay rounded when their films are copied into another container.
+_JITTER = Fraction(1, 10)
+_MILLISECOND = Fraction(1, 1000)
+_LONGEST_STILL = 10_000  # places that one frame may fill: a clock that jumps must not fill the memory
+
+
+def exact_rate(fps: float | Fraction | str) -> Fraction:
+    """Read a rate, such as 8, 23.976 or "30000/1001", in frames a second.
+
+    Raises:
+        InputError: it is no positive number.
+    """
+    try:
+        # 1001: the denominator of NTSC's rates, which floats cannot hold.
+        rate = Fraction(fps).limit_denominator(1001)
+    except (ValueError, OverflowError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{fps} is no number of frames a second; write 8, 23.976, 30000/1001 or stored"
+        ) from error
+    if rate <= 0:
+        raise InputError(f"{fps} frames a second are not possible; write 8, 23.976, 30000/1001 or stored")
+    return rate
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """When each frame of a film is shown.
+
+    Attributes:
+        source: names the film in errors.
+        count: number of stored frames.
+        starts: tick at which each frame begins, in order; None where the file does not tell.
+        last: ticks for which the last frame is shown; 0 where the file does not tell.
+        tick: seconds.
+        authored: whether somebody chose each delay (an animation), or a clock measured it (a film).
+        declared: rate that the container states, frames a second.
+    """
+
+    source: str
+    count: int
+    starts: Sequence[int] | None = None
+    last: int = 0
+    tick: Fraction = Fraction(1)
+    authored: bool = False
+    declared: Fraction | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        stamps: Iterable[tuple[int | None, int | None]],
+        tick: Fraction | None,
+        *,
+        authored: bool = False,
+        declared: Fraction | None = None,
+    ) -> "FrameTimes":
+        """Put together the start and the duration of each frame, in any order and as far as they are known.
+
+        Raises:
+            BrokenClipError: there are no frames.
+        """
+        listed = list(stamps)
+        if not listed:
+            raise BrokenClipError(source, "has no frames")
+        known = sorted((start, duration or 0) for start, duration in listed if start is not None)
+        starts = [start for start, _ in known]
+        delays = [later - start for start, later in itertools.pairwise(starts)]
+        if tick is None or len(known) < len(listed) or 0 in delays:
+            return cls(source, len(listed))
+        last = known[-1][1]
+        if not authored and delays:  # muxers guess the length of the last frame, and some write one tick
+            last = max(last, min(delays))
+        return cls(source, len(listed), starts, last, tick, authored, declared)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second that are given if no other rate is asked for; None where the file does not tell."""
+        return 1 / (self._delay * self.tick) if self._delay else None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all frames are shown equally long, as far as the file tells."""
+        return self.starts is None or self.count == 1 or self._even_delay is not None
+
+    def chosen(self, fps: Fps | None) -> Sequence[int]:
+        """Give the number of the stored frame behind each frame that is given.
+
+        Args:
+            fps: frames a second; None: the film's own rate.
+
+        Raises:
+            BrokenClipError: frames cannot be found by time, or one stands still for too long.
+            InputError: the rate is not positive.
+        """
+        if fps == "stored" or (fps is None and self.is_even):
+            return range(self.count)
+        if self.starts is None or self._delay is None:
+            raise BrokenClipError(self.source, "has no time stamps in order: frames cannot be found by time")
+        places_a_tick = exact_rate(fps) * self.tick if fps is not None else 1 / self._delay
+        if self._even_delay is None or self.count == 1:
+            begins: Sequence[int] = [start - self.starts[0] for start in self.starts]
+            end = begins[-1] + (Fraction(self.last) or self._delay)
+        else:  # evenly spread: the clock's rounding must not make frames repeat
+            begins, places_a_tick = range(self.count), places_a_tick * self._even_delay
+            end = self.count - 1 + (self.last / self._even_delay if self.authored and self.last else Fraction(1))
+        stops = [_rounded(begin, places_a_tick) for begin in begins[1:]]
+        return self._spread([*stops, max(1, _rounded(end, places_a_tick))])
+
+    def _spread(self, stops: Sequence[int]) -> list[int]:
+        """Give frame i, which ends before place `stops[i]`, at all places between the stops."""
+        chosen: list[int] = []
+        for number, stop in enumerate(stops):
+            repeats = min(stop, stops[-1]) - len(chosen)
+            if repeats > _LONGEST_STILL:
+                reason = (
+                    f"shows frame {number} for as long as {repeats:,} frames; take its frames as they are stored"
+                )
+                raise BrokenClipError(self.source, reason)
+            chosen += [number] * repeats
+        return chosen
+
+    @cached_property
+    def _delay(self) -> Fraction | None:
+        """Ticks between the frames that are given."""
+        if self.starts is None:
+            return None
+        return self._even_delay or self._commonest_delay(self.starts)
+
+    @cached_property
+    def _even_delay(self) -> Fraction | None:
+        """The delay of frames that are shown equally long; None where they are not."""
+        if self.starts is None or (self.count == 1 and not self.last):
+            return None
+        if self.count == 1:
+            return Fraction(self.last)
+        gaps = self.count - 1
+        span = self.starts[-1] - self.starts[0]
+        delay = Fraction(span, gaps)
+        if self.declared and abs(1 / (self.declared * self.tick) * gaps - span) <= 2:
+            delay = 1 / (self.declared * self.tick)
+        # Integers from here on: fractions would take longer than reading a short film.
+        part, whole = delay.denominator, delay.numerator
+        slack, drift = Fraction(1), Fraction(1)
+        if not self.authored:
+            slack, drift = max(slack, _MILLISECOND / self.tick, delay * _JITTER), max(2 * drift, delay / 2)
+        apart, astray = math.floor(slack * part), math.floor(drift * part)
+        even = all(abs((b - a) * part - whole) <= apart for a, b in itertools.pairwise(self.starts)) and all(
+            abs((start - self.starts[0]) * part - number * whole) <= astray
+            for number, start in enumerate(self.starts)
+        )
+        # Two frames have one gap between them: with the length of the last it is told whether they are even.
+        short = self.authored and self.count == 2 and 0 < self.last < delay - slack
+        return delay if even and not short and _rounded(self.last, 1 / delay) <= 1 else None
+
+    def _commonest_delay(self, starts: Sequence[int]) -> Fraction | None:
+        delays: Counter[int] = Counter(b - a for a, b in itertools.pairwise(starts))
+        if self.last:
+            delays[self.last] += 1
+        if not delays:
+            return None
+        # The shorter of two that are equally common: no frame is lost.
+        if self.authored:
+            return Fraction(max(delays, key=lambda delay: (delays[delay], -delay)))
+        values, tick = sorted(delays), self.tick
+        counts = [0, *itertools.accumulate(delays[value] for value in values)]
+        totals = [0, *itertools.accumulate(delays[value] * value for value in values)]
+
+        def near(value: int) -> tuple[int, int]:
+            slack = max(Fraction(1), _MILLISECOND / tick, value * _JITTER)
+            return bisect.bisect_left(values, value - slack), bisect.bisect_right(values, value + slack)
+
+        def common(value: int) -> tuple[int, int, int]:
+            low, high = near(value)
+            return counts[high] - counts[low], delays[value], -value
+
+        low, high = near(max(values, key=common))
+        return Fraction(totals[high] - totals[low], counts[high] - counts[low])
+
+
+def _rounded(ticks: int | Fraction, places_a_tick: Fraction) -> int:
+    """The place of a time that is not negative: rounded, halves up."""
+    doubled = 2 * ticks * places_a_tick
+    return (doubled.numerator + doubled.denominator) // (2 * doubled.denominator)
