@@ -200,7 +200,7 @@ class Collector:
             layers = ",".join(network.spec.layers)
             digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())
         for index in range(start, stop):
-            digest.update(f"\n{dataset.fingerprint(index)}".encode())
+            digest.update(f"\n{dataset.fingerprint(index)}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:40]
 
 

@@ -109,7 +109,11 @@ class FrameMeter:
     def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
         digest = hashlib.sha256(f"frames {_VERSION} {self.metrics}".encode())
         for index in range(start, stop):
-            digest.update(f"\n{clips.fingerprint(index)} {self.conditions.fingerprint(index)}".encode())
+            digest.update(
+                f"\n{clips.fingerprint(index)} {self.conditions.fingerprint(index)}".encode(
+                    "utf-8", "surrogatepass"
+                )
+            )
         return digest.hexdigest()[:40]
 
 
