@@ -5,16 +5,18 @@ and never taken for another. The clips have the same digests as when they are re
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vdm_bench.datasets.base import Clip, DescribedClips
+from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_text
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.data import PREPARED_FILE, open_windows, prepared_name
+from vdm_bench.protocols.data import PREPARED_FILE, notes_on, open_windows, prepared_name
 from vdm_bench.video.archive import SHARD_CLIPS, ArchiveWriter
 
 
@@ -28,6 +30,7 @@ class PreparedClips:
         clips: in it.
         wanted: what the protocol asks for.
         broken: (source, reason) of those that could not be read.
+        missing: names of videos that belong to the set and were not there.
     """
 
     source: str
@@ -35,6 +38,7 @@ class PreparedClips:
     clips: int
     wanted: int
     broken: list[tuple[str, str]]
+    missing: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,16 @@ def _prepare_one(
     state = _State.read(folder) or _State()
     if not (state.whole and state.wanted >= count):
         clips = open_windows(protocol, choice, data_root, size)
+        for note in notes_on(clips):
+            options.reporter.note(note)
+        state = _of_same_videos(state, clips, folder)
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
         writer = ArchiveWriter(folder, (protocol.frames, size, size))
         state = _write(clips, writer, state, protocol.source_of(choice), options)
         state.write(folder)
     broken = [(source, reason) for _, source, reason in state.broken]
-    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken)
+    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken, state.missing)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,8 @@ class _State:
         broken: (number, source, reason) of those that could not be read.
         clips: in the archive, once it is whole.
         whole: whether it is.
+        videos: of the dataset that are there.
+        missing: names of those that are not.
     """
 
     wanted: int = 0
@@ -121,6 +130,8 @@ class _State:
     broken: tuple[tuple[int, str, str], ...] = ()
     clips: int = 0
     whole: bool = False
+    videos: int = 0
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "_State | None":
@@ -130,14 +141,27 @@ class _State:
             broken = tuple(
                 (int(number), str(source), str(reason)) for number, source, reason in content["broken"]
             )
-            return cls(**{**content, "broken": broken})
+            missing = tuple(map(str, content.get("missing", ())))
+            return cls(**{**content, "broken": broken, "missing": missing})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); delete {folder} and prepare it again") from error
 
     def write(self, folder: Path) -> None:
         write_text(folder / PREPARED_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _of_same_videos(state: _State, clips: WindowedClips, folder: Path) -> _State:
+    """Put down which videos are missing; refuse to go on with an archive that was begun with others."""
+    videos, missing = len(clips.videos), tuple(clips.videos.missing)
+    # What was written before these were put down has neither.
+    if state.shards and state.videos and (videos, missing) != (state.videos, state.missing):
+        raise InputError(
+            f"{folder} was begun with other videos: {len(state.missing):,} were missing then, and "
+            f"{len(missing):,} are now; delete it and prepare it again"
+        )
+    return replace(state, videos=videos, missing=missing)
 
 
 def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: str, options: _Options) -> _State:

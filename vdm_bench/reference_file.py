@@ -46,6 +46,7 @@ class _Facts(BaseModel):
     broken: list[list[str]]
     # Of the clips, as in records; files of before have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    departures: list[str] = Field(default_factory=list)  # from the protocol, by videos that were not there
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -65,7 +66,11 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collect
 
 
 def write_reference(
-    path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork], collected: Collected
+    path: Path,
+    protocol: Protocol,
+    networks: Sequence[FeatureNetwork],
+    collected: Collected,
+    departures: Sequence[str] = (),
 ) -> None:
     """Write features that were collected.
 
@@ -74,6 +79,7 @@ def write_reference(
         protocol: whose reference they are of.
         networks: that made them, in the order of `collected.features`.
         collected: the features.
+        departures: from the protocol, in words, that a run with these features has, too.
     """
     first = collected.features[0]
     facts = _Facts(
@@ -88,6 +94,7 @@ def write_reference(
         repeated=first.repeated,
         broken=[[error.source, error.reason] for error in collected.broken],
         digest=collected.digest,
+        departures=list(departures),
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -96,6 +103,15 @@ def write_reference(
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"vdm_bench": facts.model_dump_json()})
+
+
+def departures_of(path: Path) -> list[str]:
+    """Say how the reference that a file holds departs from its protocol.
+
+    Raises:
+        InputError: the file is no such file.
+    """
+    return _open(path)[0].departures
 
 
 def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> Collected:

@@ -84,7 +84,7 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
         return
     try:
         old, new = json.loads(path.read_bytes()), json.loads(text)
-        unlike = [key for key in new if old.get(key) != new[key]]
+        unlike = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
     if unlike == ["clips"] and isinstance(old["clips"], int) and old["clips"] < new["clips"]:
@@ -95,5 +95,8 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
             write_text(path, text + "\n")
         return
     if unlike:
-        words = ", ".join({"clips": "number of clips"}.get(key, key) for key in unlike)
+        words = ", ".join(
+            {"clips": "number of clips", "missing videos": "set of missing videos"}.get(key, key)
+            for key in unlike
+        )
         raise InputError(f"{out} holds a run with another {words}; choose another --out, or delete it")

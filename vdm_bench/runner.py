@@ -31,7 +31,8 @@ from vdm_bench.leaderboards.record import (
 from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.reference_file import collect_reference, read_reference
+from vdm_bench.protocols.data import missing_departure, notes_on
+from vdm_bench.reference_file import collect_reference, departures_of, read_reference
 from vdm_bench.run_plan import RunOptions, keep_plan, make_plan
 from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
@@ -143,7 +144,13 @@ class Run:
         self._real = None
         if options.reference_stats is None:
             self._real = protocol.open_dataset(protocol.reference, options.data_root)
-        self.departures = list(self.conditions.departures)
+            missing = missing_departure(protocol, protocol.reference, self._real)
+        else:
+            missing = departures_of(options.reference_stats)
+        # Both sides may be cut out of the same videos.
+        self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
+        for note in dict.fromkeys((*self.conditions.notes, *(notes_on(self._real) if self._real else ()))):
+            self.reporter.note(note)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
 
@@ -151,7 +158,7 @@ class Run:
         """Carry it out, or go on with it; see `run`."""
         panel = Panel.of(self.protocol.metrics, self.options.computing, self.reporter)
         sampler, info = self.sampler, self._sampler_info()
-        plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel)
+        plan = make_plan(self.protocol, self.options, self.count, info, sampler, panel) | self.conditions.plan
         keep_plan(self.out, plan, writes=self.world.leads)
         if self.world.leads:
             sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet

@@ -48,6 +48,15 @@ class VideoSet(Protocol):
         """Give a text that changes whenever the video may have changed; found without decoding it."""
 
 
+@runtime_checkable
+class NotedVideos(VideoSet, Protocol):
+    """Videos of which a person should know something, such as a list without labels."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """A sentence each."""
+
+
 @dataclass(frozen=True)
 class WindowChoice:
     """Which clips are cut out of the videos of a set.
@@ -172,7 +181,7 @@ def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
 
 def _draw(*what: object) -> int:
     """Give a random number of 64 bits that hangs on its arguments alone."""
-    text = "\0".join(map(str, what)).encode()
+    text = "\0".join(map(str, what)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
