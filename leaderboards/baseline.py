@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import decode_text, write_text
 from vdm_bench.leaderboards.escaping import printable
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
@@ -130,7 +130,7 @@ def _parse(data: bytes, version: Any, path: Path) -> list[Record]:
     if isinstance(version, int) and version > BASELINE_VERSION:
         raise InputError(f"{path} was written by a newer version of vdm-bench; update vdm-bench to read it")
     try:
-        return _File.model_validate_json(data, strict=True).runs
+        return _File.model_validate_json(decode_text(data, path), strict=True).runs
     except ValidationError as error:
         raise InputError(
             f"{path} is no baseline: {first_wrong_field(error)}; mend the field, or delete the file and make it "

@@ -29,6 +29,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def encodable(text: str) -> str:
+    """Mend text that UTF-8 cannot hold.
+
+    Such text is real: the name of a file that is not UTF-8 reaches Python with lone surrogates in it, and
+    must not cost a person the record of a long run.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def csv_cell(text: str) -> str:
     """Make text safe for a cell of CSV: a spreadsheet must not take it for a formula.
 

@@ -32,8 +32,8 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_text
-from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.files import decode_text, write_text
+from vdm_bench.leaderboards.escaping import encodable, printable
 from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 
@@ -45,22 +45,13 @@ _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _NAME = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
 
 
-def _encodable(text: str) -> str:
-    """Mend text that UTF-8 cannot hold.
-
-    Such text is real: the name of a file that is not UTF-8 reaches Python with lone surrogates in it, and
-    must not cost a person the record of a long run.
-    """
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _one_setting(value: Any) -> Any:
     # Checked before the union is tried, because a union complains once for each of its members.
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a setting must not be NaN or infinite")
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError("a setting is a text, a number, true, false or null")
-    return _encodable(value) if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value
 
 
 def _sound_score(score: Score, info: ValidationInfo) -> Score:
@@ -83,14 +74,16 @@ def _sound_score(score: Score, info: ValidationInfo) -> Score:
         raise ValueError(f"{interval} of {score.metric} is no interval")
     if len(score.jackknife) == 1:
         raise ValueError(f"the jackknife of {score.metric} has one group; it needs two or more, or none")
-    status, marks = _encodable(score.status), tuple(_encodable(mark) for mark in score.marks)
+    status, marks = encodable(score.status), tuple(encodable(mark) for mark in score.marks)
     return score if (status, marks) == (score.status, score.marks) else replace(score, status=status, marks=marks)
 
 
 _SCORE = TypeAdapter(Score)
 SoundScore = Annotated[Score, AfterValidator(_sound_score)]
-Text = Annotated[str, AfterValidator(_encodable)]
-FilledText = Annotated[str, Field(min_length=1), AfterValidator(_encodable)]
+Text = Annotated[str, AfterValidator(encodable)]
+FilledText = Annotated[str, Field(min_length=1), AfterValidator(encodable)]
+# Mended before its pattern is looked for, for which it must be text that UTF-8 can hold.
+Name = Annotated[str, BeforeValidator(lambda name: encodable(name) if isinstance(name, str) else name)]
 Setting = Annotated[str | int | float | bool | None, BeforeValidator(_one_setting)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -194,7 +187,7 @@ class Record(_Part):
     """One run of vdm-bench: what was scored, how, on what, and what came out."""
 
     schema_version: Literal[1] = Field(description="Version of this format.")
-    name: str = Field(
+    name: Name = Field(
         min_length=1, max_length=200, pattern=_NAME, description="How the model is called in tables; one line."
     )
     created: AwareDatetime = Field(description="When the run ended, in UTC.")
@@ -268,8 +261,9 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_record(data: bytes, path: Path) -> Record:
     """Read a record from the bytes of the file `path`; see `read_record`."""
+    text = decode_text(data, path)
     try:
-        return Record.model_validate_json(data, strict=True)
+        return Record.model_validate_json(text, strict=True)
     except ValidationError as error:
         _check_version(parse_json(data, path), path)
         raise InputError(
@@ -284,8 +278,9 @@ def parse_json(data: bytes, path: Path) -> Any:
     Raises:
         InputError: it is no JSON.
     """
+    text = decode_text(data, path)
     try:
-        return pydantic_core.from_json(data)
+        return pydantic_core.from_json(text)
     except ValueError as error:
         raise InputError(
             f"{path} is not JSON: {error}; it may have been cut short, so run the benchmark again"

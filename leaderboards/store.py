@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.record import RECORD_FILE, Record
 from vdm_bench.leaderboards.stored import StoredRecord
 from vdm_bench.leaderboards.verified import is_verified
@@ -177,7 +178,7 @@ def frame_of_records(records: Iterable[StoredRecord]) -> pd.DataFrame:
     """Give the frame of records that were read, as `load_runs` does."""
     rows: list[_Row] = []
     for found in records:
-        rows += _rows(str(found.path), found.record, verified=is_verified(found.path, found.data))
+        rows += _rows(encodable(str(found.path)), found.record, verified=is_verified(found.path, found.data))
     return _frame(rows)
 
 

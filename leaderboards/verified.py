@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from vdm_bench.files import write_text
+from vdm_bench.errors import InputError
+from vdm_bench.files import read_text, write_text
 
 VERIFIED_FILE = "verified.json"  # beside the record
 
@@ -46,8 +47,8 @@ def verified_file(record: Path) -> Path:
 def is_verified(record: Path, data: bytes) -> bool:
     """Say whether a note beside the record `record` says that its bytes, `data`, were verified."""
     try:
-        found = Verification.model_validate_json(verified_file(record).read_bytes())
-    except (OSError, ValidationError):
+        found = Verification.model_validate_json(read_text(verified_file(record)))
+    except (InputError, ValidationError):
         return False
     return found.record_sha256 == record_digest(data)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError
+from vdm_bench.files import read_text
 from vdm_bench.metrics.geometry import ASPECTS, PADDINGS, RESIZE_RULES, Aspect, Padding, ResizeRule
 from vdm_bench.metrics.statistics import (
     Frechet,
@@ -118,12 +119,9 @@ def _package_recipes() -> dict[str, Recipe]:
 
 
 def _read(path: Path) -> Recipe:
+    text = read_text(path, "give a metric's name or TOML file")
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give a metric's name or TOML file"
-        ) from error
+        table = tomllib.loads(text)
     except ValueError as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     base = table.pop("base", None)

@@ -118,9 +118,7 @@ class Frechet:
         """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
         real = checked_sides("a Frechet distance", reference, generated)
         limit, groups = limit_groups(real, generated), interval_groups(generated)
-        whole, [references] = group_moments(
-            real, limit[0] if limit else Groups.of_clips(real.count, 1)
-        )
+        whole, [references] = group_moments(real, limit[0] if limit else Groups.of_clips(real.count, 1))
         groupings = [groups, limit[1]] if limit and limit[1].kind != groups.kind else [groups]
         merged, parts = group_moments(generated, *groupings)
         fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)

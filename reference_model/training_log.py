@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import read_text, text_lines, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -56,10 +56,12 @@ class RunLog:
         if out is None:
             return
         self._path = out / LOG
-        lines = self._path.read_text("utf-8").splitlines(keepends=True) if self._path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines or not lines:
-            write_text(self._path, "".join(kept))
+        text = read_text(self._path) if self._path.exists() else ""
+        # What stands behind the last end of a line was being written when the process was killed.
+        whole = text_lines(text[: text.rfind("\n") + 1])
+        kept = "".join(f"{line}\n" for line in whole if json.loads(line)["step"] <= step)
+        if kept != text or not text:
+            write_text(self._path, kept)
         self._board = _writer(out / TENSORBOARD, step) if tensorboard else None
 
     def write(self, line: LogLine) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import read_text, write_text
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.training_state import states
 
@@ -53,8 +53,9 @@ def claim(out: Path, config: RunConfig) -> None:
     if not states(out):  # nothing that could be gone on from: settings may still change
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
+    text = read_text(path, "choose another --out")
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); choose another --out") from error
     # Under a constant learning rate a longer run is the same run, gone on with.

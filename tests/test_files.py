@@ -1,11 +1,13 @@
 import os
+import re
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
-from vdm_bench.files import atomic_path, sweep, write_bytes, write_text
+from vdm_bench.files import atomic_path, decode_text, is_stream, read_text, sweep, write_bytes, write_text
 
 
 def test_an_existing_file_is_replaced_not_overwritten(tmp_path: Path) -> None:
@@ -50,6 +52,176 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write .*file/a\.txt"):
         write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def test_a_folder_is_not_a_file_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InputError, match=f"cannot write {path}: it is a folder; give the name of a file"):
+            write_text(path, "text")
+
+
+@pytest.mark.parametrize("target", ["old.txt", "new.txt", "none/new.txt", "second", "../{name}/deep/old.txt"])
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, target: str) -> None:
+    """A target that is there, or not, or in a folder that is not, or itself a link, or in another folder."""
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "second").symlink_to("deep/third")
+    (tmp_path / "deep/third").symlink_to("../old.txt")
+    link, target = tmp_path / "link.txt", target.format(name=tmp_path.name)
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert os.readlink(link) == target  # noqa: PTH115 - as it was written
+    assert link.read_text() == (tmp_path / target).read_text() == "new"
+    assert (tmp_path / "second").is_symlink()
+    assert (tmp_path / "deep/third").is_symlink()
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+def test_the_target_of_a_link_is_replaced_at_once(tmp_path: Path) -> None:
+    """A reader that has it open keeps the old one, and one who opens it sees it whole."""
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there/a.bin", tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    with target.open("rb") as reader:
+        with atomic_path(link) as temporary:
+            temporary.write_bytes(b"ne")
+            assert link.read_bytes() == b"old"
+            assert temporary.parent == target.parent
+            temporary.write_bytes(b"new")
+        assert (reader.read(), link.read_bytes()) == (b"old", b"new")
+
+
+def test_links_that_lead_to_one_another_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputError, match=r"cannot write .*a: Too many levels of symbolic links"):
+        write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").is_symlink()
+
+
+def test_a_run_folder_may_be_a_link_that_leads_to_none_yet(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("disk/run")
+    write_text(tmp_path / "run/a.txt", "text")
+    assert (tmp_path / "disk/run/a.txt").read_text() == "text"
+    assert (tmp_path / "run").is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755])
+def test_permissions_of_an_existing_file_are_kept(tmp_path: Path, mode: int) -> None:
+    path, link = tmp_path / "a.txt", tmp_path / "link"
+    path.write_text("old")
+    path.chmod(mode)
+    link.symlink_to("a.txt")
+    for place in (path, link):
+        write_text(place, "new")
+        assert (stat.S_IMODE(path.stat().st_mode), path.read_text()) == (mode, "new")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_root_leaves_a_file_to_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    os.chown(tmp_path / "a.txt", 12345, 54321)
+    write_text(tmp_path / "a.txt", "new")
+    stat = (tmp_path / "a.txt").stat()
+    assert (stat.st_uid, stat.st_gid) == (12345, 54321)
+
+
+def test_a_file_that_must_not_be_written_to_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write to anything
+    with pytest.raises(InputError, match=r"cannot write .*a\.txt: Permission denied"):
+        write_text(path, "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_a_name_may_be_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 250}.txt"
+    write_text(path, "text")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_named_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    path, read = tmp_path / "pipe.bin", list[bytes]()
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()), daemon=True)
+    reader.start()
+    data = bytes(range(256)) * 1000
+    write_bytes(path, data)
+    reader.join(60)
+    assert read == [data]
+    assert path.is_fifo()
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    for path in (Path("/dev/null"), link):
+        write_text(path, "text")
+    assert Path("/dev/null").is_char_device()
+    assert link.is_symlink()
+    with pytest.raises(InputError, match="cannot write /dev/full: No space left on device; choose another place"):
+        write_text(Path("/dev/full"), "text")
+
+
+@pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_a_descriptor_is_written_to_where_it_stands(tmp_path: Path, form: str) -> None:
+    """As `> file` of a shell has it: what was there before and what comes behind stay."""
+    with (tmp_path / "out.txt").open("wb", buffering=0) as file:
+        file.write(b"before ")
+        path = Path(form.format(file.fileno()))
+        if form == "link":
+            path = tmp_path / "link"
+            path.symlink_to(f"/dev/fd/{file.fileno()}")
+        assert is_stream(path)
+        write_text(path, "text")
+        file.write(b" behind")
+    assert (tmp_path / "out.txt").read_bytes() == b"before text behind"
+
+
+def test_a_reader_that_has_seen_enough_is_told_apart_from_a_fault() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        write_text(Path(f"/dev/fd/{writing}"), "text")
+    os.close(writing)
+    with pytest.raises(InputError, match="Bad file descriptor"):
+        write_text(Path(f"/dev/fd/{writing}"), "text")
+
+
+def test_text_is_written_as_utf_8_and_what_it_cannot_hold_as_its_escape(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "∞ \udcff\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xe2\x88\x9e \\udcff\n"
+
+
+def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "a.txt").write_bytes("é\r\nb\ufeffc\r".encode(encoding))
+        assert read_text(tmp_path / "a.txt") == "é\r\nb\ufeffc\r"
+    assert decode_text(b"", "a.txt") == decode_text(b"\xef\xbb\xbf", "a.txt") == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("text".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"\xfe\xff\0t", "it is UTF-16; save it as UTF-8"),
+        ("text".encode("utf-32"), "it is UTF-32; save it as UTF-8"),
+        ("text".encode("utf-16-le"), "it has null bytes in it"),
+        ("a\nb\nm\xe4h\n".encode("latin-1"), "byte 0xe4 in line 3 is not UTF-8; save it as UTF-8"),
+        (None, "No such file or directory); fetch it"),
+    ],
+)
+def test_what_is_no_text_in_utf_8_is_named(tmp_path: Path, data: bytes | None, reason: str) -> None:
+    path = tmp_path / "a.txt"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"^{path} cannot be read.*{re.escape(reason)}"):
+        read_text(path, "fetch it")
 
 
 def test_a_disk_error_while_writing_is_named(tmp_path: Path) -> None:

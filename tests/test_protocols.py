@@ -117,7 +117,7 @@ def test_bair_prediction(data: Mapping[str, Path], computing: Computing, tmp_pat
     assert signature["ref"].endswith("/3")
     assert (signature["n"], signature["src"]) == ("6", "lossless")
     assert record.protocol is not None
-    assert record.protocol.departures == []
+    assert record.protocol.departures == ["253 of 256 videos of bair/test are missing"]
     assert [score.metric for score in record.scores] == [
         "fvd",
         *("psnr", "psnr/best-of-2", "ssim", "ssim/best-of-2"),
@@ -392,7 +392,11 @@ def test_videos_that_are_missing_are_a_departure(tmp_path: Path, computing: Comp
     )
     assert counts_of(record) == (2, 2)
     assert record.protocol is not None
-    assert record.protocol.departures == ["2 of 4 conditions", "2 of 4 reference clips"]
+    assert record.protocol.departures == [
+        "2 of 4 conditions",
+        "2 of 4 videos of kinetics600/test are missing",
+        "2 of 4 reference clips",
+    ]
     assert len(request) == 2
 
 

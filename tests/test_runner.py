@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench import load_runs, run
+from vdm_bench import load_runs, protocols, run
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
@@ -330,6 +330,20 @@ def test_a_broken_protocol_file_is_named(tmp_path: Path, text: str, words: str) 
     with pytest.raises(InputError, match=words) as caught:
         get_protocol(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_a_protocol_saved_with_a_byte_order_mark_is_read_and_utf_16_is_named(tmp_path: Path) -> None:
+    path, fields = tmp_path / "mine.toml", get_protocol("shapes-class")
+    lines = Path(protocols.__file__).with_name("shapes-class.toml").read_text("utf-8").splitlines()
+    for end in ("\n", "\r\n"):
+        path.write_bytes(b"\xef\xbb\xbf" + end.join(lines).encode())
+        assert get_protocol(str(path)) == fields
+    path.write_bytes("\n".join(lines).encode("utf-16"))
+    with pytest.raises(InputError, match=r"mine\.toml cannot be read: it is UTF-16; save it as UTF-8"):
+        get_protocol(str(path))
+    path.write_bytes(b'name = "mod\xe8le"')
+    with pytest.raises(InputError, match=r"mine\.toml cannot be read: byte 0xe8 in line 1 is not UTF-8"):
+        get_protocol(str(path))
 
 
 def test_a_protocol_must_be_consistent() -> None:

@@ -1,6 +1,7 @@
 """What a protocol gives to each generated clip: frames, a label, a caption; and ready clips held against it."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.parallel import ordered_map
 from vdm_bench.protocols import Protocol
+from vdm_bench.protocols.data import missing_departure, missing_videos, notes_on
 from vdm_bench.samplers.base import SampleRequest, sample_seed
 
 # Mean absolute difference, in 255ths, by which given frames may change in a lossy video file. A test holds
@@ -27,6 +29,8 @@ class Conditions:
 
     Attributes:
         departures: how what is there departs from the protocol, in words.
+        notes: what else to know of it, a sentence each.
+        plan: what a run that goes on must find again, by name: which videos are missing, if any.
 
     Raises:
         InputError: the dataset is not there, and a prediction cannot do without.
@@ -41,6 +45,15 @@ class Conditions:
         self._there = protocol.dataset == "shapes" or data_root is not None or protocol.task == "prediction"
         self._count = min(wanted, len(self._clips)) if self._there else wanted
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
+        self.notes: list[str] = []
+        self.plan: dict[str, str | None] = {"missing videos": None}
+        if self._there:
+            self.departures += missing_departure(protocol, protocol.conditions, self._clips)
+            self.notes += notes_on(self._clips)
+            if missing := missing_videos(self._clips)[0]:
+                self.plan["missing videos"] = hashlib.sha256(
+                    "\0".join(missing).encode("utf-8", "surrogatepass")
+                ).hexdigest()
 
     @functools.cached_property
     def _clips(self) -> DescribedClips:

@@ -10,6 +10,7 @@ from vdm_bench.errors import BrokenClipError
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
+from vdm_bench.protocols.data import missing_videos, notes_on
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SideCheck:
         clips: that can be had of the videos.
         wanted: clips the protocol asks for.
         broken: (source, reason) of clips that cannot be read; None where none was tried.
+        notes: what else to know of the videos, a sentence each.
     """
 
     side: str
@@ -33,6 +35,7 @@ class SideCheck:
     clips: int
     wanted: int
     broken: list[tuple[str, str]] | None
+    notes: list[str]
 
     @property
     def complete(self) -> bool:
@@ -75,10 +78,11 @@ def check_data(
                 side,
                 protocol.source_of(choice),
                 None if videos is None else len(videos),
-                [] if videos is None else list(videos.missing),
+                list(missing_videos(clips)[0]),
                 len(clips),
                 wanted,
                 broken,
+                notes_on(clips),
             )
         )
     return checks

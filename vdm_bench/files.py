@@ -1,49 +1,60 @@
-"""Files that are either whole or not there.
+"""Files that are either whole or not there, and text files as people save them.
 
 Everything the project writes goes to a temporary name in the same folder, is flushed to the disk and is
-renamed, so that a reader, or a run that is started again after a crash, never meets half a file.
+renamed, so that a reader, or a run that is started again after a crash, never meets half a file. A link stays a
+link: its target is replaced. A pipe or a device cannot be replaced: it is written to, in one go at the end.
 """
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vdm_bench.errors import InputError
 
 _MARK = ".part-"  # in the name of every temporary file or folder
+_STEM = 40  # characters of a file's name in its temporary one: names that are as long as may be leave no room
+_MOST_LINKS = 40  # that lead to one another, as Linux has it
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|(?P<process>\d+)))/fd/(?P<number>\d+)")
+# Byte order marks of what is not UTF-8, the longer ones first.
+_OTHER_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path`; rename it to `path` when the block ends well.
+    """Give a temporary path; what is written there is at `path`, whole, when the block ends well.
 
-    The temporary name keeps the suffix of `path`, because encoders choose a container by it. The folder is
-    made if needed.
+    An existing file keeps its permissions. The temporary name keeps the suffix of `path`, because encoders choose
+    a container by it. The folder is made if needed.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: `path` is a folder or cannot be written to, or its folder cannot be made.
     """
-    temporary = path.with_name(f".{path.stem}{_MARK}{secrets.token_hex(6)}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
-    try:
+    with (_streamed if is_stream(path) else _renamed)(path) as temporary:
         yield temporary
-        temporary.chmod(mode)  # a library may have put a file that only its owner may read in its place
-        _flush(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Say whether `path` is a pipe, a device or an open descriptor: what is written there may leave no file."""
+    if _descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -53,8 +64,67 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, atomically; an existing file is replaced."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write `text` to `path` as UTF-8, atomically; an existing file is replaced.
+
+    What UTF-8 cannot hold, which names of files may have in them, is written as its escape.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(path: Path, way_out: str = "mend the file, or give another") -> str:
+    """Read a text file as `decode_text` does.
+
+    Args:
+        path: of the file.
+        way_out: what to do where it cannot be read.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); {way_out}") from error
+    return decode_text(data, path)
+
+
+def decode_text(data: bytes, source: object) -> str:
+    """Decode UTF-8, with or without the byte order mark that editors and spreadsheets put before it.
+
+    Ends of lines stay as they are.
+
+    Args:
+        data: of a text file.
+        source: names it in the error message.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    other = next((name for mark, name in _OTHER_MARKS.items() if data.startswith(mark)), None)
+    if other:
+        raise InputError(f"{source} cannot be read: it is {other}; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+        raise InputError(
+            f"{source} cannot be read: byte 0x{byte:02x} in line {line} is not UTF-8; save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{source} cannot be read: it has null bytes in it, as no text has; save it as UTF-8")
+    return text
+
+
+def text_lines(text: str) -> list[str]:
+    r"""Split text at line feeds, of which each may have a carriage return before it, and at nothing else.
+
+    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, which may stand within a text.
+
+    >>> text_lines("a\u2028b\r\nc\n")
+    ['a\u2028b', 'c']
+    """
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
 
 
 def cache_folder() -> Path:
@@ -100,6 +170,91 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """Replace the file that `path` leads to; see `atomic_path`."""
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        there = _replaceable(target, path)
+        temporary = target.with_name(f".{target.stem[:_STEM]}{_MARK}{secrets.token_hex(6)}{path.suffix}")
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE((there or temporary.stat()).st_mode)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
+    try:
+        yield temporary
+        if there is not None and hasattr(os, "chown"):
+            with contextlib.suppress(OSError):  # only root may give a file away
+                os.chown(temporary, there.st_uid, there.st_gid)
+        temporary.chmod(mode)  # a library may have put a file that only its owner may read in its place
+        _flush(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replaceable(target: Path, path: Path) -> os.stat_result | None:
+    """Give the state of a file that is there; None where there is none.
+
+    Args:
+        target: what `path` leads to.
+        path: as it was given.
+
+    Raises:
+        InputError: it is a folder.
+        OSError: it is a link without an end, or must not be written to.
+    """
+    if target.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not target.exists():
+        return None
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return target.stat()
+
+
+@contextlib.contextmanager
+def _streamed(path: Path) -> Iterator[Path]:
+    """Write to a pipe or a device what stands in a temporary file at the end; see `atomic_path`."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
+            temporary = Path(folder, f"output{path.suffix}")
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as made, _sink(path) as sink:
+                shutil.copyfileobj(made, sink)
+    except BrokenPipeError:  # its reader has seen enough
+        raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def _sink(path: Path) -> BinaryIO:
+    # Opened by its name, a file that is behind a descriptor would be emptied, and written from its beginning.
+    number = _descriptor(path)
+    return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
+
+
+def _descriptor(path: Path) -> int | None:
+    """Give the number of the open descriptor that a path stands for, as `/dev/stdout` does; None for others."""
+    place = path.absolute()
+    for _ in range(_MOST_LINKS):
+        match = _DESCRIPTOR.fullmatch(str(place))
+        if match and match["process"] in (None, str(os.getpid())):
+            return int(match["number"])
+        try:
+            place = place.parent / place.readlink()
+        except (OSError, ValueError):
+            return None
+    return None
 
 
 def _flush(path: Path) -> None:

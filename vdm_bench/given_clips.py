@@ -17,6 +17,7 @@ from vdm_bench.video.view import View
 
 GENERATED = "the generated clips"  # how they are called in progress and errors
 
+
 @dataclass(frozen=True)
 class GivenClips:
     """Given clips as a protocol scores them.

@@ -5,19 +5,20 @@ and never taken for another. The clips have the same digests as when they are re
 """
 
 import json
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vdm_bench.contents import LoadedClip, load_clip, sample_of
 from vdm_bench.datasets.base import Clip, DescribedClips
+from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_text
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.data import PREPARED_FILE, open_windows, prepared_name
+from vdm_bench.protocols.data import PREPARED_FILE, notes_on, open_windows, prepared_name
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 
 
@@ -31,6 +32,7 @@ class PreparedClips:
         clips: in it.
         wanted: what the protocol asks for.
         broken: (source, reason) of those that could not be read.
+        missing: names of videos that belong to the set and were not there.
     """
 
     source: str
@@ -38,6 +40,7 @@ class PreparedClips:
     clips: int
     wanted: int
     broken: list[tuple[str, str]]
+    missing: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def prepare(
     """Write the reference and the condition clips of a protocol, one archive where they are the same.
 
     What was interrupted goes on where it stopped; what is there whole is left alone. Of what is there a sample is
-    held against the dataset, where that is at hand; if it differs, all is written anew.
+    held against the dataset, where that is at hand; if it differs, it is refused.
 
     Args:
         protocol: says which clips.
@@ -101,13 +104,12 @@ def _prepare_one(
     except InputError:
         if not enough:
             raise
-        clips = None  # the clips may be all that was kept
-    if clips is not None and not _as_prepared(clips, folder, state, options):
-        options.reporter.note(
-            f"{folder} is not of the videos that are there now; all of its clips are written anew"
-        )
-        shutil.rmtree(folder)
-        state, enough = _State(), False
+        clips = None  # the prepared clips may be all that was kept
+    if clips is not None and not enough:
+        for note in notes_on(clips):
+            options.reporter.note(note)
+    if clips is not None:
+        state = _of_same_videos(state, clips, folder, options, may_differ=enough)
     if clips is not None and not enough:
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
@@ -115,7 +117,7 @@ def _prepare_one(
         state = _write(clips, writer, state, protocol.source_of(choice), options)
         state.write(folder)
     broken = [(source, reason) for _, source, reason in state.broken]
-    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken)
+    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken, state.missing)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ class _State:
         broken: (number, source, reason) of those that could not be read.
         clips: in the archive, once it is whole.
         whole: whether it is.
+        videos: of the dataset that are there.
+        missing: names of those that are not.
     """
 
     wanted: int = 0
@@ -137,6 +141,8 @@ class _State:
     broken: tuple[tuple[int, str, str], ...] = ()
     clips: int = 0
     whole: bool = False
+    videos: int = 0
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "_State | None":
@@ -146,14 +152,44 @@ class _State:
             broken = tuple(
                 (int(number), str(source), str(reason)) for number, source, reason in content["broken"]
             )
-            return cls(**{**content, "broken": broken})
+            missing = tuple(map(str, content.get("missing", ())))
+            return cls(**{**content, "broken": broken, "missing": missing})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); delete {folder} and prepare it again") from error
 
     def write(self, folder: Path) -> None:
         write_text(folder / PREPARED_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _of_same_videos(
+    state: _State, clips: WindowedClips, folder: Path, options: _Options, *, may_differ: bool
+) -> _State:
+    """Put down which videos are missing; refuse an archive of other videos.
+
+    Args:
+        state: of the archive.
+        clips: of the dataset.
+        folder: the archive's.
+        options: how clips are read.
+        may_differ: whether videos may have come or gone since: nothing is added to an archive that is whole.
+    """
+    videos, missing = len(clips.videos), tuple(clips.videos.missing)
+    # What was written before these were put down has neither.
+    if state.shards and state.videos and (videos, missing) != (state.videos, state.missing):
+        if may_differ:
+            return state
+        raise InputError(
+            f"{folder} was begun with other videos: {len(state.missing):,} were missing then, and "
+            f"{len(missing):,} are now; delete it and prepare it again"
+        )
+    if not _as_prepared(clips, folder, state, options):
+        raise InputError(
+            f"{folder} holds other clips than those of the videos that are there now; delete it and prepare it "
+            "again"
+        )
+    return replace(state, videos=videos, missing=missing)
 
 
 def _as_prepared(clips: DescribedClips, folder: Path, state: _State, options: _Options) -> bool:

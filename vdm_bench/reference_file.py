@@ -47,6 +47,7 @@ class _Facts(BaseModel):
     # Of the clips, as in records; files of before have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     digests: list[str] | None = None  # SHA-256 of each clip
+    departures: list[str] = Field(default_factory=list)  # from the protocol, by videos that were not there
 
 
 def reference_name(protocol: Protocol) -> str:
@@ -66,7 +67,11 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collect
 
 
 def write_reference(
-    path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork], collected: Collected
+    path: Path,
+    protocol: Protocol,
+    networks: Sequence[FeatureNetwork],
+    collected: Collected,
+    departures: Sequence[str] = (),
 ) -> None:
     """Write features that were collected.
 
@@ -75,6 +80,7 @@ def write_reference(
         protocol: whose reference they are of.
         networks: that made them, in the order of `collected.features`.
         collected: the features.
+        departures: from the protocol, in words, that a run with these features has, too.
 
     Raises:
         InputError: a network gives no features of a layer.
@@ -95,6 +101,7 @@ def write_reference(
         broken=[[error.source, error.reason] for error in collected.broken],
         digest=collected.digest,
         digests=None if collected.digests is None else list(collected.digests),
+        departures=list(departures),
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))
@@ -103,6 +110,15 @@ def write_reference(
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"vdm_bench": facts.model_dump_json()})
+
+
+def departures_of(path: Path) -> list[str]:
+    """Say how the reference that a file holds departs from its protocol.
+
+    Raises:
+        InputError: the file is no such file.
+    """
+    return _open(path)[0].departures
 
 
 def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> Collected:

@@ -159,7 +159,8 @@ def _refuse_another(out: Path, old: Mapping[str, Any], plan: Mapping[str, Any]) 
     if unlike == ["clips"] and isinstance(old.get("clips"), int) and old["clips"] < new["clips"]:
         return True
     if unlike:
-        words = ", ".join({"clips": "number of clips"}.get(key, key) for key in sorted(unlike))
+        named = {"clips": "number of clips", "missing videos": "set of missing videos"}
+        words = ", ".join(named.get(key, key) for key in sorted(unlike))
         raise InputError(f"{out} holds a run with another {words}; choose another --out, or delete it")
     return False
 

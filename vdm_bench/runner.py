@@ -33,7 +33,8 @@ from vdm_bench.leaderboards.record import (
 from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.reference_file import check_reference, collect_reference, read_reference
+from vdm_bench.protocols.data import missing_departure, notes_on
+from vdm_bench.reference_file import check_reference, collect_reference, departures_of, read_reference
 from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
 from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
@@ -155,15 +156,21 @@ class Run:
         self._real = None
         if options.reference_stats is not None:
             check_reference(options.reference_stats, protocol)
+            missing = departures_of(options.reference_stats)
         else:
             self._real = protocol.open_dataset(protocol.reference, options.data_root)
-        self.departures = list(self.conditions.departures)
+            missing = missing_departure(protocol, protocol.reference, self._real)
+        # Both sides may be cut out of the same videos.
+        self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
+        for note in dict.fromkeys((*self.conditions.notes, *(notes_on(self._real) if self._real else ()))):
+            self.reporter.note(note)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
 
     def record(self) -> Record:
         """Carry it out, or go on with it; see `run`."""
-        options, asked = self.options, ask(self.protocol, self.options, self.count, self._source())
+        options = self.options
+        asked = ask(self.protocol, options, self.count, self._source()) | self.conditions.plan
         # A file that has just been written may be told from another by some processes, and not by others.
         if self.world.everyone([is_finished(self.out, asked, options.sampler)])[0]:
             return self._finished()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.store import frame_of_records, read_records
 from vdm_bench.leaderboards.stored import StoredRecord
@@ -59,12 +60,12 @@ class Runs:
     @cached_property
     def by_path(self) -> dict[str, Run]:
         """The runs by the column `path` of the frame."""
-        return {str(run.path): run for run in self.runs}
+        return {encodable(str(run.path)): run for run in self.runs}
 
     def of(self, protocol: str) -> "Runs":
         """Keep the runs of one protocol."""
         kept = tuple(run for run in self.runs if run.protocol == protocol)
-        there = self.frame["path"].isin([str(run.path) for run in kept])
+        there = self.frame["path"].isin([encodable(str(run.path)) for run in kept])
         return Runs(kept, self.frame[there].reset_index(drop=True))
 
 

@@ -1,12 +1,13 @@
 """Pages on the disk: one report, or a site with a page for every protocol."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.files import write_text
+from vdm_bench.files import is_stream, write_text
 from vdm_bench.leaderboards.board_views import view_with_boards
 from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import published_rows
@@ -109,7 +110,8 @@ def _write_page(
     galleries: Sequence[Gallery],
     home: str = "",
 ) -> None:
-    there = placed(galleries, path, options.embed)
+    # Nothing can lie beside a pipe.
+    there = placed(galleries, path, sys.maxsize if is_stream(path) else options.embed)
     published = [row for _, board in tables for row in board.rows["source"].dropna()]
     page = make_page(runs, tables, title=title, about=_size(runs, published), home=home, galleries=there)
     linked = any(film.linked for gallery in there for row in gallery.rows for film in row.films if film)

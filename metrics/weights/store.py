@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_bytes, write_text
+from vdm_bench.files import read_text, text_lines, write_bytes, write_text
 from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
@@ -164,8 +164,7 @@ class Store:
         path = self.record_path(entry)
         if not path.exists():
             return {}
-        with _opened(path):
-            lines = path.read_text("utf-8", errors="replace").splitlines()
+        lines = text_lines(read_text(path, f"delete it to pin the files of {entry.name} anew"))
         found = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
         if not found or None in found:
             raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} anew")

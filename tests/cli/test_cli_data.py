@@ -1,6 +1,7 @@
 """`vdm-bench data`: what is there, and clips that are prepared once."""
 
 import json
+import shutil
 from pathlib import Path
 
 import miniatures
@@ -268,3 +269,123 @@ def test_the_fields_of_check_are_those_that_the_docs_describe(kinetics: tuple[Pa
     table = page.split("`data check --json` prints")[1].split("\n\n")[1]
     described = [line.split("`")[1] for line in table.splitlines()[2:]]
     assert [list(side) for side in json.loads(result.stdout)] == [described, described]
+
+
+# Sets of which some videos are missing
+
+
+def incomplete(name: str, root: Path) -> tuple[str, list[str]]:
+    """Write four videos of a dataset; take the second, or a folder of a class, away; name what is missing."""
+    if name == "kinetics600-prediction":
+        miniatures.write_kinetics600(root)
+        next((root / "test").rglob("id-1_*")).unlink()
+        return "1 of 4 videos of kinetics600/test are missing", ["id-1_000001_000011"]
+    if name == "text-video":
+        miniatures.write_captioned(root)
+        (root / "test/film1.mp4").unlink()
+        return "1 of 4 videos of captioned/test are missing", ["film1.mp4"]
+    miniatures.write_ucf101(root, count=8)
+    shutil.rmtree(root / "UCF-101/HandstandPushups")
+    gone = [f"HandstandPushups/v_HandStandPushups_g{number:02}_c01.avi" for number in (1, 3)]
+    return "2 of 4 videos of ucf101/train are missing", gone
+
+
+@pytest.mark.parametrize("name", ["kinetics600-prediction", "text-video", "ucf101-class"])
+def test_a_set_without_some_of_its_videos_runs_as_a_marked_departure(tmp_path: Path, name: str) -> None:
+    """Although the videos that are there give enough clips: the protocol's are cut out of all videos."""
+    departure, gone = incomplete(name, tmp_path / "data")
+    path = write_protocol(tmp_path / "p.toml", small(name, reference_count=2, generated_count=2))
+    checked = call("data", "check", path, "--data-root", tmp_path / "data")
+    assert checked.exit_code == 3
+    assert checked.stdout.splitlines()[1] == f"  missing: {', '.join(gone)}"
+    as_json = call("data", "check", path, "--data-root", tmp_path / "data", "--json")
+    assert as_json.exit_code == 3
+    assert as_json.stderr == checked.stderr
+    assert [side["missing"] for side in json.loads(as_json.stdout)] == [gone, gone]
+    record = run(str(path), out=tmp_path / "run", sampler="noise", data_root=tmp_path / "data")
+    assert record.protocol is not None
+    assert record.protocol.departures == [departure]
+    assert f"departs from its protocol: {departure}" in call("report", tmp_path / "run").stdout
+
+
+@pytest.mark.parametrize("name", ["text-video", "ucf101-class"])
+def test_a_set_without_any_of_its_videos_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "data"
+    miniatures.write_captioned(root) if name == "text-video" else miniatures.write_ucf101(root)
+    for film in [*root.rglob("*g00_c01.avi"), *root.rglob("*g01_c01.avi"), *root.rglob("*.mp4")]:
+        film.unlink()
+    for form in ((), ("--json",)):
+        result = call("data", "check", name, "--data-root", root, *form)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("Error: none of the ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_what_was_missing_when_clips_were_prepared_is_remembered(tmp_path: Path) -> None:
+    departure, gone = incomplete("ucf101-class", tmp_path / "data")
+    path = write_protocol(tmp_path / "p.toml", small("ucf101-class", reference_count=2, generated_count=2))
+    made = call("data", "prepare", path, "--data-root", tmp_path / "data", "--out", tmp_path / "made")
+    assert f"  missing: {', '.join(gone)}" in made.stdout
+    checked = call("data", "check", path, "--data-root", tmp_path / "made")
+    assert (checked.exit_code, checked.stdout.splitlines()[1]) == (3, f"  missing: {', '.join(gone)}")
+    record = run(str(path), out=tmp_path / "run", sampler="noise", data_root=tmp_path / "made")
+    assert record.protocol is not None
+    assert record.protocol.departures == [departure]
+
+
+def test_an_archive_is_not_gone_on_with_from_other_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "SHARD_CLIPS", 2)
+    root, kept = tmp_path / "data", tmp_path / "kept.mp4"
+    miniatures.write_captioned(root)
+    (root / "test/film1.mp4").rename(kept)
+
+    def make(count: int) -> preparing.PreparedClips:
+        protocol = small("text-video", reference_count=count, generated_count=count)
+        (made,) = preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
+        return made
+
+    assert make(2).missing == ("film1.mp4",)
+    assert make(3).clips == 3
+    kept.rename(root / "test/film1.mp4")
+    with pytest.raises(
+        InputError, match=r"was begun with other videos: 1 were missing then, and 0 are now; delete"
+    ):
+        make(4)
+
+
+def test_a_run_is_not_gone_on_with_after_other_videos_have_come(tmp_path: Path) -> None:
+    root, kept = tmp_path / "data", tmp_path / "kept.mp4"
+    miniatures.write_captioned(root)
+    protocol = small("text-video", reference_count=3, generated_count=3)
+    (root / "test/film2.mp4").rename(kept)
+    run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
+    run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
+    kept.rename(root / "test/film2.mp4")
+    with pytest.raises(InputError, match="holds a run with another set of missing videos; choose another --out"):
+        run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
+
+
+def test_features_of_an_incomplete_reference_carry_the_departure(tmp_path: Path) -> None:
+    departure, _ = incomplete("ucf101-class", tmp_path / "data")
+    path = write_protocol(tmp_path / "p.toml", small("ucf101-class", reference_count=2, generated_count=2))
+    stats = tmp_path / "r.safetensors"
+    made = call("data", "export-reference", path, "--data-root", tmp_path / "data", "--out", stats)
+    assert departure in made.stderr
+    np.save(tmp_path / "clips.npy", np.stack([miniatures.clips(2, 16)[index].frames for index in range(2)]))
+    record = run(str(path), out=tmp_path / "run", clips=tmp_path / "clips.npy", reference_stats=stats)
+    assert record.protocol is not None
+    assert record.protocol.departures == [departure]
+
+
+def test_a_missing_optional_column_is_said_once(tmp_path: Path) -> None:
+    root = miniatures.write_captioned(tmp_path / "data")
+    protocol = small("text-video", reference_count=2, generated_count=2)
+    path = write_protocol(tmp_path / "p.toml", protocol)
+    note = f"{root / 'test/captions.csv'} has no column label: its videos have no labels"
+    checked = call("data", "check", path, "--data-root", root)
+    assert (checked.exit_code, checked.stdout.splitlines()[1]) == (0, f"  note: {note}")
+    ran = call("run", path, "--data-root", root, "--sampler", "noise", "--out", tmp_path / "run")
+    assert ran.exit_code == 0, ran.output
+    assert ran.stderr.splitlines().count(note) == 1

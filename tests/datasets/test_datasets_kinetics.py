@@ -57,6 +57,36 @@ def test_labels_are_the_places_of_600_classes(root: Path, annotations: Path) -> 
     assert max(videos.info(index).label or 0 for index in range(4)) == CLASSES - 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_labels_are_those_of_annotations_that_a_spreadsheet_saved(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "train").mkdir()
+    rows = ["zumba", "juggling balls", "zumba"]
+    for index in range(3):
+        (tmp_path / "train" / f"id{index}_000000_000010.mkv").touch()
+    lines = [HEADER.strip(), *(f'"{label}",id{i},0,10,train' for i, label in enumerate(rows)), ""]
+    (tmp_path / "train.csv").write_text("\r\n".join(lines), encoding)
+    videos = open_kinetics600(tmp_path, "train")
+    assert [videos.info(index).label for index in range(3)] == [1, 0, 1]
+    assert videos.notes == []
+
+
+def test_annotations_without_labels_say_so(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "id_000000_000010.mp4").touch()
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end\nid,0.0,10.0\n")
+    videos = open_kinetics600(tmp_path, "test")
+    assert videos.info(0).label is None
+    assert videos.notes == [f"{tmp_path / 'test.csv'} has no column label: its videos have no labels"]
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_video(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/a_000000_000010.mp4").touch()
+    (tmp_path / "val/b_000000_000010.mp4").symlink_to("gone.mp4")
+    (tmp_path / "val.csv").write_text(HEADER + "x,a,0,10,val\ny,b,0,10,val\n")
+    assert open_kinetics600(tmp_path, "val").missing == ["b_000000_000010"]
+
+
 def test_real_videos_are_read_and_broken_ones_named(tmp_path: Path, shared_data: Path) -> None:
     (tmp_path / "test").mkdir()
     (tmp_path / "annotations").mkdir()
@@ -82,11 +112,13 @@ def test_real_videos_are_read_and_broken_ones_named(tmp_path: Path, shared_data:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("label,id\n", "lacks some of the columns label, youtube_id, time_start, time_end"),
+        ("label,id\n", "lacks the columns youtube_id, time_start, time_end: .* is 'label,id'; fetch"),
         (HEADER + "a,id,zero,10,val\n", "line 2: no start and end in seconds"),
-        (HEADER + "a,id\n", "line 2: no start and end in seconds"),
+        (HEADER + "a,id\n", "line 2 ends before its columns time_start, time_end"),
+        (HEADER + "a,id,Inf,10,val\n", "line 2: no start and end in seconds"),
+        (HEADER + "a, b,id,0,10,val\n", "line 2 has 6 fields, but there are 5 columns"),
         (HEADER + "a,id,0,10,val\n", "none of the 1 videos of .* is below .*val; check --data-root"),
-        (b"\xff\xfe\0", "cannot be read"),
+        (b"\xff\xfe\0", "cannot be read: it is UTF-16"),
     ],
 )
 def test_annotations_that_are_not_as_they_should_be_are_refused(
@@ -146,7 +178,11 @@ def test_captions_and_labels_come_with_the_videos(tmp_path: Path, form: str) -> 
         ({"file": "one.mp4", "caption": "  "}, "line 1 lacks a file or a caption"),
         ({"file": 3, "caption": "x"}, "line 1 lacks a file or a caption"),
         ({"file": "one.mp4", "caption": "x", "label": "cat"}, "line 1: the label 'cat' is no whole number"),
-        ({"file": "gone.mp4", "caption": "x"}, "1 of the 1 videos of .*captions.jsonl are not there: gone.mp4;"),
+        ({"file": "one.mp4", "caption": "x", "label": 3.5}, "line 1: the label 3.5 is no whole number"),
+        ({"file": "one.mp4", "caption": "x", "label": True}, "line 1: the label True is no whole number"),
+        ({"file": "one.mp4", "caption": "x", "label": float("inf")}, "line 1: the label inf is no whole number"),
+        ({"file": "gone.mp4", "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
+        ({"file": "x" * 5000, "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
         ([1], "line 1 is not a JSON object"),
     ],
 )
@@ -161,7 +197,7 @@ def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no captions: expected captions.csv or captions.jsonl in it"):
         open_captioned(tmp_path)
     (tmp_path / "captions.csv").write_text("name,text\n")
-    with pytest.raises(InputError, match="must begin with the names of its columns, file and caption"):
+    with pytest.raises(InputError, match=r"lacks the columns file, caption: .* is 'name,text'"):
         open_captioned(tmp_path)
     (tmp_path / "captions.csv").write_text("file,caption\n")
     with pytest.raises(InputError, match="names no videos"):
@@ -172,4 +208,33 @@ def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").unlink()
     (tmp_path / "captions.jsonl").write_text("{")
     with pytest.raises(InputError, match="line 1 is not JSON"):
+        open_captioned(tmp_path)
+
+
+def test_videos_that_a_list_names_and_that_are_not_there_are_missing(tmp_path: Path) -> None:
+    for name in ("0.mp4", "2.mp4"):
+        (tmp_path / name).touch()
+    rows = [{"file": f"{i}.mp4", "caption": f"ball {i}", "label": i} for i in range(4)]
+    videos = open_captioned(captions(tmp_path, "jsonl", rows))
+    assert [(videos.info(i).caption, videos.info(i).label) for i in range(2)] == [("ball 0", 0), ("ball 2", 2)]
+    assert videos.missing == ["1.mp4", "3.mp4"]
+
+
+def test_separators_within_a_caption_are_text(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    caption = "one\u2028two\u2029three\x85four\x1cfive\x0csix"
+    (tmp_path / "captions.jsonl").write_text(
+        f'{{"file": "a.mp4", "caption": "{caption}"}}\r\n{{"file": "a.mp4", "caption": "b"}}\r\n', "utf-8-sig"
+    )
+    videos = open_captioned(tmp_path)
+    assert [videos.info(i).caption for i in range(len(videos))] == [caption, "b"]
+    assert videos.notes == [f"{tmp_path / 'captions.jsonl'} has no key label: its videos have no labels"]
+
+
+def test_a_caption_with_a_comma_and_no_quotes_is_refused_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "captions.csv").write_text('file,caption\na.mp4,"one, two"\n\na.mp4,red, then blue\n')
+    with pytest.raises(
+        InputError, match=r"captions.csv, line 4 has 3 fields, but there are 2 columns; put quotes"
+    ):
         open_captioned(tmp_path)

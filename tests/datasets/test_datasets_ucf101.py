@@ -83,14 +83,23 @@ def test_the_root_may_be_the_folder_of_the_videos(small: Path, below: str) -> No
     assert len(open_ucf101(small / below, "train")) == 2
 
 
-def test_a_list_that_names_files_that_are_not_there_is_refused(small: Path) -> None:
-    (small / "UCF-101/Gamma/v_Gamma_g01_c01.avi").unlink()
-    message = (
-        r"1 of the 2 videos of UCF101's test list 01 below .*UCF-101 are not there: Gamma/v_Gamma_g01_c01.avi; "
-    )
+def test_videos_that_are_not_there_are_missing_and_the_others_keep_their_labels(small: Path) -> None:
+    (small / "UCF-101/Alpha/v_Alpha_g01_c01.avi").unlink()
+    videos = open_ucf101(small, "train+test")
+    assert videos.missing == ["Alpha/v_Alpha_g01_c01.avi"]
+    assert [videos.info(index).label for index in range(len(videos))] == [0, 1, 2]
+    shutil.rmtree(small / "UCF-101/Gamma")
+    message = r"none of the 2 videos of UCF101's test list 01 is below .*UCF-101; unpack UCF101.rar there"
     with pytest.raises(InputError, match=message):
         open_ucf101(small, "test")
-    assert len(open_ucf101(small, "train")) == 2
+    assert open_ucf101(small, "train").missing == []
+
+
+def test_lists_that_an_editor_saved_with_a_byte_order_mark_are_read(small: Path) -> None:
+    for path in (small / "ucfTrainTestlist").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    videos = open_ucf101(small, "train")
+    assert [videos.info(index).label for index in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,11 @@ def test_a_baseline_is_written_and_read(tmp_path: Path, make_record: MakeRecord,
     data = path.read_bytes()
     again.write()
     assert path.read_bytes() == data
+    path.write_bytes(b"\xef\xbb\xbf" + data)  # as an editor may save it
+    assert Baseline.read(path).runs == again.runs
+    path.write_text(data.decode(), "utf-16")
+    with pytest.raises(InputError, match=r"baseline\.json cannot be read: it is UTF-16; save it as UTF-8"):
+        Baseline.read(path)
 
 
 def test_a_change_of_one_score_is_one_readable_difference(

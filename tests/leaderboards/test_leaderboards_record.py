@@ -64,12 +64,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_record(tmp_path / "run.json")
 
 
-@pytest.mark.parametrize("content", [b"", b'{"name": "mod', b"\xff\xfe", b"<html>"])
+@pytest.mark.parametrize("content", [b"", b'{"name": "mod', b"<html>"])
 def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"run\.json is not JSON: .*cut short"):
         read_record(path)
+
+
+def test_a_record_saved_with_a_byte_order_mark_is_read_and_utf_16_is_named(written: Path) -> None:
+    record, text = read_record(written), written.read_text("utf-8")
+    written.write_text(text, "utf-8-sig")
+    assert read_record(written) == record
+    written.write_text(text, "utf-16")
+    with pytest.raises(InputError, match=r"run\.json cannot be read: it is UTF-16; save it as UTF-8"):
+        read_record(written)
 
 
 def test_a_record_of_a_newer_version_says_so_whatever_else_is_in_it(written: Path) -> None:
@@ -215,6 +224,7 @@ def test_a_file_name_that_is_not_utf8_does_not_cost_the_record(
     counts = make_counts(expected=257, skipped=[broken])
     write_record(make_record("model", score, generated=counts, sampler=sampler), tmp_path / "run.json")
     record = read_record(tmp_path / "run.json")
+    assert make_record("clip\udcff").name == "clip\\udcff"
     assert record.generated.skipped[0].source == "clip\\udcff.mp4"
     assert record.scores[0].marks == ("skipped clip\\udcff.mp4",)
     assert record.sampler.settings == {"\\udcff": "\\udcff"}

@@ -223,6 +223,15 @@ def test_a_record_is_verified_where_a_note_says_so(tree: Path, note: Verificatio
     assert verified(tree) == ["b"]
 
 
+def test_a_note_that_an_editor_saved_is_one_and_one_in_utf_16_is_none(tree: Path, note: Verification) -> None:
+    path = tree / "b" / "verified.json"
+    text = path.read_text("utf-8")
+    path.write_text(text, "utf-8-sig")
+    assert verified(tree) == ["b"]
+    path.write_text(text, "utf-16")
+    assert verified(tree) == []
+
+
 def test_a_note_on_other_bytes_is_none(tree: Path, note: Verification) -> None:
     shutil.copy(tree / "b" / "verified.json", tree / "a" / "verified.json")
     assert verified(tree) == ["b"]

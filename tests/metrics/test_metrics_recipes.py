@@ -69,6 +69,15 @@ def test_a_user_adds_a_recipe_as_toml(tmp_path: Path) -> None:
     assert get_recipe(str(file)) == Recipe("x", "t", "my-net", "pool", KernelDistance())
 
 
+def test_a_recipe_saved_with_a_byte_order_mark_is_read_and_utf_16_is_named(tmp_path: Path) -> None:
+    file, text = tmp_path / "mine.toml", 'name = "mine"\nbase = "fvd"\ntitle = "größer"\n'
+    file.write_text(text, "utf-8-sig")
+    assert get_recipe(str(file)).title == "größer"
+    file.write_text(text, "utf-16")
+    with pytest.raises(InputError, match=r"mine\.toml cannot be read: it is UTF-16; save it as UTF-8"):
+        get_recipe(str(file))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -144,6 +144,16 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights_bit_for_bit(whole: Path,
     assert (tmp_path / "run/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_a_run_whose_files_an_editor_saved_goes_on(tmp_path: Path) -> None:
+    """With a byte order mark and ends of lines of Windows; the log's last line is half."""
+    train_tiny(tmp_path, tiny(steps=2, schedule="constant"))
+    config, log = tmp_path / "config.json", tmp_path / "log.jsonl"
+    config.write_text(config.read_text("utf-8"), "utf-8-sig")
+    log.write_text(log.read_text("utf-8").replace("\n", "\r\n") + '{"step": 2, "lo', "utf-8-sig")
+    assert train_tiny(tmp_path, tiny(steps=4, schedule="constant")) == 4
+    assert [json.loads(line)["step"] for line in log.read_text("utf-8").split("\n")[:-1]] == [2, 4]
+
+
 def test_a_killed_process_goes_on_to_the_same_weights_bit_for_bit(whole: Path, tmp_path: Path) -> None:
     """SIGKILL comes after line 4 of the log and before its checkpoint: the run goes on from step 2."""
     out = tmp_path / "run"

@@ -23,6 +23,7 @@ from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
+from vdm_bench.cli.streams import accept_any_text, discard_output, is_full
 from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
@@ -33,6 +34,10 @@ INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 
 class _Commands(click.Group):
     """Turns the project's errors into one sentence and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        accept_any_text()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,6 +53,10 @@ class _Commands(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
+            if is_full(error):
+                click.echo("Error: there is no room for what is printed; send it elsewhere", err=True)
+                discard_output()
+                ctx.exit(VdmBenchError.exit_code)
             click.echo(
                 f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
                 "`vdm-bench --debug ...`",
@@ -106,5 +115,5 @@ def main() -> None:
         cli()
     except BrokenPipeError:
         # The reader of a pipe has seen enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(0)

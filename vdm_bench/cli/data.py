@@ -1,6 +1,7 @@
 """`vdm-bench data`: look at a protocol's data, and prepare its clips."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
     )
     for clips in made:
         click.echo(f"{clips.folder}: {clips.clips:,} of {clips.wanted:,} clips of {clips.source}")
+        _print_names("missing", clips.missing)
         _print_names("broken", [f"{source} ({reason})" for source, reason in clips.broken])
 
 
@@ -119,6 +121,7 @@ def export_reference(
     from vdm_bench.files import check_writable
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.protocols.data import missing_departure, notes_on
     from vdm_bench.reference_file import collect_reference, write_reference
     from vdm_bench.scoring import Panel
 
@@ -127,12 +130,15 @@ def export_reference(
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; give the name of a file in it")
     clips = chosen.open_dataset(chosen.reference, data_root)
+    departures = missing_departure(chosen, chosen.reference, clips)
+    for sentence in (*notes_on(clips), *departures):
+        reporter.note(sentence)
     check_writable(path.parent)
     panel = Panel.of(chosen.metrics, computing, reporter)
     panel.check_frames(chosen.frames)
     collector = Collector(panel.networks, workers, skip_broken, reporter, recheck=recheck)
     collected = collect_reference(chosen, clips, collector)
-    write_reference(path, chosen, panel.networks, collected)
+    write_reference(path, chosen, panel.networks, collected, departures)
     click.echo(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
 
 
@@ -145,9 +151,11 @@ def _print_side(side: "SideCheck") -> None:
     click.echo(f"{side.side}: {side.source}: {videos}{found:,} of {side.wanted:,} clips")
     _print_names("missing", side.missing)
     _print_names("broken", [f"{source} ({reason})" for source, reason in side.broken or []])
+    for note in side.notes:
+        click.echo(f"  note: {note}")
 
 
-def _print_names(what: str, names: list[str]) -> None:
+def _print_names(what: str, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         click.echo(f"  {what}: {', '.join(names[:_NAMED])}{more}")

@@ -1,5 +1,7 @@
 """How verbs print a record."""
 
+import json
+
 import click
 
 from vdm_bench.errors import InputError
@@ -9,7 +11,8 @@ from vdm_bench.leaderboards.record import Record
 def print_record(record: Record, as_json: bool) -> None:
     """Print a record as a table, or as JSON."""
     if as_json:
-        click.echo(record.model_dump_json(indent=2))
+        # In ASCII, as all JSON on the screen is: no encoding of a console or a pipe then changes what it says.
+        click.echo(json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False))
         return
     from vdm_bench.leaderboards.store import frame_of
     from vdm_bench.leaderboards.tables import format_tables

@@ -6,27 +6,27 @@
 Files are relative to the list. A label, a whole number, may be given as well.
 """
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vdm_bench.datasets.base import ClipInfo
-from vdm_bench.datasets.video_files import VideoFile, VideoFiles, require_files
+from vdm_bench.datasets.text_lists import Row, read_csv, read_json_lines
+from vdm_bench.datasets.video_files import VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 LISTS = ("captions.csv", "captions.jsonl")
+_WAY_OUT = "mend the list"
+_MOST_LABEL = 2**63  # what an int64 holds
 
 
 def open_captioned(root: Path) -> VideoFiles:
-    """Open the videos of a list, in its order.
+    """Open the videos of a list that are there, in its order.
 
     Args:
         root: the list, or the folder that holds it.
 
     Raises:
-        InputError: no list, a line that is not as it should be, or files that are not there.
+        InputError: no list, a line that is not as it should be, or not a single file that is there.
     """
     found = [root] if root.is_file() else [root / name for name in LISTS if (root / name).is_file()]
     if len(found) != 1:
@@ -36,48 +36,39 @@ def open_captioned(root: Path) -> VideoFiles:
             f"{root} holds no captions: expected {' or '.join(LISTS)} in it, beside the videos it names"
         )
     path = found[0]
-    rows = _json_lines(path) if path.suffix == ".jsonl" else _csv_lines(path)
-    try:
-        files = [_entry(path, number, row) for number, row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the captions {path} cannot be read ({error})") from error
-    if not files:
+    if path.suffix == ".jsonl":
+        table = read_json_lines(path, _WAY_OUT)
+    else:
+        table = read_csv(path, ("file", "caption"), _WAY_OUT)
+    if not table.rows:
         raise InputError(f"{path} names no videos")
-    require_files(files, str(path), "files are looked up beside the list")
-    return VideoFiles(files)
+    listed = [_entry(path.parent, row) for row in table.rows]
+    nothing = (
+        f"none of the {len(listed):,} videos that {path} names is there; files are looked up beside the list"
+    )
+    return files_there(listed, nothing, table.without(path, label="its videos have no labels"))
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "caption"} <= set(reader.fieldnames or ()):
-            raise InputError(f"{path} must begin with the names of its columns, file and caption among them")
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number} is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number} is not a JSON object")
-        yield number, row
-
-
-def _entry(path: Path, number: int, row: Mapping[str, Any]) -> VideoFile:
-    name, caption, label = row.get("file"), row.get("caption"), row.get("label")
+def _entry(folder: Path, row: Row) -> tuple[ClipInfo, Path]:
+    name, caption = row.fields.get("file"), row.fields.get("caption")
     if not isinstance(name, str) or not name or not isinstance(caption, str) or not caption.strip():
-        raise InputError(f"{path}, line {number} lacks a file or a caption")
+        raise InputError(f"{row.place} lacks a file or a caption; complete the row")
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
-        raise InputError(f"{path}, line {number}: {name} leads out of the folder of the list")
+        raise InputError(f"{row.place}: {name} leads out of the folder of the list")
+    label = _label(row.fields.get("label"), row.place)
+    return ClipInfo(name, label, caption.strip()), folder / relative
+
+
+def _label(value: Any, place: str) -> int | None:
+    """Read a label; CSV has it as text, and JSON may have 3.0 for 3."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
     try:
-        place = int(label) if label not in (None, "") else None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}, line {number}: the label {label!r} is no whole number") from error
-    return VideoFile(ClipInfo(name, place, caption.strip()), path.parent / relative)
+        label = int(value)
+    except (TypeError, ValueError, OverflowError):
+        label = -1
+    rounded = isinstance(value, float) and label != value
+    if isinstance(value, bool) or rounded or not 0 <= label < _MOST_LABEL:
+        raise InputError(f"{place}: the label {value!r} is no whole number, counted from 0")
+    return label

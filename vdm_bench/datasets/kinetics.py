@@ -6,12 +6,12 @@
 Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from vdm_bench.datasets.base import ClipInfo
-from vdm_bench.datasets.video_files import VideoFile, VideoFiles
+from vdm_bench.datasets.text_lists import Row, read_csv
+from vdm_bench.datasets.video_files import VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -26,7 +26,7 @@ _LISTS = (
     "annotations/kinetics-600_{split}.csv",
     "kinetics600/{split}.csv",
 )
-_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
 def open_kinetics600(root: Path, split: str) -> VideoFiles:
@@ -51,15 +51,13 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
             f"{root} holds no Kinetics-600 {split}: expected annotations/{split}.csv and "
             f"{split}/[<class>/]<id>_<start>_<end>.mp4 below it"
         )
-    rows = list(_rows(annotations))
+    table = read_csv(annotations, _COLUMNS, "fetch the annotations again")
+    rows = [(row.fields.get("label", "").strip(), _name(row)) for row in table.rows]
     labels = {name: place for place, name in enumerate(sorted({label for label, _ in rows if label}))}
     there = {path.stem: path for path in _videos(root / split)}
-    files = [VideoFile(ClipInfo(key, labels.get(label)), there[key]) for label, key in rows if key in there]
-    if not files:
-        raise InputError(
-            f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"
-        )
-    return VideoFiles(files, missing=[key for _, key in rows if key not in there])
+    listed = [(ClipInfo(key, labels.get(label)), there.get(key)) for label, key in rows]
+    nothing = f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"
+    return files_there(listed, nothing, table.without(annotations, label="its videos have no labels"))
 
 
 def _videos(folder: Path) -> Iterator[Path]:
@@ -70,18 +68,10 @@ def _videos(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """Give each annotation's class and its file's name without suffix; the class is empty where it is secret."""
+def _name(row: Row) -> str:
+    """Give the name of an annotation's file, without suffix."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if not set(_COLUMNS[1:]) <= set(reader.fieldnames or ()):
-                raise InputError(f"{path} lacks some of the columns {', '.join(_COLUMNS)}; fetch it again")
-            for row in reader:
-                try:
-                    start, end = int(float(row["time_start"])), int(float(row["time_end"]))
-                except (TypeError, ValueError) as error:
-                    raise InputError(f"{path}, line {reader.line_num}: no start and end in seconds") from error
-                yield row.get("label") or "", f"{row['youtube_id']}_{start:06}_{end:06}"
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the annotations {path} cannot be read ({error}); fetch them again") from error
+        start, end = (int(float(row.fields[column])) for column in ("time_start", "time_end"))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{row.place}: no start and end in seconds; fetch the annotations again") from error
+    return f"{row.fields['youtube_id']}_{start:06}_{end:06}"

@@ -10,7 +10,8 @@ The class HandStandPushups of `classInd.txt` has the folder HandstandPushups, bu
 from pathlib import Path
 
 from vdm_bench.datasets.base import ClipInfo
-from vdm_bench.datasets.video_files import VideoFile, VideoFiles, require_files
+from vdm_bench.datasets.text_lists import read_words
+from vdm_bench.datasets.video_files import VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 VIDEOS = "UCF-101"
@@ -19,9 +20,11 @@ LISTS = "ucfTrainTestlist"
 SPLITS = {"train": (9_537, 9_586, 9_624), "test": (3_783, 3_734, 3_696), "train+test": (13_320,) * 3}
 CLASSES = 101
 
+_FETCH = "unpack UCF101TrainTestSplits-RecognitionTask.zip again"
+
 
 def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
-    """Open the videos of a split, in the order of its list; `train+test` is the one after the other.
+    """Open the videos of a split that are there, in the order of its list; `train+test` is both in turn.
 
     Labels are those of `classInd.txt`, counted from 0.
 
@@ -31,7 +34,7 @@ def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
         number: of the list, 1 to 3.
 
     Raises:
-        InputError: no such split; files or lists are not there, or a list is not what it should be.
+        InputError: no such split; lists, or all of the files, are not there; a list is not what it should be.
     """
     if split not in SPLITS:
         raise InputError(f"UCF101 has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -39,17 +42,16 @@ def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
         raise InputError(f"UCF101 has no split list {number}; choose 1, 2 or 3")
     videos, lists = _folders(root)
     labels = _labels(lists / "classInd.txt")
-    files = [
-        file
+    listed = [
+        video
         for part in split.split("+")
-        for file in _listed(lists / f"{part}list{number:02}.txt", videos, labels)
+        for video in _listed(lists / f"{part}list{number:02}.txt", videos, labels)
     ]
-    require_files(
-        files,
-        f"UCF101's {split} list {number:02} below {videos}",
-        "unpack UCF101.rar there, or choose another --data-root",
+    nothing = (
+        f"none of the {len(listed):,} videos of UCF101's {split} list {number:02} is below {videos}; unpack "
+        "UCF101.rar there, or choose another --data-root"
     )
-    return VideoFiles(files)
+    return files_there(listed, nothing)
 
 
 def _folders(root: Path) -> tuple[Path, Path]:
@@ -64,26 +66,17 @@ def _folders(root: Path) -> tuple[Path, Path]:
     )
 
 
-def _lines(path: Path) -> list[list[str]]:
-    try:
-        return [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the list {path} cannot be read ({error}); unpack UCF101TrainTestSplits-RecognitionTask.zip again"
-        ) from error
-
-
 def _labels(path: Path) -> dict[str, int]:
     """Give each class its label, counted from 0. Names are compared without case: see the quirks above."""
     try:
-        return {name.casefold(): int(number) - 1 for number, name in _lines(path)}
+        return {name.casefold(): int(number) - 1 for _, (number, name) in read_words(path, _FETCH)}
     except ValueError as error:
         raise InputError(f"{path} has a line that is not a number and a class; fetch it again") from error
 
 
-def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]:
-    files = []
-    for number, (name, *rest) in enumerate(_lines(path), 1):
+def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[tuple[ClipInfo, Path]]:
+    found = []
+    for number, (name, *rest) in read_words(path, _FETCH):
         folder, _, file = name.partition("/")
         label = labels.get(folder.casefold())
         # A name from a file must not lead out of the folder of videos.
@@ -91,5 +84,5 @@ def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]
             raise InputError(f"{path}, line {number}: {name} names no video of a class of classInd.txt")
         if rest and rest != [str(label + 1)]:
             raise InputError(f"{path}, line {number}: the label {' '.join(rest)} is not that of {folder}")
-        files.append(VideoFile(ClipInfo(name, label), videos / folder / file))
-    return files
+        found.append((ClipInfo(name, label), videos / folder / file))
+    return found

@@ -13,8 +13,6 @@ from vdm_bench.errors import InputError
 from vdm_bench.video.decode import count_frames, read_film
 from vdm_bench.video.view import EachFrame, unchanged
 
-_NAMED = 3  # files that an error message names
-
 
 @dataclass(frozen=True)
 class VideoFile:
@@ -30,10 +28,13 @@ class VideoFiles:
     Args:
         files: the files, in the order of the set.
         missing: names of those that belong to the set and are not there.
+        notes: what a person should know of the set, a sentence each.
     """
 
-    def __init__(self, files: Sequence[VideoFile], missing: Sequence[str] = ()) -> None:
-        self.files, self.missing = list(files), list(missing)
+    def __init__(
+        self, files: Sequence[VideoFile], missing: Sequence[str] = (), notes: Sequence[str] = ()
+    ) -> None:
+        self.files, self.missing, self.notes = list(files), list(missing), list(notes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -58,21 +59,30 @@ class VideoFiles:
         return stamp([self.files[index].path])
 
 
-def require_files(files: Sequence[VideoFile], what: str, way_out: str) -> None:
-    """Refuse a set some of whose files are not there.
+def files_there(
+    listed: Sequence[tuple[ClipInfo, Path | None]], nothing: str, notes: Sequence[str] = ()
+) -> VideoFiles:
+    """Open those of the videos of a list that are there; the set names the others as missing.
+
+    Every dataset whose list names its videos is opened so: a run without some of them is a marked departure.
 
     Args:
-        files: the files.
-        what: names the set and where it was looked for, for the error message.
-        way_out: what to do about it.
+        listed: all that the list names; a path is None where no file was found.
+        nothing: the error message where not a single one is there.
+        notes: of the set.
 
     Raises:
-        InputError: so it is; it names the first ones.
+        InputError: so it is.
     """
-    missing = [file.info.key for file in files if not file.path.is_file()]
-    if missing:
-        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
-        raise InputError(
-            f"{len(missing):,} of the {len(files):,} videos of {what} are not there: "
-            f"{', '.join(missing[:_NAMED])}{more}; {way_out}"
-        )
+    files = [VideoFile(info, path) for info, path in listed if path is not None and _is_there(path)]
+    if not files:
+        raise InputError(nothing)
+    there = {(file.info, file.path) for file in files}
+    return VideoFiles(files, [info.key for info, path in listed if (info, path) not in there], notes)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for a file, or a folder that must not be looked into
+        return False

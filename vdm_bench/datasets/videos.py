@@ -51,6 +51,15 @@ class VideoSet(Protocol):
         """
 
 
+@runtime_checkable
+class NotedVideos(VideoSet, Protocol):
+    """Videos of which a person should know something, such as a list without labels."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """A sentence each."""
+
+
 @dataclass(frozen=True)
 class WindowChoice:
     """Which clips are cut out of the videos of a set.
@@ -184,7 +193,7 @@ def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
 
 def _draw(*what: object) -> int:
     """Give a random number of 64 bits that hangs on its arguments alone."""
-    text = "\0".join(map(str, what)).encode()
+    text = "\0".join(map(str, what)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 

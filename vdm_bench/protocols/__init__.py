@@ -2,13 +2,13 @@
 
 import difflib
 import tomllib
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from vdm_bench.errors import InputError
+from vdm_bench.files import read_text
 from vdm_bench.protocols.model import ClipChoice, Protocol
 
 __all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]
@@ -27,19 +27,17 @@ def get_protocol(name: str) -> Protocol:
         InputError: there is none (the message gives the nearest name), or the file is not sound.
     """
     if name.endswith(".toml"):
-        return _parse(name, Path(name).read_text)
+        return _parse(name, read_text(Path(name), "give a protocol's name or file"))
     if name not in protocol_names():
         near = difflib.get_close_matches(name, protocol_names(), 1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list protocols` shows them"
         raise InputError(f"there is no protocol {name!r}; {hint}")
-    return _parse(name, resources.files(__package__).joinpath(f"{name}.toml").read_text)
+    return _parse(name, resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8"))
 
 
-def _parse(source: str, read: Callable[[str], str]) -> Protocol:
+def _parse(source: str, text: str) -> Protocol:
     try:
-        return Protocol.model_validate(tomllib.loads(read("utf-8")))
-    except OSError as error:
-        raise InputError(f"{source} cannot be read ({error.strerror}); give a protocol's name or file") from error
+        return Protocol.model_validate(tomllib.loads(text))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

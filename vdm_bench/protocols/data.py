@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vdm_bench.datasets.base import DescribedClips
 from vdm_bench.datasets.folder import ViewedArchive
-from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
+from vdm_bench.datasets.videos import NotedVideos, VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.model import DIGEST_LENGTH, ClipChoice, Protocol
 from vdm_bench.video.archive import Archive
@@ -74,13 +75,58 @@ def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
     return f"clips-{digest[:DIGEST_LENGTH]}"
 
 
-def is_prepared(folder: Path) -> bool:
-    """Say whether the folder holds prepared clips, all of them."""
+class PreparedArchive(ViewedArchive):
+    """Prepared clips, with what was missing of the videos they were made of.
+
+    Args:
+        folder: that holds them.
+        state: what `data prepare` left beside them.
+    """
+
+    def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
+        super().__init__(Archive(folder), View())
+        self.missing: Sequence[str] = state.get("missing") or ()
+        self.videos = int(state.get("videos") or 0)
+
+
+def open_prepared(folder: Path) -> PreparedArchive | None:
+    """Open the prepared clips of a folder; None where they are not there, or not all of them.
+
+    Raises:
+        InputError: the archive is damaged.
+    """
     try:
         state = json.loads((folder / PREPARED_FILE).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(state, dict) and state.get("whole") is True
+        return None
+    whole = isinstance(state, dict) and state.get("whole") is True
+    return PreparedArchive(folder, state) if whole else None
+
+
+def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:
+    """Give the names of the videos that belong to the set behind clips and are not there, and how many belong."""
+    if isinstance(clips, PreparedArchive):
+        return clips.missing, clips.videos + len(clips.missing)
+    if isinstance(clips, WindowedClips):
+        return clips.videos.missing, len(clips.videos) + len(clips.videos.missing)
+    return (), 0
+
+
+def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedClips) -> list[str]:
+    """Say how a set without some of its videos departs from the protocol, whatever the dataset.
+
+    Also where enough clips are left: they are cut out of other videos than those that the protocol chooses.
+    """
+    missing, total = missing_videos(clips)
+    where = f"{protocol.dataset}/{choice.split}"
+    return [f"{len(missing):,} of {total:,} videos of {where} are missing"] if missing else []
+
+
+def notes_on(clips: DescribedClips) -> list[str]:
+    """Give what a person should know of the videos behind clips, a sentence each."""
+    if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):
+        return list(clips.videos.notes)
+    return []
 
 
 def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
@@ -106,9 +152,9 @@ def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None
 
         return Shapes(choice.split, seed=choice.seed, resolution=size, frames=protocol.frames)
     if data_root is not None:
-        folder = data_root / prepared_name(protocol, choice, size)
-        if is_prepared(folder):
-            return ViewedArchive(Archive(folder), View())
+        prepared = open_prepared(data_root / prepared_name(protocol, choice, size))
+        if prepared is not None:
+            return prepared
     return open_windows(protocol, choice, data_root, size)
 
 
