@@ -135,7 +135,7 @@ def class_rows(draws: int) -> Iterable[Sequence[str]]:
     means = np.random.default_rng(0).normal(size=(CLASSES, DIMENSION))
     truth = frechet_distance(population(means, 0, 1), population(means, *MODEL))
     some = (("mixed", "mixed"), ("sorted", "sorted"))
-    more = (("sorted", "mixed"), ("mixed", "sorted"), ("consecutive", "consecutive"))
+    more = (("sorted", "mixed"), ("mixed", "sorted"), ("consecutive", "consecutive"), ("consecutive", "mixed"))
     for drawn, rows in ((True, (*some, *more)), (False, some)):
         unit: dict[str, float] = {}
         for generated, reference in rows:

@@ -98,9 +98,10 @@ def resampled_split_score(
         InputError: a row of the probabilities is no distribution, or there are more splits than clips.
     """
     p = checked_features(probabilities)
+    labels = groups.labels
     parts: list[dict[int, ClassSums]] = []
     for part in _parts(len(p), splits, shuffle_seed, order):
-        cells = {g: part[groups.labels[part] == g] for g in range(groups.count)}
+        cells = {g: part[labels[part] == g] for g in range(groups.count)}
         parts.append({g: ClassSums.from_probabilities(p[cell]) for g, cell in cells.items() if len(cell)})
 
     def score(left_out: int) -> float:

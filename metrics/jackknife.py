@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 JACKKNIFE_GROUPS = 20
 LEVEL = 0.95
+WALK = 2**14  # indices looked at at once
+FIRST_BITS = 10
 
 
 def permutation(count: int) -> NDArray[np.int64]:
@@ -31,10 +33,41 @@ def permutation(count: int) -> NDArray[np.int64]:
     Index i stands where output i of SplitMix64, seeded with 0 (Steele, Lea & Flood 2014), ranks among the first
     `count`. Integers alone decide it: NumPy does not promise that its own permutations outlive a version.
     """
-    z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return np.argsort(_outputs(np.arange(count)), kind="stable").astype(np.int64)
+
+
+def _outputs(indices: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return those outputs of SplitMix64."""
+    z = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable").astype(np.int64)
+    return z ^ (z >> np.uint64(31))
+
+
+def _outputs_of_ranks(count: int, ranks: Sequence[int]) -> NDArray[np.uint64]:
+    """Return the outputs of these ranks among the first `count`, without ever holding all of them.
+
+    A first walk counts outputs by their first bits; a second one keeps those that share them with a wanted one.
+    """
+    walk = [range(start, min(start + WALK, count)) for start in range(0, count, WALK)]
+
+    def bins(outputs: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return (outputs >> np.uint64(64 - FIRST_BITS)).astype(np.int64)
+
+    counts = np.zeros(2**FIRST_BITS, np.int64)
+    for part in walk:
+        counts += np.bincount(bins(_outputs(np.arange(part.start, part.stop))), minlength=len(counts))
+    ends = counts.cumsum()
+    wanted = np.searchsorted(ends, ranks, side="right")
+    near: dict[int, list[NDArray[np.uint64]]] = {int(place): [] for place in wanted}
+    for part in walk if near else []:
+        outputs = _outputs(np.arange(part.start, part.stop))
+        places = bins(outputs)
+        for place, found in near.items():
+            found.append(outputs[places == place])
+    merged = {place: np.sort(np.concatenate(found)) for place, found in near.items()}
+    chosen = [merged[int(b)][rank - (ends[b] - counts[b])] for rank, b in zip(ranks, wanted, strict=True)]
+    return np.array(chosen, np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,34 +78,54 @@ class Groups:
     group of both, and neither blocks nor workers matter.
 
     Attributes:
-        labels: int64 [N], the group of each clip.
-        count: number of groups; none is empty, and their sizes differ by at most one clip, round or condition.
+        clips: N.
         kind: what was put into groups as a whole.
+        each: clips of a round, which holds each condition once; 1 where clips are put into groups.
+        starts: uint64 [groups - 1], the output of SplitMix64 with which each group but the first begins.
     """
 
-    labels: NDArray[np.int64]
-    count: int
-    kind: GroupKind = "permuted-clips"
+    clips: int
+    kind: GroupKind
+    each: int
+    starts: NDArray[np.uint64]
 
     @classmethod
     def of_clips(cls, clips: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
-        """Cut clips 0..clips-1, in the order of `permutation`, into at most so many groups."""
-        sizes = [stop - start for start, stop in group_bounds(clips, groups)]
-        labels = np.empty(clips, np.int64)
-        labels[permutation(clips)] = np.repeat(np.arange(len(sizes)), sizes)
-        return cls(labels, len(sizes))
+        """Cut clips 0..clips-1, in the order of `permutation`, into at most so many groups.
+
+        No group is empty, and their sizes differ by at most one clip (or one round, or one condition, below).
+        """
+        return cls(clips, "permuted-clips", 1, cls._starts(clips, groups))
 
     @classmethod
     def of_rounds(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
         """Keep rounds whole: clips i to i + conditions - 1, one of each condition."""
-        rounds = cls.of_clips(clips // conditions, groups)
-        return cls(np.repeat(rounds.labels, conditions), rounds.count, "permuted-rounds")
+        return cls(clips, "permuted-rounds", conditions, cls._starts(clips // conditions, groups))
 
     @classmethod
     def of_conditions(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
         """Keep conditions whole: clip i was made for condition i modulo their number."""
-        single = cls.of_clips(conditions, groups)
-        return cls(single.labels[np.arange(clips) % conditions], single.count, "permuted-conditions")
+        return cls(clips, "permuted-conditions", conditions, cls._starts(conditions, groups))
+
+    @staticmethod
+    def _starts(count: int, groups: int) -> NDArray[np.uint64]:
+        return _outputs_of_ranks(count, [start for start, _ in group_bounds(count, groups)[1:]])
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return len(self.starts) + 1
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The group of each clip: int64 [N]."""
+        return self.labels_of(0, self.clips)
+
+    def labels_of(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the groups of clips `start` to `stop - 1`."""
+        indices = np.arange(start, stop)
+        whole = indices % self.each if self.kind == "permuted-conditions" else indices // self.each
+        return np.searchsorted(self.starts, _outputs(whole), side="right")
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -188,7 +241,8 @@ def resampled_mean(values: Sequence[float]) -> Resampled:
     """
     array = np.asarray(values, np.float64)
     groups = Groups.of_clips(len(array))
-    without = [array[groups.labels != g].mean() for g in range(groups.count) if groups.count > 1]
+    labels = groups.labels
+    without = [array[labels != g].mean() for g in range(groups.count) if groups.count > 1]
     return Resampled(float(array.mean()), np.array(without))
 
 

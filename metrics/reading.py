@@ -136,14 +136,14 @@ class _Sorter(Generic[S]):
     """Sums up each group of clips that come in the order of their index; nothing, where there is one group."""
 
     def __init__(self, groups: Groups, summarise: Callable[[NDArray[np.float32]], S], enough: int) -> None:
-        self._labels, self._summarise, self._enough = groups.labels, summarise, enough
+        self._groups, self._summarise, self._enough = groups, summarise, enough
         self._seen = 0
         self._held: list[list[NDArray[np.float32]]] = [[] for _ in range(groups.count if groups.count > 1 else 0)]
         self._summaries: dict[int, S] = {}
 
     def add(self, chunk: NDArray[np.float32]) -> None:
         """Take the next clips, float32 [n, d]."""
-        labels = self._labels[self._seen : self._seen + len(chunk)]
+        labels = self._groups.labels_of(self._seen, self._seen + len(chunk))
         self._seen += len(chunk)
         for g, held in enumerate(self._held):
             held.append(chunk[labels == g])
