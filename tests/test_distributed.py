@@ -116,11 +116,11 @@ def test_a_score_is_the_same_to_the_last_bit_for_any_number_of_processes(folders
     )
     arguments += ["--metric", "embedded/fvd", "--metric", "embedded/is", "--metric", str(folders / "kernel.toml")]
     records = []
-    for processes in (1, 2, 4):
+    for processes in (1, 3):
         done = launch(arguments, processes, tmp_path / str(processes))
         assert done.returncode == 0, done.stderr
         records.append(without_times(done.stdout))  # one record: only the first process prints
-    assert records[0] == records[1] == records[2]
+    assert records[0] == records[1]
 
 
 @pytest.mark.parametrize("protocol", ["shapes-unconditional", "shapes-prediction"])

@@ -156,6 +156,7 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: Computing, tmp_p
         run(protocol, out=tmp_path / "x", sampler="real", data_root=data["bair"], limit=4, computing=computing)
 
 
+@pytest.mark.slow
 def test_bair_debiased(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
     counts = {**BAIR, "reference_count": 18, "generated_count": 3}
     record, _, _ = run_small("bair-prediction-debiased", counts, data, computing, tmp_path)

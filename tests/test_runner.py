@@ -69,7 +69,10 @@ def test_shipped_protocols_are_pinned() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["shapes-unconditional", "shapes-prediction", "shapes-extension"])
+@pytest.mark.parametrize(
+    "name",
+    ["shapes-unconditional", "shapes-prediction", pytest.param("shapes-extension", marks=pytest.mark.slow)],
+)
 def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     protocol = get_protocol(name)
     record = run(name, out=tmp_path / "run", sampler="real", workers=2)
@@ -96,18 +99,18 @@ def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     assert frames == ({"psnr": 100.0, "ssim": pytest.approx(1.0)} if name == "shapes-prediction" else {})
 
 
-def test_baselines_are_ranked_sensibly(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "protocol", ["shapes-unconditional", pytest.param("shapes-prediction", marks=pytest.mark.slow)]
+)
+def test_baselines_are_ranked_sensibly(protocol: str, tmp_path: Path) -> None:
     names = ["real", "blurred", "shuffled-frames", "copy-last-frame", "noise"]
-    for protocol in ("shapes-unconditional", "shapes-prediction"):
-        scores = {
-            name: run(small(protocol, 256), out=tmp_path / protocol / name, sampler=name).scores for name in names
-        }
-        fvd = {name: found[0].value or 0.0 for name, found in scores.items()}
-        inception = {name: found[1].value or 0.0 for name, found in scores.items()}
-        assert min(fvd, key=fvd.__getitem__) == max(inception, key=inception.__getitem__) == "real"
-        assert max(fvd, key=fvd.__getitem__) == min(inception, key=inception.__getitem__) == "noise"
-        floor = scores["real"][0].floor or 0.0
-        assert all(fvd[name] - floor > 5 * abs(fvd["real"] - floor) for name in names[1:])
+    scores = {name: run(small(protocol, 256), out=tmp_path / name, sampler=name).scores for name in names}
+    fvd = {name: found[0].value or 0.0 for name, found in scores.items()}
+    inception = {name: found[1].value or 0.0 for name, found in scores.items()}
+    assert min(fvd, key=fvd.__getitem__) == max(inception, key=inception.__getitem__) == "real"
+    assert max(fvd, key=fvd.__getitem__) == min(inception, key=inception.__getitem__) == "noise"
+    floor = scores["real"][0].floor or 0.0
+    assert all(fvd[name] - floor > 5 * abs(fvd["real"] - floor) for name in names[1:])
 
 
 def test_sample_i_depends_on_seed_and_i_alone(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ def cpu_computes_bfloat16() -> bool:
     AVX-512 (with AVX512_BF16 or AMX several times as fast as float32, without them about as fast), on ARM the
     extension BF16. Elsewhere plain loops do them.
     """
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def is_slow(device: torch.device) -> bool:

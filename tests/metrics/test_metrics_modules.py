@@ -274,9 +274,15 @@ def test_a_collection_of_metrics_gives_the_values_of_each() -> None:
 
 
 def test_the_settings_of_a_network_are_kept() -> None:
-    network = ToyNetwork().configured(NetworkSettings(rule="tf1-bilinear", precision="bf16"))
+    network = ToyNetwork().configured(NetworkSettings(rule="tf1-bilinear"))
     spec = FrechetVideoDistance(network, layer="logits")._layer.network.spec
-    assert (spec.precision, spec.preprocessing.rule, list(spec.layers)) == ("bf16", "tf1-bilinear", ["logits"])
+    assert (spec.precision, spec.preprocessing.rule, list(spec.layers)) == ("fp32", "tf1-bilinear", ["logits"])
+
+
+@pytest.mark.bfloat16
+def test_the_precision_of_a_network_is_kept() -> None:
+    network = ToyNetwork().configured(NetworkSettings(precision="bf16"))
+    assert FrechetVideoDistance(network)._layer.network.spec.precision == "bf16"
 
 
 # What is refused.
