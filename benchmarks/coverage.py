@@ -1,6 +1,6 @@
 """How often intervals hold what they should: clips in classes, sorted and mixed; few clips; repeated conditions.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py                   # 1,000 draws a row; 5 minutes on one core
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py                   # 1,000 draws a row; 7 minutes on one core
     OMP_NUM_THREADS=1 python benchmarks/coverage.py --draws 100
 
 A draw is a set of clips that a model generates anew. Clips are features in 8 dimensions: a class or condition
