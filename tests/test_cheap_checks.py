@@ -259,9 +259,6 @@ def test_what_cannot_be_had_is_refused_before_anything_is_loaded(
 def test_an_unknown_sampler_is_refused_before_networks_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vdm_bench.samplers import make_sampler
-
-    monkeypatch.setattr("vdm_bench.runner.make_sampler", make_sampler)
     with pytest.raises(InputError, match="there is no sampler 'reel'"):
         run(small(), out=tmp_path / "run", sampler="reel")
 

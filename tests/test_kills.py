@@ -112,7 +112,9 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def names_in(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.rglob("*")}
+    """Name all but what is remembered of files: that hangs on their inodes and times."""
+    found = (path for path in folder.rglob("*") if (path.parent.name, path.suffix) != ("features", ".json"))
+    return {path.relative_to(folder) for path in found}
 
 
 def check_files(bench: Bench, place: Path) -> None:
@@ -198,7 +200,9 @@ def test_a_killed_runner_leaves_no_child_behind_and_its_scratch_folder_to_the_ne
     command: Bench, tmp_path: Path
 ) -> None:
     draw, left = random.Random(3), 0
-    for _ in range(3):
+    for attempt in range(10):  # some die before the folder is there
+        if left and attempt > 2:
+            break
         status, log = finish(command, tmp_path, draw_kill(draw, command.operations // 3))
         assert status < 0, log
         check_files(command, tmp_path)

@@ -23,7 +23,7 @@ from vdm_bench.contents import LoadedClip, load_clip, readers, sample_of
 from vdm_bench.datasets.base import ClipDataset, clip_digest
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_bytes
+from vdm_bench.files import write_bytes, write_text
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.metrics.frames import FRAME_METRICS, HIGHEST_PSNR
@@ -92,7 +92,7 @@ class FrameMeter:
         keys = [self._key(clips, *block) for block in bounds] if self.world.leads else []
         # Those of one process: a file system may tell each machine something else.
         shared = self.world.send(" ".join(keys).encode() if self.world.leads else None, 0)
-        paths = [self.folder / f"frames-{key}.safetensors" for key in shared.decode().split()]
+        paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
         mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
         stored = {} if self.recheck else {n: block for n in mine if (block := _read(paths[n])) is not None}
         if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:
@@ -103,7 +103,7 @@ class FrameMeter:
         with self.reporter.stage("frames of the generated clips", count) as advance:
             for number, (path, (start, stop)) in enumerate(zip(paths, bounds, strict=True)):
                 if number in mine and number not in stored:
-                    write_bytes(path, self._block(clips, range(start, stop)))
+                    _write(path, self._block(clips, range(start, stop)))
                 advance(stop - start)
         self.world.wait()
         blocks = list(_all(paths))
@@ -237,10 +237,18 @@ def _curve(by_round: Table, given: int) -> Curve:
     )
 
 
+def _write(path: Path, block: bytes) -> None:
+    """Store a block under its content, and its name at `path`, which is named after the clips' files."""
+    name = f"frames-{hashlib.sha256(block).hexdigest()[:40]}.safetensors"
+    write_bytes(path.with_name(name), block)
+    write_text(path, json.dumps({"block": name}) + "\n")
+
+
 def _read(path: Path) -> _Block | None:
-    """Read a stored block; one that is missing or damaged is measured again."""
+    """Read the block that is named at `path`; one that is missing or damaged is measured again."""
     try:
-        with safe_open(path, framework="np") as file:
+        block = path.with_name(json.loads(path.read_bytes())["block"])
+        with safe_open(block, framework="np") as file:
             facts = json.loads(file.metadata()["facts"])
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, facts

@@ -36,7 +36,7 @@ from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.data import missing_departure, notes_on
 from vdm_bench.reference_file import check_reference, collect_reference, departures_of, read_reference
 from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
-from vdm_bench.samplers import make_sampler, sampler_kind
+from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
     ClosingSampler,
     CountingSampler,
@@ -150,6 +150,8 @@ class Run:
     ) -> None:
         if (options.sampler is None) == (options.clips is None):
             raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
+        if isinstance(options.sampler, str):
+            check_name(options.sampler)
         self.protocol, self.out, self.options, self.world = protocol, out, options, world
         self.reporter = reporter if world.leads else Silent()
         self.conditions = Conditions(protocol, options.data_root)
@@ -181,9 +183,10 @@ class Run:
                 given = self._given_clips(options.clips, reader)
         if self.world.leads:
             check_writable(self.out)
-        sampler, info = self.sampler, self._sampler_info()
+        # Before the sampler: its folder may hold modules of the names of those that networks import when loaded.
         panel = Panel.of(self.protocol.metrics, options.computing, self.reporter)
         panel.check_frames(self.protocol.frames)
+        sampler, info = self.sampler, self._sampler_info()
         keep_plan(self.out, make_plan(asked, info, sampler, panel), writes=self.world.leads)
         if self.world.leads:
             sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet

@@ -24,14 +24,13 @@ def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
     Raises:
         InputError: no sampler is called so, or it cannot be made.
     """
-    from vdm_bench.samplers.baselines import BASELINES, make_baseline
+    from vdm_bench.samplers.baselines import make_baseline
 
+    check_name(spec)
     if ":" in spec:
         from vdm_bench.samplers.callable import load_callable
 
         return load_callable(spec, setup.options)
-    if spec in BASELINES:
-        return make_baseline(spec, setup)
     if spec == REFERENCE:
         from vdm_bench.samplers.reference import make_reference
 
@@ -40,6 +39,19 @@ def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
         from vdm_bench.samplers.diffusers import make_diffusers
 
         return make_diffusers(setup)
+    return make_baseline(spec, setup)
+
+
+def check_name(spec: str) -> None:
+    """Refuse a name that no sampler has, before anything is loaded.
+
+    Raises:
+        InputError: so it is.
+    """
+    from vdm_bench.samplers.baselines import BASELINES
+
+    if ":" in spec or spec in (*BASELINES, REFERENCE, DIFFUSERS):
+        return
     near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
     hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
     raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")
