@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 import vdm_bench
 from vdm_bench.cli import cli
 from vdm_bench.comparison import ScoreOptions, compare
+from vdm_bench.datasets.folder import FolderDataset, ViewedClips
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
@@ -73,6 +75,36 @@ def test_arrays_have_no_rate(tmp_path: Path) -> None:
     ]
 
 
+def test_a_view_is_taken_of_clips_in_memory_and_of_datasets(tmp_path: Path) -> None:
+    """As of the same clips in files: frames, stride, size, and the rate that they are taken to play at."""
+    array, fast = clips(1), write(tmp_path / "fast", 2, 24)
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for number, clip in enumerate(array):
+        np.save(folder / f"{number}.npy", clip)
+    view = View(frames=4, stride=2, size=(24, 28), rule="antialias", fps=12)
+    options = ScoreOptions(metrics=METRIC, view=view)
+    expected = compare(folder, fast, options).scores[0]
+    assert "6 generated clips without a frame rate, taken to play at 12 fps" in expected.marks
+    assert "|in:4x24x28>" in expected.signature
+    paths = [folder / f"{number}.npy" for number in range(len(array))]
+    for given in (array, torch.from_numpy(array), list(array), paths, FolderDataset(folder)):
+        assert compare(given, fast, options).scores[0] == expected
+
+
+def test_a_view_of_a_dataset_keeps_its_name_only_where_it_keeps_its_clips() -> None:
+    shapes = Shapes("test", frames=20)
+    assert ViewedClips(shapes, View(fps=8), "shapes").identity == shapes.identity
+    assert ViewedClips(shapes, View(fps=8, frames=10), "shapes").identity is None
+
+
+def test_a_dataset_whose_clips_play_at_another_rate_is_refused(tmp_path: Path) -> None:
+    films = FolderDataset(write(tmp_path / "films", 1, 24))
+    assert marks(compare(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=24))), "generated", "fps")
+    with pytest.raises(InputError, match=r"0\.mp4: plays at 24 fps, not at 12: open its video at that rate"):
+        compare(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=12)))
+
+
 def test_both_sides_are_brought_to_the_rate_asked_for(tmp_path: Path) -> None:
     """Each frame three times at 30 a second, taken at 10 a second, is the film of 10 a second."""
     slow, fast = write(tmp_path / "slow", 1, 10), write(tmp_path / "fast", 1, 30, repeat=3)
@@ -100,7 +132,8 @@ def test_marks_are_the_same_from_stored_features(tmp_path: Path) -> None:
     assert marks(again, "fps")
     run(slow, fast, out=tmp_path / "out", frames=16, fps=10)
     more = [path for path in (tmp_path / "out" / "features").rglob("*.safetensors") if path not in before]
-    assert len(more) == 2
+    # Films of 10 frames a second are the same clips at that rate, and features are found by what clips hold.
+    assert [path.parent.name for path in more] == ["reference"]
 
 
 def test_frames_shown_for_unequal_times_are_marked_where_they_are_taken_as_stored(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vdm_bench.collect import Collector
 from vdm_bench.datasets.base import ClipDataset
-from vdm_bench.datasets.folder import open_clips
+from vdm_bench.datasets.folder import ViewedClips, open_clips
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
@@ -38,7 +38,8 @@ class ScoreOptions:
 
     Attributes:
         metrics: names of recipes, or TOML files with recipes; one name stands for a list of one.
-        view: frames and size taken of every clip, of both sources.
+        view: frames and size taken of every clip, of both sources; its rate is that of videos, and clips without
+            a rate, as those in memory, are taken to play at it.
         strips: whether images are clips of their own, strips of square frames.
         skip_broken: leave out clips that cannot be read.
         computing: how networks compute.
@@ -217,10 +218,12 @@ def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -
     if isinstance(source, str | Path):
         return _open_path(source, options, reporter)
     if are_paths(source):
-        return JoinedClips([_open_path(path, options, reporter) for path in source])
+        return JoinedClips([_open_path(path, options, reporter) for path in source], options.view)
     if isinstance(source, ClipDataset):
-        return source
-    return ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
+        clips: ClipDataset = source
+    else:
+        clips = ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
+    return clips if options.view == View() else ViewedClips(clips, options.view, _describe(source, side))
 
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

@@ -247,6 +247,7 @@ def test_clips_are_in_natural_order_at_every_level(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("settled")
 def test_the_rate_enters_the_fingerprint(folder: Path) -> None:
     prints = {FolderDataset(folder, View(fps=fps)).fingerprint(8) for fps in (None, 8, 24, "stored")}
     assert len(prints) == 4

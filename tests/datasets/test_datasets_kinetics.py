@@ -79,12 +79,14 @@ def test_annotations_without_labels_say_so(tmp_path: Path) -> None:
     assert videos.notes == [f"{tmp_path / 'test.csv'} has no column label: its videos have no labels"]
 
 
-def test_a_link_that_leads_nowhere_is_a_missing_video(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_a_broken_video_and_no_missing_one(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
-    (tmp_path / "val/a_000000_000010.mp4").touch()
     (tmp_path / "val/b_000000_000010.mp4").symlink_to("gone.mp4")
     (tmp_path / "val.csv").write_text(HEADER + "x,a,0,10,val\ny,b,0,10,val\n")
-    assert open_kinetics600(tmp_path, "val").missing == ["b_000000_000010"]
+    videos = open_kinetics600(tmp_path, "val")
+    assert videos.missing == ["a_000000_000010"]
+    with pytest.raises(BrokenClipError, match="is a link to what is not there"):
+        videos.length(0)
 
 
 def test_real_videos_are_read_and_broken_ones_named(tmp_path: Path, shared_data: Path) -> None:

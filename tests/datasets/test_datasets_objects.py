@@ -10,6 +10,7 @@ import vdm_bench
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
+from vdm_bench.video.view import View
 
 CLIPS = np.stack([Shapes("test", seed=3)[i].frames for i in range(4)])
 GRAY = CLIPS[..., 1]
@@ -181,7 +182,7 @@ def test_scores_are_those_of_arrays(tmp_path: Path) -> None:
 
 def test_joined_clips_are_those_of_their_parts() -> None:
     parts = [ArrayDataset(CLIPS[:1]), ArrayDataset(CLIPS[1:3]), ArrayDataset(CLIPS[3:])]
-    joined = JoinedClips(parts)
+    joined = JoinedClips(parts, View())
     assert np.array_equal(np.stack([joined[i].frames for i in range(len(joined))]), CLIPS)
     assert [joined.fingerprint(i) for i in range(4)] == [ArrayDataset(CLIPS).fingerprint(i) for i in range(4)]
 

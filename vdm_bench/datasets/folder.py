@@ -4,15 +4,18 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, ClipInfo, DescribedClips
+from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.datasets.stamps import stamp, stat_of
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.containers import while_there
 from vdm_bench.video.decode import Film, read_film
@@ -231,34 +234,54 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
     return FolderDataset(path, view, strips=strips)
 
 
-class ViewedArchive:
-    """An archive seen through a view."""
+class ViewedClips:
+    """Clips that are there whole, seen through a view.
 
-    identity = None
+    Args:
+        clips: a dataset.
+        view: which frames are taken, and at which size.
+        name: names the dataset in errors.
+    """
+
+    def __init__(self, clips: ClipDataset, view: View, name: str) -> None:
+        self._clips, self.view, self._name = clips, view, name
+        # A view makes other clips of those that bear the name; a rate alone leaves them as they are.
+        self.identity = clips.identity if replace(view, fps=None) == View() else None
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        clip = self._clips[index]
+        source, rate = f"{self._name}#{clip.key}", self.view.rate
+        if clip.fps and rate not in (None, "stored") and not is_same_rate(clip.fps, float(Fraction(rate))):
+            reason = f"plays at {clip.fps:g} fps, not at {rate}: open its video at that rate"
+            raise BrokenClipError(source, reason)
+        return replace(clip, frames=self.view.resized(_select(clip.frames, self.view, source)))
+
+    def fingerprint(self, index: int) -> str | None:
+        """Give what the dataset tells of the clip, and the view."""
+        clip = self._clips.fingerprint(index)
+        return clip and f"{clip} {self.view}"
+
+
+class ViewedArchive(ViewedClips):
+    """An archive seen through a view.
+
+    Raises:
+        InputError: it has no clips.
+    """
 
     def __init__(self, archive: Archive, view: View) -> None:
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
-        self._archive, self.view = archive, view
-
-    def __len__(self) -> int:
-        return len(self._archive)
-
-    def __getitem__(self, index: int) -> Clip:
-        clip = self._archive[index]
-        source = f"{self._archive.folder}#{clip.key}"
-        frames = self.view.resized(_select(clip.frames, self.view, source))
-        return Clip(frames, clip.key, clip.label, clip.caption, clip.lossy)
+        super().__init__(archive, view, str(archive.folder))
+        self._archive = archive
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's key, label and caption."""
         entry = self._archive.entry(index)
         return ClipInfo(entry.key, entry.label, entry.caption)
-
-    def fingerprint(self, index: int) -> str | None:
-        """Give what the archive tells of the clip, and the view."""
-        clip = self._archive.fingerprint(index)
-        return clip and f"{clip} {self.view}"
 
 
 def is_video(path: Path) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.pixels import to_pixels
+from vdm_bench.video.view import View
 
 AXES = "NTHWC"  # clips, frames, height, width, channels
 
@@ -71,12 +72,13 @@ class JoinedClips:
 
     Args:
         parts: at least one.
+        view: through which all of them are seen.
     """
 
     identity = None
 
-    def __init__(self, parts: Sequence[ClipDataset]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Sequence[ClipDataset], view: View) -> None:
+        self._parts, self.view = parts, view
         self._ends = list(itertools.accumulate(map(len, parts)))
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import InputError
 from vdm_bench.video.decode import count_frames, read_film
+from vdm_bench.video.images import is_dangling
 from vdm_bench.video.view import EachFrame, unchanged
 
 
@@ -83,6 +84,6 @@ def files_there(
 
 def _is_there(path: Path) -> bool:
     try:
-        return path.is_file()
+        return path.is_file() or is_dangling(path)  # a link to nothing is there: a clip that cannot be read
     except OSError:  # a name that is too long for a file, or a folder that must not be looked into
         return False
