@@ -335,7 +335,8 @@ class KernelVideoDistance(_Distance):
 def _common_frames(frames: Tensor) -> Tensor:
     """Give the number of frames that all of [R] have, those without clips left out."""
     found = set(frames.tolist()) - {NO_CLIPS}
-    return frames.new_tensor(found.pop() if len(found) == 1 else UNLIKE if found else NO_CLIPS)
+    common = found.pop() if len(found) == 1 else UNLIKE if found else NO_CLIPS
+    return torch.tensor(common, dtype=frames.dtype, device=frames.device)
 
 
 def _packed(moments: Moments) -> Tensor:

@@ -74,7 +74,10 @@ class _Factories(TorchDispatchMode):
 
 
 class _Lists(TorchFunctionMode):
-    """Makes tensors of lists that are indices, which torch would make on the tensor's device, without values."""
+    """Lists of tensors, which torch does not give of subclasses, and tensors of lists that are indices.
+
+    Torch would make the latter on the tensor's device, without values.
+    """
 
     def __torch_function__(
         self,
@@ -83,6 +86,8 @@ class _Lists(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if func is Tensor.tolist and isinstance(args[0], There):
+            return args[0].here.tolist()
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             taken = tuple(_make_tensor(part) if isinstance(part, list) else part for part in index)
