@@ -41,7 +41,7 @@ def nothing_dear(monkeypatch: pytest.MonkeyPatch) -> None:
         "scoring.load_network",
         "scoring.provide",
         "runner.make_sampler",
-        "collect.extract_features",
+        "collect.compute_features",
         "runner.call_sampler",
     ):
         monkeypatch.setattr(f"vdm_bench.{name}", refuse(name))
@@ -292,7 +292,7 @@ def test_an_unknown_metric_is_refused_before_clips_are_opened(tmp_path: Path) ->
 def test_clips_that_are_too_short_for_a_network_are_refused_before_any_is_looked_at(
     short: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.collect.extract_features", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr("vdm_bench.collect.compute_features", lambda *arguments: pytest.fail("computed"))
     frames = np.stack([Shapes("test")[index].frames for index in range(4)])
     sides = {"generated": frames, "reference": frames, short: frames[:, :3]}
     with pytest.raises(InputError, match="needs clips of at least 4 frames; these have 3"):
