@@ -255,6 +255,10 @@ def fill(folder: Path, names: list[str]) -> None:
         (["a.mp4", "b.mp4", "previews/a.png", "previews/b.png"], "a.png and a.mp4: by their names pictures of"),
         (["films/x/a.gif", "films/x/b.gif", "png/x/b.png"], "b.png and b.gif: by their names pictures of"),
         (["a.npy", "b.npy", "c.npy", "look/a.png", "look/c.png"], "a.png and a.npy: by their names pictures of"),
+        (
+            ["b.mp4", "c.mp4", "look/a.png", "look/b.png", "look/c.png"],
+            "b.png and b.mp4: by their names pictures of",
+        ),
         (["2 x samples.npy", "a.mp4", "b.mp4"], "2 clips in arrays, such as samples.npy, and as many others"),
         (
             ["2 x one.npy", "1 x two.npy", *(f"films/{n}.mp4" for n in "abc")],
@@ -279,6 +283,7 @@ def test_pictures_and_encodings_of_other_clips_are_refused(tmp_path: Path, names
         ["class1/1.mp4", "class1/2.mp4", "class2/1.mp4", "class2/2.mp4"],  # numbered anew in each class
         ["class1/1.mp4", "class1/2.mp4", "class2/1.gif", "class2/2.mp4"],
         ["a.mp4", "b.mp4", "c/frame1.png", "c/frame2.png"],
+        ["1.mp4", "2.mp4", *(f"c/{n}.png" for n in range(2, 7))],
         ["3 x batch.npy", "a.mp4", "b.mp4"],
         ["a.npy", "b.mp4"],
     ],

@@ -49,12 +49,12 @@ def _refuse_pictures(path: Path, found: Found) -> None:
     for folder in found.folders if stems else ():
         images = _images(path / folder)
         for other, files in stems.items():
-            if images and images.keys() <= files.keys() and 2 * len(images) >= len(files):
-                stem, image = next(iter(images.items()))
+            both = [stem for stem in images if stem in files]
+            if both and 2 * len(both) >= max(len(images), len(files)):  # of some clips there may be none
                 raise InputError(
                     f"{path / folder} holds images that are called as the clips in {path / other}, such as "
-                    f"{image} and {files[stem]}: by their names pictures of these, not the frames of a clip; "
-                    f"move {path / folder} out of {path}"
+                    f"{images[both[0]]} and {files[both[0]]}: by their names pictures of these, not the frames "
+                    f"of a clip; move {path / folder} out of {path}"
                 )
 
 
