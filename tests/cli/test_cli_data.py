@@ -17,6 +17,7 @@ from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.progress import Silent
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.video import archive
 from vdm_bench.video.archive import Archive
 
 
@@ -149,8 +150,8 @@ class InterruptedHereError(Exception):
 
 def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each clip in turn; every archive ends with the same bytes, and no clip of a full shard is read again."""
-    monkeypatch.setattr(preparing, "SHARD_CLIPS", 2)
-    monkeypatch.setattr(preparing, "sample_of", lambda clips: [])  # but for those held against the videos
+    for module in (preparing, archive):
+        monkeypatch.setattr(module, "SHARD_CLIPS", 2)
     root = miniatures.write_kinetics600(tmp_path / "data", count=5)
     film = next((root / "test").rglob("id-2_*"))
     film.write_bytes(film.read_bytes()[:700])
@@ -166,6 +167,7 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
         return original(self, index)
 
     monkeypatch.setattr(WindowedClips, "__getitem__", reading)
+    monkeypatch.setattr(preparing, "sample_of", lambda rows: [])  # what is there is read again for its sake alone
 
     def make(out: Path) -> preparing.PreparedClips:
         (made,) = preparing.prepare(protocol, root, out, workers=1, skip_broken=True, reporter=Silent())
@@ -337,7 +339,8 @@ def test_what_was_missing_when_clips_were_prepared_is_remembered(tmp_path: Path)
 def test_an_archive_is_not_gone_on_with_from_other_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "SHARD_CLIPS", 2)
+    for module in (preparing, archive):
+        monkeypatch.setattr(module, "SHARD_CLIPS", 2)
     root, kept = tmp_path / "data", tmp_path / "kept.mp4"
     miniatures.write_captioned(root)
     (root / "test/film1.mp4").rename(kept)
