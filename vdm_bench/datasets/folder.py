@@ -195,6 +195,11 @@ class FolderDataset:
     def _of_child(self, name: str, strips: bool) -> list[_Entry]:
         path = self.path / name
         if path.is_dir():
+            if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+                raise InputError(
+                    f"{path} is a link to a folder that it lies in, whose clips would be found again and again; "
+                    f"move it out of {self.path}"
+                )
             return self._of_folder(name, strips)
         entries = self._of_file(name, strips)
         if not entries and "." not in path.name and is_dangling(path):
