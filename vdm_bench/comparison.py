@@ -196,7 +196,8 @@ def score(
         layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
             list are without N. Clips that can only be NTHWC are taken as such.
         fps: frames a second at which the videos of both sides are taken; `"stored"` for their frames as they
-            are stored; None for each video's own rate.
+            are stored; None for each video's own rate. Clips without a rate, as those in memory, are taken to
+            play at it, and marked.
 
     Returns:
         A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.

@@ -235,6 +235,66 @@ def test_two_encodings_of_one_clip_are_refused(tmp_path: Path, first: str, secon
     assert len(FolderDataset(tmp_path)) > 1  # in different folders nothing says that they are one clip
 
 
+def fill(folder: Path, names: list[str]) -> None:
+    """Write clips of the kinds that their names tell; `N x name.npy` is an array of N."""
+    for name in names:
+        count, _, name = name.rpartition(" x ")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npy":
+            np.save(path, np.stack([CLIPS[0]] * int(count or 1)))
+        elif path.suffix == ".png":
+            Image.fromarray(CLIPS[0, 0]).save(path)
+        else:
+            write_clip(path, CLIPS[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a.mp4", "b.mp4", "previews/a.png", "previews/b.png"], "a.png and a.mp4: by their names pictures of"),
+        (["films/x/a.gif", "films/x/b.gif", "png/x/b.png"], "b.png and b.gif: by their names pictures of"),
+        (["a.npy", "b.npy", "c.npy", "look/a.png", "look/c.png"], "a.png and a.npy: by their names pictures of"),
+        (
+            ["b.mp4", "c.mp4", "look/a.png", "look/b.png", "look/c.png"],
+            "b.png and b.mp4: by their names pictures of",
+        ),
+        (["2 x samples.npy", "a.mp4", "b.mp4"], "2 clips in arrays, such as samples.npy, and as many others"),
+        (
+            ["2 x one.npy", "1 x two.npy", *(f"films/{n}.mp4" for n in "abc")],
+            "3 clips in arrays, such as one.npy",
+        ),
+        (["s/one.npy", "s/two.npy", "s/f1.mp4", "s/f2.mp4"], "such as one.npy, and as many others"),
+        (["gif/a.gif", "gif/b.gif", "mp4/a.mp4", "mp4/b.mp4"], "gif and .*mp4 hold clips of the same names"),
+        (["film/1/a.mp4", "film/2/a.mp4", "raw/1/a.npy", "raw/2/a.npy"], "film and .*raw hold clips of the same"),
+        (["f/a/x.png", "f/b/x.png", "v/a.mp4", "v/b.mp4"], "v and .*f hold clips of the same names"),
+    ],
+)
+def test_pictures_and_encodings_of_other_clips_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    fill(tmp_path, names)
+    with pytest.raises(InputError, match=words) as caught:
+        FolderDataset(tmp_path)
+    assert f"out of {tmp_path}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["class1/1.mp4", "class1/2.mp4", "class2/1.mp4", "class2/2.mp4"],  # numbered anew in each class
+        ["class1/1.mp4", "class1/2.mp4", "class2/1.gif", "class2/2.mp4"],
+        ["a.mp4", "b.mp4", "c/frame1.png", "c/frame2.png"],
+        ["1.mp4", "2.mp4", *(f"c/{n}.png" for n in range(2, 7))],
+        ["3 x batch.npy", "a.mp4", "b.mp4"],
+        ["a.npy", "b.mp4"],
+    ],
+)
+def test_clips_of_several_kinds_are_taken_where_nothing_says_that_they_are_the_same(
+    tmp_path: Path, names: list[str]
+) -> None:
+    fill(tmp_path, names)
+    assert len(FolderDataset(tmp_path)) >= 2
+
+
 def test_clips_are_in_natural_order_at_every_level(tmp_path: Path) -> None:
     for folder in ("class10", "class9", "Class1"):
         (tmp_path / folder).mkdir()

@@ -245,3 +245,13 @@ def test_both_ways_to_a_frame_lead_to_the_same_pixels(encode: Encode, textured: 
     np.testing.assert_array_equal(read_video(path, fps=20), textured.repeat(2, axis=0))
     assert count_frames(path, fps=2.5) == 6
     assert read_film(path, fps=2.5).fps == 2.5
+
+
+def test_a_gif_in_which_nothing_moves_is_read_by_time(tmp_path: Path) -> None:
+    """Pillow stores one frame, and for how long it is shown: at which rate it was made cannot be told."""
+    pictures = [Image.new("RGB", (8, 8), "teal")] * 12
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=50)
+    assert count_frames(tmp_path / "a.gif") == 1
+    with pytest.raises(BrokenClipError, match=r"has 1 frame, 12 are needed \(it is shown for 0\.6 s.*--fps"):
+        read_video(tmp_path / "a.gif", range(12))
+    assert len(read_video(tmp_path / "a.gif", fps=20)) == 12

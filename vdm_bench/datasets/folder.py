@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
+from vdm_bench.datasets.doubles import Found, refuse_doubles
 from vdm_bench.datasets.stamps import stamp, stat_of
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
@@ -91,8 +92,8 @@ class FolderDataset:
         strips: take each image as a clip of its own, a horizontal strip of square frames.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip; images stand beside other clips, or two
-            encodings of one clip beside each other.
+        InputError: nothing is there, or nothing that could be a clip; images stand beside other clips, two
+            encodings of one clip beside each other, or what `refuse_doubles` refuses.
     """
 
     identity = None
@@ -109,6 +110,7 @@ class FolderDataset:
             raise InputError(
                 f"{path} holds no clips; give videos, folders of frames, .npy or .npz arrays, or a clip archive"
             )
+        refuse_doubles(path, self._found())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -148,6 +150,14 @@ class FolderDataset:
         name = entry.name or self.path.name
         return name if entry.row is None else f"{name}#{entry.row}"
 
+    def _found(self) -> Found:
+        entries = self._entries
+        return Found(
+            videos=[entry.name for entry in entries if entry.read not in (None, _read_frames)],
+            arrays=Counter(entry.name for entry in entries if entry.read is None),
+            folders=[entry.name for entry in entries if entry.read is _read_frames],
+        )
+
     def _find(self, strips: bool) -> Iterable[_Entry]:
         if self.path.is_file():
             entries = self._of_file("", strips=True)
@@ -185,6 +195,11 @@ class FolderDataset:
     def _of_child(self, name: str, strips: bool) -> list[_Entry]:
         path = self.path / name
         if path.is_dir():
+            if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+                raise InputError(
+                    f"{path} is a link to a folder that it lies in, whose clips would be found again and again; "
+                    f"move it out of {self.path}"
+                )
             return self._of_folder(name, strips)
         entries = self._of_file(name, strips)
         if not entries and "." not in path.name and is_dangling(path):

@@ -65,7 +65,8 @@ def files_there(
 ) -> VideoFiles:
     """Open those of the videos of a list that are there; the set names the others as missing.
 
-    Every dataset whose list names its videos is opened so: a run without some of them is a marked departure.
+    Every dataset whose list names its videos is opened so: a run without some of them is a marked departure. A
+    link to what is not there is one that cannot be read.
 
     Args:
         listed: all that the list names; a path is None where no file was found.

@@ -203,6 +203,10 @@ class _Wanted:
                 return None
             at = "" if self.fps in (None, "stored") else f" at {self.fps} a second"
             reason = f"has {count_of_frames(len(chosen))}{at}, {max(indices) + 1} are needed"
+            if self.fps is None and times.is_long_still:
+                reason += (
+                    f" (it is shown for {float(times.last * times.tick):g} s: score takes it by time with --fps)"
+                )
             raise BrokenClipError(str(self.path), reason)
         decoded = self._decode([chosen[index] for index in indices])
         if decoded is None:

@@ -110,6 +110,11 @@ class FrameTimes:
         """Whether all frames are shown equally long, as far as the file tells."""
         return self.starts is None or self.count == 1 or self._even_delay is not None
 
+    @property
+    def is_long_still(self) -> bool:
+        """Whether this is an animation of a single picture, as all that stands still is stored."""
+        return self.authored and self.count == 1 and self.last > 0
+
     def chosen(self, fps: Fps | None) -> Sequence[int]:
         """Give the number of the stored frame behind each frame that is given.
 
