@@ -32,7 +32,7 @@ def sentence(finding: Finding) -> str:
         "better": "got better",
         "worse": "got worse",
         "within noise": "changed within noise",
-        "no interval": "changed, with too few clips to tell it from noise",
+        "no interval": "changed, without an interval to tell it from noise",
     }[finding.mark]
     allowed = f"; allowed {_limits(finding.broken)}" if finding.broken else ""
     return f"{finding.metric} {verdict}: {before} to {now} ({change}{interval}){allowed}"
