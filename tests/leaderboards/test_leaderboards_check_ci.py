@@ -91,7 +91,9 @@ def test_a_score_without_a_value_is_not_said_to_be_made_in_another_way(
 ) -> None:
     score = replace(make_score(1.0, ends=(0, 2)), value=None, interval=None, status="too few")
     record = make_record("m", score)
-    result = check_runs([("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [], score_difference)
+    result = check_runs(
+        [("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [], score_difference
+    )
     assert format_closing(result, "--update-baseline").splitlines() == [
         "no answer: fvd",
         "if the change is meant, --update-baseline takes the run as the new baseline",

@@ -222,7 +222,9 @@ def test_rounds_of_a_collapsed_model_give_no_interval(real: np.ndarray, fake: np
     """All rounds are equal, whether their clips are all alike or the sampler heeds no seed."""
     alike, repeated = np.tile(fake[:1], (60, 1)), np.tile(fake[:40], (5, 1))
     for clips, each in ((alike, 20), (repeated, 40)):
-        score = Evaluation(feature_set(real), feature_set(clips), round_length=each, conditions=each).score(FVD, SPEC)
+        score = Evaluation(feature_set(real), feature_set(clips), round_length=each, conditions=each).score(
+            FVD, SPEC
+        )
         once = Evaluation(feature_set(real), feature_set(clips[:each])).score(FVD, SPEC)
         assert score.value == pytest.approx(once.value, rel=1e-12)
         assert score.floor == pytest.approx(once.floor, rel=1e-12)
