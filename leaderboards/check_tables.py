@@ -32,7 +32,7 @@ def sentence(finding: Finding) -> str:
         "better": "got better",
         "worse": "got worse",
         "within noise": "changed within noise",
-        "no interval": "changed, with too few clips to tell it from noise",
+        "no interval": "changed, without an interval to tell it from noise",
     }[finding.mark]
     allowed = f"; allowed {_limits(finding.broken)}" if finding.broken else ""
     return f"{finding.metric} {verdict}: {before} to {now} ({change}{interval}){allowed}"
@@ -77,7 +77,7 @@ def format_closing(result: CheckResult, update: str) -> str:
     lines = [headline(result)]
     if not result.strict and any(finding.mark == "within noise" for finding in result.findings):
         lines.append("a change within noise is no regression, unless the check is strict")
-    if any(finding.mark == "not comparable" and finding.rules for finding in result.findings):
+    if any(finding.rules and finding.compared and finding.compared.differing for finding in result.findings):
         lines.append("make the run as the baseline was made: same protocol, same numbers of clips")
     if result.exit_code != FINE:
         lines.append(f"if the change is meant, {update} takes the run as the new baseline")

@@ -29,8 +29,8 @@ class Comparison:
         first: the score that is compared with.
         second: the score that the verdict is about.
         verdict: `better` or `worse` where the interval of the change leaves out zero; `within noise` where it
-            does not, or the change is no more than machines differ by; `no interval` where there are too few
-            clips to tell; `not comparable` where the signatures differ or a value is missing.
+            does not, or the change is no more than machines differ by; `no interval` where there is none to
+            tell; `not comparable` where the signatures differ or a value is missing.
         change: value of the second less that of the first, in the unit of the score; None if not comparable.
         interval: the change with its interval, or None.
         differing: signature keys that differ: (key, value of the first, value of the second).

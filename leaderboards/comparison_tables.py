@@ -16,7 +16,7 @@ INDEPENDENT = (
     "as if the runs had nothing in common, for a record lacks its jackknife or is of an older version; too wide "
     "for runs of one seed"
 )
-NO_INTERVAL = "there are too few clips for an interval, so nobody can tell the change from noise"
+NO_INTERVAL = "a score has none, for its clips are too few or all alike: nobody can tell the change from noise"
 
 
 def format_comparison(compared: RunComparison, *, width: int = TEXT_WIDTH) -> str:

@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 JACKKNIFE_GROUPS = 20
 LEVEL = 0.95
+_STILL = 1e-12  # of a value: what rounding may make of no change at all
 WALK = 2**14  # indices looked at at once
 FIRST_BITS = 10
 
@@ -160,6 +161,11 @@ class Resampled:
         """
         g = len(self.without)
         return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no group moves the value at all, or there are none: that groups agree is no certainty."""
+        return not len(self.without) or self.standard_error <= _STILL * abs(self.value)
 
     def interval(self) -> Interval:
         """Return the 95 % interval around the value.

@@ -309,10 +309,9 @@ def _is_count(value: object, least: int = 1) -> bool:
 def _estimate(resampled: Resampled, groups: Groups, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Return the value with its interval, cut to the range of the statistic.
 
-    There is no interval where no group moves the value at all. That happens to shares of clips: that the groups
-    agree does not mean that there is no error.
+    There is no interval where no group moves the value at all, which happens to shares of clips.
     """
-    if not len(resampled.without) or resampled.standard_error <= 1e-12 * abs(resampled.value):
+    if resampled.says_nothing:
         return Estimate(resampled.value)
     interval = resampled.interval()
     cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))

@@ -251,3 +251,11 @@ def test_errors_of_clips_name_all_of_them() -> None:
     )
     assert error.exit_code == 2
     assert error.broken == tuple(broken)
+
+
+def test_clips_of_one_file_with_one_reason_are_named_once() -> None:
+    broken = [BrokenClipError("a.npy", "has 8 frames")] * 40 + [BrokenClipError("b.npy", "has 8 frames")]
+    error = BrokenClipsError("clips/", 50, broken, "remove them")
+    words = "41 of 50 clips in clips/ cannot be read (a.npy: has 8 frames; b.npy: has 8 frames); remove them"
+    assert str(error) == words
+    assert len(error.broken) == 41

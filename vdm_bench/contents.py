@@ -216,7 +216,8 @@ def unlike(*found: tuple[str, Shape]) -> InputError:
     """Say that clips have different shapes: two of them by what has each shape."""
     described = " and ".join(f"{t} frames of {w}x{h} ({name})" for name, (t, h, w) in found)
     return InputError(
-        f"the clips differ in shape: {described}; choose --frames N, and --size WxH with a --resize rule"
+        f"the clips differ in shape: {described}; cut and resize them to one, as `score` does by --frames N, and "
+        "--size WxH with a --resize rule"
     )
 
 

@@ -39,7 +39,8 @@ class BrokenClipsError(InputError):
     """Several clips of one source that cannot be read; all of them are named."""
 
     def __init__(self, where: str, total: int, broken: Sequence[BrokenClipError], way_out: str) -> None:
-        named = "; ".join(f"{error.source}: {error.reason}" for error in broken)
+        # Clips of one array have the name of its file, and often one reason.
+        named = "; ".join(dict.fromkeys(f"{error.source}: {error.reason}" for error in broken))
         super().__init__(f"{len(broken)} of {total} clips in {where} cannot be read ({named}); {way_out}")
         self.broken = tuple(broken)
 

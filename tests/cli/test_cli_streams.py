@@ -113,9 +113,10 @@ def test_streams_without_an_encoding_are_left_as_they_are(monkeypatch: pytest.Mo
     assert printed.getvalue().startswith("vdm-bench ")
 
 
-def test_output_that_finds_no_room_ends_in_a_sentence() -> None:
+@pytest.mark.parametrize("verb", ["list protocols", "--version", "--help", "run --help"])
+def test_output_that_finds_no_room_ends_in_a_sentence(verb: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        command = [sys.executable, "-m", "vdm_bench", "list", "protocols"]
+        command = [sys.executable, "-m", "vdm_bench", *verb.split()]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 2
     assert done.stderr == b"Error: there is no room for what is printed; send it elsewhere\n"

@@ -128,6 +128,8 @@ SHAPE = "must be uint8 [N, T, H, W, 3] in 0..255; these are"
         ({"a.mp4"}, {}, f"{SHAPE} of type set"),
         ((clip for clip in CLIPS), {}, f"{SHAPE} of type generator"),
         (7, {}, f"{SHAPE} of type int"),
+        (torch.empty(CLIPS.shape, dtype=torch.uint8, device="meta"), {}, "without values; give a dense tensor"),
+        ([torch.from_numpy(CLIPS[0]).to_sparse()], {}, "laid out as torch.sparse_coo; give a dense tensor"),
         ("nowhere", {}, "nowhere does not exist"),
         (["nowhere.mp4"], {}, "nowhere.mp4 does not exist"),
         (CLIPS / 255, {"value_range": (0, 0.5)}, "lie in [0, 0.5]; these span"),

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_the_text_holds_a_table_and_the_way_out(checked: Callable[..., CheckResu
         "regression: fvd",
         "a change within noise is no regression, unless the check is strict",
         "make the run as the baseline was made: same protocol, same numbers of clips",
+        "if the change is meant, --update-baseline takes the run as the new baseline",
+    ]
+
+
+def test_a_score_without_a_value_is_not_said_to_be_made_in_another_way(
+    make_record: MakeRecord, make_score: Make
+) -> None:
+    score = replace(make_score(1.0, ends=(0, 2)), value=None, interval=None, status="too few")
+    record = make_record("m", score)
+    result = check_runs(
+        [("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [], score_difference
+    )
+    assert format_closing(result, "--update-baseline").splitlines() == [
+        "no answer: fvd",
         "if the change is meant, --update-baseline takes the run as the new baseline",
     ]
 

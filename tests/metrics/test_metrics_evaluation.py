@@ -218,6 +218,19 @@ def test_the_record_says_what_the_groups_of_its_jackknife_are(real: np.ndarray, 
     assert Evaluation(sides[0], feature_set(fake[:9])).score(FVD, SPEC).jackknife_groups is None
 
 
+def test_rounds_of_a_collapsed_model_give_no_interval(real: np.ndarray, fake: np.ndarray) -> None:
+    """All rounds are equal, whether their clips are all alike or the sampler heeds no seed."""
+    alike, repeated = np.tile(fake[:1], (60, 1)), np.tile(fake[:40], (5, 1))
+    for clips, each in ((alike, 20), (repeated, 40)):
+        score = Evaluation(feature_set(real), feature_set(clips), round_length=each, conditions=each).score(
+            FVD, SPEC
+        )
+        once = Evaluation(feature_set(real), feature_set(clips[:each])).score(FVD, SPEC)
+        assert score.value == pytest.approx(once.value, rel=1e-12)
+        assert score.floor == pytest.approx(once.floor, rel=1e-12)
+        assert (score.interval, score.jackknife, score.jackknife_groups) == (None, (), None)
+
+
 def test_pairs_of_repeated_conditions_are_left_out_by_rounds(real: np.ndarray, fake: np.ndarray) -> None:
     """The difference from features is that of the records."""
     sides = feature_set(real), feature_set(fake), feature_set(fake[::-1] * 1.1)

@@ -37,7 +37,14 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         accept_any_text()
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # also of `--help` and `--version`, which are printed before any verb is invoked
+            if not is_full(error):
+                raise
+            click.echo("Error: there is no room for what is printed; send it elsewhere", err=True)
+            discard_output()
+            sys.exit(VdmBenchError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,9 +61,7 @@ class _Commands(click.Group):
             if ctx.params["debug"]:
                 raise
             if is_full(error):
-                click.echo("Error: there is no room for what is printed; send it elsewhere", err=True)
-                discard_output()
-                ctx.exit(VdmBenchError.exit_code)
+                raise  # `main` knows what to say
             click.echo(
                 f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
                 "`vdm-bench --debug ...`",

@@ -175,6 +175,9 @@ class _Reader:
             found = f"of type {type(clips).__name__}"
             raise self._refusal(found, "give a path, an array, a tensor, or a list of clips or of paths")
         found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
+        if isinstance(clips, Tensor) and (clips.is_meta or clips.layout != torch.strided):
+            what = "without values" if clips.is_meta else f"laid out as {clips.layout}"
+            raise self._refusal(f"{found}, {what}", "give a dense tensor on a device that holds values")
         if not _is_float(clips) and clips.dtype not in (np.uint8, torch.uint8):
             raise self._refusal(found, "convert them to uint8 if their values are in 0..255")
         usual = AXES if "N" in axes else AXES.replace("N", "")
