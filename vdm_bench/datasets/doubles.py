@@ -67,11 +67,12 @@ def _images(folder: Path) -> dict[str, str]:
 
 def _refuse_arrays_of_others(path: Path, found: Found) -> None:
     """Refuse `samples.npy` of 16 clips beside 16 videos, or a folder of 16."""
+    batches = {name: count for name, count in found.arrays.items() if count > 1}
     rows: Counter[str] = Counter()
-    for name, count in found.arrays.items():
+    for name, count in batches.items():
         rows[str(PurePosixPath(name).parent)] += count
     for folder, count in rows.items():
-        arrays = [name for name in found.arrays if str(PurePosixPath(name).parent) == folder]
+        arrays = [name for name in batches if str(PurePosixPath(name).parent) == folder]
         others = [name for name in (*found.videos, *found.folders) if _below(name, folder)]
         if count == len(others) >= 2:
             raise InputError(
