@@ -1,6 +1,5 @@
 """The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -114,8 +113,6 @@ for command in _COMMANDS:
 
 def main() -> None:
     """Run the command line; options may be given as environment variables `VDM_BENCH_<VERB>_<OPTION>`."""
-    # Torch reads this at its first tensor. Activations in huge pages save I3D 3 to 9 % of its time on a CPU.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         cli()
     except BrokenPipeError:
