@@ -67,12 +67,13 @@ def _images(folder: Path) -> dict[str, str]:
 
 def _refuse_arrays_of_others(path: Path, found: Found) -> None:
     """Refuse `samples.npy` of 16 clips beside 16 videos, or a folder of 16."""
-    batches = {name: count for name, count in found.arrays.items() if count > 1}
     rows: Counter[str] = Counter()
-    for name, count in batches.items():
+    for name, count in found.arrays.items():
         rows[str(PurePosixPath(name).parent)] += count
     for folder, count in rows.items():
-        arrays = [name for name in batches if str(PurePosixPath(name).parent) == folder]
+        arrays = [name for name in found.arrays if str(PurePosixPath(name).parent) == folder]
+        if count == len(arrays):  # arrays of a clip each have names of their own to tell by
+            continue
         others = [name for name in (*found.videos, *found.folders) if _below(name, folder)]
         if count == len(others) >= 2:
             raise InputError(
