@@ -46,7 +46,8 @@ def operations(network: FeatureNetwork, clips: Pixels) -> float:
     size = network.spec.batch_size
     with FlopCounterMode(display=False) as counter:
         network(torch.from_numpy(clips[:1]).expand(size, -1, -1, -1, -1))
-    return counter.get_total_flops() * -(-len(clips) // size)
+    of_batch: int = counter.get_total_flops()
+    return of_batch * -(-len(clips) // size)
 
 
 def share(network: FeatureNetwork, clips: Pixels, total: float) -> tuple[float, float]:
