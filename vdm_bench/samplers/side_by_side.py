@@ -6,7 +6,7 @@ one thread there, and as many batches run side by side as there are threads.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -30,15 +30,34 @@ def mapped(work: Callable[[T], R], batches: Sequence[T], device: torch.device, s
     """
     if device.type != "cpu":
         return [work(batch) for batch in batches]
+
+    def attempt(batch: T) -> R:
+        if stop.is_set():
+            raise Stopped
+        try:
+            return work(batch)
+        except BaseException:
+            stop.set()  # here, as the thread that waits for results may be slow to hear of it
+            raise
+
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, "batches", torch.set_num_threads, (1,)) as pool:
-            futures = [pool.submit(work, batch) for batch in batches]
+            futures = [pool.submit(attempt, batch) for batch in batches]
             try:
                 return [future.result() for future in futures]
+            except Stopped:
+                pool.shutdown(cancel_futures=True)
+                raise _cause(futures) from None
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     finally:
         torch.set_num_threads(threads)  # part of the setting belongs to the process, not to the thread
+
+
+def _cause(futures: Sequence[Future[R]]) -> BaseException:
+    """Return the error that has stopped the others, once all have ended."""
+    errors = [future.exception() for future in futures if not future.cancelled()]
+    return next((error for error in errors if error and not isinstance(error, Stopped)), Stopped())
