@@ -201,7 +201,10 @@ def imports_of(path: Path, name: str) -> set[str]:
     return {module for module in found if module.split(".")[0] == "vdm_bench"}
 
 
-COMMON = {"vdm_bench", "vdm_bench.__version__", "vdm_bench.bfloat16", "vdm_bench.errors", "vdm_bench.files"}
+COMMON = {
+    *("vdm_bench", "vdm_bench.__version__", "vdm_bench.bfloat16", "vdm_bench.errors", "vdm_bench.files"),
+    "vdm_bench.runtime",
+}
 
 
 def allowed(importer: str, imported: str) -> bool:

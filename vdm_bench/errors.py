@@ -1,8 +1,8 @@
 """The project's family of exceptions: what a person can mend, said in one sentence.
 
 The command line prints the message alone and ends with `exit_code`; a traceback appears only with
-`--debug`. The four parts of the project share this module, `vdm_bench.files` and `vdm_bench.bfloat16`, and
-nothing else.
+`--debug`. The four parts of the project share this module, `vdm_bench.files`, `vdm_bench.bfloat16` and
+`vdm_bench.runtime`, and nothing else.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,29 @@ class VdmBenchError(Exception):
 
 class InputError(VdmBenchError, ValueError):
     """An option, an argument or a file that cannot be used as given."""
+
+
+class DamagedError(InputError):
+    """A file of this project whose bytes are not those that were written.
+
+    Attributes:
+        path: of the file.
+        reason: why, in a few words and without the name of the file.
+    """
+
+    def __init__(self, path: object, reason: str, way_out: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}; {way_out}")
+        self.path, self.reason, self.way_out = str(path), reason, way_out
+
+    def __reduce__(self) -> tuple[type["DamagedError"], tuple[str, str, str]]:
+        return type(self), (self.path, self.reason, self.way_out)
+
+
+class MachineError(VdmBenchError):
+    """A fault of the machine and not of a file: too many open files, no memory, a disk that cannot be read.
+
+    It ends the work; nothing is skipped because of it.
+    """
 
 
 class BrokenClipError(InputError):

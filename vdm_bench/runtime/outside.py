@@ -1,0 +1,155 @@
+"""The one door for files from outside: what is opened is a regular file, and what a parser raises is our error.
+
+A file that nobody here wrote can make a parser raise anything. What it says of the file becomes one error of this
+project that names the file; what it says of the machine (no descriptors, no memory, a disk that fails) is never
+taken for a fault of the file, so that no sound clip is skipped.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from vdm_bench.errors import BrokenClipError, InputError, MachineError, VdmBenchError
+
+Refusal = Callable[[str, str], VdmBenchError]  # makes an error of the name of a file, and what is wrong with it
+
+# What the system says of one file. All else is the machine's; libraries' own numbers are larger than all these.
+_OF_THE_FILE = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
+        *(errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EILSEQ, errno.ESPIPE),
+    }
+)
+_WAYS_OUT = {
+    errno.EMFILE: "raise the limit (`ulimit -n`), or take fewer --workers",
+    errno.ENFILE: "close other programs, or take fewer --workers",
+    errno.ENOMEM: "give it more memory, or take fewer --workers",
+    errno.EIO: "check the disk, then start again",
+}
+_LONGEST_REASON = 200  # characters of what a parser says
+
+
+def refuse_file(source: str, reason: str) -> InputError:
+    """Say what is wrong with a file that is no clip; see `parsing`."""
+    return InputError(f"{source} cannot be read: {reason}")
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Say whether an error tells of the machine, and not of the file that was read."""
+    if isinstance(error, MemoryError):
+        return True
+    number = error.errno if isinstance(error, OSError) else None
+    return number is not None and number in errno.errorcode and number not in _OF_THE_FILE
+
+
+def machine_error(source: object, error: BaseException) -> MachineError:
+    """Make the error that ends the work, of one for which `is_of_the_machine`."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None) or 0
+    way_out = _WAYS_OUT.get(number, "start again when the machine is well; what is done is kept")
+    return MachineError(f"{source} cannot be read now: {os.strerror(number).lower()}; {way_out}")
+
+
+@contextlib.contextmanager
+def parsing(source: object, refuse: Refusal = BrokenClipError) -> Iterator[None]:
+    """Turn whatever is raised while a file from outside is read into an error of this project.
+
+    Keep the block to what reads: a mistake of our own in it would be taken for a fault of the file.
+
+    Args:
+        source: the file, as the user named it.
+        refuse: makes the error of its name and the reason.
+
+    Raises:
+        VdmBenchError: that of `refuse`; or one that was raised within, as it is.
+        MachineError: it was the machine's fault.
+    """
+    try:
+        yield
+    except VdmBenchError:
+        raise
+    except Exception as error:
+        if is_of_the_machine(error):
+            raise machine_error(source, error) from error
+        raise refuse(str(source), _reason(error)) from error
+
+
+def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
+    """Open a regular file for reading; nothing else is waited for, or read.
+
+    Raises:
+        VdmBenchError: that of `refuse`: it is not there, may not be read, is a folder, a pipe, a socket or a
+            device.
+        MachineError: the machine cannot open it now.
+    """
+    with parsing(path, refuse):
+        # A pipe without a writer would be waited for; and only what is open is sure to be what was looked at.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise refuse(str(path), "is a folder, not a file")
+            if not stat.S_ISREG(mode):
+                raise refuse(str(path), "is a pipe or a device, not a file")
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+
+def parse_json(data: str | bytes, source: object, way_out: str = "mend the file, or give another") -> Any:
+    """Parse JSON strictly: numbers are finite, and no key stands twice.
+
+    Args:
+        data: UTF-8 or text.
+        source: names it in the error message.
+        way_out: what to do where it cannot be read.
+
+    Raises:
+        InputError: it is no such JSON.
+    """
+    try:
+        return json.loads(
+            data, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+        )
+    except RecursionError as error:
+        raise InputError(f"{source} cannot be read: its brackets are nested too deeply; {way_out}") from error
+    except ValueError as error:
+        raise InputError(f"{source} cannot be read as JSON: {error}; {way_out}") from error
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}, which is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {text[:20]}, which is too large a number")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{repeated[:40]!r} stands in it twice")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what a parser found."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, RecursionError):
+        return "is damaged (it is nested too deeply)"
+    if isinstance(error, OSError) and error.errno in errno.errorcode:
+        return f"cannot be opened ({error.strerror})"
+    text = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+    return f"is damaged ({text})"
