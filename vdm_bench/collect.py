@@ -3,7 +3,8 @@
 The features of a block are stored in a file that is named by a hash over everything they depend on: the content
 of the clips, the networks and their weights, and the version of this code. So a run that is started again finds
 what it has, and nothing that has changed is ever taken for the same. What the content of a block is need not be
-read again each time: see `vdm_bench.contents`.
+read again each time: see `vdm_bench.contents`. Stored features carry checksums; those that are damaged are
+computed again, even when that shows only as a score reads them.
 
 A clip is decoded once, and crosses to the device once, for all networks. Where several processes work together,
 each computes every n-th block, and then all get all blocks.
@@ -11,6 +12,7 @@ each computes every n-th block, and then all get all blocks.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from vdm_bench.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.distributed import World
-from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
-from vdm_bench.files import write_bytes
+from vdm_bench.errors import BrokenClipError, BrokenClipsError, DamagedError, InputError
+from vdm_bench.feature_files import (
+    FEATURES_VERSION,
+    BlockHeader,
+    array_name,
+    read_features,
+    read_header,
+    write_features,
+)
+from vdm_bench.files import discard, write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.features import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
@@ -33,9 +41,6 @@ from vdm_bench.metrics.rates import Plays
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.video.view import View
-
-# Part of every key: raise it when features or the layout of their files change.
-FEATURES_VERSION = 3
 
 SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
 
@@ -63,6 +68,25 @@ class Collected:
 
 
 @dataclass(frozen=True)
+class _Block:
+    """Clips whose features are stored.
+
+    Attributes:
+        dataset: that they are of.
+        indices: of the clips, and of those beside them that cannot be read.
+        facts: what was found in them.
+        path: of the file of features.
+        title: names the dataset in notes and errors.
+    """
+
+    dataset: ClipDataset
+    indices: range
+    facts: BlockFacts
+    path: Path
+    title: str
+
+
+@dataclass(frozen=True)
 class Collector:
     """How features are collected.
 
@@ -81,6 +105,7 @@ class Collector:
     reporter: Reporter
     world: World = field(default_factory=World)
     recheck: bool = False
+    _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
@@ -115,10 +140,18 @@ class Collector:
         broken = [BrokenClipError(source, reason) for block in facts for source, reason in block.broken]
         if broken and not self.skip_broken:
             raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
-        sets = [self._feature_set(dataset, n, folder, facts, name) for n in range(len(self.networks))]
+        digests = [digest for block in facts for digest in block.digests]
+        if self.networks and not digests:
+            raise InputError("not a single clip could be read; there is nothing to score")
+        stored = [
+            _Block(dataset, range(*bound), block, self._path(folder, block), title)
+            for bound, block in zip(bounds, facts, strict=True)
+            if block.digests and self.networks
+        ]
+        headers = [self._header(block) for block in stored]
+        sets = [self._feature_set(number, stored, headers, facts, name) for number in range(len(self.networks))]
         for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
-        digests = [digest for block in facts for digest in block.digests]
         return Collected(sets, broken, digest_of_clips(digests), digests)
 
     def first_shape(self, dataset: ClipDataset, count: int, title: str) -> Shape:
@@ -172,6 +205,8 @@ class Collector:
     def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockFacts | None]:
         """Give the facts of blocks whose clips need not be read: all is stored, and a sample is as remembered."""
         known = [None] * count if self.recheck else memory.recall()
+        for path in memory.damaged:
+            self.reporter.note(f"what was remembered of clips of {title} in {path} was damaged; they are read again")
         # Processes may see different folders: a block is there only if everyone has it.
         there = self.world.everyone([facts is not None and self._stored(folder, facts) for facts in known])
         found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
@@ -190,7 +225,8 @@ class Collector:
     def _exchange(self, computed: BlockFacts | None, folder: Path, owner: int) -> BlockFacts:
         """Bring a block from the process that has computed it to all others."""
         mine = self.world.rank == owner
-        facts = BlockFacts.from_json(self.world.send(computed.to_json().encode() if computed else None, owner))
+        sent = self.world.send(computed.to_json().encode() if computed else None, owner)
+        facts = BlockFacts.from_json(json.loads(sent))
         if facts.digests and self.networks:
             path = self._path(folder, facts)
             data = self.world.send(path.read_bytes() if mine else None, owner)
@@ -232,23 +268,80 @@ class Collector:
             raise errors[0]
         return arrays, refused
 
-    def _compute(self, loaded: list[LoadedClip | BrokenClipError], folder: Path) -> BlockFacts:
+    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockFacts:
         """Compute the features of a block that has been read, unless those of the same content are there."""
         facts = BlockFacts.of(loaded)
         if not self._stored(folder, facts):
-            arrays, refused = self.extract([item for item in loaded if isinstance(item, LoadedClip)])
-            # `save_file` would make a file that only its owner may read, and the cache may be shared.
-            metadata = {"facts": json.dumps({"digests": facts.digests, "refused": refused})}
-            write_bytes(self._path(folder, facts), save(arrays, metadata=metadata))
+            self._extract_to(self._path(folder, facts), loaded)
         return facts
 
+    def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
+        clips = [item for item in loaded if isinstance(item, LoadedClip)]
+        write_features(path, [clip.digest for clip in clips], *self.extract(clips))
+
     def _stored(self, folder: Path, facts: BlockFacts) -> bool:
-        """Say whether all features of a block are there that are needed."""
+        """Say whether all features of a block are there that are needed, as far as their header tells."""
         nothing = not (facts.digests and self.networks)
         if nothing:
             return True
-        header = read_header(self._path(folder, facts))
-        return header is not None and header.digests == facts.digests
+        path = self._path(folder, facts)
+        try:
+            header = read_header(path)
+            if header.digests == facts.digests and header.holds(self._layers):
+                return True
+        except DamagedError:
+            pass
+        if os.path.lexists(path) and path not in self._noted:
+            self._noted.add(path)
+            self._give_up(path, facts)
+        return False
+
+    def _give_up(self, path: Path, facts: BlockFacts) -> None:
+        """Say that a file of features is damaged, and make room for another."""
+        count = len(facts.digests)
+        clips = f"{count} clip{'' if count == 1 else 's'}"
+        self.reporter.note(f"features of {clips} in {path} were damaged and are computed again")
+        if not path.is_file():
+            discard(path)
+
+    @property
+    def _layers(self) -> dict[str, int]:
+        """Dimensions of each layer that a block has, by its `array_name`."""
+        return {
+            array_name(number, layer): width
+            for number, network in enumerate(self.networks)
+            for layer, width in network.spec.layers.items()
+        }
+
+    def _header(self, block: _Block) -> BlockHeader:
+        try:
+            return read_header(block.path)
+        except DamagedError:  # since it was last looked at
+            self._restore(block)
+            return read_header(block.path)
+
+    def _read(self, block: _Block, name: str) -> NDArray[np.float32]:
+        """Read a layer of a block, float32 [n, d]; where it is damaged it is computed again by this process."""
+        try:
+            return read_features(block.path, name)
+        except DamagedError:
+            self._restore(block)
+            return read_features(block.path, name)
+
+    def _restore(self, block: _Block) -> None:
+        """Compute the features of a block again from its clips.
+
+        Raises:
+            InputError: the clips are not those that the features were of.
+        """
+        self._give_up(block.path, block.facts)
+        loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
+        if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
+            raise InputError(
+                f"the features of {block.title} in {block.path} are damaged, and the clips they are of have changed "
+                "since they were read; start again"
+            )
+        self._extract_to(block.path, loaded)
 
     def _path(self, folder: Path, facts: BlockFacts) -> Path:
         digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
@@ -260,23 +353,26 @@ class Collector:
         return folder / f"{digest.hexdigest()[:40]}.safetensors"
 
     def _feature_set(
-        self, dataset: ClipDataset, number: int, folder: Path, facts: list[BlockFacts], name: str | None
+        self,
+        number: int,
+        stored: Sequence[_Block],
+        headers: Sequence[BlockHeader],
+        facts: Sequence[BlockFacts],
+        name: str | None,
     ) -> FeatureSet:
         digests = [digest for block in facts for digest in block.digests]
-        if not digests:
-            raise InputError("not a single clip could be read; there is nothing to score")
         content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
-        paths = [self._path(folder, block) for block in facts if block.digests]
         refused: dict[str, str] = {}
-        for header in map(read_header, paths):
-            for array, reason in (header.refused if header else {}).items():
+        for header in headers:
+            for array, reason in header.refused.items():
                 owner, _, layer = array.partition(".")
                 if owner == str(number):
                     refused.setdefault(layer, reason)
 
         def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
-            return (_read_layer(path, array_name(number, layer)) for path in paths)
+            return (self._read(block, array_name(number, layer)) for block in stored)
 
+        dataset = stored[0].dataset
         return FeatureSet(
             identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
             clip_shape=next(block.shape for block in facts if block.shape is not None),
@@ -301,38 +397,3 @@ def _plays(dataset: ClipDataset, facts: Sequence[BlockFacts]) -> Plays:
         without=len(rates) - len(known),
         uneven=sum(block.uneven for block in facts),
     )
-
-
-@dataclass(frozen=True)
-class BlockHeader:
-    """What stands before the features of a block.
-
-    Attributes:
-        digests: SHA-256 of each clip.
-        refused: why there are no features of a layer, by its `array_name`.
-    """
-
-    digests: list[str]
-    refused: dict[str, str]
-
-
-def read_header(path: Path) -> BlockHeader | None:
-    """Read what a file of features is of; None where it is missing or damaged."""
-    try:
-        with safe_open(path, framework="np") as file:
-            facts = json.loads(file.metadata()["facts"])
-            digests, refused = facts["digests"], facts["refused"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
-    return BlockHeader(digests, refused) if isinstance(digests, list) and isinstance(refused, dict) else None
-
-
-def _read_layer(file: Path, name: str) -> NDArray[np.float32]:
-    with safe_open(file, framework="np") as stored:
-        values: NDArray[np.float32] = stored.get_tensor(name)
-    return values
-
-
-def array_name(number: int, layer: str) -> str:
-    """Name a layer of a collector's network in the files of features."""
-    return f"{number}.{layer}"

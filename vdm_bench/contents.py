@@ -8,20 +8,23 @@ clips, others each time, are read and hashed again.
 import functools
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, cast
 
-from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
+from vdm_bench.datasets.base import Clip, ClipDataset, digest_of, is_digest
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import discard
 from vdm_bench.parallel import ordered_map
+from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.video.timing import READING_VERSION
 
 # Part of the name of what is remembered: raise it when clips are read otherwise, or the files' layout changes.
-CONTENTS_VERSION = 1
+CONTENTS_VERSION = 2
 _READERS = ("av", "numpy", "pillow", "torch")
 
 # One clip in so many of a block is read again when the block is remembered, and at least one. With it the clips
@@ -98,16 +101,46 @@ class BlockFacts:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "BlockFacts":
-        """Read what `to_json` gave; raises ValueError, KeyError or TypeError where it did not."""
-        content = json.loads(text)
-        clips = tuple(
-            clip if isinstance(clip, str) else (str(clip[0]), str(clip[1])) for clip in content["clips"]
+    def from_json(cls, content: Any) -> "BlockFacts":
+        """Take what `to_json` gave, parsed.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else.
+        """
+        clips = tuple(_checked_clip(clip) for clip in content["clips"])
+        sound, fps = sum(isinstance(clip, str) for clip in clips), tuple(content["fps"])
+        shape = None if content["shape"] is None else tuple(content["shape"])
+        lossy, uneven = content["lossy"], content["uneven"]
+        is_whole = (
+            len(content) == len(fields(cls))
+            and (len(shape) == 3 and all(_is_count(side) and side for side in shape) if shape else not sound)
+            and len(fps) == sound
+            and all(rate is None or (_is_number(rate) and math.isfinite(rate)) for rate in fps)
+            and isinstance(lossy, bool)
+            and _is_count(uneven)
         )
-        frames, height, width = content["shape"] or (0, 0, 0)
-        shape = (int(frames), int(height), int(width)) if content["shape"] else None
-        fps = tuple(None if rate is None else float(rate) for rate in content["fps"])
-        return cls(clips, shape, bool(content["lossy"]), fps, int(content["uneven"]))
+        if not is_whole:
+            raise ValueError("these are no facts of a block of clips")
+        return cls(clips, cast("Shape | None", shape), lossy, fps, uneven)
+
+
+def _checked_clip(found: Any) -> str | Broken:
+    if isinstance(found, str):
+        if not is_digest(found):
+            raise ValueError("not a SHA-256")
+        return found
+    source, reason = found
+    if not (isinstance(source, str) and isinstance(reason, str)):
+        raise TypeError("neither a SHA-256, nor a source and a reason")
+    return source, reason
+
+
+def _is_count(found: Any) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found >= 0
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, int | float) and not isinstance(found, bool)
 
 
 class Memory:
@@ -118,6 +151,9 @@ class Memory:
         bounds: first clip of each block, and the one behind its last.
         folder: where it is kept; made when something is written.
         workers: threads that read clips.
+
+    Attributes:
+        damaged: files of blocks that were no use when they were last recalled.
     """
 
     def __init__(
@@ -125,20 +161,36 @@ class Memory:
     ) -> None:
         self._dataset, self._bounds, self._folder, self._workers = dataset, bounds, folder, workers
         self._paths = [self._path(number) for number in range(len(bounds))]
+        self.damaged: list[Path] = []
 
     def recall(self) -> list[BlockFacts | None]:
         """Give what is remembered of each block; None of one that must be read."""
-        known = []
-        for path, (start, stop) in zip(self._paths, self._bounds, strict=True):
-            facts = None if path is None else _read(path)
-            known.append(facts if facts is not None and len(facts.clips) == stop - start else None)
-        return known
+        self.damaged.clear()
+        return [
+            None if path is None else self._recall(path, stop - start)
+            for path, (start, stop) in zip(self._paths, self._bounds, strict=True)
+        ]
+
+    def _recall(self, path: Path, count: int) -> BlockFacts | None:
+        """Read what is remembered of a block of so many clips; None where there is nothing, or nothing of use."""
+        try:
+            facts = BlockFacts.from_json(read_json(path))
+            if len(facts.clips) == count:
+                return facts
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError):  # InputError is one of the first
+            pass
+        self.damaged.append(path)
+        if not path.is_file():
+            discard(path)
+        return None
 
     def keep(self, number: int, facts: BlockFacts) -> None:
         """Remember a block that has been read, unless its clips may have changed on the way."""
         path = self._paths[number]
         if path is not None and path == self._path(number):
-            write_text(path, facts.to_json() + "\n")
+            write_json(path, asdict(facts))
 
     def forget(self) -> None:
         """Remember nothing of any block."""
@@ -204,7 +256,7 @@ def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
         clip = dataset[index]
     except BrokenClipError as error:
         return error
-    return LoadedClip(index, clip, clip_digest(clip.frames))
+    return LoadedClip(index, clip, digest_of(clip))
 
 
 def digest_of_clips(digests: Iterable[str]) -> str:
@@ -240,11 +292,3 @@ def _common_shape(loaded: Sequence[LoadedClip]) -> Shape | None:
     if len(keys) > 1:
         raise unlike(*[(key, shape) for shape, key in keys.items()][:2])
     return next(iter(keys), None)
-
-
-def _read(path: Path) -> BlockFacts | None:
-    """Read what is remembered; a file that is missing or damaged is as good as none."""
-    try:
-        return BlockFacts.from_json(path.read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None

@@ -154,6 +154,23 @@ def temporary_folder(parent: Path, name: str) -> Path:
         raise InputError(f"cannot write {parent}: {error.strerror}; choose a place that is writable") from error
 
 
+def discard(path: Path) -> None:
+    """Remove what stands in the place of a file of ours that is no use, so that it can be written again.
+
+    A pipe in its place would be written to, and a folder not be replaced.
+
+    Raises:
+        InputError: it is a folder that is not empty, or cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} is damaged and cannot be removed: {error.strerror}; move it away") from error
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written to, before hours of work; it is made if needed.
 

@@ -1,11 +1,14 @@
 """What a dataset is to the suite: a length, and clips by index that never change."""
 
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +24,8 @@ class Clip:
         fps: frames a second at which the video plays, before any stride; None where it has no rate, or is not
             known.
         uneven: whether the frames are shown for unequal times, and were taken one after another all the same.
+        digest: SHA-256 of the frames (`clip_digest`), where a reader has just computed it; `verified` sets it. A
+            clip that `dataclasses.replace` makes of another has none, so it can never be that of other frames.
     """
 
     frames: NDArray[np.uint8]
@@ -30,6 +35,13 @@ class Clip:
     lossy: bool = False
     fps: float | None = None
     uneven: bool = False
+    digest: str | None = field(default=None, init=False)
+
+    def verified(self, digest: str) -> "Clip":
+        """Return this clip with the digest of its frames."""
+        clip = replace(self)
+        object.__setattr__(clip, "digest", digest)
+        return clip
 
 
 @dataclass(frozen=True)
@@ -82,3 +94,13 @@ def clip_digest(frames: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256("x".join(map(str, frames.shape)).encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()
+
+
+def digest_of(clip: Clip) -> str:
+    """Return the SHA-256 of a clip's frames, as `clip_digest`; what its reader has computed is not done twice."""
+    return clip.digest or clip_digest(clip.frames)
+
+
+def is_digest(found: object) -> bool:
+    """Say whether something read may be what `clip_digest` gave."""
+    return isinstance(found, str) and _SHA256.fullmatch(found) is not None

@@ -272,7 +272,11 @@ class ViewedClips:
         if clip.fps and rate not in (None, "stored") and not is_same_rate(clip.fps, float(Fraction(rate))):
             reason = f"plays at {clip.fps:g} fps, not at {rate}: open its video at that rate"
             raise BrokenClipError(source, reason)
-        return replace(clip, frames=self.view.resized(_select(clip.frames, self.view, source)))
+        chosen = _select(clip.frames, self.view, source)
+        if len(chosen) == len(clip.frames):  # all of them
+            chosen = clip.frames
+        frames = self.view.resized(chosen)
+        return clip if frames is clip.frames else replace(clip, frames=frames)
 
     def fingerprint(self, index: int) -> str | None:
         """Give what the dataset tells of the clip, and the view."""

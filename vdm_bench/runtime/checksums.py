@@ -5,7 +5,9 @@ forge files there are the SHA-256 of clips and weights. A checksum of arrays cov
 too, and what is said beside them.
 """
 
+import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import atomic_path, write_text
 from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
 
 CHECKSUM = "checksum"  # the key of a checksum in a JSON object
@@ -30,9 +32,17 @@ def checksum(*parts: bytes | memoryview) -> str:
 
     state = xxhash.xxh3_128()
     for part in parts:
-        state.update(len(part).to_bytes(8, "little"))
+        state.update(_length(len(part)))
         state.update(part)
     return str(state.hexdigest())
+
+
+def _length(size: int) -> bytes:
+    return size.to_bytes(8, "little")
+
+
+def _framed(part: bytes) -> bytes:
+    return _length(len(part)) + part
 
 
 def array_checksum(name: str, array: NDArray[Any]) -> str:
@@ -42,8 +52,15 @@ def array_checksum(name: str, array: NDArray[Any]) -> str:
     >>> array_checksum("a", np.zeros(2)) == array_checksum("a", np.zeros((2, 1)))
     False
     """
-    described = f"{name} {array.dtype.str} {array.shape}".encode(errors="surrogateescape")
-    return checksum(described, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return checksum(_described(name, array.dtype, array.shape), _bytes_of(array))
+
+
+def _described(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return f"{name} {dtype.str} {shape}".encode(errors="surrogateescape")
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -119,10 +136,22 @@ def save_arrays(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) ->
     """
     from safetensors.numpy import save
 
+    return bytes(save(dict(arrays), metadata=_header(arrays, facts)))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Write the file that `save_arrays` gives, atomically, without a copy of all arrays in memory."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(dict(arrays), temporary, metadata=_header(arrays, facts))
+
+
+def _header(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> dict[str, str]:
     said = json.dumps(facts, sort_keys=True, allow_nan=False)
     sums = {name: array_checksum(name, array) for name, array in sorted(arrays.items())}
     sums[""] = checksum(said.encode(), json.dumps(sums).encode())
-    return bytes(save(dict(arrays), metadata={_FACTS: said, _SUMS: json.dumps(sums)}))
+    return {_FACTS: said, _SUMS: json.dumps(sums)}
 
 
 @dataclass(frozen=True)
@@ -131,17 +160,49 @@ class StoredArrays:
 
     Attributes:
         path: of the file.
-        facts: what stands beside the arrays.
-        shapes: of the arrays, by name.
         way_out: what to do where it is damaged.
     """
 
     path: Path
-    facts: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
     way_out: str
     _file: Any
+    _said: str
     _sums: Mapping[str, str]
+
+    @functools.cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What stands beside the arrays.
+
+        Raises:
+            DamagedError: it is no JSON object.
+        """
+        try:
+            facts = parse_json(self._said, self.path)
+        except InputError as error:
+            raise DamagedError(self.path, "its facts are not JSON", self.way_out) from error
+        if not isinstance(facts, dict):
+            raise DamagedError(self.path, "its facts are no JSON object", self.way_out)
+        return facts
+
+    @functools.cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the arrays, by name.
+
+        Raises:
+            DamagedError: an array is not there.
+        """
+        with parsing(self.path, self._refuse):
+            return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._sums}
+
+    @functools.cached_property
+    def types(self) -> Mapping[str, str]:
+        """Types of the elements, by name, as safetensors calls them: `F32`, `F64`, `U8`.
+
+        Raises:
+            DamagedError: an array is not there.
+        """
+        with parsing(self.path, self._refuse):
+            return {name: str(self._file.get_slice(name).get_dtype()) for name in self._sums}
 
     def read(self, name: str) -> NDArray[Any]:
         """Read an array.
@@ -149,13 +210,52 @@ class StoredArrays:
         Raises:
             DamagedError: there is none of that name, or it is not what was written.
         """
+        expected = self._sum_of(name)
+        with parsing(self.path, self._refuse):
+            array: NDArray[Any] = self._file.get_tensor(name)
+        self._compare(name, array_checksum(name, array), expected)
+        return array
+
+    def rows(self, name: str, count: int) -> Iterator[NDArray[Any]]:
+        """Read an array so many rows at a time: one that is too large to be read at once.
+
+        Raises:
+            DamagedError: there is none of that name; or, behind its last row, it is not what was written.
+        """
+        import xxhash
+
+        expected, shape = self._sum_of(name), self.shapes[name]
+        if not shape or not shape[0]:  # no rows, of which a part could be read
+            yield self.read(name)
+            return
+        state: Any = None
+        for start in range(0, shape[0], count):
+            with parsing(self.path, self._refuse):
+                part: NDArray[Any] = self._file.get_slice(name)[start : min(start + count, shape[0])]
+            if state is None:
+                size = math.prod(shape) * part.itemsize
+                state = xxhash.xxh3_128(_framed(_described(name, part.dtype, shape)) + _length(size))
+            state.update(_bytes_of(part))
+            yield part
+        self._compare(name, str(state.hexdigest()), expected)
+
+    def _sum_of(self, name: str) -> str:
         if name not in self._sums:
             raise DamagedError(self.path, f"it has no array {name}", self.way_out)
-        with parsing(self.path, lambda source, reason: DamagedError(source, reason, self.way_out)):
-            array: NDArray[Any] = self._file.get_tensor(name)
-        if array_checksum(name, array) != self._sums[name]:
+        return self._sums[name]
+
+    def _compare(self, name: str, found: str, expected: str) -> None:
+        if found != expected:
             raise DamagedError(self.path, f"the checksum of {name} is not that of its values", self.way_out)
-        return array
+
+    def _refuse(self, source: str, reason: str) -> DamagedError:
+        return _damaged(source, reason, self.way_out)
+
+
+def _damaged(source: str, reason: str, way_out: str) -> DamagedError:
+    """Make the error of what `parsing` says of a file."""
+    inner = reason.removeprefix("is damaged (")
+    return DamagedError(source, reason if inner == reason else inner.removesuffix(")"), way_out)
 
 
 @contextmanager
@@ -169,16 +269,17 @@ def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
     from safetensors import safe_open
 
     def refuse(source: str, reason: str) -> DamagedError:
-        return DamagedError(source, reason, way_out)
+        return _damaged(source, reason, way_out)
 
     open_file(path, refuse).close()  # the parser would wait for a pipe
     with ExitStack() as stack:
         with parsing(path, refuse):
             file = stack.enter_context(safe_open(path, framework="np"))
             header = file.metadata() or {}
-            facts, sums = json.loads(header[_FACTS]), json.loads(header[_SUMS])
+            if not header.keys() >= {_FACTS, _SUMS}:
+                raise DamagedError(path, "it has no checksums", way_out)
+            sums = json.loads(header[_SUMS])
             expected = sums.pop("")
             if expected != checksum(header[_FACTS].encode(), json.dumps(sums).encode()):
                 raise DamagedError(path, "the checksum of its header is not that of its content", way_out)
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in sums}
-        yield StoredArrays(path, facts, shapes, way_out, file, sums)
+        yield StoredArrays(path, way_out, file, header[_FACTS], sums)
