@@ -206,7 +206,7 @@ class Collector:
         """Give the facts of blocks whose clips need not be read: all is stored, and a sample is as remembered."""
         known = [None] * count if self.recheck else memory.recall()
         for path in memory.damaged:
-            self.reporter.note(f"what was remembered of clips of {title} in {path} was damaged; they are read again")
+            self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
         # Processes may see different folders: a block is there only if everyone has it.
         there = self.world.everyone([facts is not None and self._stored(folder, facts) for facts in known])
         found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
@@ -338,8 +338,8 @@ class Collector:
         loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
         if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
             raise InputError(
-                f"the features of {block.title} in {block.path} are damaged, and the clips they are of have changed "
-                "since they were read; start again"
+                f"the features of {block.title} in {block.path} are damaged, and the clips they are of have "
+                "changed since they were read; start again"
             )
         self._extract_to(block.path, loaded)
 

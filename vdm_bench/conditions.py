@@ -89,13 +89,13 @@ class Conditions:
         """Give the condition's."""
         return self._clips.fingerprint(index % self._count)
 
-    def truth(self, index: int) -> NDArray[np.uint8]:
-        """Give the whole condition clip at the size at which clips are scored, uint8 [T, H, W, 3].
+    def truth(self, index: int) -> Clip:
+        """Return the whole condition clip at the size at which clips are scored.
 
         Raises:
             InputError: its video cannot be read.
         """
-        return self._frames(self._scored, index)
+        return self._read(self._scored, index)
 
     def given(self, index: int) -> NDArray[np.uint8]:
         """Give the frames that generated clip `index` begins with, uint8 [K, H, W, 3].
@@ -103,11 +103,11 @@ class Conditions:
         Raises:
             InputError: its video cannot be read.
         """
-        return self._frames(self._clips, index)[: self.protocol.context_frames]
+        return self._read(self._clips, index).frames[: self.protocol.context_frames]
 
-    def _frames(self, clips: DescribedClips, index: int) -> NDArray[np.uint8]:
+    def _read(self, clips: DescribedClips, index: int) -> Clip:
         try:
-            return clips[index % self._count].frames
+            return clips[index % self._count]
         except BrokenClipError as error:
             raise InputError(
                 f"the frames given to clip {index} cannot be read ({error}); mend the file, or leave it out by "

@@ -20,6 +20,7 @@ from vdm_bench.runtime.checksums import StoredArrays, open_arrays, save_arrays
 # Part of the key of every file: raise it when features or the layout of their files change.
 FEATURES_VERSION = 4
 
+
 def array_name(number: int, layer: str) -> str:
     """Name a layer of a collector's network in the files of features."""
     return f"{number}.{layer}"

@@ -5,25 +5,24 @@ conditions come round again, a condition has K predictions, and the best of them
 """
 
 import hashlib
-import json
+import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from vdm_bench import __version__
 from vdm_bench.conditions import Conditions
 from vdm_bench.contents import LoadedClip, load_clip, readers, sample_of
-from vdm_bench.datasets.base import ClipDataset, clip_digest
+from vdm_bench.datasets.base import Clip, ClipDataset, digest_of, is_digest
 from vdm_bench.distributed import World
-from vdm_bench.errors import InputError
-from vdm_bench.files import write_bytes, write_text
+from vdm_bench.errors import DamagedError, InputError
+from vdm_bench.files import discard, write_bytes
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.metrics.frames import FRAME_METRICS, HIGHEST_PSNR
@@ -32,9 +31,10 @@ from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
+from vdm_bench.runtime.checksums import open_arrays, read_json, save_arrays, write_json
 
 # Part of the name of a block's file: raise it when values or layout change.
-_VERSION = 2
+_VERSION = 3
 
 # What else changes the value of a metric, for its signature.
 _OWN_FIELDS = {
@@ -43,7 +43,7 @@ _OWN_FIELDS = {
 }
 
 Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
-_Block = tuple[dict[str, Table], dict[str, Any]]  # measures of some clips, and the facts stored beside them
+_BLOCK_NAME = re.compile(r"frames-[0-9a-f]{40}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,23 @@ class FrameMeasures:
 
     tables: Mapping[str, Table]
     truths: Sequence[str]
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What was measured of some clips, as it is stored.
+
+    Attributes:
+        tables: by metric.
+        truths: digest of each condition clip.
+        clips: digest of each generated clip; None of one that cannot be read.
+        lossy: whether any comes from a lossy encoding.
+    """
+
+    tables: Mapping[str, Table]
+    truths: Sequence[str]
+    clips: Sequence[str | None]
     lossy: bool
 
 
@@ -94,7 +111,8 @@ class FrameMeter:
         shared = self.world.send(" ".join(keys).encode() if self.world.leads else None, 0)
         paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
         mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
-        stored = {} if self.recheck else {n: block for n in mine if (block := _read(paths[n])) is not None}
+        found = {} if self.recheck else {n: self._read(paths[n], bounds[n]) for n in mine}
+        stored = {number: block for number, block in found.items() if block is not None}
         if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:
             self.reporter.note(
                 "clips are not what they were when their frames were measured; all are measured anew"
@@ -106,30 +124,58 @@ class FrameMeter:
                     _write(path, self._block(clips, range(start, stop)))
                 advance(stop - start)
         self.world.wait()
-        blocks = list(_all(paths))
-        tables = {name: np.concatenate([arrays[name] for arrays, _ in blocks]) for name in self.metrics}
-        truths = [digest for _, facts in blocks for digest in facts["truths"]]
-        return FrameMeasures(tables, truths, any(facts["lossy"] for _, facts in blocks))
+        blocks = [self._measured(clips, path, bound) for path, bound in zip(paths, bounds, strict=True)]
+        tables = {name: np.concatenate([block.tables[name] for block in blocks]) for name in self.metrics}
+        truths = [digest for block in blocks for digest in block.truths]
+        return FrameMeasures(tables, truths, any(block.lossy for block in blocks))
 
-    def _block(self, clips: ClipDataset, indices: range) -> bytes:
+    def _measured(self, clips: ClipDataset, path: Path, bound: tuple[int, int]) -> _Block:
+        """Read a block that some process has measured or found whole; measure it again if it is damaged now."""
+        block = self._read(path, bound)
+        if block is None and os.path.lexists(path):
+            _write(path, self._block(clips, range(*bound)))
+            block = self._read(path, bound)
+        if block is None:
+            raise InputError(
+                f"{path}, just measured, cannot be read; check the disk, and give an --out that all processes see"
+            )
+        return block
+
+    def _read(self, path: Path, bound: tuple[int, int]) -> _Block | None:
+        """Read the block that is named at `path`; None where it is missing, or damaged, which is noted."""
+        count = bound[1] - bound[0]
+        given, whole = self.conditions.protocol.context_frames, self.conditions.protocol.frames
+        try:
+            return _read(path, self.metrics, (count, whole - given))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except InputError as error:
+            damaged = Path(error.path) if isinstance(error, DamagedError) else path
+        if os.path.lexists(damaged):
+            clips = f"{count} clip{'' if count == 1 else 's'}"
+            self.reporter.note(f"frame measures of {clips} in {damaged} were damaged and are computed again")
+            if not damaged.is_file():
+                discard(damaged)
+        return None
+
+    def _block(self, clips: ClipDataset, indices: range) -> _Block:
         given = self.conditions.protocol.context_frames
         rows: list[dict[str, Table]] = []
         truths, digests, lossy = list[str](), list[str | None](), False
 
-        def measured(index: int) -> tuple[dict[str, Table], NDArray[np.uint8], LoadedClip | None]:
+        def measured(index: int) -> tuple[dict[str, Table], str, LoadedClip | None]:
             truth, clip = self._pair(clips, index)
-            return self._values(truth, clip, given), truth, clip
+            return self._values(truth.frames, clip, given), digest_of(truth), clip
 
         for values, truth, clip in ordered_map(measured, indices, self.workers):
             rows.append(values)
-            truths.append(clip_digest(truth))
+            truths.append(truth)
             digests.append(_digest(clip))
             lossy |= clip is not None and clip.clip.lossy
-        arrays = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
-        facts = {"truths": truths, "clips": digests, "lossy": lossy}
-        return save(arrays, metadata={"facts": json.dumps(facts)})
+        tables = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
+        return _Block(tables, truths, digests, lossy)
 
-    def _pair(self, clips: ClipDataset, index: int) -> tuple[NDArray[np.uint8], LoadedClip | None]:
+    def _pair(self, clips: ClipDataset, index: int) -> tuple[Clip, LoadedClip | None]:
         """Read what really followed, and what was predicted; None where that cannot be read."""
         clip = load_clip(clips, index)
         # A broken one is named, or counted, where the features are computed.
@@ -149,13 +195,13 @@ class FrameMeter:
         def same(place: tuple[int, int]) -> bool:
             number, row = place
             truth, clip = self._pair(clips, bounds[number][0] + row)
-            _, facts = stored[number]
-            return (clip_digest(truth), _digest(clip)) == (facts["truths"][row], facts["clips"][row])
+            block = stored[number]
+            return (digest_of(truth), _digest(clip)) == (block.truths[row], block.clips[row])
 
         places = []
-        for number, (_, facts) in stored.items():
-            lost = [row for row, digest in enumerate(facts["clips"]) if digest is None]
-            places += [(number, row) for row in {*lost, *sample_of(range(len(facts["clips"])))}]
+        for number, block in stored.items():
+            lost = [row for row, digest in enumerate(block.clips) if digest is None]
+            places += [(number, row) for row in {*lost, *sample_of(range(len(block.clips)))}]
         return all(ordered_map(same, places, self.workers))
 
     def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
@@ -237,28 +283,40 @@ def _curve(by_round: Table, given: int) -> Curve:
     )
 
 
-def _write(path: Path, block: bytes) -> None:
+def _write(path: Path, block: _Block) -> None:
     """Store a block under its content, and its name at `path`, which is named after the clips' files."""
-    name = f"frames-{hashlib.sha256(block).hexdigest()[:40]}.safetensors"
-    write_bytes(path.with_name(name), block)
-    write_text(path, json.dumps({"block": name}) + "\n")
+    facts = {"truths": list(block.truths), "clips": list(block.clips), "lossy": block.lossy}
+    data = save_arrays(block.tables, facts)
+    name = f"frames-{hashlib.sha256(data).hexdigest()[:40]}.safetensors"
+    write_bytes(path.with_name(name), data)
+    write_json(path, {"block": name})
 
 
-def _read(path: Path) -> _Block | None:
-    """Read the block that is named at `path`; one that is missing or damaged is measured again."""
-    try:
-        block = path.with_name(json.loads(path.read_bytes())["block"])
-        with safe_open(block, framework="np") as file:
-            facts = json.loads(file.metadata()["facts"])
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, facts
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
+def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
+    """Read the block that is named at `path`: tables of this shape.
+
+    Raises:
+        FileNotFoundError: none is named.
+        InputError: it is missing or damaged, or what names it is.
+    """
+    name = read_json(path).get("block")
+    if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
+        raise DamagedError(path, "it names no block", "delete it, and it is made again")
+    with open_arrays(path.with_name(name)) as stored:
+        tables = {metric: stored.read(metric) for metric in metrics}
+        found: list[Any] = [stored.facts.get(key) for key in ("truths", "clips", "lossy")]
+        are_of_shape = all(table.shape == shape and table.dtype == np.float64 for table in tables.values())
+        if not (are_of_shape and _are_facts(shape[0], *found)):
+            raise DamagedError(stored.path, "it holds no measures of these clips", stored.way_out)
+    return _Block(tables, *found)
 
 
-def _all(paths: Sequence[Path]) -> Iterator[_Block]:
-    for path in paths:
-        block = _read(path)
-        if block is None:
-            raise InputError(f"{path}, just measured, cannot be read; give an --out that all processes see")
-        yield block
+def _are_facts(count: int, truths: Any, clips: Any, lossy: Any) -> bool:
+    return (
+        isinstance(truths, list)
+        and isinstance(clips, list)
+        and (len(truths), len(clips)) == (count, count)
+        and all(map(is_digest, truths))
+        and all(clip is None or is_digest(clip) for clip in clips)
+        and isinstance(lossy, bool)
+    )

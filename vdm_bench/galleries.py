@@ -167,7 +167,8 @@ def _add_real(columns: _Columns, info: ProtocolInfo | None, data_root: Path | No
 
 def _real(protocol: Protocol, data_root: Path | None) -> _Source:
     if protocol.task == "prediction":
-        return _Source(FOLLOWED, Conditions(protocol, data_root).truth)
+        conditions = Conditions(protocol, data_root)
+        return _Source(FOLLOWED, lambda index: conditions.truth(index).frames)
     return _Source(REAL, _frames_of(protocol.open_dataset(protocol.reference, data_root)))
 
 

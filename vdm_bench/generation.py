@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, clip_digest
+from vdm_bench.datasets.base import Clip, digest_of
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
 from vdm_bench.generation_output import Target, open_sink
@@ -138,7 +138,7 @@ class _Requests:
         order = self._order
         given = None
         if self._context is not None:
-            given = [clip_digest(self._context[index].frames) for index in range(self.count)]
+            given = [digest_of(self._context[index]) for index in range(self.count)]
         return {
             "count": self.count,
             "seed": order.seed,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vdm_bench.contents import LoadedClip, load_clip, sample_of
-from vdm_bench.datasets.base import Clip, DescribedClips
+from vdm_bench.datasets.base import Clip, DescribedClips, digest_of
 from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.files import write_text
@@ -203,7 +203,7 @@ def _as_prepared(clips: DescribedClips, folder: Path, state: _State, options: _O
 
     def same(place: int) -> bool:
         found = load_clip(clips, sources[place])
-        return isinstance(found, LoadedClip) and found.digest == archive.entry(place).sha256
+        return isinstance(found, LoadedClip) and found.digest == digest_of(archive[place])
 
     places = [n for first, last in block_bounds(stored) for n in sample_of(range(first, last))]
     return len(sources) == stored and all(ordered_map(same, places, options.workers))

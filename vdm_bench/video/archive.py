@@ -4,13 +4,16 @@ A folder with `archive.json` (format, clip shape, frames a second, clips a shard
 clips: `shard-000000.npy`, uint8 [n, T, H, W, 3], beside `shard-000000.json`, which lists key, label, caption
 and SHA-256 of each clip. A shard exists once its list does: the pixels are written first, and both files
 appear whole or not at all, so an interrupted writer goes on where it stopped. Nothing is pickled.
+
+Nothing is believed either: the JSON files carry checksums (those of earlier versions have none), and each clip
+that is read is held against its SHA-256.
 """
 
 import functools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,17 +21,23 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, clip_digest
+from vdm_bench.datasets.base import Clip, clip_digest, digest_of, is_digest
 from vdm_bench.datasets.stamps import stamp
-from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.files import atomic_path, write_text
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
-from vdm_bench.video.containers import while_there
+from vdm_bench.runtime.checksums import sealed, unsealed
+from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 
 HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
 FORMAT_VERSION = 1
 SHARD_CLIPS = 64
+
+_MOST_SHOWN = 40  # characters of a value that is wrong
+
+# In every message about damage: an archive may be a run's samples, prepared clips, or a user's own.
+_WAY_OUT = "make the shard again: delete its two files and run again, or the folder and prepare it again"
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,28 @@ class ClipEntry:
     caption: str | None = None
     lossy: bool = False
 
-    def __post_init__(self) -> None:
-        if not (isinstance(self.key, str) and isinstance(self.sha256, str) and isinstance(self.lossy, bool)):
-            raise TypeError("a field has the wrong type")
+    @classmethod
+    def from_json(cls, content: Any) -> "ClipEntry":
+        """Take an entry that was read.
+
+        Raises:
+            ValueError, TypeError: a key is missing or unknown, or of the wrong type; it is named.
+        """
+        if not isinstance(content, dict):
+            raise TypeError("it is no JSON object")
+        _check_keys(content, ("key", "sha256"), ("label", "caption", "lossy"))
+        entry = cls(**content)
+        right = {
+            "key": isinstance(entry.key, str),
+            "sha256": is_digest(entry.sha256),
+            "label": entry.label is None or _is_whole(entry.label),
+            "caption": isinstance(entry.caption, str | None),
+            "lossy": isinstance(entry.lossy, bool),
+        }
+        for name, is_right in right.items():
+            if not is_right:
+                raise ValueError(f"its {name} is {_shown(content[name])}")
+        return entry
 
 
 @dataclass(frozen=True)
@@ -51,8 +79,8 @@ class _Header:
     shape: tuple[int, int, int]  # T, H, W
     fps: float
 
-    def to_json(self) -> str:
-        content = {
+    def to_json(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "frames": self.shape[0],
@@ -61,7 +89,6 @@ class _Header:
             "fps": self.fps,
             "clips_per_shard": SHARD_CLIPS,
         }
-        return json.dumps(content, indent=1) + "\n"
 
 
 class ArchiveWriter:
@@ -84,7 +111,7 @@ class ArchiveWriter:
             if old.shape != shape:
                 raise InputError(f"{folder} holds clips of shape {old.shape}, not {shape}; choose another folder")
         else:
-            write_text(folder / HEADER_FILE, self._header.to_json())
+            _write_json(folder / HEADER_FILE, self._header.to_json(), indent=1)
 
     def has_shard(self, shard: int, count: int) -> bool:
         """Say whether the shard is there with at least `count` clips."""
@@ -112,10 +139,9 @@ class ArchiveWriter:
         with atomic_path(_pixel_file(self.folder, shard)) as path:
             np.save(path, pixels, allow_pickle=False)
         entries = [
-            asdict(ClipEntry(clip.key, clip_digest(clip.frames), clip.label, clip.caption, clip.lossy))
-            for clip in clips
+            asdict(ClipEntry(clip.key, digest_of(clip), clip.label, clip.caption, clip.lossy)) for clip in clips
         ]
-        write_text(_list_file(self.folder, shard), json.dumps({"clips": entries}, indent=0) + "\n")
+        _write_json(_list_file(self.folder, shard), {"clips": entries}, indent=0)
 
     def append(self, clips: Sequence[Clip]) -> None:
         """Add clips behind the last one; a shard that is not full is written again with them."""
@@ -164,37 +190,53 @@ class Archive:
         return self._count
 
     def entry(self, index: int) -> ClipEntry:
-        """Give what the archive says about a clip."""
+        """Give what the archive says about a clip.
+
+        Raises:
+            BrokenClipError: the list of its shard is missing or damaged.
+        """
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return self._list(index // SHARD_CLIPS)[index % SHARD_CLIPS]
+        shard, row = divmod(index, SHARD_CLIPS)
+        entries = self._list(shard)
+        if row >= len(entries):
+            reason = f"is damaged: it lists {len(entries)} clips, and {row + 1} are needed; {_WAY_OUT}"
+            raise BrokenClipError(str(_list_file(self.folder, shard)), reason)
+        return entries[row]
 
     def __getitem__(self, index: int) -> Clip:
+        """Read a clip, and hold its pixels against the SHA-256 that is listed.
+
+        Raises:
+            BrokenClipError: they are not those that were written, or cannot be read.
+        """
         entry = self.entry(index)
         shard, row = divmod(index, SHARD_CLIPS)
-        frames = _read_row(_pixel_file(self.folder, shard), row, (*self.shape, 3))
-        return Clip(frames, entry.key, entry.label, entry.caption, entry.lossy)
+        path = _pixel_file(self.folder, shard)
+        frames = _read_row(path, row, (*self.shape, 3))
+        digest = clip_digest(frames)
+        if digest != entry.sha256:
+            reason = f"clip {row} ({entry.key}): its pixels are not those that were written (SHA-256 differs)"
+            raise BrokenClipError(str(path), f"{reason}; {_WAY_OUT}")
+        return Clip(frames, entry.key, entry.label, entry.caption, entry.lossy).verified(digest)
 
     def fingerprint(self, index: int) -> str | None:
         """Give the content hash that is listed, and the stamp of the file it should be true of."""
         try:
             entry = self.entry(index)
-        except BrokenClipError:  # the list has vanished
+        except BrokenClipError:  # the list has vanished, or is damaged
             return None
         file = stamp([_pixel_file(self.folder, index // SHARD_CLIPS)])
         return file and f"{entry.sha256} {entry.lossy} {index % SHARD_CLIPS} {file}"
 
     def verify(self) -> list[str]:
-        """Compare every clip with its content hash; give a sentence for each that differs or cannot be read."""
+        """Read every clip; give a sentence for each that differs from its content hash or cannot be read."""
         faults = []
         for index in range(len(self)):
             try:
-                clip = self[index]
+                self[index]
             except BrokenClipError as error:
                 faults.append(str(error))
-                continue
-            if clip_digest(clip.frames) != self.entry(index).sha256:
-                faults.append(f"{self.folder}: clip {index} ({clip.key}) does not match its SHA-256")
         return faults
 
 
@@ -213,22 +255,16 @@ def _list_file(folder: Path, shard: int) -> Path:
 
 def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read one clip of a shard, touching no other; a damaged file is a broken clip."""
-    try:
-        with while_there(path), path.open("rb") as file:
-            found = _read_npy_header(file)
-            if found[0][1:] != shape or found[0][0] <= row or found[1] or found[2] != np.uint8:
-                raise BrokenClipError(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
-            size, start = math.prod(shape), file.tell()
-            # Before reading: the sizes in the headers are whatever somebody wrote there.
-            if os.fstat(file.fileno()).st_size < start + (row + 1) * size:
-                raise BrokenClipError(str(path), "is truncated")
-            file.seek(start + row * size)
-            data = file.read(size)
-    except BrokenClipError:  # a ValueError that says it all
-        raise
-    except (OSError, ValueError) as error:
-        raise BrokenClipError(str(path), f"cannot be read ({error})") from error
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    with open_file(path) as file, parsing(path):
+        found = _read_npy_header(file)
+        if found[0][1:] != shape or found[0][0] <= row or found[1] or found[2] != np.uint8:
+            raise BrokenClipError(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
+        size, start = math.prod(shape), file.tell()
+        # Before reading: the sizes in the headers are whatever somebody wrote there.
+        if os.fstat(file.fileno()).st_size < start + (row + 1) * size:
+            raise BrokenClipError(str(path), "is truncated")
+        file.seek(start + row * size)
+        return np.frombuffer(file.read(size), np.uint8).reshape(shape)
 
 
 def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -240,39 +276,73 @@ def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[An
 
 
 def _read_header(folder: Path) -> _Header:
-    content = _read_json(folder / HEADER_FILE)
+    path, way_out = folder / HEADER_FILE, "restore it from a copy, or write the archive again"
+    with open_file(path, refuse_file) as file, parsing(path, refuse_file):
+        data = file.read()
+    content = unsealed(data, path, way_out, required=False)
     if content.get("format") != FORMAT or content.get("version") != FORMAT_VERSION:
-        raise InputError(f"{folder / HEADER_FILE} is no clip archive that this version reads")
+        raise InputError(f"{path} is no clip archive that this version reads")
     if content.get("clips_per_shard") != SHARD_CLIPS:
-        raise InputError(f"{folder / HEADER_FILE} has shards of another size than {SHARD_CLIPS}")
+        raise InputError(f"{path} has shards of another size than {SHARD_CLIPS}")
+    sides = ("frames", "height", "width")
     try:
-        shape = (int(content["frames"]), int(content["height"]), int(content["width"]))
-        if min(shape) < 1:
-            raise ValueError(f"clips of shape {list(shape)}")
-        return _Header(shape, float(content["fps"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / HEADER_FILE} is damaged ({error}); write the archive again") from error
+        _check_keys(content, ("format", "version", *sides, "fps", "clips_per_shard"))
+        for side in sides:
+            if not _is_whole(content[side]) or content[side] < 1:
+                raise ValueError(f"its {side} is {_shown(content[side])}")
+        if not isinstance(content["fps"], float) and not _is_whole(content["fps"]):
+            raise TypeError(f"its fps is {_shown(content['fps'])}")
+        time, height, width = (content[side] for side in sides)
+        return _Header((time, height, width), float(content["fps"]))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DamagedError(path, str(error), way_out) from error
 
 
 def _read_list(folder: Path, shard: int) -> tuple[ClipEntry, ...]:
+    """Read the list of a shard; one that is missing or damaged makes broken clips."""
     path = _list_file(folder, shard)
+    with open_file(path) as file, parsing(path):
+        data = file.read()
     try:
-        return tuple(ClipEntry(**entry) for entry in _read_json(path)["clips"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); delete the shard and write it again") from error
+        content = unsealed(data, path, _WAY_OUT, required=False)
+        _check_keys(content, ("clips",))
+        listed = content["clips"]
+        if not isinstance(listed, list) or not 1 <= len(listed) <= SHARD_CLIPS:
+            raise ValueError(f"its clips are no list of 1 to {SHARD_CLIPS}")
+        return tuple(_entry(row, entry) for row, entry in enumerate(listed))
+    except DamagedError as error:
+        raise BrokenClipError(str(path), f"is damaged: {error.reason}; {_WAY_OUT}") from error
+    except (ValueError, TypeError) as error:
+        raise BrokenClipError(str(path), f"is damaged: {error}; {_WAY_OUT}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _entry(row: int, content: Any) -> ClipEntry:
     try:
-        with while_there(path):
-            content = json.loads(path.read_bytes())
-    except BrokenClipError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged; write the archive again")
-    return content
+        return ClipEntry.from_json(content)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"clip {row}: {error}") from error
+
+
+def _check_keys(content: dict[str, Any], needed: Collection[str], optional: Collection[str] = ()) -> None:
+    if missing := set(needed) - content.keys():
+        raise ValueError(f"it has no {min(missing)}")
+    if unknown := content.keys() - {
+        *needed,
+        *optional,
+    }:  # such as `checksun`, of a letter that changed
+        raise ValueError(f"it has an unknown key {_shown(min(unknown))}")
+
+
+def _is_whole(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool)
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:_MOST_SHOWN]
+
+
+def _write_json(path: Path, content: dict[str, Any], *, indent: int) -> None:
+    write_text(path, json.dumps(sealed(content), indent=indent) + "\n")
 
 
 def _count_clips(folder: Path) -> int:
