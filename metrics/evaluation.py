@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vdm_bench import __version__
-from vdm_bench.errors import InputError
+from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.metrics.jackknife import difference_of_means
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import Plays, count_of_clips
@@ -130,10 +130,15 @@ class Evaluation:
 
         Where there is no value, the status says why: fewer clips than the statistic needs, features that the
         network does not give or that are not finite, rounds that are not whole, numbers too large.
+
+        Raises:
+            DamagedError: stored features are damaged.
         """
         estimate, status = Estimate(math.nan), "ok"
         try:
             estimate = self._estimate(recipe, spec.layers[recipe.layer])
+        except DamagedError:  # no fault of the clips or the network that a score could tell of
+            raise
         except InputError as error:
             status = str(error)
         except _ARITHMETIC as error:

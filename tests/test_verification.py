@@ -4,14 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 
 from vdm_bench import load_runs, run
 from vdm_bench.cli import cli
@@ -20,6 +19,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.leaderboards.verified import Verification
 from vdm_bench.metrics.score import Signature
+from vdm_bench.runtime.checksums import open_arrays, save_arrays
 from vdm_bench.verification import Check, VerifyOptions, verify
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.write import write_clip
@@ -187,16 +187,14 @@ def test_what_another_machine_may_be_off_is_no_fault(theirs: Path) -> None:
 
 def forge(folder: Path, change: Callable[[np.ndarray, int], np.ndarray]) -> None:
     """Change stored features; `change` gets the features of a block and the index of its first clip."""
-    names = {}
-    for path in (folder / "features").glob("*.safetensors"):
-        with safe_open(path, framework="np") as file:
-            names[path] = file.metadata()
     archive = Archive(folder / "samples")
     places = {archive.entry(index).sha256: index for index in range(len(archive))}
-    for path, metadata in names.items():
-        first = places[json.loads(metadata["facts"])["digests"][0]]
-        arrays = {name: change(values, first) for name, values in load_file(path).items()}
-        save_file(arrays, path, metadata=metadata)
+    for path in (folder / "features").glob("*.safetensors"):
+        with open_arrays(path) as stored:
+            first = places[stored.facts["digests"][0]]
+            arrays = {name: change(stored.read(name), first) for name in stored.shapes}
+            data = save_arrays(arrays, stored.facts)
+        path.write_bytes(data)
 
 
 def test_features_that_are_not_those_of_the_clips_are_found(theirs: Path) -> None:
@@ -263,10 +261,17 @@ def test_stored_features_that_are_no_use_are_computed_again(
 
 
 def test_one_changed_pixel_is_found_before_anything_is_computed(theirs: Path) -> None:
-    path = theirs / "samples" / "shard-000001.npy"
-    pixels = np.load(path)
-    pixels[3, 0, 0, 0, 0] ^= 1
+    path, archive = theirs / "samples" / "shard-000001.npy", Archive(theirs / "samples")
+    clips = [archive[index] for index in range(64, len(archive))]
+    clips[3] = replace(clips[3], frames=clips[3].frames ^ (np.indices((16, 32, 32, 3)).sum(axis=0) == 0))
+    pixels = np.stack([clip.frames for clip in clips])
     np.save(path, pixels)
+    found = check(theirs)
+    assert found.name == "clips"
+    assert found.fault is not None
+    assert found.fault.startswith("the 99 clips in ")
+    assert f"; {path}: clip 3 (67): its pixels are not those that were written (SHA-256 differs)" in found.fault
+    ArchiveWriter(theirs / "samples", (16, 32, 32)).write_shard(1, clips)  # a list that agrees with it
     found = check(theirs)
     assert found.name == "clips"
     assert found.fault is not None

@@ -4,6 +4,7 @@ What is stored is found by the content of each clip, never by the name of a file
 missing, damaged or not finite are computed again, too.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from vdm_bench.collect import Collected, Collector, array_name, read_header
+from vdm_bench.collect import Collected, Collector
 from vdm_bench.contents import LoadedClip
+from vdm_bench.errors import DamagedError
+from vdm_bench.feature_files import array_name, read_features, read_header
 from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
 
@@ -46,8 +48,9 @@ class StoredFeatures:
     def __init__(self, folder: Path) -> None:
         self._places: dict[str, tuple[Path, int]] = {}
         for path in sorted(folder.glob("[!.]*.safetensors")):
-            header = read_header(path)
-            self._places |= {digest: (path, row) for row, digest in enumerate(header.digests if header else [])}
+            with contextlib.suppress(DamagedError):
+                digests = read_header(path).digests
+                self._places |= {digest: (path, row) for row, digest in enumerate(digests)}
         self._read = functools.lru_cache(maxsize=32)(_read)
 
     def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:
@@ -75,11 +78,9 @@ class StoredFeatures:
 
 def _read(path: Path, name: str) -> NDArray[np.float32] | None:
     try:
-        with safe_open(path, framework="np") as file:
-            values: NDArray[np.float32] = file.get_tensor(name)
-    except (OSError, SafetensorError, ValueError, TypeError):
+        return read_features(path, name)
+    except DamagedError:
         return None
-    return values
 
 
 @dataclass
@@ -134,11 +135,7 @@ class Auditor(Collector):
 
     def extract(self, clips: Sequence[LoadedClip]) -> tuple[Features, dict[str, str]]:
         """Give the layers of all networks for clips of one block, and why others are not there."""
-        widths = {
-            array_name(number, layer): width
-            for number, network in enumerate(self.networks)
-            for layer, width in network.spec.layers.items()
-        }
+        widths = self.layers
         known = [self.stored.rows(clip.digest, widths) for clip in clips]
         again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self.chosen]
         computed, refused = super().extract([clips[n] for n in again]) if again else ({}, {})

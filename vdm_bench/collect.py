@@ -287,7 +287,7 @@ class Collector:
         path = self._path(folder, facts)
         try:
             header = read_header(path)
-            if header.digests == facts.digests and header.holds(self._layers):
+            if header.digests == facts.digests and header.holds(self.layers):
                 return True
         except DamagedError:
             pass
@@ -305,7 +305,7 @@ class Collector:
             discard(path)
 
     @property
-    def _layers(self) -> dict[str, int]:
+    def layers(self) -> dict[str, int]:
         """Dimensions of each layer that a block has, by its `array_name`."""
         return {
             array_name(number, layer): width
@@ -332,15 +332,13 @@ class Collector:
         """Compute the features of a block again from its clips.
 
         Raises:
-            InputError: the clips are not those that the features were of.
+            DamagedError: the clips are not those that the features were of.
         """
         self._give_up(block.path, block.facts)
         loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
         if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
-            raise InputError(
-                f"the features of {block.title} in {block.path} are damaged, and the clips they are of have "
-                "changed since they were read; start again"
-            )
+            changed = f"the clips of {block.title} that its features are of have changed since they were read"
+            raise DamagedError(block.path, changed, "start again")
         self._extract_to(block.path, loaded)
 
     def _path(self, folder: Path, facts: BlockFacts) -> Path:

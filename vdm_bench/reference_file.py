@@ -3,30 +3,38 @@
 The file holds the features themselves, not their moments: moments of C3D's 4,096 dimensions would be no smaller,
 and kernel distances and neighbour measures need features. So a score is the same to the last bit with the file as
 with the clips, on the same kind of machine.
+
+It is published and copied about, and a bit that flips on the way would move every score against it. So it
+carries checksums, and all of it is held against them before anything is made, and again as it is scored. Files of
+version 1 have none: they are taken with a note, as who has one may no longer have the data to make another.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import ClipDataset
-from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.files import atomic_path, cache_folder
+from vdm_bench.errors import BrokenClipError, DamagedError, InputError
+from vdm_bench.files import cache_folder
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.data import prepared_name
+from vdm_bench.runtime.checksums import open_arrays, write_arrays
+from vdm_bench.runtime.outside import open_file, parse_json, parsing
 
 FORMAT = "vdm-bench reference features"
+VERSION = 2
+_FIRST_VERSION = 1  # without checksums
 _ROWS = 4096  # read at a time
+_WAY_OUT = "fetch it again, or make it anew by `vdm-bench data export-reference`"
+_OLD_FACTS = "vdm_bench"  # where files of version 1 say what they hold
 
 
 class _Facts(BaseModel):
@@ -38,12 +46,12 @@ class _Facts(BaseModel):
     version: int
     protocol: str
     reference: str  # name of the clips, as of prepared ones: all that decides their pixels
-    count: int
+    count: int = Field(ge=1)
     identity: str
-    clip_shape: list[int]
+    clip_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     lossy: bool
     repeated: int
-    broken: list[list[str]]
+    broken: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     # Of the clips, as in records; files of before have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     digests: list[str] | None = None  # SHA-256 of each clip
@@ -90,7 +98,7 @@ def write_reference(
     first = collected.features[0]
     facts = _Facts(
         format=FORMAT,
-        version=1,
+        version=VERSION,
         protocol=protocol.name,
         reference=reference_name(protocol),
         count=first.count,
@@ -108,8 +116,7 @@ def write_reference(
         for network, features in zip(networks, collected.features, strict=True)
         for layer in network.spec.layers
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"vdm_bench": facts.model_dump_json()})
+    write_arrays(path, tensors, facts.model_dump())
 
 
 def departures_of(path: Path) -> list[str]:
@@ -118,11 +125,25 @@ def departures_of(path: Path) -> list[str]:
     Raises:
         InputError: the file is no such file.
     """
-    return _open(path)[0].departures
+    return _open(path).facts.departures
+
+
+def note_on(path: Path) -> str | None:
+    """Say what to know of a file that holds a reference; nothing, mostly.
+
+    Raises:
+        InputError: the file is no such file.
+    """
+    if _open(path).has_checksums:
+        return None
+    return (
+        f"{path} is of an earlier version and carries no checksums, so damage to it cannot be seen; make it anew "
+        "by `vdm-bench data export-reference`, where the data are"
+    )
 
 
 def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> Collected:
-    """Open features that were written, in the place of collecting them.
+    """Open features that were written, in the place of collecting them; all are held against their checksums.
 
     Args:
         path: of the file.
@@ -130,16 +151,19 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
         networks: whose features are needed.
 
     Raises:
-        InputError: the file is no such file, is of another reference, or lacks a network.
+        InputError: the file is no such file, is damaged, is of another reference, or lacks a network.
     """
-    facts, keys = _open_for(path, protocol)
+    opened = _open_for(path, protocol)
+    facts = opened.facts
     for network in networks:
         for layer, width in network.spec.layers.items():
-            if keys.get(_key(network, layer)) != (facts.count, width):
+            if opened.shapes.get(_key(network, layer)) != (facts.count, width):
                 raise InputError(
                     f"{path} has no features of {network.spec.identity}, layer {layer}, as this run computes "
                     f"them; make the file anew by `vdm-bench data export-reference {protocol.name}`"
                 )
+    if opened.has_checksums:
+        _check_arrays(path, opened)
     time, height, width = facts.clip_shape
 
     def of(network: FeatureNetwork) -> FeatureSet:
@@ -147,7 +171,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
             identity=facts.identity,
             clip_shape=(time, height, width),
             count=facts.count,
-            blocks=lambda layer: _blocks(path, _key(network, layer), facts.count),
+            blocks=lambda layer: _blocks(path, _key(network, layer), has_checksums=opened.has_checksums),
             lossy=facts.lossy,
             skipped=len(facts.broken),
             repeated=facts.repeated,
@@ -167,38 +191,114 @@ def check_reference(path: Path, protocol: Protocol) -> None:
     _open_for(path, protocol)
 
 
-def _open_for(path: Path, protocol: Protocol) -> tuple[_Facts, dict[str, tuple[int, ...]]]:
-    facts, keys = _open(path)
-    if facts.reference != reference_name(protocol):
+@dataclass(frozen=True)
+class _Opened:
+    """A file that was looked into.
+
+    Attributes:
+        facts: what it says of the clips.
+        shapes: of its arrays.
+        has_checksums: whether it carries some; files of version 1 do not.
+    """
+
+    facts: _Facts
+    shapes: Mapping[str, tuple[int, ...]]
+    has_checksums: bool
+
+
+def _open_for(path: Path, protocol: Protocol) -> _Opened:
+    opened = _open(path)
+    if opened.facts.reference != reference_name(protocol):
         raise InputError(
-            f"{path} holds the reference of {facts.protocol}, which is not that of {protocol.name}; "
+            f"{path} holds the reference of {opened.facts.protocol}, which is not that of {protocol.name}; "
             f"make one by `vdm-bench data export-reference {protocol.name}`"
         )
-    return facts, keys
+    return opened
 
 
 def _key(network: FeatureNetwork, layer: str) -> str:
     return f"{network.spec.cache_key} {layer}"
 
 
-def _open(path: Path) -> tuple[_Facts, dict[str, tuple[int, ...]]]:
+def _open(path: Path) -> _Opened:
+    """Look into a file; its arrays are not read.
+
+    Raises:
+        InputError: it is no such file, or its header is damaged.
+    """
+    old = _open_old(path)
+    if old is not None:
+        return old
     try:
-        with safe_open(path, framework="np") as file:
-            content: Any = json.loads((file.metadata() or {})["vdm_bench"])
-            names = list(file.keys())
-            keys = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        with open_arrays(path, _WAY_OUT) as stored:
+            facts, shapes, types = stored.facts, stored.shapes, stored.types
+    except DamagedError as error:
+        raise _refuse(str(path), error.reason) from error
+    _check_types(path, types)
+    return _Opened(_checked(path, facts, VERSION), shapes, has_checksums=True)
+
+
+def _open_old(path: Path) -> _Opened | None:
+    """Look into a file of version 1; None where it is of another, or none."""
+    from safetensors import safe_open
+
+    open_file(path, _refuse).close()  # the parser would wait for a pipe
+    with parsing(path, _refuse), safe_open(path, framework="np") as file:
+        said = (file.metadata() or {}).get(_OLD_FACTS)
+        if said is None:
+            return None
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+        types = {name: str(part.get_dtype()) for name, part in slices.items()}
+    _check_types(path, types)
+    return _Opened(_checked(path, parse_json(said, path, _WAY_OUT), _FIRST_VERSION), shapes, has_checksums=False)
+
+
+def _checked(path: Path, content: object, version: int) -> _Facts:
+    try:
         facts = _Facts.model_validate(content)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path} is no file of reference features ({first}); fetch or make it again") from error
-    if (facts.format, facts.version) != (FORMAT, 1) or len(facts.clip_shape) != 3:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _refuse(str(path), f"its {place or 'facts'}: {first['msg']}") from error
+    if (facts.format, facts.version) != (FORMAT, version):
         raise InputError(f"{path} is no file of reference features that this version reads")
-    return facts, keys
+    if facts.digests is not None and len(facts.digests) != facts.count:
+        raise _refuse(str(path), f"it has {len(facts.digests)} digests for {facts.count} clips")
+    return facts
 
 
-def _blocks(path: Path, key: str, count: int) -> Iterator[NDArray[np.float32]]:
-    with safe_open(path, framework="np") as file:
+def _check_types(path: Path, types: Mapping[str, str]) -> None:
+    for name, kind in types.items():
+        if kind != "F32":
+            raise _refuse(str(path), f"{name} is {kind}, not F32")
+
+
+def _check_arrays(path: Path, opened: _Opened) -> None:
+    """Hold all arrays against their checksums, those too that are not needed now.
+
+    Raises:
+        DamagedError: one is not what was written.
+    """
+    for key in opened.shapes:
+        for _ in _blocks(path, key, has_checksums=True):
+            pass
+
+
+def _blocks(path: Path, key: str, *, has_checksums: bool) -> Iterator[NDArray[np.float32]]:
+    """Read an array, some rows at a time; a file with checksums is held against them as often as it is read."""
+    from safetensors import safe_open
+
+    if has_checksums:
+        with open_arrays(path, _WAY_OUT) as stored:
+            yield from stored.rows(key, _ROWS)
+        return
+    with parsing(path, _refuse), safe_open(path, framework="np") as file:
         rows = file.get_slice(key)
+        count = rows.get_shape()[0]
         for start in range(0, count, _ROWS):
-            block: NDArray[np.float32] = rows[start : min(start + _ROWS, count)]
-            yield block
+            yield rows[start : min(start + _ROWS, count)]
+
+
+def _refuse(source: str, reason: str) -> InputError:
+    return InputError(f"{source} is no file of reference features ({reason}); {_WAY_OUT}")

@@ -34,7 +34,7 @@ from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.data import missing_departure, notes_on
-from vdm_bench.reference_file import check_reference, collect_reference, departures_of, read_reference
+from vdm_bench.reference_file import check_reference, collect_reference, departures_of, note_on, read_reference
 from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
@@ -159,6 +159,8 @@ class Run:
         if options.reference_stats is not None:
             check_reference(options.reference_stats, protocol)
             missing = departures_of(options.reference_stats)
+            if note := note_on(options.reference_stats):
+                self.reporter.note(note)
         else:
             self._real = protocol.open_dataset(protocol.reference, options.data_root)
             missing = missing_departure(protocol, protocol.reference, self._real)

@@ -9,7 +9,6 @@ import contextlib
 import math
 import secrets
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,25 +210,30 @@ def _same_clips(
     claimed = record.generated
     if claimed.digest is None:
         _check(checks, "clips", "the record holds no digest of its clips; make it again by this version")
-    digests = _digests(clips, count, options.workers, reporter)
+    digests, broken = _digests(clips, count, options.workers, reporter)
     fault = None
     if digest_of_clips(digests) != claimed.digest:
         fault = (
             f"the {len(digests)} clips in {options.samples} are not the {claimed.scored} that were scored, or "
-            "stand in another order"
+            f"stand in another order{f'; {broken[0]}' if broken else ''}"
         )
     _check(checks, "clips", fault, f"{len(digests)} clips with the content that was scored")
     return count
 
 
-def _digests(clips: ClipDataset, count: int, workers: int, reporter: Reporter) -> Sequence[str]:
-    digests = []
+def _digests(
+    clips: ClipDataset, count: int, workers: int, reporter: Reporter
+) -> tuple[list[str], list[BrokenClipError]]:
+    """Read the clips: the SHA-256 of each, and why others cannot be read."""
+    digests, broken = list[str](), list[BrokenClipError]()
     with reporter.stage("content of the clips", count) as advance:
         for loaded in ordered_map(lambda index: load_clip(clips, index), range(count), workers):
-            if not isinstance(loaded, BrokenClipError):
+            if isinstance(loaded, BrokenClipError):
+                broken.append(loaded)
+            else:
                 digests.append(loaded.digest)
             advance(1)
-    return digests
+    return digests, broken
 
 
 def _same_features(findings: Findings, count: int, precision: Precision, checks: list[Check]) -> None:
