@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.runtime.checksums import array_checksum, open_arrays, read_json, save_arrays, unsealed, write_json
+from vdm_bench.runtime.checksums import (
+    array_checksum,
+    open_arrays,
+    read_json,
+    save_arrays,
+    unsealed,
+    write_arrays,
+    write_json,
+)
 
 ARRAYS = {"0.pool": np.arange(12, dtype=np.float32).reshape(3, 4), "empty": np.zeros((0, 5), np.float64)}
 FACTS = {"digests": ["abc"], "refused": {}}
@@ -76,3 +84,37 @@ def test_a_checksum_covers_name_type_and_shape() -> None:
     sums = {array_checksum("a", array), *(array_checksum(*other) for other in others)}
     assert len(sums) == 5
     assert array_checksum("a", np.asfortranarray(np.eye(3, 2))) == array_checksum("a", np.eye(3, 2))
+
+
+def test_the_same_content_makes_the_same_file_every_time() -> None:
+    assert len({save_arrays(ARRAYS, FACTS) for _ in range(20)}) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1000])
+def test_the_last_rows_of_an_array_are_given_only_if_all_are_what_was_written(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_arrays(path, ARRAYS, FACTS)
+    assert path.read_bytes() == save_arrays(ARRAYS, FACTS)
+    with open_arrays(path) as stored:
+        for name, array in ARRAYS.items():
+            parts = list(stored.rows(name, count))
+            assert max(map(len, parts)) <= count
+            np.testing.assert_array_equal(np.concatenate(parts), array)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with open_arrays(path) as stored:
+        rows = stored.rows("0.pool", count)
+        for _ in range(-(-3 // count) - 1):
+            next(rows)
+        with pytest.raises(DamagedError, match=r"the checksum of 0\.pool is not that of its values"):
+            next(rows)
+
+
+def test_types_are_told_and_facts_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save_arrays(ARRAYS, ["no", "object"]))  # type: ignore[arg-type]
+    with open_arrays(path) as stored:
+        assert stored.types == {"0.pool": "F32", "empty": "F64"}
+        with pytest.raises(DamagedError, match="its facts are no JSON object"):
+            _ = stored.facts
