@@ -1,6 +1,8 @@
 import gc
 import json
+import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from vdm_bench.datasets.base import Clip, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.runtime.checksums import sealed
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter, is_archive
 from vdm_bench.video.images import read_array
 
@@ -133,6 +136,108 @@ def test_damaged_lists_are_named(archive: Path, file: str, content: str, words: 
     with pytest.raises(InputError, match=words) as caught:
         Archive(archive)
     assert file in str(caught.value)
+
+
+DIGEST = "0" * 64
+ENTRY = {"key": "a", "sha256": DIGEST, "label": None, "caption": None, "lossy": False}
+HEADER = {
+    "format": "vdm-bench clip archive",
+    "version": 1,
+    "frames": 3,
+    "height": 4,
+    "width": 5,
+    "fps": 12.5,
+    "clips_per_shard": 64,
+}
+
+
+def without(content: dict[str, object], key: str) -> dict[str, object]:
+    return {name: value for name, value in content.items() if name != key}
+
+
+@pytest.mark.parametrize("seal", [dict, sealed], ids=["plain", "sealed"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        *((without(HEADER, key), f"it has no {key}") for key in ("frames", "width", "fps")),
+        (HEADER | {"height": 0}, "its height is 0"),
+        (HEADER | {"height": 4.0}, r"its height is 4\.0"),
+        (HEADER | {"frames": True}, "its frames is True"),
+        (HEADER | {"width": "5"}, "its width is '5'"),
+        (HEADER | {"width": None}, "its width is None"),
+        (HEADER | {"frames": [3]}, r"its frames is \[3\]"),
+        (HEADER | {"fps": "8"}, "its fps is '8'"),
+        (HEADER | {"fps": False}, "its fps is False"),
+        (HEADER | {"fps": 10**400}, "too large"),
+        (HEADER | {"more": 1}, "it has an unknown key 'more'"),
+    ],
+)
+def test_a_header_is_named_by_its_field(
+    content: dict[str, object], words: str, seal: Callable[..., dict[str, object]], archive: Path
+) -> None:
+    """Whether a checksum says that somebody wanted it so, or not."""
+    (archive / "archive.json").write_text(json.dumps(seal(content)))
+    with pytest.raises(InputError, match=rf"archive\.json is damaged: .*{words}"):
+        Archive(archive)
+
+
+@pytest.mark.parametrize("seal", [dict, sealed], ids=["plain", "sealed"])
+@pytest.mark.parametrize(
+    ("clips", "words"),
+    [
+        *(([without(ENTRY, key)], f"clip 0: it has no {key}") for key in ("key", "sha256")),
+        ([ENTRY, ENTRY | {"key": 1}], "clip 1: its key is 1"),
+        ([ENTRY | {"sha256": DIGEST[1:]}], "clip 0: its sha256 is '000"),
+        ([ENTRY | {"sha256": None}], "clip 0: its sha256 is None"),
+        ([ENTRY | {"label": True}], "clip 0: its label is True"),
+        ([ENTRY | {"label": 1.0}], r"clip 0: its label is 1\.0"),
+        ([ENTRY | {"caption": ["a"]}], r"clip 0: its caption is \['a'\]"),
+        ([ENTRY | {"lossy": 0}], "clip 0: its lossy is 0"),
+        ([ENTRY | {"evil": 1}], "clip 0: it has an unknown key 'evil'"),
+        ([None], "clip 0: it is no JSON object"),
+        ([], "its clips are no list of 1 to 64"),
+        ([ENTRY] * 65, "its clips are no list of 1 to 64"),
+        ({"0": ENTRY}, "its clips are no list of 1 to 64"),
+    ],
+)
+def test_a_list_is_named_by_clip_and_field(
+    clips: object, words: str, seal: Callable[..., dict[str, object]], archive: Path
+) -> None:
+    (archive / "shard-000002.json").write_text(json.dumps(seal({"clips": clips})))
+    with pytest.raises(BrokenClipError, match=rf"shard-000002\.json: is damaged: {words}"):
+        Archive(archive)
+
+
+@pytest.mark.parametrize("name", ["archive.json", "shard-000002.json"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "NaN", '{"fps": 1e999}', '{"fps": Infinity}', "[" * 3000 + "]" * 3000, "\xff", '{"a": 1, "a": 2}'],
+)
+def test_what_is_no_json_is_named(text: str, name: str, archive: Path) -> None:
+    (archive / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=rf"{name}:? is damaged: it is not JSON"):
+        Archive(archive)
+
+
+@pytest.mark.parametrize("name", ["archive.json", "shard-000002.json", "shard-000002.npy"])
+def test_a_pipe_in_an_archive_is_not_waited_for(name: str, archive: Path) -> None:
+    (archive / name).unlink()
+    os.mkfifo(archive / name)
+    with pytest.raises(InputError, match=rf"{name}.*is a pipe or a device"):
+        Archive(archive)[128]
+
+
+def test_a_list_that_is_short_breaks_the_clips_it_lacks(archive: Path) -> None:
+    path = archive / "shard-000001.json"
+    entries = json.loads(path.read_text())["clips"]
+    path.write_text(json.dumps(sealed({"clips": entries[:5]})))
+    found = Archive(archive)
+    assert same(found[68], clips(150)[68])
+    with pytest.raises(
+        BrokenClipError, match=r"shard-000001\.json: is damaged: it lists 5 clips, and 6 are needed"
+    ):
+        found[69]
+    assert found.fingerprint(69) is None
 
 
 def test_a_missing_shard_is_named(archive: Path) -> None:

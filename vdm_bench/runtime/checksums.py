@@ -8,8 +8,9 @@ too, and what is said beside them.
 import functools
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,7 @@ class StoredArrays:
         """Read an array so many rows at a time: one that is too large to be read at once.
 
         Raises:
-            DamagedError: there is none of that name; or it is not what was written, before its last rows are given.
+            DamagedError: there is none of that name; or, before the last rows come, it is not what was written.
         """
         import xxhash
 
@@ -272,16 +273,17 @@ def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
     def refuse(source: str, reason: str) -> DamagedError:
         return _damaged(source, reason, way_out)
 
-    open_file(path, refuse).close()  # the parser would wait for a pipe
-    with ExitStack() as stack:
-        with parsing(path, refuse):
-            file = stack.enter_context(safe_open(path, framework="np"))
-            header = (file.metadata() or {}).get(_HEADER)
-            if header is None:
-                raise DamagedError(path, "it has no checksums", way_out)
-            expected, _, said = header.partition("\n")
-            if expected != checksum(said.encode()):
-                raise DamagedError(path, "the checksum of its header is not that of its content", way_out)
-            sums, _, facts = said.partition("\n")
-            by_name = json.loads(sums)
+    if not os.path.isfile(path):  # noqa: PTH113, as files are many
+        open_file(path, refuse).close()  # says why not; the parser would wait for a pipe
+    with parsing(path, refuse):
+        file = safe_open(path, framework="np")
+        header = (file.metadata() or {}).get(_HEADER)
+        if header is None:
+            raise DamagedError(path, "it has no checksums", way_out)
+        expected, _, said = header.partition("\n")
+        if expected != checksum(said.encode()):
+            raise DamagedError(path, "the checksum of its header is not that of its content", way_out)
+        sums, _, facts = said.partition("\n")
+        by_name = json.loads(sums)
+    with file:
         yield StoredArrays(path, way_out, file, facts, by_name)

@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +33,9 @@ HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
 FORMAT_VERSION = 1
 SHARD_CLIPS = 64
+_NEEDED = frozenset({"key", "sha256"})  # of the entry of a clip
+_OPTIONAL = frozenset({"label", "caption", "lossy"})
+_HEADER_KEYS = frozenset({"format", "version", "frames", "height", "width", "fps", "clips_per_shard"})
 
 _MOST_SHOWN = 40  # characters of a value that is wrong
 
@@ -59,18 +62,18 @@ class ClipEntry:
         """
         if not isinstance(content, dict):
             raise TypeError("it is no JSON object")
-        _check_keys(content, ("key", "sha256"), ("label", "caption", "lossy"))
+        _check_keys(content, _NEEDED, _OPTIONAL)
         entry = cls(**content)
-        right = {
-            "key": isinstance(entry.key, str),
-            "sha256": is_digest(entry.sha256),
-            "label": entry.label is None or _is_whole(entry.label),
-            "caption": isinstance(entry.caption, str | None),
-            "lossy": isinstance(entry.lossy, bool),
-        }
-        for name, is_right in right.items():
-            if not is_right:
-                raise ValueError(f"its {name} is {_shown(content[name])}")
+        if not isinstance(entry.key, str):
+            raise TypeError(f"its key is {_shown(entry.key)}")
+        if not is_digest(entry.sha256):
+            raise ValueError(f"its sha256 is {_shown(entry.sha256)}")
+        if entry.label is not None and not _is_whole(entry.label):
+            raise TypeError(f"its label is {_shown(entry.label)}")
+        if not isinstance(entry.caption, str | None):
+            raise TypeError(f"its caption is {_shown(entry.caption)}")
+        if not isinstance(entry.lossy, bool):
+            raise TypeError(f"its lossy is {_shown(entry.lossy)}")
         return entry
 
 
@@ -286,7 +289,7 @@ def _read_header(folder: Path) -> _Header:
         raise InputError(f"{path} has shards of another size than {SHARD_CLIPS}")
     sides = ("frames", "height", "width")
     try:
-        _check_keys(content, ("format", "version", *sides, "fps", "clips_per_shard"))
+        _check_keys(content, _HEADER_KEYS)
         for side in sides:
             if not _is_whole(content[side]) or content[side] < 1:
                 raise ValueError(f"its {side} is {_shown(content[side])}")
@@ -305,7 +308,7 @@ def _read_list(folder: Path, shard: int) -> tuple[ClipEntry, ...]:
         data = file.read()
     try:
         content = unsealed(data, path, _WAY_OUT, required=False)
-        _check_keys(content, ("clips",))
+        _check_keys(content, frozenset({"clips"}))
         listed = content["clips"]
         if not isinstance(listed, list) or not 1 <= len(listed) <= SHARD_CLIPS:
             raise ValueError(f"its clips are no list of 1 to {SHARD_CLIPS}")
@@ -323,13 +326,10 @@ def _entry(row: int, content: Any) -> ClipEntry:
         raise ValueError(f"clip {row}: {error}") from error
 
 
-def _check_keys(content: dict[str, Any], needed: Collection[str], optional: Collection[str] = ()) -> None:
-    if missing := set(needed) - content.keys():
+def _check_keys(content: dict[str, Any], needed: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
+    if missing := needed - content.keys():
         raise ValueError(f"it has no {min(missing)}")
-    if unknown := content.keys() - {
-        *needed,
-        *optional,
-    }:  # such as `checksun`, of a letter that changed
+    if unknown := content.keys() - needed - optional:  # such as `checksun`, of a letter that changed
         raise ValueError(f"it has an unknown key {_shown(min(unknown))}")
 
 
