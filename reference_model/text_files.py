@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import atomic_path
+from vdm_bench.files import atomic_path, sweep_beside
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -207,6 +207,7 @@ class TextEmbeddings:
         header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), "cut": self.cut}
         text = json.dumps({**header, "unknown": self.unknown})
         tensors = {"tokens": tokens.contiguous(), "lengths": self.lengths, "captions": self.digests}
+        sweep_beside(path, shared=True)
         with atomic_path(path) as temporary:
             try:
                 save_file(tensors, temporary, {_HEADER: text})

@@ -35,6 +35,7 @@ from vdm_bench.reference_model.training_start import make_optimisers, start_from
 from vdm_bench.reference_model.training_state import Progress, TrainingState, read_state, write_state
 from vdm_bench.reference_model.training_step import LossMeter, batch_losses, learning_rate
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.locks import hold_together
 
 MODEL = "model.safetensors"
 
@@ -60,20 +61,24 @@ def train(
 
     Raises:
         InputError: accelerate is missing, `out` holds another run, the batch cannot be shared out, or the loss
-            is no longer finite.
+            is no longer finite; or another process writes into `out`.
 
     Warns:
         SlowWarning: bf16 is far slower than fp32 on this CPU.
     """
     options, hooks = options or TrainingOptions(), hooks or Hooks()
     devices = Devices(options.device, shard=options.shard)
-    with torch.random.fork_rng(devices=[]):  # the caller's random state is left as it was
+    note = hooks.on_note
+    with (
+        torch.random.fork_rng(devices=[]),  # the caller's random state is left as it was
+        hold_together(out, "train", leads=devices.leads, agree=devices.agree, note=note) as alone,
+    ):
         trainer = Trainer(preset, data, out, options, hooks, devices)
         if devices.leads:
             if options.precision == "bf16":
                 warn_if_slow(devices.device)
             claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
-            sweep(out)
+            sweep(out, shared=not alone)
         devices.wait()
         trainer.resume()
         return trainer.run()

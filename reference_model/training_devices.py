@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import InputError, PeerError
 from vdm_bench.reference_model.unet import Stage, VideoUNet
 
 if TYPE_CHECKING:
@@ -113,6 +113,17 @@ class Devices:
         """Add up tensors of all processes."""
         summed: Tensor = self.accelerator.reduce(values, reduction="sum")
         return summed
+
+    def agree(self, well: bool) -> None:
+        """Go on only if every process may; all of them call it.
+
+        Raises:
+            PeerError: this one may, and another may not.
+        """
+        if self.count > 1 and self.any(not well) and well:
+            raise PeerError(
+                "another process of this job has stopped, so this one stops too; its own message says why"
+            )
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

@@ -10,6 +10,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.files import read_text, write_text
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.training_state import states
+from vdm_bench.runtime.locks import holds_others
 
 CONFIG = "config.json"
 
@@ -48,7 +49,7 @@ def claim(out: Path, config: RunConfig) -> None:
         InputError: it holds a run with other settings, or something else.
     """
     path, wanted = out / CONFIG, {"preset": config.preset.name, **config.table()}
-    if not path.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
         raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
     if not states(out):  # nothing that could be gone on from: settings may still change
         write_text(path, json.dumps(wanted, indent=2) + "\n")

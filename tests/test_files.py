@@ -2,12 +2,24 @@ import os
 import re
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
-from vdm_bench.files import atomic_path, decode_text, is_stream, read_text, sweep, write_bytes, write_text
+from vdm_bench.files import (
+    atomic_path,
+    decode_text,
+    is_stream,
+    read_text,
+    sweep,
+    sweep_beside,
+    temporary_folder,
+    write_bytes,
+    write_text,
+)
+from vdm_bench.runtime.owners import Owner
 
 
 def test_an_existing_file_is_replaced_not_overwritten(tmp_path: Path) -> None:
@@ -235,12 +247,49 @@ def test_a_disk_error_while_writing_is_named(tmp_path: Path) -> None:
 def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -> None:
     write_text(tmp_path / "kept.txt", "text")
     (tmp_path / ".hidden").touch()
+    scratch = temporary_folder(tmp_path / "deep", "scratch")
     with atomic_path(tmp_path / "x.npy") as temporary:
-        left = tmp_path / "deep" / temporary.name
-    left.parent.mkdir()
-    left.touch()
-    sweep(tmp_path)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == [".hidden", "deep", "kept.txt", "x.npy"]
+        (scratch / "clips.npy").touch()
+        dead = Owner(Owner.here().place, 2**31 - 7, 1)
+        for living in (temporary, scratch):
+            left = tmp_path / "deep" / living.name.replace(str(Owner.here()), str(dead))
+            left.mkdir() if living.is_dir() else left.touch()
+            (left / "more.npy").touch() if living.is_dir() else None
+        assert len(list(tmp_path.rglob("*part*"))) == 4
+        sweep(tmp_path)
+        assert set(tmp_path.rglob("*part*")) == {temporary, scratch}
+    assert sorted(p.name for p in tmp_path.glob("*")) == [".hidden", "deep", "kept.txt", "x.npy"]
+
+
+def left_elsewhere(folder: Path) -> Path:
+    """What a process of another machine left, of which nobody here knows if it lives."""
+    path = folder / f".x.part-{Owner('0' * 8, 77, 1)}-0a1b2c3d.npy"
+    path.touch()
+    return path
+
+
+def test_what_was_left_elsewhere_goes_where_nobody_else_writes_or_when_it_is_old(tmp_path: Path) -> None:
+    path = left_elsewhere(tmp_path)
+    sweep(tmp_path, shared=True)
+    assert path.exists()
+    os.utime(path, (time.time() - 100_000,) * 2)
+    sweep(tmp_path, shared=True)
+    assert not path.exists()
+    sweep(left_elsewhere(tmp_path).parent)
+    assert not path.exists()
+
+
+def test_beside_a_file_only_what_was_left_of_it_goes(tmp_path: Path) -> None:
+    """Not that of a name that is longer, or has another suffix; nor what lies in folders."""
+    (tmp_path / "deep").mkdir()
+    of_it = left_elsewhere(tmp_path)
+    others = {left_elsewhere(tmp_path / "deep")}
+    for name in (of_it.name.replace(".x.", ".xy."), of_it.with_suffix(".png").name):
+        (tmp_path / name).touch()
+        others.add(tmp_path / name)
+    sweep_beside(tmp_path / "x.npy")
+    assert set(tmp_path.rglob("*part*")) == others
+    sweep_beside(tmp_path / "none" / "x.npy")
 
 
 def test_errors_of_clips_name_all_of_them() -> None:

@@ -19,9 +19,10 @@ from vdm_bench.errors import InputError
 from vdm_bench.files import check_writable, sweep
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
 from vdm_bench.metrics.networks import Computing
-from vdm_bench.metrics.recipes import get_recipes
+from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
+from vdm_bench.runtime.locks import hold_together
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
@@ -103,8 +104,32 @@ def compare(
     reporter = reporter if reporter and world.leads else Silent()
     recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
     sources = open_sources(generated, reference, options, reporter)
-    if options.out is not None and world.leads:
-        check_writable(options.out)
+    with _writing(options.out, world, reporter):
+        return _compared(generated, sources, recipes, options, reporter, world)
+
+
+@contextlib.contextmanager
+def _writing(out: Path | None, world: World, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from writing into the folder, if any, and clear away what a killed one left there."""
+    if out is None:
+        yield
+        return
+    with hold_together(out, "score", leads=world.leads, agree=world.agree, note=reporter.note) as alone:
+        if world.leads:
+            check_writable(out)
+            sweep(out, shared=not alone)
+        world.wait()
+        yield
+
+
+def _compared(
+    generated: Clips,
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    recipes: Sequence[Recipe],
+    options: ScoreOptions,
+    reporter: Reporter,
+    world: World,
+) -> Record:
     panel = Panel.of_recipes(recipes, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
@@ -112,7 +137,6 @@ def compare(
         record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
     if options.out is not None and world.leads:
         write_record(record, options.out / RECORD_FILE)
-        sweep(options.out)
     return record
 
 

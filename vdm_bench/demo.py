@@ -5,7 +5,7 @@ from pathlib import Path
 from vdm_bench.contact_sheet import write_contact_sheet
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER
-from vdm_bench.files import write_text
+from vdm_bench.files import sweep, write_text
 from vdm_bench.leaderboards.store import load_runs
 from vdm_bench.leaderboards.tables import format_tables
 from vdm_bench.progress import Reporter
@@ -13,6 +13,7 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.pretrained import packaged_models
 from vdm_bench.reports import REPORT_FILE, write_html
 from vdm_bench.runner import run
+from vdm_bench.runtime.locks import hold
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.baselines import BASELINES
 from vdm_bench.video.archive import Archive
@@ -48,6 +49,12 @@ def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
     Raises:
         InputError: `out` cannot be written.
     """
+    with hold(out, "demo", note=reporter.note) as alone:
+        sweep(out, shared=not alone)
+        return _run_demo(out, workers, reporter)
+
+
+def _run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
     protocol = get_protocol(PROTOCOL)
     rows: list[tuple[str, ClipDataset]] = [("test set", protocol.open_dataset(protocol.reference))]
     for name in BASELINES:

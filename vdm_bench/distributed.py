@@ -16,18 +16,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from vdm_bench.errors import VdmBenchError
+from vdm_bench.errors import PeerError as PeerError
 
 # Longest wait for a process that is still alive, such as one with a slower disk.
 PATIENCE = timedelta(hours=2)
 # And for all to come together: who dies before that cannot be told from who is slow.
 JOINING = timedelta(minutes=10)
-
-
-class PeerError(VdmBenchError):
-    """Another process of the job has stopped; to run again goes on with what is there."""
-
-    exit_code = 75  # sysexits.h: EX_TEMPFAIL
 
 
 class World:
@@ -92,6 +86,15 @@ class World:
             PeerError: a process has stopped.
         """
         self.everyone([True])
+
+    def agree(self, well: bool) -> None:
+        """Go on only if every process may; all of them call it.
+
+        Raises:
+            PeerError: this one may, and another may not.
+        """
+        if not self.everyone([well])[0] and well:
+            raise PeerError(_STOPPED)
 
 
 _STOPPED = (

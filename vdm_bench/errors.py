@@ -41,6 +41,12 @@ class MachineError(VdmBenchError):
     """
 
 
+class PeerError(VdmBenchError):
+    """Another process of the job has stopped; to run again goes on with what is there."""
+
+    exit_code = 75  # sysexits.h: EX_TEMPFAIL
+
+
 class BrokenClipError(InputError):
     """One clip that cannot be read whole.
 

@@ -13,13 +13,16 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.owners import Owner
 
-_MARK = ".part-"  # in the name of every temporary file or folder
+_MARK = ".part-"  # in the name of every temporary file or folder, before its owner
+_DAY = 86400.0  # seconds
 _STEM = 40  # characters of a file's name in its temporary one: names that are as long as may be leave no room
 _MOST_LINKS = 40  # that lead to one another, as Linux has it
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|(?P<process>\d+)))/fd/(?P<number>\d+)")
@@ -149,7 +152,7 @@ def temporary_folder(parent: Path, name: str) -> Path:
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{name}{_MARK}", dir=parent.resolve()))
+        return Path(tempfile.mkdtemp(prefix=f".{name}{_new_mark()}-", dir=parent.resolve()))
     except OSError as error:
         raise InputError(f"cannot write {parent}: {error.strerror}; choose a place that is writable") from error
 
@@ -180,13 +183,49 @@ def check_writable(folder: Path) -> None:
     temporary_folder(folder, "check").rmdir()
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes left in `folder` and below."""
-    for path in list(folder.rglob(f".*{_MARK}*")):
+def sweep(folder: Path, *, shared: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in `folder` and below.
+
+    Those of processes that live are left alone. Those of another machine, of which that cannot be told, are
+    removed too, unless the folder is shared: then only what is a day old.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            _remove_if_left(Path(place, name), shared=shared)
+        folders[:] = [name for name in folders if not is_temporary(name)]
+
+
+def sweep_beside(path: Path, *, shared: bool = False) -> None:
+    """Remove what killed processes left of a file that they would have replaced; see `sweep`."""
+    start = f".{path.stem[:_STEM]}{_MARK}"
+    with contextlib.suppress(OSError):  # there is no such folder, or it may not be searched
+        for entry in path.parent.iterdir():
+            if entry.name.startswith(start) and entry.suffix == path.suffix:
+                _remove_if_left(entry, shared=shared)
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file or folder of this name is a temporary one of this project's."""
+    return name.startswith(".") and _MARK in name
+
+
+def _remove_if_left(path: Path, *, shared: bool) -> None:
+    """Remove a temporary file or folder if its owner has died; where it cannot be removed, it stays."""
+    if not is_temporary(path.name):
+        return
+    owner = Owner.parse(path.name.rpartition(_MARK)[2])
+    lives = owner.lives() if owner else None
+    with contextlib.suppress(OSError):
+        if lives or (lives is None and shared and time.time() - path.lstat().st_mtime < _DAY):
+            return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            path.unlink()
+
+
+def _new_mark() -> str:
+    return f"{_MARK}{Owner.here()}-{secrets.token_hex(4)}"
 
 
 @contextlib.contextmanager
@@ -196,7 +235,7 @@ def _renamed(path: Path) -> Iterator[Path]:
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         there = _replaceable(target, path)
-        temporary = target.with_name(f".{target.stem[:_STEM]}{_MARK}{secrets.token_hex(6)}{path.suffix}")
+        temporary = target.with_name(f".{target.stem[:_STEM]}{_new_mark()}{path.suffix}")
         temporary.touch(exist_ok=False)
         mode = stat.S_IMODE((there or temporary.stat()).st_mode)
     except OSError as error:

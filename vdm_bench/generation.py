@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, digest_of
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
-from vdm_bench.generation_output import Target, open_sink
+from vdm_bench.generation_output import Sink, Target, open_sink, writing_to
 from vdm_bench.metrics.geometry import ResizeRule
 from vdm_bench.progress import Reporter
 from vdm_bench.samplers.base import SampleRequest, checked_samples, sample_seed
@@ -83,7 +83,17 @@ def generate(
     sampler.check(first)
     evaluations = sampler.evaluations(first)
     shape = (first.frames, first.height, first.width)
-    sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
+    with writing_to(target, reporter):
+        sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
+        _make(sampler, requests, sink, evaluations, reporter)
+    return Made(count, shape, evaluations)
+
+
+def _make(
+    sampler: ReferenceSampler, requests: "_Requests", sink: Sink, evaluations: int, reporter: Reporter
+) -> None:
+    """Make the clips that a sink does not have yet."""
+    count = requests.count
     shards = {shard: requests.indices(shard) for shard in range(len(requests))}
     wanted = [shard for shard, indices in shards.items() if not sink.has(shard, indices)]
     found = (count - sum(len(shards[shard]) for shard in wanted)) * evaluations
@@ -93,7 +103,6 @@ def generate(
             frames = checked_samples(sampler.sample(request, advance), request, "reference")
             sink.write(shard, [_clip(request, row, clip) for row, clip in enumerate(frames)])
     sink.close()
-    return Made(count, shape, evaluations)
 
 
 def _require_room(target: Target, count: int) -> None:

@@ -1,7 +1,8 @@
 """Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -11,6 +12,8 @@ from vdm_bench.contact_sheet import write_contact_sheet
 from vdm_bench.datasets.base import Clip
 from vdm_bench.errors import InputError
 from vdm_bench.files import sweep, write_text
+from vdm_bench.progress import Reporter
+from vdm_bench.runtime.locks import hold, hold_file, holds_others
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.write import write_clip
 
@@ -71,7 +74,7 @@ class Sink(Protocol):
 
 class _ArchiveSink:
     def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float) -> None:
-        self._folder, self._writer = folder, ArchiveWriter(folder, shape, fps=fps)
+        self._writer = ArchiveWriter(folder, shape, fps=fps)
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
         return self._writer.has_shard(shard, len(indices))
@@ -80,7 +83,7 @@ class _ArchiveSink:
         self._writer.write_shard(shard, clips)
 
     def close(self) -> None:
-        sweep(self._folder)
+        """Nothing is left to do."""
 
 
 class _FilmSink:
@@ -97,8 +100,7 @@ class _FilmSink:
             write_clip(self._path(clip.key), clip.frames, fps=self._target.fps)
 
     def close(self) -> None:
-        if not self._target.is_file:
-            sweep(self._target.path)
+        """Nothing is left to do."""
 
     def _path(self, key: str) -> Path:
         target = self._target
@@ -145,6 +147,23 @@ def _title(clips: Sequence[Clip]) -> str:
     return ", ".join(named)
 
 
+@contextlib.contextmanager
+def writing_to(target: Target, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from writing to a target, and clear away what a killed one left there.
+
+    Raises:
+        InputError: another process is writing to it.
+    """
+    if target.is_file:
+        with hold_file(target.path, "sample", patience=0.0, note=reporter.note):
+            yield
+        return
+    with hold(target.path, "sample", note=reporter.note) as alone:
+        if (target.path / PLAN_FILE).exists() or not holds_others(target.path):
+            sweep(target.path, shared=not alone)
+        yield
+
+
 def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, object]) -> Sink:
     """Open a target for clips of (T, H, W).
 
@@ -167,7 +186,7 @@ def _keep_plan(folder: Path, plan: dict[str, object]) -> None:
     """Write how the clips of a folder are made, or refuse a folder with others."""
     path = folder / PLAN_FILE
     if not path.exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if holds_others(folder):
             raise InputError(
                 f"{folder} is not empty, and its files are not of this command; choose another --out"
             )

@@ -4,8 +4,9 @@ The archive's name is made of all that decides its pixels, so that it is found w
 and never taken for another. The clips have the same digests as when they are read from the dataset itself.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from vdm_bench.contents import LoadedClip, load_clip, sample_of
 from vdm_bench.datasets.base import Clip, DescribedClips, digest_of
 from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.files import write_text
+from vdm_bench.files import sweep, write_text
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
 from vdm_bench.protocols.data import PREPARED_FILE, notes_on, open_windows, prepared_name
+from vdm_bench.runtime.locks import hold
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 
 
@@ -82,10 +84,23 @@ def prepare(
         name = prepared_name(protocol, choice, size)
         wanted[name] = choice, size, max(count, wanted.get(name, (choice, size, 0))[2])
     options = _Options(workers, skip_broken, reporter)
-    return [
-        _prepare_one(protocol, choice, size, count, data_root, out / name, options)
-        for name, (choice, size, count) in wanted.items()
-    ]
+    made = []
+    for name, (choice, size, count) in wanted.items():
+        with _writing(out / name, count, reporter):
+            made.append(_prepare_one(protocol, choice, size, count, data_root, out / name, options))
+    return made
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, count: int, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from an archive, unless it is whole, and clear away what a killed one left there."""
+    state = _State.read(folder)
+    if state is not None and state.whole and state.wanted >= count:
+        yield
+        return
+    with hold(folder, "data prepare", note=reporter.note) as alone:
+        sweep(folder, shared=not alone)
+        yield
 
 
 def _prepare_one(

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import BrokenClipError, DamagedError, InputError
-from vdm_bench.files import cache_folder
+from vdm_bench.files import cache_folder, sweep, sweep_beside
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
@@ -71,6 +71,8 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collect
     """
     count = min(len(clips), protocol.reference_count)
     folder, name = cache_folder() / "features", protocol.source_of(protocol.reference)
+    if collector.world.leads:
+        sweep(folder, shared=True)  # what killed runs left; others may be writing there, each its own files
     return collector.collect(clips, count, folder, "the reference", name)
 
 
@@ -116,6 +118,7 @@ def write_reference(
         for network, features in zip(networks, collected.features, strict=True)
         for layer in network.spec.layers
     }
+    sweep_beside(path, shared=True)
     write_arrays(path, tensors, facts.model_dump())
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from vdm_bench.files import sweep
 from vdm_bench.galleries import ClipPlaces, make_galleries
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
 from vdm_bench.leaderboards.report.writing import EMBEDDED_BYTES, PageOptions, write_report, write_site
 from vdm_bench.progress import Reporter, Silent
+from vdm_bench.runtime.locks import hold
 from vdm_bench.standing import why_apart
 
 REPORT_FILE = "report.html"  # in a run folder
@@ -55,7 +57,10 @@ def write_html_site(
     """
     runs, reporter = _told(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
-    return write_site(runs, folder, PageOptions(why_apart, galleries, embed))
+    way_out = "wait for it, or choose another --html"
+    with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
+        sweep(folder, shared=not alone)
+        return write_site(runs, folder, PageOptions(why_apart, galleries, embed))
 
 
 def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:

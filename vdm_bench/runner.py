@@ -36,6 +36,7 @@ from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.data import missing_departure, notes_on
 from vdm_bench.reference_file import check_reference, collect_reference, departures_of, note_on, read_reference
 from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
+from vdm_bench.runtime.locks import hold_together
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
     ClosingSampler,
@@ -178,6 +179,13 @@ class Run:
         # A file that has just been written may be told from another by some processes, and not by others.
         if self.world.everyone([is_finished(self.out, asked, options.sampler)])[0]:
             return self._finished()
+        world, note = self.world, self.reporter.note
+        with hold_together(self.out, "run", leads=world.leads, agree=world.agree, note=note) as alone:
+            return self._carried_out(asked, alone)
+
+    def _carried_out(self, asked: Mapping[str, Any], alone: bool) -> Record:
+        """Make what is missing of the run, and its record, while no other process writes there."""
+        options = self.options
         reader = Collector([], options.workers, options.skip_broken, self.reporter, self.world, options.recheck)
         given = None
         if options.clips is not None:
@@ -191,7 +199,7 @@ class Run:
         sampler, info = self.sampler, self._sampler_info()
         keep_plan(self.out, make_plan(asked, info, sampler, panel), writes=self.world.leads)
         if self.world.leads:
-            sweep(self.out)  # what a killed run left; the other processes wait, and have written nothing yet
+            sweep(self.out, shared=not alone)  # the other processes wait, and have written nothing yet
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             return self._finished()

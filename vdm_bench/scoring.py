@@ -176,7 +176,7 @@ def lead(world: World, make: Callable[[], Record]) -> Record:
     """Let the leading process make a record, and give it to all."""
     made = make() if world.leads else None
     data = world.send(made.model_dump_json().encode() if made else None, 0)
-    # Until all are here: what follows may clear away temporary files that a slower process still writes.
+    # Until all are here: the leading process soon lets go of the folder, into which a slower one may still write.
     world.wait()
     return made or Record.model_validate_json(data)
 

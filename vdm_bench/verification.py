@@ -34,6 +34,7 @@ from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.run_plan import RunOptions
 from vdm_bench.runner import Run
+from vdm_bench.runtime.locks import hold_file
 
 DEFAULT_SHARE = 0.1
 
@@ -101,13 +102,16 @@ def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = Non
         InputError: the record cannot be read, follows no protocol, or clips or reference are not at hand.
     """
     path = record / RECORD_FILE if record.is_dir() else record
+    reporter = reporter or Silent()
     checks: list[Check] = []
-    with contextlib.suppress(_RefutedError):
-        note = _verification(path, read_bytes(path), options, reporter or Silent(), checks)
-        write_verification(note, path)
+    # Not the folder's lock: the note counts for the bytes that it names, whatever is written beside it.
+    with hold_file(verified_file(path), "verify", way_out="wait for it", patience=0.0, note=reporter.note):
+        with contextlib.suppress(_RefutedError):
+            note = _verification(path, read_bytes(path), options, reporter, checks)
+            write_verification(note, path)
+            return checks
+        verified_file(path).unlink(missing_ok=True)
         return checks
-    verified_file(path).unlink(missing_ok=True)
-    return checks
 
 
 class _RefutedError(Exception):

@@ -104,9 +104,14 @@ def _with_address(film: Film, page: Path | None) -> Film:
     if page is None:
         return replace(film, address=_embedded("video/mp4", film.video))
     name = f"{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"
-    folder = page.with_name(f"{page.stem}-clips")
+    folder = clips_folder(page)
     write_bytes(folder / name, film.video)
     return replace(film, address=f"{quote(folder.name)}/{name}")
+
+
+def clips_folder(page: Path) -> Path:
+    """Return the folder of the clips that do not fit into a page."""
+    return page.with_name(f"{page.stem}-clips")
 
 
 def _embedded(kind: str, data: bytes) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.files import is_stream, write_text
+from vdm_bench.files import is_stream, sweep, sweep_beside, write_text
 from vdm_bench.leaderboards.board_views import view_with_boards
 from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.leaderboards.report.content import Table, make_page
-from vdm_bench.leaderboards.report.gallery import Gallery, placed
+from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
 
@@ -110,6 +110,9 @@ def _write_page(
     galleries: Sequence[Gallery],
     home: str = "",
 ) -> None:
+    if not is_stream(path):
+        sweep_beside(path, shared=True)
+        sweep(clips_folder(path), shared=True)
     # Nothing can lie beside a pipe.
     there = placed(galleries, path, sys.maxsize if is_stream(path) else options.embed)
     published = [row for _, board in tables for row in board.rows["source"].dropna()]

@@ -225,7 +225,7 @@ class Library:
         """Give the folder for an entry's downloads, to one process at a time; it goes when all went well."""
         with (
             _plain_errors(),
-            self.store.lock(entry, lambda: self._note(f"waiting: {entry.name} is being fetched")),
+            self.store.writing(entry, self._note),
         ):
             folder = self.store.downloads(entry)
             folder.mkdir(parents=True, exist_ok=True)

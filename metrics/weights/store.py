@@ -7,7 +7,6 @@ format of `sha256sum`, pins files for which nobody publishes a digest, when they
 import contextlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import read_text, text_lines, write_bytes, write_text
+from vdm_bench.files import read_text, sweep_beside, text_lines, write_bytes, write_text
 from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.sources import complaint
+from vdm_bench.runtime.locks import hold_file
 
 SUFFIX = ".safetensors"
+
+_PATIENCE = 7200.0  # seconds to wait for another process that downloads
 
 _CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header
 
@@ -175,20 +177,19 @@ class Store:
         return self.folder / "downloads" / entry.name
 
     @contextlib.contextmanager
-    def lock(self, entry: Entry, waiting: Callable[[], None]) -> Iterator[None]:
-        """Let one process at a time bring an entry.
+    def writing(self, entry: Entry, note: Callable[[str], None]) -> Iterator[None]:
+        """Let one process at a time bring an entry, and clear away what killed ones left of it.
 
         Args:
             entry: which.
-            waiting: called when another process is at it.
+            note: told, in a sentence, which process is waited for.
 
         Raises:
-            OSError: the folder cannot be written to.
+            InputError: another process is at it, and does not end.
         """
-        folder = self.downloads(entry).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{entry.name}.lock").open("ab") as file:
-            _wait_for_lock(file.fileno(), waiting)
+        way_out = "wait for it, or move the cache by VDM_BENCH_CACHE"
+        with hold_file(self.path(entry), "weights", way_out=way_out, patience=_PATIENCE, note=note):
+            sweep_beside(self.record_path(entry), shared=True)
             yield
 
 
@@ -210,21 +211,3 @@ def _opened(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _wait_for_lock(descriptor: int, waiting: Callable[[], None]) -> None:
-    """Lock an open file until it is closed.
-
-    Where there are no such locks (Windows, some network drives) go on without: the bytes are checked anyway.
-    """
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        return

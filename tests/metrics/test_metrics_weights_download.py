@@ -2,6 +2,8 @@
 
 import contextlib
 import multiprocessing
+import os
+import re
 import socket
 import threading
 import time
@@ -360,12 +362,16 @@ def test_who_waits_for_another_process_is_told(server: Server, tmp_path: Path) -
     server.serve()
     progress = Progress()
     lib = library(server.entry(), tmp_path, progress)
-    with lib.store.lock(server.entry(), lambda: None):
+    with lib.store.writing(server.entry(), lambda text: None):
         waiting = threading.Thread(target=lib.fetch, args=("made-up",))
         waiting.start()
         while not progress.notes:
             time.sleep(0.01)
         assert waiting.is_alive()
     waiting.join()
-    assert progress.notes == ["waiting: made-up is being fetched"]
+    assert re.fullmatch(
+        rf"waiting for process {os.getpid()} on \S+ \(weights, since .* UTC\), which is writing "
+        rf"{re.escape(str(lib.store.path(server.entry())))}, for 120 min at most",
+        *progress.notes,
+    )
     assert left(tmp_path) == ["made-up.safetensors"]

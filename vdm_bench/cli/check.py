@@ -66,14 +66,17 @@ def check(
     """
     from vdm_bench.files import write_bytes
     from vdm_bench.gate import check as hold
-    from vdm_bench.gate import update
+    from vdm_bench.gate import refuse_stream, update
     from vdm_bench.leaderboards.check_ci import junit_xml
     from vdm_bench.leaderboards.check_tables import format_closing, format_tables
+    from vdm_bench.progress import Console
 
+    if update_baseline:
+        refuse_stream(baseline)
     result = hold(run, baseline, fail_on, strict=strict)
     text = format_tables(result)
     if update_baseline:
-        changed = update(run, baseline)
+        changed = update(run, baseline, note=Console().note)
         click.echo(f"wrote {baseline}" if changed else f"{baseline} has these scores already", err=True)
         result = hold(run, baseline, fail_on, strict=strict)
     if result.exit_code or not update_baseline:

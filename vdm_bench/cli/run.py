@@ -1,5 +1,6 @@
 """`vdm-bench run`: a sampler, or ready clips, under a protocol."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,8 @@ def run(
     if world.leads:
         print_record(record, as_json)
         named = {} if clips is None else {record.name: clips}
-        write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
+        if os.access(folder, os.W_OK):  # a complete run may lie where nothing can be written
+            write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
         if trackers:
             for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
                 click.echo(f"Warning: {sentence}", err=True)

@@ -22,6 +22,7 @@ from vdm_bench.reproduction.differences import paired_difference
 from vdm_bench.reproduction.plan import Case, Claim, Model, Plan
 from vdm_bench.reproduction.training import train_model
 from vdm_bench.runner import run
+from vdm_bench.runtime.locks import hold
 
 Precision = Literal["fp32", "bf16"]
 
@@ -123,6 +124,11 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
         StoppedError: the training was asked to stop.
     """
     check_checkpoints(plan, means)
+    with hold(means.out, "reproduce", note=reporter.note):  # what a killed one left, its run clears away
+        return _carried_out(plan, means, reporter)
+
+
+def _carried_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
     ready = [case for case in plan.cases if not missing[case.key]]
     for case in ready:
