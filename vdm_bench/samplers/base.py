@@ -1,15 +1,18 @@
 """The contract of a sampler: anything that makes clips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import InputError, VdmBenchError
+from vdm_bench.runtime.printable import printable
+
+_SHOWN = 80  # characters of a dtype or a shape, in an error message
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,19 +137,35 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         raise InputError(
             f"sampler {name} returned {type(output).__name__}, which is no array ({error})"
         ) from error
-    expected = (len(request), request.frames, request.height, request.width, 3)
-    wanted = f"uint8 [{', '.join(map(str, expected))}], RGB in 0..255"
     if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
-        raise InputError(f"sampler {name} returned NaN; it must return {wanted}")
-    if clips.dtype != np.uint8:
-        raise InputError(f"sampler {name} returned {clips.dtype}; it must return {wanted}")
-    if clips.shape != expected:
-        raise InputError(f"sampler {name} returned shape {list(clips.shape)}; it must return {wanted}")
+        raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
+    check_kind(clips.shape, clips.dtype, request, name)
     if request.context is not None:
         given = request.context.shape[1]
         if not np.array_equal(clips[:, :given], request.context):
             raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
     return clips
+
+
+def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleRequest, name: str) -> None:
+    """Refuse clips of another shape or dtype than those of a request.
+
+    Raises:
+        InputError: so they are.
+    """
+    if dtype != np.uint8:
+        raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")
+    if tuple(shape) != _shape(request):
+        shown = printable(list(shape), _SHOWN)
+        raise InputError(f"sampler {name} returned shape {shown}; it must return {_wanted(request)}")
+
+
+def _shape(request: SampleRequest) -> tuple[int, ...]:
+    return (len(request), request.frames, request.height, request.width, 3)
+
+
+def _wanted(request: SampleRequest) -> str:
+    return f"uint8 [{', '.join(map(str, _shape(request)))}], RGB in 0..255"
 
 
 def call_sampler(
