@@ -12,6 +12,7 @@ from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.printable import printable
 
+_LONGEST_MESSAGE = 500  # characters of what somebody else's error says
 _SHOWN = 80  # characters of a dtype or a shape, in an error message
 
 
@@ -135,7 +136,7 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
     except Exception as error:
         raise InputError(
-            f"sampler {name} returned {type(output).__name__}, which is no array ({error})"
+            f"sampler {name} returned {type(output).__name__}, which is no array ({said(error)})"
         ) from error
     if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
         raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
@@ -145,6 +146,14 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         if not np.array_equal(clips[:, :given], request.context):
             raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
     return clips
+
+
+def said(error: BaseException) -> str:
+    """Return what an error of somebody else's says, cut to a length; it may fail to."""
+    try:
+        return printable(error, _LONGEST_MESSAGE)
+    except Exception as failure:
+        return f"its message fails with {type(failure).__name__}"
 
 
 def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleRequest, name: str) -> None:
@@ -191,9 +200,9 @@ def call_sampler(
             advance(len(request))
     except VdmBenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit of the sampler's would pass for one of the harness
         raise InputError(
             f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
-            f"({type(error).__name__}: {error}); --debug shows where"
+            f"({type(error).__name__}: {said(error)}); --debug shows where"
         ) from error
     return checked_samples(clips, request, name)

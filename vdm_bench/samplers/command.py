@@ -130,7 +130,7 @@ class _Child:
         try:
             self._start(arguments)
         except BaseException:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            _remove(self.scratch)
             raise
 
     def _start(self, arguments: list[str]) -> None:
@@ -228,7 +228,7 @@ class _Child:
             return
         self.closed = True
         self._end(grace)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        _remove(self.scratch)
 
     def _end(self, grace: float) -> None:
         with contextlib.suppress(OSError):
@@ -365,10 +365,16 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _empty(folder: Path) -> None:
     """Remove what a request has left in the scratch folder, whatever it is."""
     for path in [] if folder.is_symlink() else list(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder that the child may have put there."""
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _wait(reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:

@@ -208,6 +208,8 @@ def _remove(folder: str) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a link in its place
+        os.unlink(folder)  # noqa: PTH108
 
 
 if __name__ == "__main__":
