@@ -79,8 +79,15 @@ def interrupt_on_signals() -> None:
             signal.signal(other, signal.SIG_DFL)
         raise Interrupted(number)
 
+    def as_usual() -> None:
+        with contextlib.suppress(ValueError):  # the fork was not the main thread's, where Python goes by that
+            signal.set_wakeup_fd(-1)
+            for number in heeded:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
     _raise_again()
     _heed_the_second(heeded)
+    os.register_at_fork(after_in_child=as_usual)  # those who fork end their forks by these signals
     for number in heeded:
         signal.signal(number, interrupt)
 

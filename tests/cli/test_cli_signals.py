@@ -177,6 +177,35 @@ def test_a_signal_is_not_lost_in_a_destructor() -> None:
     assert done.stderr == ""
 
 
+FORKS = """
+import os, signal, threading, time
+from vdm_bench.stopping import interrupt_on_signals
+interrupt_on_signals()
+def fork():
+    child = os.fork()
+    if not child:
+        time.sleep(600)
+    children.append(child)
+children = []
+for number in range(3):
+    fork()
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+for child in children:
+    os.kill(child, signal.SIGTERM)
+    print(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+time.sleep(0.2)
+print("goes on")
+"""
+
+
+def test_forks_end_as_usual_and_are_not_taken_for_the_process() -> None:
+    """As the worker processes of a library."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n") == ["15", "15", "15", "15", "goes on", ""], done.stderr
+
+
 QUEUED = """
 import signal, sys, time
 from vdm_bench.parallel import ordered_map

@@ -205,12 +205,19 @@ def _say(report: int, line: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    import shutil
+    """Remove a folder, or a link in its place; `shutil` would cost more than all else to import."""
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            _remove_one(f"{place}/{name}")
+    _remove_one(folder)
 
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # a link in its place
-        os.unlink(folder)  # noqa: PTH108
+
+def _remove_one(path: str) -> None:
+    with contextlib.suppress(OSError):
+        remove = os.rmdir if os.path.isdir(path) and not os.path.islink(path) else os.unlink  # noqa: PTH112, PTH114
+        remove(path)
 
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # there is nothing to tidy up
