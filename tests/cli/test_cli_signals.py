@@ -143,11 +143,17 @@ system.pthread_mutex_lock(lock)  # for ever, and no signal is heard
 """
 
 
+def state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_the_second_signal_ends_what_hears_of_none() -> None:
     """As a library that computes for hours in one call."""
     process = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "0\n"
+    seen = [""]
+    wait_until(lambda: seen.append(state(process.pid)) or seen[-5:] == 5 * ["S"], lambda: "it does not sleep")
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)  # two of one kind at once are one
     process.communicate()
