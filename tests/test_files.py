@@ -198,8 +198,7 @@ def test_a_descriptor_is_written_to_where_it_stands(tmp_path: Path, form: str) -
 def test_a_reader_that_has_seen_enough_is_told_apart_from_a_fault() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with pytest.raises(BrokenPipeError):
-        write_text(Path(f"/dev/fd/{writing}"), "text")
+    write_text(Path(f"/dev/fd/{writing}"), "text" * 100_000)
     os.close(writing)
     with pytest.raises(InputError, match="Bad file descriptor"):
         write_text(Path(f"/dev/fd/{writing}"), "text")

@@ -46,6 +46,7 @@ CHILD = f"""
 import sys
 sys.path[:0] = {[str(TESTS), str(TESTS.parent / "examples" / "command_sampler")]!r}
 import client, killing
+open(__file__.removesuffix("child.py") + "started", "w").close()
 killing.arm_by_environment([""])
 client.serve(killing.noise)
 """
@@ -196,19 +197,23 @@ def test_a_child_killed_at_its_requests_does_not_change_the_scores(
     check_end(command, tmp_path)
 
 
-def test_a_killed_runner_leaves_no_child_behind_and_its_scratch_folder_to_the_next(
+def test_a_killed_runner_leaves_neither_a_child_nor_its_scratch_folder_behind(
     command: Bench, tmp_path: Path
 ) -> None:
-    draw, left = random.Random(3), 0
-    for attempt in range(10):  # some die before the folder is there
-        if left and attempt > 2:
+    draw, seen = random.Random(3), 0
+    script = Path(shlex.split(command.sampler[1])[1])
+    started = script.with_name("started")
+    for attempt in range(10):  # some die before the child is there
+        if seen and attempt > 2:
             break
+        started.unlink(missing_ok=True)
         status, log = finish(command, tmp_path, draw_kill(draw, command.operations // 3))
         assert status < 0, log
         check_files(command, tmp_path)
-        left += len(list((tmp_path / "run").glob(".scratch.*")))
-        wait_for_end_of(Path(shlex.split(command.sampler[1])[1]))
-    assert left
+        wait_for_end_of(script)
+        seen += started.exists()
+        assert not list((tmp_path / "run").glob(".scratch.*"))
+    assert seen
     status, log = finish(command, tmp_path)
     assert status == 0, log
     check_end(command, tmp_path)

@@ -10,7 +10,11 @@ processes: whoever scores on rank 0 alone, inside a training job, must not wait 
 """
 
 import atexit
+import contextlib
 import os
+import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +26,10 @@ from vdm_bench.errors import PeerError as PeerError
 PATIENCE = timedelta(hours=2)
 # And for all to come together: who dies before that cannot be told from who is slow.
 JOINING = timedelta(minutes=10)
+
+_SHORTEST, _LONGEST = 1e-4, 0.02  # seconds between two looks whether an exchange is finished
+
+_left: list[KeyboardInterrupt] = []  # what has ended the wait for an exchange that was still going on
 
 
 class World:
@@ -57,10 +65,10 @@ class World:
 
         with _peers():
             length = torch.tensor([len(data or b"")])
-            dist.broadcast(length, owner, self._group)
+            _finish(dist.broadcast(length, owner, self._group, async_op=True))
             buffer = torch.frombuffer(bytearray(data or bytes(int(length))), dtype=torch.uint8)
             if len(buffer):
-                dist.broadcast(buffer, owner, self._group)
+                _finish(dist.broadcast(buffer, owner, self._group, async_op=True))
             return buffer.numpy().tobytes()
 
     def everyone(self, flags: list[bool]) -> list[bool]:
@@ -76,7 +84,7 @@ class World:
 
         with _peers():
             agreed = torch.tensor(flags, dtype=torch.uint8)
-            dist.all_reduce(agreed, dist.ReduceOp.MIN, self._group)
+            _finish(dist.all_reduce(agreed, dist.ReduceOp.MIN, self._group, async_op=True))
             return [bool(flag) for flag in agreed]
 
     def wait(self) -> None:
@@ -95,6 +103,19 @@ class World:
         """
         if not self.everyone([well])[0] and well:
             raise PeerError(_STOPPED)
+
+
+def _finish(work: Any) -> None:
+    """Wait for an exchange, in short steps: a process that waits in the library hears of no signal."""
+    pause = _SHORTEST
+    try:
+        while not work.is_completed():
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
+    except KeyboardInterrupt as error:
+        _left.append(error)
+        raise
+    work.wait()
 
 
 _STOPPED = (
@@ -136,6 +157,12 @@ def _leave() -> None:
     """End the threads of the process groups: where the interpreter ends first, the process aborts at times."""
     import torch.distributed as dist
 
+    if _left:
+        # torch would wait for the end of the exchange, that is, for a process that may compute for hours.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(128 + getattr(_left[-1], "signal", signal.SIGINT))
     if dist.is_initialized():
         dist.destroy_process_group()
 

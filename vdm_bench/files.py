@@ -285,10 +285,9 @@ def _streamed(path: Path) -> Iterator[Path]:
             temporary = Path(folder, f"output{path.suffix}")
             temporary.touch()
             yield temporary
-            with temporary.open("rb") as made, _sink(path) as sink:
+            # A reader that has seen enough is no fault.
+            with temporary.open("rb") as made, contextlib.suppress(BrokenPipeError), _sink(path) as sink:
                 shutil.copyfileobj(made, sink)
-    except BrokenPipeError:  # its reader has seen enough
-        raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 

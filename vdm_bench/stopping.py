@@ -1,12 +1,30 @@
-"""Stopping long work in good order: after some time, or when the system or the user asks for it."""
+"""Ending in good order: after some time, or when the system or the user asks for it."""
 
+import contextlib
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, the end of a job or of the system, and the end of a connection or a terminal.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SOON = 0.01  # seconds
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has asked for the end; what is under way is undone on the way out.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
 
 
 class Stop:
@@ -30,8 +48,12 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator["Stop"]:
-        """Take Ctrl-C and termination for a wish to stop; the second one ends the process as usual."""
-        before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        """Take Ctrl-C, termination and hanging up for a wish to stop; the second one ends the process as usual.
+
+        What is ignored stays ignored, as SIGHUP is under nohup.
+        """
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._ask) for number in heeded}
         try:
             yield self
         finally:
@@ -41,3 +63,66 @@ class Stop:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def interrupt_on_signals() -> None:
+    """Have the signals that would end this process raise `Interrupted` in it; the second one ends it at once.
+
+    For the command line, which has a process to itself. Signals that are ignored, as SIGHUP is under nohup, or
+    handled by others, stay so.
+    """
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) in usual]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in heeded:
+            signal.signal(other, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    def as_usual() -> None:
+        with contextlib.suppress(ValueError):  # the fork was not the main thread's, where Python goes by that
+            signal.set_wakeup_fd(-1)
+            for number in heeded:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    _raise_again()
+    _heed_the_second(heeded)
+    os.register_at_fork(after_in_child=as_usual)  # those who fork end their forks by these signals
+    for number in heeded:
+        signal.signal(number, interrupt)
+
+
+def _raise_again() -> None:
+    """See to it that an `Interrupted` is not lost that comes where none can rise, as in a destructor."""
+    otherwise = sys.unraisablehook
+
+    def raise_soon(unraisable: "sys.UnraisableHookArgs") -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, Interrupted):
+            otherwise(unraisable)
+            return
+
+        def again(number: int, frame: FrameType | None) -> None:
+            raise error
+
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+
+    sys.unraisablehook = raise_soon
+
+
+def _heed_the_second(numbers: list[signal.Signals]) -> None:
+    """Have the second of these signals end the process also while the main thread hears of none in a library."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def count() -> None:
+        for seen in range(2):
+            while (number := os.read(told, 1)[0]) not in numbers:
+                pass
+            if seen:
+                os._exit(128 + number)
+
+    with contextlib.suppress(RuntimeError):  # no thread can be started; the first that is needed will say so
+        threading.Thread(target=count, name="signals", daemon=True).start()
+        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)

@@ -1,10 +1,15 @@
 """Consoles and pipes of any encoding; what is printed to a file, a link or a pipe."""
 
+import errno
 import io
+import itertools
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +161,171 @@ def test_names_of_files_that_are_not_utf_8_cost_nobody_the_work(runs: Path, tmp_
         result = CliRunner().invoke(cli, arguments)
         assert result.exit_code == 0, result.stderr
         assert (tmp_path / f"{odd}.{form}").stat().st_size
+
+
+# Verbs by how they print and how they end: `check` says with 1 that a score got worse, with 0 that none did.
+VERBS = {
+    "help": (["--help"], 0),
+    "standard output by name": (["report", "runs/good", "-o", "/dev/stdout"], 0),
+    "no regression": (["check", "runs/good", "--baseline", "runs/good", "--json"], 0),
+    "regression": (["check", "runs/bad", "--baseline", "runs/good", "--junit", "check.xml"], 1),
+    "bad input": (["report", "runs/nothing"], 2),
+    "not comparable": (["check", "runs/good", "--baseline", "nothing.json"], 3),
+}
+
+
+@pytest.fixture(scope="module")
+def good_and_bad(runs: Path) -> Path:
+    """A folder with the runs `good` and `bad`, whose score is worse by far more than noise."""
+    folder = runs.parent / "gate"
+    for name in ("good", "bad"):
+        (folder / "runs" / name).mkdir(parents=True)
+        text = json.loads((runs / "run.json").read_text("utf-8"))
+        if name == "bad":
+            score = text["scores"][0]
+            wide = 100 * (score["interval"]["high"] - score["interval"]["low"] + score["value"])
+            score["value"] += wide
+            score["interval"] = {**score["interval"], "low": wide, "high": 2 * wide}
+        (folder / "runs" / name / "run.json").write_text(json.dumps(text), "utf-8")
+    return folder
+
+
+def shell(redirection: str, verb: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments, _ = VERBS[verb]
+    command = shlex.join([sys.executable, "-m", "vdm_bench", *arguments])
+    line = f"{command} {redirection}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
+
+
+ENDS = ["2>&1 | true", ">&-", ">&- 2>&-", "2>/dev/full"]
+HARDEST = ["regression", "standard output by name"]
+
+
+@pytest.mark.parametrize(
+    ("end", "verb"), [*(("| head -c 1", verb) for verb in VERBS), *itertools.product(ENDS, HARDEST)]
+)
+def test_an_end_that_takes_no_more_changes_no_exit_code(end: str, verb: str, good_and_bad: Path) -> None:
+    done = shell(end, verb, good_and_bad)
+    assert done.returncode == VERBS[verb][1], done
+    assert "Error" not in done.stderr or VERBS[verb][1] in (2, 3)
+    assert "BrokenPipe" not in done.stderr
+    if verb == "regression":
+        assert "<failure" in (good_and_bad / "check.xml").read_text()
+
+
+@pytest.mark.parametrize("verb", [verb for verb, (_, code) in VERBS.items() if code in (0, 1)])
+def test_output_without_room_is_no_result(verb: str, good_and_bad: Path) -> None:
+    """Not that of `check`, either."""
+    done = shell(">/dev/full", verb, good_and_bad)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert re.search("no room for what is printed|cannot write /dev/stdout: No space left", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "runs/good", "--baseline", "runs/good", "--junit", "/dev/full"],
+        ["report", "runs/good", "-o", "/dev/full"],
+        ["report", "runs/good", "--format", "html", "-o", "/dev/full"],
+        ["leaderboard", "bair-prediction", "-o", "/dev/full"],
+    ],
+)
+def test_a_file_without_room_is_named(
+    arguments: list[str], good_and_bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(good_and_bad)
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "cannot write /dev/full: No space left on device" in result.stderr
+
+
+LIMITED = """
+import resource, sys
+from vdm_bench.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+main()
+"""
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, 60_000, 300_000])
+def test_a_disk_that_is_full_in_the_middle_ends_a_run_in_a_sentence(
+    size: int, runs: Path, tmp_path: Path
+) -> None:
+    """A file may grow to so many bytes: which one it is that fails differs."""
+    arguments = [
+        "run",
+        "shapes-unconditional",
+        "--sampler",
+        "real",
+        "--limit",
+        "64",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    environment = {**os.environ, "VDM_BENCH_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(size), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    *progress, last = done.stderr.splitlines()
+    assert done.returncode == 2, done.stderr
+    assert last.startswith("Error: ")
+    assert not any(line.startswith(("Error", "Traceback")) for line in progress)
+    assert not [path for path in tmp_path.rglob("*.part-*") if path.is_file()]
+
+
+NO_MEMORY = "cannot allocate memory; give it more memory, or take fewer --workers"
+NO_THREADS = "no more threads can be started; raise the limit (`ulimit -u`), or take fewer --workers"
+MACHINE: dict[str, tuple[BaseException, str]] = {
+    "memory": (MemoryError(), NO_MEMORY),
+    "torch": (RuntimeError("[fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"), NO_MEMORY),
+    "threads": (RuntimeError("can't start new thread"), NO_THREADS),
+    "files": (OSError(errno.EMFILE, "Too many open files", "a.mp4"), "a.mp4: too many open files; raise the"),
+    "room": (OSError(errno.ENOSPC, "No space left on device"), "no space left on device; make room"),
+    "quota": (OSError(errno.EDQUOT, "Quota", "runs/a"), "runs/a: disk quota exceeded; start again"),
+    "a disk": (OSError(errno.EIO, "Input/output error"), "input/output error; check the disk"),
+    "a file that went away": (FileNotFoundError(2, "No", "runs/b"), "runs/b: no such file or directory"),
+    "a pipe of somebody's": (BrokenPipeError(errno.EPIPE, "Broken pipe"), "broken pipe; start again"),
+    "NumPy": (OSError("4096 requested and 17 written"), "4096 requested and 17 written; start again"),
+}
+
+
+@pytest.mark.parametrize("fault", MACHINE)
+def test_a_fault_of_the_machine_is_a_sentence_and_no_internal_error(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, words = MACHINE[fault]
+
+    def fail(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.commands["list"], "callback", fail)
+    result = CliRunner().invoke(cli, ["list", "protocols"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert f"Error: {words}" in result.stderr
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_threads_that_cannot_be_started_end_a_verb_in_a_sentence(
+    after: int, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(started) >= after:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(runs.parent / f"cache-{after}"))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    clips = str(runs.parent / "a.npy")
+    arguments = ["score", clips, "--reference", str(runs.parent / "b.npy"), "--metric", "embedded/fvd"]
+    result = CliRunner().invoke(cli, [*arguments, "--workers", "5"])
+    assert len(started) == after
+    assert result.exit_code == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: no more threads can be started; raise the limit")

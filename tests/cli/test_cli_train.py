@@ -73,7 +73,8 @@ def test_training_stops_when_its_time_is_over_and_goes_on(out: str) -> None:
     assert "step 4 of 4" in second.stderr
 
 
-def test_a_terminated_process_leaves_a_checkpoint(out: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_process_leaves_a_checkpoint(number: signal.Signals, out: str) -> None:
     arguments = ["--out", out, "--steps", "100000", "--batch", "1", "--sample-every", "0", *TINY]
     process = subprocess.Popen(
         [sys.executable, "-m", "vdm_bench", "train", "shapes", *arguments], stderr=subprocess.PIPE, text=True
@@ -82,9 +83,9 @@ def test_a_terminated_process_leaves_a_checkpoint(out: str) -> None:
     for line in process.stderr:
         if line.startswith("step "):
             break
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert process.wait(timeout=60) == 128 + number
     assert "the same command goes on from here" in rest
     assert len(list(Path(out, "checkpoints").iterdir())) == 1
 
@@ -99,6 +100,17 @@ def test_a_second_signal_is_not_held_back() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop().on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

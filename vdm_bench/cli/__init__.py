@@ -1,6 +1,8 @@
 """The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
 
+import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from typing import Any
 import click
 
 from vdm_bench import __version__
+from vdm_bench.cli import options
 from vdm_bench.cli.check import check
 from vdm_bench.cli.compare import compare
 from vdm_bench.cli.data import data
@@ -22,11 +25,13 @@ from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
 from vdm_bench.cli.score import score
-from vdm_bench.cli.streams import accept_any_text, discard_output, is_full
+from vdm_bench.cli.streams import accept_any_end, accept_any_text
 from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
-from vdm_bench.errors import SlowWarning, VdmBenchError
+from vdm_bench.errors import MachineError, SlowWarning, VdmBenchError
+from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine
+from vdm_bench.stopping import Interrupted, interrupt_on_signals
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 
@@ -36,40 +41,56 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         accept_any_text()
-        try:
-            return super().main(*args, **kwargs)
-        except OSError as error:  # also of `--help` and `--version`, which are printed before any verb is invoked
-            if not is_full(error):
-                raise
-            click.echo("Error: there is no room for what is printed; send it elsewhere", err=True)
-            discard_output()
-            sys.exit(VdmBenchError.exit_code)
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _told():  # `--help` and `--version` are printed before any verb is invoked
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _warnings_in_a_sentence():
-                return super().invoke(ctx)
-        except VdmBenchError as error:
-            if ctx.params["debug"]:
-                raise
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            if ctx.params["debug"]:
-                raise
-            if is_full(error):
-                raise  # `main` knows what to say
-            click.echo(
-                f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
-                "`vdm-bench --debug ...`",
-                err=True,
-            )
-            ctx.exit(INTERNAL_ERROR)
+        with _told(ctx), _warnings_in_a_sentence():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a new user needs them, not by the alphabet
+
+
+@contextmanager
+def _told(ctx: click.Context | None = None) -> Iterator[None]:
+    """Turn whatever ends a verb into a sentence and an exit code."""
+    debug = ctx is not None and ctx.params["debug"]
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
+        goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
+        click.echo(
+            f"stopped by {signal.Signals(number).name}"
+            + ("; the same command goes on where this one stopped" if goes_on else ""),
+            err=True,
+        )
+        if debug:
+            traceback.print_exc()
+        sys.exit(128 + number)
+    except VdmBenchError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.exceptions.Exit, click.ClickException, click.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) or is_of_the_machine(error):
+            click.echo(f"Error: {fault_of_the_machine(error)}", err=True)
+            sys.exit(MachineError.exit_code)
+        click.echo(
+            f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
+            "`vdm-bench --debug ...`",
+            err=True,
+        )
+        sys.exit(INTERNAL_ERROR)
 
 
 @contextmanager
@@ -98,8 +119,9 @@ def cli(debug: bool) -> None:
     """Measure video generation models: FVD and IS whose every condition is on record.
 
     \b
-    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage or bad input, 3 not comparable, no baseline
-    or data missing, 70 a fault of vdm-bench, 75 another process has stopped.
+    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage, bad input or a machine that fails, 3 not
+    comparable, no baseline or data missing, 70 a fault of vdm-bench, 75 another process has stopped, 128 + n
+    stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has seen enough changes none of them.
     """
 
 
@@ -113,9 +135,6 @@ for command in _COMMANDS:
 
 def main() -> None:
     """Run the command line; options may be given as environment variables `VDM_BENCH_<VERB>_<OPTION>`."""
-    try:
-        cli()
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough. Python would complain once more when it flushes at its end.
-        discard_output()
-        sys.exit(0)
+    accept_any_end()
+    interrupt_on_signals()
+    cli()

@@ -70,6 +70,7 @@ def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_
 @click.option("--out", type=options.PATH, help="Folder for the clip archives.  [default: the one of --data-root]")
 @options.skip_broken
 @options.workers
+@options.goes_on
 def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken: bool, workers: int) -> None:
     """Write the clips of PROTOCOL as clip archives at its resolution, so that nothing is decoded twice.
 

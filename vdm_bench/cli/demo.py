@@ -12,6 +12,7 @@ from vdm_bench.cli import options
     "--out", type=options.PATH, default="vdm-bench-demo", show_default=True, help="Folder for the results."
 )
 @options.workers
+@options.goes_on
 def demo(out: Path, workers: int) -> None:
     """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in a minute or two.
 

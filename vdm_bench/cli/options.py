@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from vdm_bench.metrics.geometry import Precision
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
+GOES_ON = "vdm_bench.goes_on"  # in the notes of a context: the verb goes on where it was stopped
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
 
@@ -195,6 +199,17 @@ _CLIPS = (
     ),
     click.option("--strips", is_flag=True, help="Each image is a clip: a horizontal strip of square frames."),
 )
+
+
+def goes_on(command: Callable[P, R]) -> Callable[P, R]:
+    """Have it said, when this verb is stopped, that the same command goes on; put it next to the function."""
+
+    @functools.wraps(command)
+    def marked(*args: P.args, **kwargs: P.kwargs) -> R:
+        click.get_current_context().meta[GOES_ON] = True
+        return command(*args, **kwargs)
+
+    return marked
 
 
 def clips(command: Callable[..., Any]) -> Callable[..., Any]:

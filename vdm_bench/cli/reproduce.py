@@ -62,6 +62,7 @@ _TABLES = tuple(f"table{number}" for number in range(1, 7))
 @options.recheck
 @options.computing
 @options.workers
+@options.goes_on
 def reproduce(
     table: str,
     protocol: str | None,

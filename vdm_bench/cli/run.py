@@ -45,6 +45,7 @@ _LONGEST_NAME = 100  # of a folder that is named after a command
 @options.computing
 @options.workers
 @options.as_json
+@options.goes_on
 def run(
     protocol: str,
     sampler: str | None,

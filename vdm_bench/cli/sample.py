@@ -68,6 +68,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--fps", type=float, default=8.0, show_default=True, help="Frames a second, for players.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @_settings
+@options.goes_on
 def sample(
     checkpoint: str,
     out: Path | None,

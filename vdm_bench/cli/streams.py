@@ -1,11 +1,19 @@
-"""Standard output and error of any encoding: what it lacks is replaced, and never ends a command."""
+"""Standard output and error of any encoding, and at any end: what they lack or cannot take ends no work.
+
+What an encoding lacks is replaced. A reader that has seen enough, as `head` has, changes nothing: the rest goes
+nowhere, and the exit code is what it would have been. Messages that standard error cannot take are lost. Output
+that finds no room is an error.
+"""
 
 import codecs
 import errno
+import io
 import os
 import sys
 import unicodedata
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO, cast
+
+from vdm_bench.errors import InputError
 
 _ERRORS = "vdm-bench-stand-in"
 _ASCII = "vdm-bench-ascii"
@@ -46,14 +54,77 @@ def accept_any_text() -> None:
         _accept_any_text(stream)
 
 
-def is_full(error: Exception) -> bool:
-    """Say whether an error is that of standard output without room; other writers have errors of their own."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def accept_any_end() -> None:
+    """Have standard output and error lead somewhere, whatever is at their other ends; see above.
+
+    For the command line, which has a process to itself.
+    """
+    _open_closed_descriptors()
+    sys.stdout, sys.stderr = _guarded(sys.stdout, needed=True), _guarded(sys.stderr, needed=False)
 
 
-def discard_output() -> None:
-    """Write the rest of standard output to nowhere; else Python complains of it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class _Guarded(io.FileIO):
+    """An open descriptor that is written to until it takes no more.
+
+    Args:
+        descriptor: stays open.
+        needed: an error is raised where what is written finds no place.
+    """
+
+    def __init__(self, descriptor: int, needed: bool) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self._needed, self._over = needed, False
+
+    def write(self, data: Any) -> int:
+        """Write to the descriptor; see `io.RawIOBase.write`.
+
+        Raises:
+            InputError: it is needed and has no room.
+        """
+        size = memoryview(data).nbytes
+        if size and not self._over:  # click writes nothing, too, to see what a stream takes
+            try:
+                return super().write(data)
+            except OSError as error:
+                self._over = True  # Python writes once more what is left when it ends
+                if self._needed and error.errno != errno.EPIPE:
+                    raise InputError(_reason(error)) from error
+        return size
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "there is no room for what is printed; send it elsewhere"
+    return f"what is printed cannot be written ({error.strerror}); send it elsewhere"
+
+
+def _open_closed_descriptors() -> None:
+    """Lead standard descriptors that are closed to nowhere.
+
+    The next file that is opened would get their numbers, and in it what libraries and children print.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+
+
+def _guarded(stream: TextIO | None, needed: bool) -> TextIO:
+    if stream is None:  # it was closed
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it stays open
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # the same under PYTHONUNBUFFERED
+    if not isinstance(raw, io.FileIO) or not isinstance(stream, io.TextIOWrapper):
+        return stream
+    guarded = _Guarded(raw.fileno(), needed)
+    return io.TextIOWrapper(
+        cast(BinaryIO, guarded if buffer is raw else io.BufferedWriter(guarded)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _accept_any_text(stream: TextIO | None) -> None:

@@ -76,6 +76,7 @@ _SECTIONS = ("model", "training", "sampling")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
 @options.skip_broken
 @options.workers
+@options.goes_on
 def train(
     preset: str,
     out: Path,

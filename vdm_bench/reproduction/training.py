@@ -43,7 +43,7 @@ def train_model(model: Model, folder: Path, means: "Means", reporter: Reporter) 
     hooks = Hooks(on_note=reporter.note, on_log=LogPrinter(reporter.note, preset.training), should_stop=stop)
     batches = open_batches(preset, seed=means.seed, workers=means.workers)
     with stop.on_signals():
-        done = train(preset, batches, folder, options, hooks)
-    if done < preset.training.steps and stop.signal is not None:
+        train(preset, batches, folder, options, hooks)
+    if stop.signal is not None:
         raise StoppedError(stop.signal)
     return folder / MODEL

@@ -31,7 +31,11 @@ _WAYS_OUT = {
     errno.ENFILE: "close other programs, or take fewer --workers",
     errno.ENOMEM: "give it more memory, or take fewer --workers",
     errno.EIO: "check the disk, then start again",
+    errno.ENOSPC: "make room, then start again; what is done is kept",
+    errno.EAGAIN: "raise the limit (`ulimit -u`), or take fewer --workers",
 }
+# What Python and torch say where the system has refused.
+_IN_OTHER_WORDS = {"can't start new thread": errno.EAGAIN, "can't allocate memory": errno.ENOMEM}
 _LONGEST_REASON = 200  # characters of what a parser says
 
 
@@ -42,17 +46,41 @@ def refuse_file(source: str, reason: str) -> InputError:
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Say whether an error tells of the machine, and not of the file that was read."""
-    if isinstance(error, MemoryError):
-        return True
-    number = error.errno if isinstance(error, OSError) else None
-    return number is not None and number in errno.errorcode and number not in _OF_THE_FILE
+    number = _number(error)
+    return number in errno.errorcode and number not in _OF_THE_FILE
 
 
 def machine_error(source: object, error: BaseException) -> MachineError:
     """Make the error that ends the work, of one for which `is_of_the_machine`."""
-    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None) or 0
+    return MachineError(f"{source} cannot be read now: {_trouble(error)}")
+
+
+def fault_of_the_machine(error: BaseException) -> MachineError:
+    """Make the error that ends the work, of one that no file was read for, or that no part has expected."""
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
+    return MachineError(f"{place}{_trouble(error)}")
+
+
+def _number(error: BaseException) -> int:
+    """Return the system's number of an error; that of what is lacking, where a library says it in its own way."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a device
+        return errno.ENOMEM
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if isinstance(error, RuntimeError):
+        return next((number for words, number in _IN_OTHER_WORDS.items() if words in str(error)), 0)
+    return 0
+
+
+def _trouble(error: BaseException) -> str:
+    number = _number(error)
+    if number not in errno.errorcode:  # as of NumPy: "4096 requested and 100 written"
+        return f"{error}; start again when there is room, and the machine is well"
+    reason = (
+        "no more threads can be started" if isinstance(error, RuntimeError) and number == errno.EAGAIN else ""
+    )
     way_out = _WAYS_OUT.get(number, "start again when the machine is well; what is done is kept")
-    return MachineError(f"{source} cannot be read now: {os.strerror(number).lower()}; {way_out}")
+    return f"{reason or os.strerror(number).lower()}; {way_out}"
 
 
 @contextlib.contextmanager

@@ -1,15 +1,19 @@
 """The contract of a sampler: anything that makes clips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import InputError, VdmBenchError
+from vdm_bench.runtime.printable import printable
+
+_LONGEST_MESSAGE = 500  # characters of what somebody else's error says
+_SHOWN = 80  # characters of a dtype or a shape, in an error message
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,21 +136,45 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
     except Exception as error:
         raise InputError(
-            f"sampler {name} returned {type(output).__name__}, which is no array ({error})"
+            f"sampler {name} returned {type(output).__name__}, which is no array ({said(error)})"
         ) from error
-    expected = (len(request), request.frames, request.height, request.width, 3)
-    wanted = f"uint8 [{', '.join(map(str, expected))}], RGB in 0..255"
     if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
-        raise InputError(f"sampler {name} returned NaN; it must return {wanted}")
-    if clips.dtype != np.uint8:
-        raise InputError(f"sampler {name} returned {clips.dtype}; it must return {wanted}")
-    if clips.shape != expected:
-        raise InputError(f"sampler {name} returned shape {list(clips.shape)}; it must return {wanted}")
+        raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
+    check_kind(clips.shape, clips.dtype, request, name)
     if request.context is not None:
         given = request.context.shape[1]
         if not np.array_equal(clips[:, :given], request.context):
             raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
     return clips
+
+
+def said(error: BaseException) -> str:
+    """Return what an error of somebody else's says, cut to a length; it may fail to."""
+    try:
+        return printable(error, _LONGEST_MESSAGE)
+    except Exception as failure:
+        return f"its message fails with {type(failure).__name__}"
+
+
+def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleRequest, name: str) -> None:
+    """Refuse clips of another shape or dtype than those of a request.
+
+    Raises:
+        InputError: so they are.
+    """
+    if dtype != np.uint8:
+        raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")
+    if tuple(shape) != _shape(request):
+        shown = printable(list(shape), _SHOWN)
+        raise InputError(f"sampler {name} returned shape {shown}; it must return {_wanted(request)}")
+
+
+def _shape(request: SampleRequest) -> tuple[int, ...]:
+    return (len(request), request.frames, request.height, request.width, 3)
+
+
+def _wanted(request: SampleRequest) -> str:
+    return f"uint8 [{', '.join(map(str, _shape(request)))}], RGB in 0..255"
 
 
 def call_sampler(
@@ -172,9 +200,9 @@ def call_sampler(
             advance(len(request))
     except VdmBenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit of the sampler's would pass for one of the harness
         raise InputError(
             f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
-            f"({type(error).__name__}: {error}); --debug shows where"
+            f"({type(error).__name__}: {said(error)}); --debug shows where"
         ) from error
     return checked_samples(clips, request, name)

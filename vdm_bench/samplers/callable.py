@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.errors import InputError
-from vdm_bench.samplers.base import Sampler, SampleRequest
+from vdm_bench.errors import InputError, VdmBenchError
+from vdm_bench.samplers.base import Sampler, SampleRequest, said
 
 
 class CallableSampler:
@@ -121,17 +121,27 @@ def load_callable(spec: str, options: dict[str, str]) -> Sampler:
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"--sampler {spec} cannot be imported ({error}); run from the folder that holds the module, "
+            f"--sampler {spec} cannot be imported ({said(error)}); run from the folder that holds the module, "
             "or install it"
         ) from error
+    except (Exception, SystemExit) as error:  # a script that exits would end the harness with its own code
+        raise InputError(f"--sampler {spec} fails when it is imported ({_named(error)})") from error
     if isinstance(target, type):
         try:
             target = target(**options)
         except TypeError as error:
-            raise InputError(f"--sampler {spec} cannot be made with these options ({error})") from error
+            raise InputError(f"--sampler {spec} cannot be made with these options ({said(error)})") from error
+        except VdmBenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(f"--sampler {spec} fails when it is made ({_named(error)})") from error
         options = {}
     if isinstance(target, Sampler):
         return target
     if callable(target):
         return CallableSampler(target, options)
     raise InputError(f"--sampler {spec} is neither a function nor an object with sample(request)")
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {said(error)}; --debug shows where"

@@ -14,29 +14,45 @@ The child ends when its stdin does.
 """
 
 import contextlib
+import io
 import json
+import math
 import os
-import queue
+import select
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.files import temporary_folder
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
-from vdm_bench.samplers.base import SampleRequest
+from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing
+from vdm_bench.runtime.printable import printable
+from vdm_bench.samplers.base import SampleRequest, check_kind
 
 VERSION = 1
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_LONGEST_LINE = 1_000_000  # bytes of an answer, which has about 100
+_LONGEST_MESSAGE = 500  # characters of a child's own error message
 _SHOWN = 80  # characters of what a child printed, in an error message
+_CHUNK = 1 << 16  # bytes that are read at once
 _GRACE = 5.0  # seconds that a child gets to end by itself
+_START = 120.0  # seconds that its supervisor gets to start, which takes a fiftieth of one on an idle machine
+_PATIENCE = 20.0  # and to end
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class CommandSampler:
@@ -85,9 +101,9 @@ class CommandSampler:
             self._child = _Child(self._command, self._arguments, self._scratch_parent)
             hello = {"version": VERSION, "scratch": str(self._child.scratch), "options": self._options}
             ready = self._child.ask("hello", hello, "ready", self._timeout)
-            if ready.get("version") != VERSION:
+            if not _is_number(ready.get("version"), VERSION):
                 raise self._child.fault(
-                    f"speaks version {ready.get('version')!r}, not {VERSION}; take another client"
+                    f"speaks version {_shown(ready.get('version'))}, not {VERSION}; take another client"
                 )
         number, self._requests = self._requests, self._requests + 1
         return self._child.clips(number, request, self._timeout)
@@ -104,28 +120,53 @@ class CommandSampler:
 
 
 class _Child:
+    """The program, below a supervisor that ends it with all it has started whenever the harness ends."""
+
     def __init__(self, command: str, arguments: list[str], scratch_parent: Path) -> None:
         self._command, self.closed = command, False
+        self._number: int | None = None
         self.scratch = temporary_folder(scratch_parent, "scratch")
+        self._unread = bytearray()  # of what the program printed
         try:
-            # A session of its own, so that what the child starts can be ended with it; stderr is the user's.
+            self._start(arguments)
+        except BaseException:
+            _remove(self.scratch)
+            raise
+
+    def _start(self, arguments: list[str]) -> None:
+        told_life, life = os.pipe()
+        report, tell_report = os.pipe()
+        # Files, as they are closed where nobody holds them any more, which ends the supervisor.
+        self._life, self._report = os.fdopen(life, "wb", 0), os.fdopen(report, "rb", 0)
+        supervisor = [sys.executable or "python3", "-I", "-S", str(_SUPERVISOR), str(os.getpid())]
+        try:
+            # In a session of its own: the keys of the terminal are for the harness. stderr is the user's.
             self._process = subprocess.Popen(
-                arguments,
+                [*supervisor, str(told_life), str(tell_report), str(self.scratch), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
+                bufsize=0,
+                pass_fds=(told_life, tell_report),
                 start_new_session=True,
             )
-        except OSError as error:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            raise InputError(
-                f"--sampler-command {command!r} cannot be started: {error.strerror or error}"
-            ) from error
-        self._stdin = cast(TextIO, self._process.stdin)
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
+        except (OSError, ValueError) as error:  # a null byte
+            raise self._not_started(getattr(error, "strerror", None) or str(error)) from error
+        finally:
+            os.close(told_life)
+            os.close(tell_report)
+        self._stdin, self._stdout = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        for stream in (self._stdin, self._stdout, self._report):
+            os.set_blocking(stream.fileno(), False)
+        word, number = self._told(_START)
+        if word != "started" or number is None:
+            self._end(grace=0.0)
+            raise self._not_started(
+                os.strerror(number) if number else "no process of Python that watches it starts"
+            )
+        self._number = number
+
+    def _not_started(self, reason: str) -> InputError:
+        return InputError(f"--sampler-command {self._command!r} cannot be started: {reason}")
 
     def fault(self, what: str) -> InputError:
         """End the child; give an error about it, for the caller to raise."""
@@ -134,26 +175,24 @@ class _Child:
 
     def ask(self, kind: str, content: dict[str, Any], answer: str, timeout: float | None) -> dict[str, Any]:
         """Send a message and wait for the answer of a type."""
-        # In a thread: a child that does not read would hold up a long message, and no time limit would end it.
-        text = json.dumps({"type": kind, **content}) + "\n"
-        threading.Thread(target=self._send, args=(text,), daemon=True).start()
-        try:
-            line = self._lines.get(timeout=timeout)
-        except queue.Empty:
-            raise self.fault(f"did not answer within {timeout:g} s; give a longer --sampler-timeout") from None
+        line = self._exchange((json.dumps({"type": kind, **content}) + "\n").encode(), timeout)
         if line is None:
             raise self.fault(f"ended {self._how_it_ended()}; its own messages are above")
+        text = line.decode("utf-8", "replace")
         try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
+            message = parse_json(text, "its answer", "send JSON as docs/command-samplers.md has it")
+        except InputError as error:
+            if not text.lstrip().startswith("{"):
+                message = None
+            else:
+                raise self.fault(f"answered {_shown(text)}: {error}") from error
         if not isinstance(message, dict) or "type" not in message:
-            shown = line.rstrip()[:_SHOWN]
-            raise self.fault(f"printed {shown!r} to stdout, where its answers belong; print to stderr instead")
+            shown = _shown(text.rstrip())
+            raise self.fault(f"printed {shown} to stdout, where its answers belong; print to stderr instead")
         if message["type"] == "error":
-            raise self.fault(f"failed: {message.get('message')}")
+            raise self.fault(f"failed: {printable(message.get('message'), _LONGEST_MESSAGE)}")
         if message["type"] != answer:
-            raise self.fault(f"answered {message['type']!r} where {answer!r} belongs")
+            raise self.fault(f"answered {_shown(message['type'])} where {answer!r} belongs")
         return message
 
     def clips(self, number: int, request: SampleRequest, timeout: float | None) -> NDArray[Any]:
@@ -161,7 +200,10 @@ class _Child:
         context = None
         if request.context is not None:
             context = self.scratch / f"context-{number}.npy"
-            np.save(context, request.context, allow_pickle=False)
+            try:
+                np.save(context, request.context, allow_pickle=False)
+            except FileNotFoundError as error:
+                raise self.fault("has removed its scratch folder; leave it where it is") from error
         content = {
             "number": number,
             "indices": list(request.indices),
@@ -174,53 +216,182 @@ class _Child:
             "captions": None if request.captions is None else list(request.captions),
         }
         message = self.ask("sample", content, "done", timeout)
-        if message.get("number") != number:
-            raise self.fault(f"answered request {message.get('number')!r}, asked was {number}")
-        clips = self._load(message.get("clips"))
-        for path in self.scratch.iterdir():
-            path.unlink()
+        if not _is_number(message.get("number"), number):
+            raise self.fault(f"answered request {_shown(message.get('number'))}, asked was {number}")
+        clips = self._load(message.get("clips"), request)
+        _empty(self.scratch)
         return clips
 
     def close(self, grace: float = _GRACE) -> None:
         """End the child and all it has started, once; it gets `grace` seconds to do so by itself."""
         if self.closed:
-            return  # its number may be another's by now
+            return
         self.closed = True
+        self._end(grace)
+        _remove(self.scratch)
+
+    def _end(self, grace: float) -> None:
+        with contextlib.suppress(OSError):
+            self._stdin.close()
         if grace:
-            with contextlib.suppress(OSError):
-                self._stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def _send(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the child has ended, which its output shows
-            self._stdin.write(text)
-            self._stdin.flush()
-
-    def _load(self, name: object) -> NDArray[Any]:
-        # A name from outside: it must be a file of the scratch folder.
-        if not isinstance(name, str) or Path(name).name != name:
-            raise self.fault(f"names the clips {name!r}; it must be the name of a file in the scratch folder")
+            self._told(grace)
+        with contextlib.suppress(OSError):
+            self._life.write(b"\0")  # a fork of the harness may hold it open
+        self._life.close()
         try:
-            with NPY_HEADER_LOCK:
-                clips: NDArray[Any] = np.load(self.scratch / name, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise self.fault(f"wrote clips to {name} that cannot be read ({error})") from error
-        return clips
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.returncode and self._number is not None:  # it was killed, and the program with it
+            with contextlib.suppress(OSError):
+                os.killpg(self._number, signal.SIGKILL)
+        self._stdout.close()
+        self._report.close()
+
+    def _exchange(self, message: bytes, timeout: float | None) -> bytes | None:
+        """Send a message and read a line, both at once; None where the child has ended.
+
+        A child that does not read would hold up a long message, and one that prints without end would fill the
+        memory: so what is sent is sent as it is taken, and what is read is bounded.
+
+        Raises:
+            InputError: it did not answer in time, or printed a line without end.
+        """
+        pending, deadline = memoryview(message), None if timeout is None else time.monotonic() + timeout
+        ended = False
+        while True:
+            line = self._line(ended)
+            if line is not None or ended:
+                return line
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise self.fault(f"did not answer within {timeout:g} s; give a longer --sampler-timeout")
+            ready = _wait([self._stdout, self._report], [self._stdin] if pending else [], left)
+            if self._stdin in ready:
+                pending = pending[self._send(pending) :]
+            # The end of its output, or of itself: what it has started may hold the output open.
+            ended = self._stdout in ready and not self._receive()
+            if self._report in ready and self._stdout not in ready:
+                ended = True
+
+    def _line(self, ended: bool) -> bytes | None:
+        """Take a line of what was read; None where there is no whole one."""
+        end = self._unread.find(b"\n") + 1
+        if not end and ended:
+            end = len(self._unread)
+        if (end or len(self._unread)) > _LONGEST_LINE:
+            raise self.fault(
+                f"printed a line of more than {_LONGEST_LINE:,} bytes to stdout, where its answers belong; "
+                "print to stderr instead"
+            )
+        line = bytes(self._unread[:end])
+        del self._unread[:end]
+        return line or None
+
+    def _send(self, data: memoryview) -> int:
+        """Send what the child takes now; return how much is done with."""
+        try:
+            return self._stdin.write(data) or 0
+        except OSError:
+            return len(data)  # the child has ended, or reads no more, which its output shows
+
+    def _receive(self) -> bool:
+        """Read what there is of the child's output, up to a bound; say whether it may print more."""
+        data = self._stdout.read(_CHUNK)
+        self._unread += data or b""
+        return data != b""
+
+    def _load(self, name: object, request: SampleRequest) -> NDArray[np.uint8]:
+        # A name from outside: it must be a file of the scratch folder.
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise self.fault(
+                f"names the clips {_shown(name)}; it must be the name of a file in the scratch folder"
+            )
+
+        def refuse(source: str, reason: str) -> InputError:
+            shown = printable(name, _SHOWN)
+            return InputError(
+                f"the sampler {self._command!r} wrote clips to {shown} that cannot be read: it {reason}"
+            )
+
+        path = self.scratch / name
+        try:
+            with parsing(path, refuse):
+                if path.is_symlink() or self.scratch.is_symlink():
+                    raise refuse(name, "is a link")
+                with open_file(path, refuse) as file:
+                    return _read_clips(file, request, self._command, refuse)
+        except VdmBenchError:
+            self.close(grace=0.0)
+            raise
 
     def _how_it_ended(self) -> str:
-        try:
-            status = self._process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
+        word, status = self._told(_GRACE)
+        if word != "ended" or status is None:
             return "its output"
         return f"by signal {-status}" if status < 0 else f"with status {status}"
 
+    def _told(self, seconds: float) -> tuple[str, int | None]:
+        """Wait for the next line of the supervisor, a word and a number; the word is empty where none comes."""
+        if not _wait([self._report], [], seconds):
+            return "", None
+        word, _, number = (self._report.readline() or b"").decode().strip().partition(" ")
+        return word, int(number) if number else None
 
-def _read_lines(stream: TextIO, lines: "queue.Queue[str | None]") -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
+
+def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refusal) -> NDArray[np.uint8]:
+    """Read the clips of a request from a `.npy` file; nothing is allocated before its size is looked at."""
+    shape, fortran_order, dtype = _read_header(file)
+    check_kind(shape, dtype, request, name)
+    size = math.prod(shape)
+    if os.fstat(file.fileno()).st_size - file.tell() < size:
+        raise refuse("", "is cut short")
+    clips = np.empty(shape[::-1] if fortran_order else shape, np.uint8)
+    if cast(io.BufferedReader, file).readinto(clips.reshape(-1)) < size:
+        raise refuse("", "is cut short")
+    return clips.T if fortran_order else clips
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = _HEADERS.get(version)
+    if read is None:
+        raise ValueError(f"npy version {version}")
+    with NPY_HEADER_LOCK:
+        return read(file)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a request has left in the scratch folder, whatever it is."""
+    for path in [] if folder.is_symlink() else list(folder.iterdir()):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder that the child may have put there."""
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _wait(reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:
+    """Wait until one of these can be read or written to; return those that can, or have ended."""
+    poller = select.poll()  # not `select.select`, which knows the first 1,024 descriptors alone
+    files = {file.fileno(): file for file in (*reading, *writing)}
+    for file in reading:
+        poller.register(file, select.POLLIN)
+    for file in writing:
+        poller.register(file, select.POLLOUT)
+    return [files[number] for number, _ in poller.poll(None if seconds is None else math.ceil(1000 * seconds))]
+
+
+def _is_number(value: object, number: int) -> bool:
+    return type(value) is int and value == number  # True is 1, and so is 1.0
+
+
+def _shown(value: object) -> str:
+    """Show what a child said, in an error message."""
+    return printable(repr(value[: 2 * _SHOWN] if isinstance(value, str) else value), _SHOWN)
