@@ -359,10 +359,11 @@ class _Arrays:
 
     def open(self, path: Path) -> ArrayClips:
         with self._lock:
-            found = self._known.pop(path, None)
-        found = found or ArrayClips(path)
+            found = self._known.get(path)
+        found = found or ArrayClips(path)  # not under the lock: the headers of many may be read at once
         with self._lock:
             found = self._known.setdefault(path, found)  # another thread may have been faster
+            self._known.move_to_end(path)
             if len(self._known) > _KNOWN_ARRAYS:
                 self._known.popitem(last=False)
             return found

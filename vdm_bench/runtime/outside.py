@@ -31,7 +31,6 @@ _WAYS_OUT = {
     errno.ENFILE: "close other programs, or take fewer --workers",
     errno.ENOMEM: "give it more memory, or take fewer --workers",
     errno.EIO: "check the disk, then start again",
-    errno.ENOSPC: "make room on the disk, and in TMPDIR if it is another, then start again",
 }
 _NO_FILE = "is a pipe or a device, not a file"
 _LONGEST_REASON = 200  # characters of what a parser says

@@ -12,10 +12,10 @@ import shutil
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,19 +39,18 @@ _CONVERT = (
 )
 
 
-class _Layout:
+class _Layout(NamedTuple):
     """Where clips lie in a file.
 
-    Args:
+    Attributes:
         header: of the array.
         shape: [N, T, H, W, 1 or 3] of it.
         member: of an `.npz` file; None in an `.npy` file.
     """
 
-    def __init__(self, header: NpyHeader, shape: tuple[int, ...], member: zipfile.ZipInfo | None) -> None:
-        self.header, self.shape, self.member = header, shape, member
-        self.inflated: IO[bytes] | None = None
-        self.lock = threading.Lock()  # of what is inflated: it has one place at which it is read
+    header: NpyHeader
+    shape: tuple[int, ...]
+    member: zipfile.ZipInfo | None
 
 
 class ArrayClips:
@@ -73,42 +72,46 @@ class ArrayClips:
         self._lock = threading.Lock()
         self._state: tuple[int, ...] = ()
         self._layout: _Layout | None = None
+        self._inflated: IO[bytes] | None = None
         len(self)
 
     def __len__(self) -> int:
-        with self._opened() as (_, layout):
-            return layout.shape[0]
+        with self._lock, open_clip(self._path) as file:
+            return self._layout_of(file).shape[0]
 
     def read(self, row: int, frames: int | None = None) -> NDArray[np.uint8]:
         """Read a clip, uint8 [T, H, W, 3], read-only; or its first frames, as far as it has so many."""
-        with self._opened() as (file, layout):
-            count, stored = layout.shape[:2]
-            if row >= count:
-                raise BrokenClipError(
-                    str(self._path), f"has {count} clips now, and had more when it was listed"
-                )
-            first = stored if frames is None else min(frames, stored)
+        with ExitStack() as stack:
+            with self._lock:  # before the file is opened: of those who wait, nobody holds it open
+                file = stack.enter_context(open_clip(self._path))
+                layout = self._layout_of(file)
+                count, stored = layout.shape[:2]
+                if row >= count:
+                    reason = f"has {count} clips now, and had more when it was listed"
+                    raise BrokenClipError(str(self._path), reason)
+                first = stored if frames is None else min(frames, stored)
+                if layout.member is not None:
+                    return _rgb(self._read_inflated(file, layout.member, layout, row, first))
             with parsing(self._path, _refuse):
-                if layout.member is None:
-                    pixels = _pixels(file, layout, row, first)
-                else:
-                    with layout.lock:
-                        layout.inflated = layout.inflated or _inflate(self._path, file, layout.member)
-                        pixels = _pixels(layout.inflated, layout, row, first)
-        # Gray is repeated as a view, in no more memory.
-        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
+                return _rgb(_pixels(file, layout, row, first))
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[BinaryIO, _Layout]]:
-        with open_clip(self._path) as file:
+    def _layout_of(self, file: BinaryIO) -> _Layout:
+        """Read the header, if the file is not the one whose header was read last."""
+        with parsing(self._path, _refuse):
             found = os.fstat(file.fileno())
             state = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
-            with self._lock:
-                if self._layout is None or state != self._state:
-                    with parsing(self._path, _refuse):
-                        self._layout, self._state = _read_layout(self._path, file, found.st_size), state
-                layout = self._layout
-            yield file, layout
+            if self._layout is None or state != self._state:
+                self._inflated = None
+                self._layout, self._state = _read_layout(self._path, file, found.st_size), state
+            return self._layout
+
+    def _read_inflated(
+        self, file: BinaryIO, member: zipfile.ZipInfo, layout: _Layout, row: int, frames: int
+    ) -> NDArray[np.uint8]:
+        with parsing(self._path, _refuse):
+            if self._inflated is None:
+                self._inflated = _inflate(self._path, file, member)
+            return _pixels(self._inflated, layout, row, frames)
 
 
 def _refuse(source: str, _: str) -> VdmBenchError:
@@ -189,3 +192,8 @@ def _pixels(source: IO[bytes], layout: _Layout, row: int, frames: int) -> NDArra
     source.seek(start + row * math.prod(shape[1:]))
     wanted = frames, *shape[2:]
     return np.frombuffer(source.read(math.prod(wanted)), np.uint8).reshape(wanted)
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Gray is repeated as a view, in no more memory.
+    return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
