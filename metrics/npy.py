@@ -1,10 +1,110 @@
-"""A lock for NumPy's parser of `.npy` headers, which may run in one thread at a time.
+"""Headers of `.npy` files, and a lock for NumPy's own parser of them, which may run in one thread at a time.
 
 NumPy parses a header with `ast.literal_eval`. CPython 3.11 counts the depth of a syntax tree in one counter
 an interpreter: two threads that parse at once can end in "SystemError: AST constructor recursion depth
-mismatch" (CPython's issue 106905). Whatever here reads a header, `numpy.load` included, holds this lock.
+mismatch" (CPython's issue 106905). Whatever here reads a header by it, `numpy.load` included, holds this lock.
+
+`read_npy_header` needs neither: it knows the headers that programs write, and no other Python. So no header can
+nest too deeply for the parser, or end it.
 """
 
+import re
 import threading
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
 
 NPY_HEADER_LOCK = threading.Lock()
+
+MAGIC = b"\x93NUMPY"
+_LENGTHS = {1: 2, 2: 4, 3: 4}  # bytes of the length of the header, by version
+_LONGEST = 1 << 16  # bytes of a header; those of arrays that are no records have about 100
+_ITEM = re.compile(
+    r"""\s*(?P<quote>['"])(?P<key>\w+)(?P=quote)\s*:\s*"""
+    r"""(?:(?P<mark>['"])(?P<text>[^'"]*)(?P=mark)|(?P<flag>True|False)|\((?P<sizes>[\d\sL,]*)\))\s*(?:,|$)"""
+)
+_DTYPE = re.compile(r"[<>|=]?[?a-zA-Z][0-9]{0,9}(\[[0-9a-z/]+\])?")
+_SIZE = re.compile(r"[0-9]{1,18}L?")  # L: of Python 2
+_KEYS = {"descr", "fortran_order", "shape"}
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """What stands before the values of an array.
+
+    Attributes:
+        dtype: of the values.
+        shape: of the array.
+        fortran_order: whether the first axis is the one that changes fastest.
+        start: place of the first value in the file.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+    start: int
+
+
+def read_npy_header(file: BinaryIO) -> NpyHeader:
+    """Read the header of an `.npy` file from its beginning; the file stands at the first value then.
+
+    Sizes are not negative, but may be larger than the file.
+
+    Raises:
+        ValueError: it is no such header, or one of records or pickled objects.
+    """
+    start = file.read(len(MAGIC) + 2)
+    size = _LENGTHS.get(start[len(MAGIC)]) if len(start) == len(MAGIC) + 2 else None
+    if not start.startswith(MAGIC) or size is None:
+        raise ValueError("it does not begin as an array")
+    length = int.from_bytes(file.read(size), "little")
+    if length > _LONGEST:
+        raise ValueError(f"its header has {length} bytes")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError("its header is cut short")
+    found = _items(text.decode("latin-1").strip())
+    descr, flag, sizes = found["descr"], found["fortran_order"], found["shape"]
+    if not isinstance(descr, str) or not isinstance(flag, bool) or not isinstance(sizes, tuple):
+        raise ValueError("its header says other things than are needed")
+    if not _DTYPE.fullmatch(descr):
+        raise ValueError("it is an array of records")
+    try:
+        dtype = np.dtype(descr)
+    except TypeError as error:
+        raise ValueError(f"its type is {descr!r}") from error
+    if dtype.hasobject:
+        raise ValueError("its values are pickled objects")
+    return NpyHeader(dtype, sizes, flag, len(start) + size + length)
+
+
+def _items(text: str) -> dict[str, str | bool | tuple[int, ...]]:
+    """Read the three entries of a header."""
+    found: dict[str, str | bool | tuple[int, ...]] = {}
+    body = text[1:-1].rstrip() if text[:1] == "{" and text[-1:] == "}" else ""
+    place = 0
+    while match := _ITEM.match(body, place):
+        place = match.end()
+        if match["key"] in found:
+            raise ValueError(f"its header says {match['key']!r} twice")
+        if match["text"] is not None:
+            found[match["key"]] = match["text"]
+        elif match["flag"]:
+            found[match["key"]] = match["flag"] == "True"
+        else:
+            found[match["key"]] = _sizes(match["sizes"])
+        if place == len(body):
+            break
+    if place < len(body) or set(found) != _KEYS:
+        raise ValueError("its header is not that of an array")
+    return found
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if parts[-1] == "":  # (2, 3,), (2,) and ()
+        del parts[-1]
+    if not all(_SIZE.fullmatch(part) for part in parts):
+        raise ValueError("its header has no shape")
+    return tuple(int(part.rstrip("L")) for part in parts)

@@ -25,7 +25,7 @@ from vdm_bench.prepare import prepare
 from vdm_bench.progress import Console
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.video.archive import ArchiveWriter
-from vdm_bench.video.images import read_array
+from vdm_bench.video.arrays import ArrayClips
 
 FRAMES = np.stack([Shapes("test")[i].frames for i in range(130)])
 OTHER = 255 - FRAMES
@@ -303,7 +303,7 @@ def test_an_array_that_is_replaced_is_opened_anew(tmp_path: Path) -> None:
     assert np.array_equal(clips[3].frames, OTHER[3])
     with pytest.raises(BrokenClipError, match="has 4 clips now, and had more when it was listed"):
         clips[4]
-    assert len(read_array(tmp_path / "clips" / "all.npy")) == 4
+    assert len(ArrayClips(tmp_path / "clips" / "all.npy")) == 4
 
 
 def measure(clips: ClipDataset, folder: Path, *, recheck: bool = False) -> np.ndarray:

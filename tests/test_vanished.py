@@ -197,21 +197,6 @@ def test_a_source_that_is_itself_a_link_to_nothing_is_named(tmp_path: Path) -> N
         open_clips(tmp_path / "clips")
 
 
-@pytest.mark.parametrize("target", [".", "..", "../.."])
-def test_a_link_to_a_folder_that_it_lies_in_is_refused(tmp_path: Path, target: str) -> None:
-    films = tmp_path / "set" / "films"
-    films.mkdir(parents=True)
-    write_films(films, 2)
-    (films / "all").symlink_to(target)
-    with pytest.raises(InputError, match=r"films/all is a link to a folder that it lies in"):
-        open_clips(tmp_path / "set")
-    (films / "all").unlink()
-    (tmp_path / "others").mkdir()
-    write_films(tmp_path / "others", 3)
-    (films / "all").symlink_to("../../others")
-    assert len(open_clips(tmp_path / "set")) == 5
-
-
 def test_listed_videos_that_vanish_are_broken_clips(tmp_path: Path) -> None:
     write_films(tmp_path, 3)
     (tmp_path / "captions.jsonl").write_text(

@@ -22,6 +22,7 @@ from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
+from vdm_bench.protocols.data import notes_on
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.timing import Fps
@@ -253,11 +254,8 @@ def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
     dataset = open_clips(Path(source), options.view, strips=options.strips)
-    ignored = getattr(dataset, "ignored", [])
-    if ignored:
-        names = ", ".join(path.name for path in ignored[:3]) + (", ..." if len(ignored) > 3 else "")
-        what = "1 file is no clip" if len(ignored) == 1 else f"{len(ignored)} files are no clips"
-        reporter.note(f"{source}: {what}, ignored: {names}")
+    for note in notes_on(dataset):
+        reporter.note(note)
     return dataset
 
 

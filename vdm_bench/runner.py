@@ -335,6 +335,8 @@ class Run:
         given = open_given(folder, self.conditions, self.count, collector)
         self.count = given.count
         self.departures += given.departures
+        for note in notes_on(given.clips):
+            self.reporter.note(note)
         return given.clips
 
     def _sample(self, sampler: Sampler, name: str) -> DescribedClips:

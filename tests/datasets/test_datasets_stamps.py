@@ -1,5 +1,6 @@
 """When files are taken for unchanged, and when not."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from vdm_bench.datasets import stamps
 from vdm_bench.datasets.stamps import stamp
+from vdm_bench.errors import MachineError
 
 LONG_AGO = 315532800
 
@@ -80,9 +82,13 @@ def test_a_file_that_is_not_there_is_told_as_such(film: Path) -> None:
     assert stamp([gone]) != stamp([below])
 
 
-def test_what_the_file_system_does_not_answer_is_not_told(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_asked_about_is_not_told(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: Path) -> os.stat_result:
-        raise OSError(5, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(stamps, "stat_of", fails)
-    assert stamp([film]) is None
+    for number in (errno.EACCES, errno.ENAMETOOLONG):
+        assert stamp([film]) is None
+    for number in (errno.EIO, errno.ESTALE, errno.ENFILE):
+        with pytest.raises(MachineError, match=r"film\.mp4 cannot be read now"):
+            stamp([film])

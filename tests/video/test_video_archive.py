@@ -13,7 +13,7 @@ from vdm_bench.datasets.base import Clip, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.checksums import sealed
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter, is_archive
-from vdm_bench.video.images import read_array
+from vdm_bench.video.arrays import ArrayClips
 
 SHAPE = (3, 4, 5)
 
@@ -290,7 +290,7 @@ def test_threads_may_read_at_once(tmp_path: Path, archive: Path) -> None:
         for _ in range(30):
             _Cycle()
         row = number % 100
-        frames = found[row].frames if number % 2 else read_array(tmp_path / "clips.npy")[row]
+        frames = found[row].frames if number % 2 else ArrayClips(tmp_path / "clips.npy").read(row)
         return np.array_equal(frames, expected[row])
 
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()

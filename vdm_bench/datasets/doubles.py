@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.images import frame_files
 
 
@@ -61,7 +61,7 @@ def _refuse_pictures(path: Path, found: Found) -> None:
 def _images(folder: Path) -> dict[str, str]:
     try:
         return {file.stem: file.name for file in frame_files(folder)}
-    except OSError:  # gone, or not to be looked into: a clip that cannot be read
+    except BrokenClipError:  # gone, or not to be looked into: a clip that cannot be read
         return {}
 
 

@@ -1,6 +1,7 @@
 """A path as a dataset: videos, frame folders, strips, arrays and clip archives, found by what they are."""
 
 import os
+import stat
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,21 +15,23 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.datasets.doubles import Found, refuse_doubles
-from vdm_bench.datasets.stamps import stamp, stat_of
+from vdm_bench.datasets.links import LinkedFolders
+from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
+from vdm_bench.runtime.outside import parsing, refuse_file, status_of
 from vdm_bench.video.archive import Archive, is_archive
-from vdm_bench.video.containers import while_there
+from vdm_bench.video.arrays import ArrayClips
 from vdm_bench.video.decode import Film, read_film
 from vdm_bench.video.images import (
     FRAME_SUFFIXES,
     frame_files,
     is_animated,
     is_dangling,
+    is_folder,
     is_frame,
     is_lossless_image,
     natural,
-    read_array,
     read_frame_folder,
     read_strip,
 )
@@ -60,7 +63,8 @@ _ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films whe
 SAMPLES_FOLDER = "samples"
 
 
-_OPEN_ARRAYS = 16  # array files that are kept open: a folder may hold more than a process may open
+_KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
+_DEEPEST = 100  # folders in one another that are searched
 
 Reader = Callable[[Path, View], Film]
 
@@ -84,7 +88,8 @@ class FolderDataset:
 
     A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
     one clip, its frames; a folder with other content is searched. Hidden files are passed over, files that are
-    no clips are listed in `ignored`.
+    no clips are listed in `ignored`. Links to folders elsewhere are followed; those to a folder that is searched
+    under another name, or that holds the path, are listed in `left_out`.
 
     Args:
         path: a file or a folder.
@@ -99,13 +104,16 @@ class FolderDataset:
     identity = None
 
     def __init__(self, path: Path, view: View | None = None, *, strips: bool = False) -> None:
-        if not path.exists():
+        found = status_of(path)
+        if found is None:
             raise InputError(f"{path} does not exist; give a video, an array or a folder of clips")
         self.path = path
         self.view = view or View()
         self.ignored: list[Path] = []
+        self.left_out: list[Path] = []
         self._arrays = _Arrays()
-        self._entries = list(self._find(strips))
+        self._links = LinkedFolders(path)
+        self._entries = list(self._find(found.st_mode, strips))
         if not self._entries:
             raise InputError(
                 f"{path} holds no clips; give videos, folders of frames, .npy or .npz arrays, or a clip archive"
@@ -117,14 +125,28 @@ class FolderDataset:
 
     def __getitem__(self, index: int) -> Clip:
         entry, path = self._entries[index], self.path_of(index)
-        with while_there(path):
-            if entry.read is None:
-                frames = _select(self._arrays.clip(path, entry.row or 0), self.view, str(path))
-                film = Film(frames, lossless=True)
-            else:
-                film = entry.read(path, self.view)
+        if entry.read is None:
+            stored = self._arrays.open(path).read(entry.row or 0, _span(self.view))
+            film = Film(_select(stored, self.view, str(path)), lossless=True)
+        else:
+            film = entry.read(path, self.view)
         frames, key = self.view.resized(film.frames), self._key(entry)
         return Clip(frames, key, lossy=not film.lossless, fps=film.fps, uneven=film.uneven)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of what is below the path and no clip, a sentence each."""
+        found = (
+            (self.ignored, "1 file is no clip, ignored", "{} files are no clips, ignored"),
+            (self.left_out, "1 link to a folder left out", "{} links to folders left out"),
+        )
+        return [
+            f"{self.path}: {one if len(paths) == 1 else several.format(len(paths))}: "
+            + ", ".join(path.name for path in paths[:3])
+            + (", ..." if len(paths) > 3 else "")
+            for paths, one, several in found
+            if paths
+        ]
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's name; no more is known of it."""
@@ -139,10 +161,8 @@ class FolderDataset:
         entry, path = self._entries[index], self.path_of(index)
         try:
             files = frame_files(path) if entry.read is _read_frames else [path]
-        except (FileNotFoundError, NotADirectoryError):
+        except BrokenClipError:
             files = [path]
-        except OSError:
-            return None
         known = stamp(files)
         return known and f"{self._key(entry)} {self.view} {known}"
 
@@ -158,8 +178,10 @@ class FolderDataset:
             folders=[entry.name for entry in entries if entry.read is _read_frames],
         )
 
-    def _find(self, strips: bool) -> Iterable[_Entry]:
-        if self.path.is_file():
+    def _find(self, mode: int, strips: bool) -> Iterable[_Entry]:
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"{self.path} is a pipe or a device; give a video, an array or a folder of clips")
+        if stat.S_ISREG(mode):
             entries = self._of_file("", strips=True)
             if not entries:
                 raise InputError(f"{self.path} is no video, image strip or array; its suffix says what it is")
@@ -167,18 +189,20 @@ class FolderDataset:
             return
         yield from self._of_folder("", strips)
 
-    def _of_folder(self, name: str, strips: bool) -> list[_Entry]:
+    def _of_folder(self, name: str, strips: bool, *, linked: bool = False) -> list[_Entry]:
+        """Search a folder; `linked`: a link led to it, or to one that it lies in."""
         folder = self.path / name
-        try:
-            children = [child for child in os.listdir(folder) if not child.startswith(".")]  # noqa: PTH208
-        except FileNotFoundError:
-            return [_Entry(name, _read_frames)]  # it has vanished since it was listed: a clip that cannot be read
-        except OSError as error:
-            raise InputError(f"{folder} cannot be searched: {error.strerror}; mend its permissions") from error
+        if name.count("/") >= _DEEPEST:
+            raise InputError(f"{folder} lies more than {_DEEPEST} folders deep in {self.path}; move its clips up")
+        with parsing(folder, _refuse_search):
+            try:
+                children = [child for child in os.listdir(folder) if not child.startswith(".")]  # noqa: PTH208
+            except FileNotFoundError:
+                return [_Entry(name, _read_frames)]  # it has vanished since: a clip that cannot be read
         children.sort(key=natural)
         images = [] if strips else _still_images(folder, children)
         others = [child for child in children if child not in set(images)]
-        found = {child: self._of_child(f"{name}/{child}" if name else child, strips) for child in others}
+        found = {child: self._of_child(f"{name}/{child}" if name else child, strips, linked) for child in others}
         clips = {child: entries for child, entries in found.items() if entries}
         if images and clips:
             other = next(iter(clips))
@@ -192,15 +216,14 @@ class FolderDataset:
         self._refuse_encodings(folder, clips)
         return [_Entry(name, _read_frames)] if images else [entry for each in clips.values() for entry in each]
 
-    def _of_child(self, name: str, strips: bool) -> list[_Entry]:
+    def _of_child(self, name: str, strips: bool, linked: bool) -> list[_Entry]:
         path = self.path / name
-        if path.is_dir():
-            if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
-                raise InputError(
-                    f"{path} is a link to a folder that it lies in, whose clips would be found again and again; "
-                    f"move it out of {self.path}"
-                )
-            return self._of_folder(name, strips)
+        if is_folder(path):
+            linked = linked or path.is_symlink()
+            if linked and not self._links.is_new(path):
+                self.left_out.append(path)
+                return []
+            return self._of_folder(name, strips, linked=linked)
         entries = self._of_file(name, strips)
         if not entries and "." not in path.name and is_dangling(path):
             entries = [_Entry(name, _read_frames)]  # it may have led to a folder of frames
@@ -212,10 +235,10 @@ class FolderDataset:
         """Refuse `a.mp4` beside `a.gif`, or beside a folder `a` of frames: one clip would count twice."""
         stems: dict[str, str] = {}
         for child, entries in clips.items():
-            is_folder = (folder / child).is_dir()
-            if is_folder and entries[0].read is not _read_frames:
+            inside = is_folder(folder / child)
+            if inside and entries[0].read is not _read_frames:
                 continue
-            stem = child if is_folder else Path(child).stem
+            stem = child if inside else Path(child).stem
             if (other := stems.setdefault(stem, child)) != child:
                 raise InputError(
                     f"{folder} holds {other} and {child}, by their names two encodings of one clip: "
@@ -231,7 +254,7 @@ class FolderDataset:
         if suffix not in ARRAY_SUFFIXES:
             return []
         try:
-            count = self._arrays.count(self.path / name)
+            count = len(self._arrays.open(self.path / name))
         except BrokenClipError:
             count = 1  # a file that cannot be opened is one broken clip
         return [_Entry(name)] if count == 1 else [_Entry(name, row=row) for row in range(count)]
@@ -243,9 +266,10 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
     Raises:
         InputError: nothing is there, or nothing that could be a clip.
     """
-    for folder in (path, path / SAMPLES_FOLDER):
-        if is_archive(folder):
-            return ViewedArchive(Archive(folder), view or View())
+    with parsing(path, refuse_file):
+        archive = next((folder for folder in (path, path / SAMPLES_FOLDER) if is_archive(folder)), None)
+    if archive is not None:
+        return ViewedArchive(Archive(archive), view or View())
     return FolderDataset(path, view, strips=strips)
 
 
@@ -331,55 +355,38 @@ def _read_strip(path: Path, view: View) -> Film:
 
 
 class _Arrays:
-    """Array files, each opened once for all threads; those last read are kept open, and no others."""
+    """Array files, each opened once for all threads; those last read are known, and no others."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, _Array] = OrderedDict()
+        self._known: OrderedDict[Path, ArrayClips] = OrderedDict()
         self._lock = threading.Lock()
 
-    def count(self, path: Path) -> int:
-        return len(self._array(path).clips())
-
-    def clip(self, path: Path, row: int) -> NDArray[np.uint8]:
-        clips = self._array(path).clips()
-        if row >= len(clips):
-            raise BrokenClipError(str(path), f"has {len(clips)} clips now, and had more when it was listed")
-        return np.asarray(clips[row])
-
-    def _array(self, path: Path) -> "_Array":
+    def open(self, path: Path) -> ArrayClips:
         with self._lock:
-            found = self._open.pop(path, None) or _Array(path)
-            self._open[path] = found
-            if len(self._open) > _OPEN_ARRAYS:
-                self._open.popitem(last=False)
+            found = self._known.get(path)
+        found = found or ArrayClips(path)  # not under the lock: the headers of many may be read at once
+        with self._lock:
+            found = self._known.setdefault(path, found)  # another thread may have been faster
+            self._known.move_to_end(path)
+            if len(self._known) > _KNOWN_ARRAYS:
+                self._known.popitem(last=False)
             return found
 
 
-class _Array:
-    """An array file that is opened when first needed, and anew when it has changed."""
+def _refuse_search(source: str, reason: str) -> InputError:
+    return InputError(f"{source} cannot be searched ({reason}); mend its permissions")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._clips: NDArray[np.uint8] | None = None
-        self._read_at: tuple[int, ...] = ()
-        self._lock = threading.Lock()
 
-    def clips(self) -> NDArray[np.uint8]:
-        with self._lock:
-            # A mapping of a file that was replaced would go on to show what was there.
-            with while_there(self._path):
-                found = stat_of(self._path)
-            known = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
-            if self._clips is None or known != self._read_at:
-                self._clips, self._read_at = read_array(self._path), known
-            return self._clips
+def _span(view: View) -> int | None:
+    """How many frames of a clip a view looks at, those that it steps over included; None for all."""
+    return None if view.frames is None else (view.frames - 1) * view.stride + 1
 
 
 def _select(frames: NDArray[np.uint8], view: View, source: str) -> NDArray[np.uint8]:
     """Take a view's frames of a clip that is there whole."""
-    if view.frames is None:
+    needed = _span(view)
+    if needed is None:
         return frames[:: view.stride]
-    needed = (view.frames - 1) * view.stride + 1
     if len(frames) < needed:
         raise BrokenClipError(source, f"has {len(frames)} frames, {needed} are needed")
     return frames[: needed : view.stride]

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from vdm_bench.runtime.outside import is_of_the_machine, machine_error
+
 # A file that is written twice within the granularity of the file system's clock has the same times, and may have
 # another content. So what was changed this short a time ago is not told by its times: git's rule for files that
 # are "racily clean". The coarsest clock in use is FAT's, 2 s.
@@ -27,7 +29,10 @@ def stamp(paths: Iterable[Path]) -> str | None:
     """Give a text that changes whenever one of some files does: paths, sizes, times, inodes and devices.
 
     A file that is not there is told as such. None where a later change might not show: a file has just been
-    changed, lies in the future, or cannot be asked about.
+    changed, lies in the future, or may not be asked about.
+
+    Raises:
+        MachineError: the machine cannot ask about a file now.
     """
     settled = time.time_ns() - UNSETTLED_NS
     parts = []
@@ -38,7 +43,9 @@ def stamp(paths: Iterable[Path]) -> str | None:
         except _MISSING:
             parts.append(f"{place} is not there")
             continue
-        except OSError:
+        except (OSError, ValueError) as error:
+            if is_of_the_machine(error):
+                raise machine_error(path, error) from error
             return None
         if max(found.st_mtime_ns, found.st_ctime_ns) > settled:
             return None

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.outside import status_of
 from vdm_bench.video.decode import count_frames, read_film
-from vdm_bench.video.images import is_dangling
+from vdm_bench.video.images import is_dangling, is_folder
 from vdm_bench.video.view import EachFrame, unchanged
 
 
@@ -84,7 +85,5 @@ def files_there(
 
 
 def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file() or is_dangling(path)  # a link to nothing is there: a clip that cannot be read
-    except OSError:  # a name that is too long for a file, or a folder that must not be looked into
-        return False
+    # What is no file, or a link to nothing, is there, too: a clip that cannot be read.
+    return is_dangling(path) or (status_of(path) is not None and not is_folder(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.datasets.base import DescribedClips
-from vdm_bench.datasets.folder import ViewedArchive
+from vdm_bench.datasets.folder import FolderDataset, ViewedArchive
 from vdm_bench.datasets.videos import NotedVideos, VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.model import DIGEST_LENGTH, ClipChoice, Protocol
@@ -123,7 +123,9 @@ def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedCl
 
 
 def notes_on(clips: DescribedClips) -> list[str]:
-    """Give what a person should know of the videos behind clips, a sentence each."""
+    """Give what a person should know of clips, or of the videos behind them, a sentence each."""
+    if isinstance(clips, FolderDataset):
+        return clips.notes
     if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):
         return list(clips.videos.notes)
     return []

@@ -36,6 +36,7 @@ _WAYS_OUT = {
 }
 # What Python and torch say where the system has refused.
 _IN_OTHER_WORDS = {"can't start new thread": errno.EAGAIN, "can't allocate memory": errno.ENOMEM}
+_NO_FILE = "is a pipe or a device, not a file"
 _LONGEST_REASON = 200  # characters of what a parser says
 
 
@@ -48,6 +49,20 @@ def is_of_the_machine(error: BaseException) -> bool:
     """Say whether an error tells of the machine, and not of the file that was read."""
     number = _number(error)
     return number in errno.errorcode and number not in _OF_THE_FILE
+
+
+def status_of(path: str | Path) -> os.stat_result | None:
+    """Ask the system about a file or folder, following links; None where there is none that it would tell of.
+
+    Raises:
+        MachineError: it cannot be asked now.
+    """
+    try:
+        return os.stat(path)
+    except (OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise machine_error(path, error) from error
+        return None
 
 
 def machine_error(source: object, error: BaseException) -> MachineError:
@@ -123,7 +138,7 @@ def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
             if stat.S_ISDIR(mode):
                 raise refuse(str(path), "is a folder, not a file")
             if not stat.S_ISREG(mode):
-                raise refuse(str(path), "is a pipe or a device, not a file")
+                raise refuse(str(path), _NO_FILE)
             return os.fdopen(descriptor, "rb")
         except BaseException:
             os.close(descriptor)
@@ -173,10 +188,13 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Say in a few words what a parser found."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        is_link = isinstance(error.filename, str | bytes | os.PathLike) and os.path.islink(error.filename)
+        return "is a link to what is not there" if is_link else "no such file"
     if isinstance(error, RecursionError):
         return "is damaged (it is nested too deeply)"
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:  # sockets cannot even be opened
+        return _NO_FILE
     if isinstance(error, OSError) and error.errno in errno.errorcode:
         return f"cannot be opened ({error.strerror})"
     text = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

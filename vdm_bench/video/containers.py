@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.runtime.outside import open_file, parsing
 
 # A box of another kind after the last of these is junk that players step over, not a part that is missing.
 _NEEDED_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
@@ -42,23 +43,27 @@ def while_there(path: Path) -> Iterator[None]:
         raise BrokenClipError(str(path), reason) from error
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is no file with content.
+def open_clip(path: Path) -> BinaryIO:
+    """Open a file with content.
 
     Raises:
         BrokenClipError: `path` is missing, a folder, a pipe or the like, empty, or cannot be opened.
+        MachineError: the machine cannot open it now.
     """
+    file = open_file(path)
     try:
-        with while_there(path):
-            if path.is_dir():
-                raise BrokenClipError(str(path), "is a folder, not a file")
-            if path.exists() and not path.is_file():  # to open a pipe would wait for its other end
-                raise BrokenClipError(str(path), "is a pipe or a device, not a file")
-            with path.open("rb") as file:
-                if not file.read(1):
-                    raise BrokenClipError(str(path), "is empty (0 bytes)")
-    except OSError as error:
-        raise BrokenClipError(str(path), f"cannot be opened ({error.strerror})") from error
+        with parsing(path):
+            if _size(file) == 0:
+                raise BrokenClipError(str(path), "is empty (0 bytes)")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file with content, as `open_clip` does."""
+    open_clip(path).close()
 
 
 def is_cut_short(path: Path) -> bool:
@@ -67,8 +72,8 @@ def is_cut_short(path: Path) -> bool:
     False also for a container that announces no length (MPEG-TS, a stream that was written live) and for a
     file of no known kind.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file, parsing(path):
+        size = _size(file)
         start = file.read(12)
         if start[4:8] in _FIRST_BOXES:
             return _end_of_boxes(file, size) > size
@@ -76,39 +81,35 @@ def is_cut_short(path: Path) -> bool:
             return _end_of_riff(file, size) > size
         if start[:4] == _EBML_HEADER:
             return _end_of_segment(file) > size
-        return start[:4] == b"GIF8" and not _gif_has_an_end(path.read_bytes())
+        return start[:4] == b"GIF8" and not _gif_has_an_end(start + file.read())
 
 
-def is_animated_png(path: Path) -> bool:
-    """Whether a PNG says that it is animated (chunk `acTL`, before the image); False for what is no PNG."""
-    with path.open("rb") as file:
-        if file.read(8) != _PNG_SIGNATURE:
-            return False
-        while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
-            if header[4:] == b"acTL":
-                return True
-            file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)  # and 4 of the checksum
-    return False
+def is_animated_image(file: BinaryIO) -> bool:
+    """Whether a file that is open at its beginning is an animated PNG or WebP, by what it says of itself."""
+    start = file.read(21)
+    if start[:8] == _PNG_SIGNATURE:
+        file.seek(8)
+        return _png_is_animated(file)
+    return _webp_is_animated(start)
 
 
 def is_animated_webp(path: Path) -> bool:
     """Whether a WebP image says that it is animated; False for what is no WebP."""
-    with path.open("rb") as file:
-        start = file.read(21)
-    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20] & _WEBP_ANIMATION)
+    with open_file(path) as file, parsing(path):
+        return _webp_is_animated(file.read(21))
 
 
 def is_lossless_webp(path: Path) -> bool:
     """Whether all pictures of the WebP image at `path` are of its lossless kind."""
-    with path.open("rb") as file:
-        return all(kind != b"VP8 " for kind, _ in _webp_chunks(file, 12, path.stat().st_size))
+    with open_file(path) as file, parsing(path):
+        return all(kind != b"VP8 " for kind, _ in _webp_chunks(file, 12, _size(file)))
 
 
 def webp_delays(path: Path) -> list[int]:
     """Milliseconds for which each frame of the animated WebP image at `path` is shown."""
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        return [_webp_delay(file, place) for kind, place in _webp_chunks(file, 12, size) if kind == b"ANMF"]
+    with open_file(path) as file, parsing(path):
+        chunks = _webp_chunks(file, 12, _size(file))
+        return [_webp_delay(file, place) for kind, place in chunks if kind == b"ANMF"]
 
 
 def nal_length_size(codec: str, extradata: bytes | None) -> int:
@@ -214,15 +215,34 @@ def _end_of_segment(file: BinaryIO) -> int:
     return 0 if length is None else file.tell() + length
 
 
-def _webp_chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int]]:
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _png_is_animated(file: BinaryIO) -> bool:
+    """Whether a PNG has the chunk `acTL` before its image; the file stands at its first chunk."""
+    while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
+        if header[4:] == b"acTL":
+            return True
+        file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)  # and 4 of the checksum
+    return False
+
+
+def _webp_is_animated(start: bytes) -> bool:
+    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and any(flags & _WEBP_ANIMATION for flags in start[20:21])
+
+
+def _webp_chunks(
+    file: BinaryIO, position: int, end: int, *, in_frame: bool = False
+) -> Iterator[tuple[bytes, int]]:
     """The kinds and places of the chunks between two places, and of those within the frames of an animation."""
     while position + 8 <= end:
         file.seek(position)
         header = file.read(8)
         length = int.from_bytes(header[4:], "little")
         yield header[:4], position
-        if header[:4] == b"ANMF":  # a frame; its own header has 16 bytes
-            yield from _webp_chunks(file, position + 24, position + 8 + length)
+        if header[:4] == b"ANMF" and not in_frame:  # a frame, which holds no others; its own header has 16 bytes
+            yield from _webp_chunks(file, position + 24, min(end, position + 8 + length), in_frame=True)
         position += 8 + length + length % 2
 
 

@@ -5,18 +5,22 @@ video of even size all routes through FFmpeg agree to the bit, but for 10-bit vi
 `to_ndarray` differs from the program (seen: by up to 131 of 255 where colours meet).
 """
 
+import contextlib
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.runtime.outside import is_of_the_machine, open_file, parsing
 from vdm_bench.video.timing import FrameTimes
 
 _LOSSLESS_CODECS = frozenset(
@@ -25,6 +29,11 @@ _LOSSLESS_CODECS = frozenset(
 # By how much the shape of a pixel may differ from a square: what is left when a size is rounded to whole pixels.
 _NEARLY_SQUARE = Fraction(1, 50)
 _LONGEST_PIXEL = 16  # what is said of longer ones is a damaged header, and must not fill the memory
+# Of a picture, for the same reason: 8K has 35 million at most.
+MOST_PIXELS = 36_000_000
+# What FFmpeg says only when the system does, and never of a damaged file.
+_THE_SYSTEMS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ESTALE})
+_ENOUGH_MEMORY = 1 << 30  # bytes; whoever can have so many lacks none for a picture
 
 
 class FrameReader(ABC):
@@ -72,6 +81,11 @@ class FrameReader(ABC):
         """An error about this file, for the caller to raise."""
         return BrokenClipError(str(self._path), reason)
 
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse pictures that would fill the memory."""
+        if width * height > MOST_PIXELS:
+            raise self.broken(f"says that its pictures are {width}x{height}: {MOST_PIXELS:,} pixels are the most")
+
     def times_of_frames(self) -> FrameTimes:
         """Find the times of the frames by decoding all of them."""
         return self._times((start, frame.duration) for start, frame in self._stamped())
@@ -93,15 +107,16 @@ class FrameReader(ABC):
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Convert a frame of this film to uint8 [H, W, 3], RGB, of square pixels, upright."""
-        if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
-            alpha = np.asarray(frame.to_ndarray(format="rgba", threads=1))[..., 3]
-            if alpha.min() < 255:
-                raise self.broken("is partly transparent: lay it over a background first")
-        if self._graph is None or self._graph[0] != frame.format.name:
-            self._graph = frame.format.name, self._make_graph(frame)
-        self._graph[1].vpush(frame)
-        picture = np.asarray(self._graph[1].vpull().to_ndarray(), dtype=np.uint8)
-        return np.rot90(picture, self.quarter_turns(frame))
+        with decoding(self._path, lambda: f"a picture cannot be shown after {count_of_frames(self.decoded)}"):
+            if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+                alpha = np.asarray(frame.to_ndarray(format="rgba", threads=1))[..., 3]
+                if alpha.min() < 255:
+                    raise self.broken("is partly transparent: lay it over a background first")
+            if self._graph is None or self._graph[0] != frame.format.name:
+                self._graph = frame.format.name, self._make_graph(frame)
+            self._graph[1].vpush(frame)
+            picture = np.asarray(self._graph[1].vpull().to_ndarray(), dtype=np.uint8)
+            return np.rot90(picture, self.quarter_turns(frame))
 
     def size(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height of what `rgb` gives."""
@@ -158,7 +173,9 @@ class FrameReader(ABC):
             return frame.width
         if not 1 / _LONGEST_PIXEL <= self.pixel_aspect <= _LONGEST_PIXEL:
             raise self.broken(f"says that its pixels are {float(self.pixel_aspect):g} times as wide as high")
-        return max(1, round(frame.width * self.pixel_aspect))
+        width = max(1, round(frame.width * self.pixel_aspect))
+        self.check_size(width, frame.height)
+        return width
 
     def _make_graph(self, frame: VideoFrame) -> Graph:
         graph = Graph()
@@ -172,6 +189,52 @@ class FrameReader(ABC):
             graph.add("buffersink"),
         ).configure()
         return graph
+
+
+@contextlib.contextmanager
+def decoding(path: Path, failing: Callable[[], str]) -> Iterator[None]:
+    """Turn whatever PyAV raises into an error of this project; see `parsing`.
+
+    FFmpeg says "input/output error", "try again" and "no memory" of damaged files, too. So the file is read once
+    more without it: what cannot be read then, or not for lack of memory, is the machine's fault.
+
+    Args:
+        path: of the file.
+        failing: says what fails when an error comes.
+
+    Raises:
+        BrokenClipError: the file is damaged.
+        MachineError: the machine cannot read it now.
+    """
+
+    def refuse(source: str, reason: str) -> BrokenClipError:
+        return BrokenClipError(source, f"damaged: {failing()} ({reason})")
+
+    with parsing(path, refuse):
+        try:
+            yield
+        except av.FFmpegError as error:
+            if isinstance(error, FileNotFoundError):
+                raise BrokenClipError(str(path), "no such file") from error
+            if is_of_the_machine(error) and not _is_readable(path, error):
+                raise
+            raise refuse(str(path), error.strerror or str(error)) from error
+
+
+def _is_readable(path: Path, error: av.FFmpegError) -> bool:
+    """Whether the machine does what FFmpeg says it did not; raises `MachineError` where it does not."""
+    if isinstance(error, MemoryError):
+        try:
+            np.empty(_ENOUGH_MEMORY, np.uint8)
+        except MemoryError:
+            return False
+        return True
+    if error.errno in _THE_SYSTEMS:
+        return False
+    with open_file(path) as file, parsing(path):
+        while file.read(1 << 20):
+            pass
+    return True
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:

@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import (
     CODECS_OF_UNEVEN_PACKETS,
     check_file,
@@ -29,9 +30,8 @@ from vdm_bench.video.containers import (
     is_whole_picture,
     nal_length_size,
     shown_pictures,
-    while_there,
 )
-from vdm_bench.video.reader import FrameReader, count_of_frames
+from vdm_bench.video.reader import MOST_PIXELS, FrameReader, count_of_frames, decoding
 from vdm_bench.video.timing import FrameTimes
 
 # A choice, because FFmpeg also "plays" text files, images, and play lists that name other files or addresses.
@@ -54,16 +54,25 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
         BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
     """
     check_file(path)
-    with while_there(path):
-        try:
-            # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address.
-            container = av.open(f"file:{path}", mode="r", options=dict(_OPTIONS))
-        except av.FFmpegError as error:
-            cut = is_cut_short(path)
-            reason = "truncated: the file ends before its index does" if cut else "not a video that can be read"
-            raise BrokenClipError(str(path), reason) from error
-        with container:
-            yield StreamReader(path, container, _choose(path, container, index))
+    with contextlib.ExitStack() as stack:
+        with decoding(path, lambda: "it cannot be opened"):
+            try:
+                # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address. Titles and the like are
+                # in whatever encoding their writers had.
+                container = av.open(
+                    f"file:{path}", mode="r", options=dict(_OPTIONS), metadata_errors="replace"
+                )
+            except av.FFmpegError as error:
+                if isinstance(error, OSError | MemoryError):
+                    raise
+                cut = is_cut_short(path)
+                reason = (
+                    "truncated: the file ends before its index does" if cut else "not a video that can be read"
+                )
+                raise BrokenClipError(str(path), reason) from error
+            stack.enter_context(container)
+            reader = StreamReader(path, container, _choose(path, container, index))
+        yield reader
 
 
 class StreamReader(FrameReader):
@@ -78,11 +87,13 @@ class StreamReader(FrameReader):
         self.declared_frames = stream.frames or None
         self.duration = _duration(container, stream)
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.check_size(stream.width, stream.height)
         self.authored = container.format.name in _ANIMATIONS
         self._container = container
         self._decoder = self._make_decoder()
         # Clips are read many at a time: one thread each is faster than all threads on each.
         self._decoder.thread_count = 1
+        self._decoder.options = {**self._decoder.options, "max_pixels": str(MOST_PIXELS)}
         self._length_size = nal_length_size(self.codec, stream.codec_context.extradata)
         if is_cut_short(path):
             raise self._truncated(self._count_whole_packets())
@@ -117,20 +128,21 @@ class StreamReader(FrameReader):
         previous: int | None = None
         certain = in_order = True
         ahead = 0  # pictures that came before the packet that keeps their place; without it they are dropped
-        for number, packet in enumerate(self._packets):
-            stamp = self._stamp(packet)
-            if number == 0:
-                first = stamp
-                certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
-            early = stamp is not None and first is not None and stamp < first
-            if self.codec in CODECS_OF_UNEVEN_PACKETS:
-                ahead += shown_pictures(self.codec, bytes(packet)) - 1
-            certain = certain and not early and ahead >= 0
-            # A clock that was set back: two films in one file.
-            in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
-            previous = packet.dts if packet.dts is not None else previous
-            if not packet.is_discard:
-                stamps.append((stamp, packet.duration))
+        with parsing(self._path):
+            for number, packet in enumerate(self._packets):
+                stamp = self._stamp(packet)
+                if number == 0:
+                    first = stamp
+                    certain = packet.is_keyframe and is_clean_start(self.codec, bytes(packet), self._length_size)
+                early = stamp is not None and first is not None and stamp < first
+                if self.codec in CODECS_OF_UNEVEN_PACKETS:
+                    ahead += shown_pictures(self.codec, bytes(packet)) - 1
+                certain = certain and not early and ahead >= 0
+                # A clock that was set back: two films in one file.
+                in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
+                previous = packet.dts if packet.dts is not None else previous
+                if not packet.is_discard:
+                    stamps.append((stamp, packet.duration))
         if not certain:
             return None
         return self._times(iter(stamps if in_order else [(None, None)] * len(stamps)))
@@ -151,16 +163,12 @@ class StreamReader(FrameReader):
     def _demux(self) -> Iterator["Packet[VideoStream]"]:
         """The packets of the stream in the order of the file, each of them checked."""
         count = 0
-        try:
+        with decoding(self._path, lambda: f"reading fails after {count_of_frames(count)}"):
             for packet in self._container.demux(self.stream):
                 if packet.size:  # a decoder takes an empty packet for the end of the stream
                     count += 1
                     self._check(packet, count)
                     yield packet
-        except av.FFmpegError as error:
-            raise self.broken(
-                f"damaged: reading fails after {count_of_frames(count)} ({_words(error)})"
-            ) from error
         # An edit list may leave packets of an MP4 file out, and takes them out of its index; the index of
         # other containers is filled while they are read, so that it never holds more than was read.
         if count < min(self.stream.frames, len(self.stream.index_entries)):
@@ -175,11 +183,8 @@ class StreamReader(FrameReader):
             raise self.broken(f"damaged: packet {number}{of} holds no valid {self.codec} data")
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
-        try:
+        with decoding(self._path, lambda: f"decoding fails after {count_of_frames(self.decoded)}"):
             frames = self._decoder.decode(packet)
-        except av.FFmpegError as error:
-            reason = f"damaged: decoding fails after {count_of_frames(self.decoded)} ({_words(error)})"
-            raise self.broken(reason) from error
         # The decoder covers up what it cannot read with pieces of the frames around it, and says so here.
         if any(frame.is_corrupt for frame in frames):
             raise self.broken(f"damaged: errors in a picture after {count_of_frames(self.decoded)}")
@@ -187,7 +192,7 @@ class StreamReader(FrameReader):
 
     def _count_whole_packets(self) -> int:
         count = 0
-        with contextlib.suppress(av.FFmpegError):
+        with contextlib.suppress(BrokenClipError), decoding(self._path, str):
             for packet in self._container.demux(self.stream):
                 count += packet.size > 0 and not packet.is_corrupt
         return count
@@ -223,7 +228,3 @@ def _choose(path: Path, container: InputContainer, index: int | None) -> VideoSt
     if chosen.codec_context is None:
         raise BrokenClipError(str(path), "is of a codec that this FFmpeg cannot decode")
     return chosen
-
-
-def _words(error: av.FFmpegError) -> str:
-    return error.strerror or str(error)

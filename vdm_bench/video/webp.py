@@ -43,6 +43,7 @@ class WebPReader(FrameReader):
             raise self.broken("has no frames")
         start = 0
         with open_image(self._path, ("WEBP",)) as image:
+            self.check_size(*image.size)
             for number, delay in enumerate(self._delays):
                 pixels = decoded_pixels(self._path, image, number)
                 frame = VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[-1] == 4 else "rgb24")

@@ -1,0 +1,199 @@
+"""Clips in NumPy's files: one array of an `.npy` or `.npz` file, of which a clip is read at a time.
+
+Files are read and not mapped: an error of the disk is an exception then and not a signal that kills, and no file
+stays open. An array of an `.npz` file is inflated once, which also checks its checksum, to where its clips can
+be got at one by one: in memory if it is small, else in a temporary file that has no name and vanishes with this
+process, whatever ends it.
+"""
+
+import math
+import os
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
+from vdm_bench.metrics.npy import NpyHeader, read_npy_header
+from vdm_bench.runtime.outside import parsing
+from vdm_bench.video.containers import open_clip
+
+_NAMES = ("clips", "samples", "arr_0")
+_SUFFIX = ".npy"
+_NAMED = 8  # arrays of a file that an error message names
+_ENCRYPTED = 1  # bit of a member's flags
+_ZIP = b"PK"
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # which NumPy writes
+_IN_MEMORY = 32 << 20  # bytes of an inflated array that are kept there
+_PIECE = 1 << 20
+_CONVERT = (
+    "write them as uint8 from 0 to 255: x of [0, 1] by (255 * x).round().clip(0, 255).astype('uint8'), "
+    "x of [-1, 1] by (127.5 * (x + 1)).round().clip(0, 255).astype('uint8')"
+)
+
+
+class _Layout(NamedTuple):
+    """Where clips lie in a file.
+
+    Attributes:
+        header: of the array.
+        shape: [N, T, H, W, 1 or 3] of it.
+        member: of an `.npz` file; None in an `.npy` file.
+    """
+
+    header: NpyHeader
+    shape: tuple[int, ...]
+    member: zipfile.ZipInfo | None
+
+
+class ArrayClips:
+    """The clips of an `.npy` or `.npz` file, read one at a time; used from several threads.
+
+    The file is opened for each clip, and its header read anew when it has changed. An `.npz` file must hold one
+    array, or one called `clips`, `samples` or `arr_0`; what else is in it is passed over.
+
+    Args:
+        path: of the file: uint8 [N, T, H, W, 3], or [T, H, W, 3] of one clip; one channel is gray and repeated.
+
+    Raises:
+        BrokenClipError: the file cannot be read, is pickled, or holds another shape or type. So do all methods.
+        MachineError: it cannot be read now, or inflates to more than there is room for. So do all methods.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._state: tuple[int, ...] = ()
+        self._layout: _Layout | None = None
+        self._inflated: IO[bytes] | None = None
+        len(self)
+
+    def __len__(self) -> int:
+        with self._lock, open_clip(self._path) as file:
+            return self._layout_of(file).shape[0]
+
+    def read(self, row: int, frames: int | None = None) -> NDArray[np.uint8]:
+        """Read a clip, uint8 [T, H, W, 3], read-only; or its first frames, as far as it has so many."""
+        with ExitStack() as stack:
+            with self._lock:  # before the file is opened: of those who wait, nobody holds it open
+                file = stack.enter_context(open_clip(self._path))
+                layout = self._layout_of(file)
+                count, stored = layout.shape[:2]
+                if row >= count:
+                    reason = f"has {count} clips now, and had more when it was listed"
+                    raise BrokenClipError(str(self._path), reason)
+                first = stored if frames is None else min(frames, stored)
+                if layout.member is not None:
+                    return _rgb(self._read_inflated(file, layout.member, layout, row, first))
+            with parsing(self._path, _refuse):
+                return _rgb(_pixels(file, layout, row, first))
+
+    def _layout_of(self, file: BinaryIO) -> _Layout:
+        """Read the header, if the file is not the one whose header was read last."""
+        with parsing(self._path, _refuse):
+            found = os.fstat(file.fileno())
+            state = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+            if self._layout is None or state != self._state:
+                self._inflated = None
+                self._layout, self._state = _read_layout(self._path, file, found.st_size), state
+            return self._layout
+
+    def _read_inflated(
+        self, file: BinaryIO, member: zipfile.ZipInfo, layout: _Layout, row: int, frames: int
+    ) -> NDArray[np.uint8]:
+        with parsing(self._path, _refuse):
+            if self._inflated is None:
+                self._inflated = _inflate(self._path, file, member)
+            return _pixels(self._inflated, layout, row, frames)
+
+
+def _refuse(source: str, _: str) -> VdmBenchError:
+    return BrokenClipError(source, "is no NumPy array that can be read: cut short, damaged or pickled")
+
+
+def _read_layout(path: Path, file: BinaryIO, size: int) -> _Layout:
+    """Read where the clips of a file of this size lie; raises anything."""
+    start = file.read(len(_ZIP))
+    file.seek(0)
+    if start != _ZIP:
+        header = read_npy_header(file)
+        shape = _shape_of_clips(path, header)
+        if size < header.start + math.prod(shape):
+            raise ValueError("it is cut short")
+        return _Layout(header, shape, None)
+    with zipfile.ZipFile(file) as archive:
+        member = _member(path, archive.infolist())
+        with archive.open(member) as content:
+            header = read_npy_header(content)  # type: ignore[arg-type]
+    shape = _shape_of_clips(path, header)
+    if member.file_size != header.start + math.prod(shape):  # before it is inflated
+        raise ValueError("the array is not as long as its header says")
+    return _Layout(header, shape, member)
+
+
+def _member(path: Path, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Choose the array of the clips."""
+    arrays = [info for info in members if info.filename.endswith(_SUFFIX)]
+    names = [info.filename.removesuffix(_SUFFIX) for info in arrays]
+    name = names[0] if len(names) == 1 else next((name for name in _NAMES if name in names), None)
+    if name is None:
+        held = ", ".join(sorted(names)[:_NAMED]) or "none"
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise BrokenClipError(str(path), f"holds the arrays {held}{more}: call that of the clips 'clips'")
+    if names.count(name) > 1:
+        raise BrokenClipError(str(path), f"holds several arrays called {name!r}: leave one")
+    chosen = arrays[names.index(name)]
+    if chosen.flag_bits & _ENCRYPTED:
+        raise BrokenClipError(str(path), "is encrypted: save it with numpy.savez")
+    if chosen.compress_type not in _METHODS:
+        raise BrokenClipError(str(path), "is packed as NumPy packs nothing: save it with numpy.savez_compressed")
+    return chosen
+
+
+def _shape_of_clips(path: Path, header: NpyHeader) -> tuple[int, ...]:
+    """Give the shape [N, T, H, W, 1 or 3] of an array of clips; raises `BrokenClipError`."""
+    if header.dtype.kind == "f":
+        raise BrokenClipError(str(path), f"holds {header.dtype} values: {_CONVERT}")
+    if header.dtype != np.uint8:
+        raise BrokenClipError(str(path), f"holds {header.dtype} values: uint8 is needed")
+    shape = header.shape
+    if len(shape) not in (4, 5) or shape[-1] not in (1, 3) or 0 in shape:
+        reason = f"has shape {shape}: [T, H, W, 3] or [N, T, H, W, 3] is needed, channels last"
+        raise BrokenClipError(str(path), reason)
+    return shape if len(shape) == 5 else (1, *shape)
+
+
+def _inflate(path: Path, file: BinaryIO, member: zipfile.ZipInfo) -> IO[bytes]:
+    """Copy an array of an `.npz` file to where its clips can be got at one by one; raises anything."""
+    folder, size = tempfile.gettempdir(), member.file_size
+    if size > _IN_MEMORY and size > shutil.disk_usage(folder).free:
+        raise MachineError(
+            f"{path} inflates to {size / 1e9:.1f} GB, more than is free in {folder}; set TMPDIR to a folder that "
+            "has room, or save the array as .npy"
+        )
+    kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed when it is let go
+    with zipfile.ZipFile(file) as archive, archive.open(member) as content:
+        shutil.copyfileobj(content, kept, _PIECE)
+    return kept
+
+
+def _pixels(source: IO[bytes], layout: _Layout, row: int, frames: int) -> NDArray[np.uint8]:
+    """Read the first frames of a clip: uint8 [frames, H, W, 1 or 3]; raises anything."""
+    start, shape = layout.header.start, layout.shape
+    if layout.header.fortran_order:  # values of a clip lie all over the file
+        return np.array(np.memmap(source, np.uint8, "r", start, shape, "F")[row, :frames])
+    source.seek(start + row * math.prod(shape[1:]))
+    wanted = frames, *shape[2:]
+    return np.frombuffer(source.read(math.prod(wanted)), np.uint8).reshape(wanted)
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Gray is repeated as a view, in no more memory.
+    return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
