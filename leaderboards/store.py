@@ -15,6 +15,7 @@ from vdm_bench.leaderboards.record import RECORD_FILE, Record
 from vdm_bench.leaderboards.stored import StoredRecord
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score
+from vdm_bench.runtime.printable import printable
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def _rows(path: str, record: Record, *, verified: bool) -> list[_Row]:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"left out: {text}", stacklevel=4)
+    warnings.warn(printable(f"left out: {text}"), stacklevel=4)
 
 
 def _frame(rows: list[_Row]) -> pd.DataFrame:

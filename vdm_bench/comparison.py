@@ -17,7 +17,7 @@ from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_pat
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.files import check_writable, sweep
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.score import Score
@@ -52,7 +52,7 @@ class ScoreOptions:
         recheck: read and hash every clip, whatever is remembered of its file.
 
     Raises:
-        InputError: no metric.
+        InputError: no metric, or no name.
     """
 
     metrics: str | Sequence[str] = DEFAULT_METRICS
@@ -73,6 +73,7 @@ class ScoreOptions:
         if not named or not chosen:
             raise InputError(f"metrics are names, one or more, such as ['fvd']; these are {self.metrics!r}")
         object.__setattr__(self, "metrics", tuple(chosen))
+        check_name(self.name)
 
 
 def compare(
@@ -161,7 +162,7 @@ def _record(
     with stopwatch.stage("scores"):
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     return make_record(
-        name=options.name or _describe(generated, "generated"),
+        name=options.name or name_of(_describe(generated, "generated")),
         protocol=None,
         sampler=SamplerInfo(kind="clips", spec=_describe(generated, "generated"), settings={}, seed=None),
         reference=sides["reference"],

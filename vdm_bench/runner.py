@@ -27,6 +27,7 @@ from vdm_bench.leaderboards.record import (
     ProtocolInfo,
     Record,
     SamplerInfo,
+    name_of,
     read_record,
     write_record,
 )
@@ -264,7 +265,7 @@ class Run:
             )
             of_frames, curves = score_frames(measures, self.conditions) if measures else ([], {})
         return make_record(
-            name=self.options.name or sampler.spec,
+            name=self.options.name or name_of(sampler.spec),
             protocol=ProtocolInfo(
                 name=self.protocol.name, digest=self.protocol.digest, departures=self.departures
             ),

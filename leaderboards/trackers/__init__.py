@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.escaping import printable
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.runtime.printable import printable
 
 GROUP = "vdm_bench.trackers"
 
@@ -184,7 +184,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         cleaned = _clean(name)
         if cleaned in safe.values():
-            raise InputError(f"{printable(name)} cannot be told from another name once it is made safe")
+            raise InputError(f"{name} cannot be told from another name once it is made safe")
         safe[name] = cleaned
     return safe
 

@@ -17,6 +17,7 @@ from vdm_bench.cli.explain import explain
 from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.log import log
+from vdm_bench.cli.output import say
 from vdm_bench.cli.report import report
 from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
@@ -27,6 +28,7 @@ from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import SlowWarning, VdmBenchError
+from vdm_bench.runtime.printable import printable
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 
@@ -41,18 +43,22 @@ class _Commands(click.Group):
         except OSError as error:  # also of `--help` and `--version`, which are printed before any verb is invoked
             if not is_full(error):
                 raise
-            click.echo("Error: there is no room for what is printed; send it elsewhere", err=True)
+            say("Error: there is no room for what is printed; send it elsewhere")
             discard_output()
             sys.exit(VdmBenchError.exit_code)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _usage_errors_printable():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _warnings_in_a_sentence():
+            with _warnings_in_a_sentence(), _usage_errors_printable():
                 return super().invoke(ctx)
         except VdmBenchError as error:
             if ctx.params["debug"]:
                 raise
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}")
             ctx.exit(error.exit_code)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
@@ -61,15 +67,24 @@ class _Commands(click.Group):
                 raise
             if is_full(error):
                 raise  # `main` knows what to say
-            click.echo(
-                f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
-                "`vdm-bench --debug ...`",
-                err=True,
+            say(
+                f"Internal error: {type(error).__name__}: {printable(error)}; please report it with the output "
+                "of `vdm-bench --debug ...`"
             )
             ctx.exit(INTERNAL_ERROR)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a new user needs them, not by the alphabet
+
+
+@contextmanager
+def _usage_errors_printable() -> Iterator[None]:
+    """Spell out, in click's own errors, what was typed and cannot be seen."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = printable(error.message)
+        raise
 
 
 @contextmanager
@@ -80,9 +95,9 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, SlowWarning):
-                click.echo(f"Warning: {message}", err=True)
+                say(f"Warning: {message}")
             else:
-                otherwise(message, category, *rest, **more)
+                otherwise(printable(message), category, *rest, **more)
 
         warnings.showwarning = show
         yield

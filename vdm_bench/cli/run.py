@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.cli.output import print_record, require_values
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
     from vdm_bench.galleries import ClipPlaces
@@ -107,7 +107,7 @@ def run(
         recheck=recheck,
     )
     if dry_run:
-        click.echo("\n".join(forecast(chosen, asked).lines()))
+        show(*forecast(chosen, asked).lines())
         return
     trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
@@ -118,7 +118,7 @@ def run(
         write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
         if trackers:
             for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
-                click.echo(f"Warning: {sentence}", err=True)
+                say(f"Warning: {sentence}")
         require_values(record)
 
 

@@ -42,7 +42,7 @@ def array_checksum(name: str, array: NDArray[Any]) -> str:
     >>> array_checksum("a", np.zeros(2)) == array_checksum("a", np.zeros((2, 1)))
     False
     """
-    described = f"{name} {array.dtype.str} {array.shape}".encode(errors="surrogateescape")
+    described = f"{name} {array.dtype.str} {array.shape}".encode("utf-8", "surrogatepass")
     return checksum(described, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
