@@ -118,7 +118,7 @@ def export_reference(
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
     from vdm_bench.collect import Collector
-    from vdm_bench.files import check_writable
+    from vdm_bench.files import check_file_writable
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
     from vdm_bench.protocols.data import missing_departure, notes_on
@@ -133,7 +133,7 @@ def export_reference(
     departures = missing_departure(chosen, chosen.reference, clips)
     for sentence in (*notes_on(clips), *departures):
         reporter.note(sentence)
-    check_writable(path.parent)
+    check_file_writable(path)
     panel = Panel.of(chosen.metrics, computing, reporter)
     panel.check_frames(chosen.frames)
     collector = Collector(panel.networks, workers, skip_broken, reporter, recheck=recheck)

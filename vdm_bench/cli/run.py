@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
     from vdm_bench.samplers.base import Sampler
 
-_LONGEST_NAME = 100  # of a folder that is named after a command
+_LONGEST_NAME = 100  # bytes of the name of a folder that is named after a command
 
 
 @click.command(short_help="Run a sampler under a protocol.")
@@ -140,4 +140,4 @@ def _source(
 def _folder_name(text: str) -> str:
     """Make a folder's name of a sampler: `module:object` becomes `module.object`."""
     kept = "".join(char if char.isalnum() or char in "-_." else "." for char in text)
-    return kept.strip(".")[:_LONGEST_NAME] or "run"
+    return kept.strip(".").encode()[:_LONGEST_NAME].decode(errors="ignore") or "run"
