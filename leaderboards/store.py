@@ -144,8 +144,12 @@ def read_records(
     found = {record.resolve(): record for path in given for record in find_records(path)}
     named = {Path(path).resolve() for path in given}
     records, wrong = [], []
+    seen: set[str] = set()
     for resolved, path in found.items():
         try:
+            if (text := encodable(str(path))) in seen:
+                raise InputError(f"{path} reads like the path of another record; rename its folder")
+            seen.add(text)
             records.append(StoredRecord.read(path))
         except InputError as error:
             if resolved in named or len(found) == 1:

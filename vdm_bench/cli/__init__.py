@@ -83,7 +83,7 @@ def _usage_errors_printable() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = printable(error.message)
+        vars(error).update(message=printable(error.message))  # it is final to type checkers
         raise
 
 
