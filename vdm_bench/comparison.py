@@ -22,6 +22,7 @@ from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
+from vdm_bench.runtime.printable import printable
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
@@ -222,10 +223,20 @@ def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -
     if are_paths(source):
         return JoinedClips([_open_path(path, options, reporter) for path in source], options.view)
     if isinstance(source, ClipDataset):
+        _check_identity(source, side)
         clips: ClipDataset = source
     else:
         clips = ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
     return clips if options.view == View() else ViewedClips(clips, options.view, _describe(source, side))
+
+
+def _check_identity(clips: ClipDataset, side: str) -> None:
+    """Refuse, before the work, what cannot stand in a signature."""
+    name: object = clips.identity
+    if name is not None and not (isinstance(name, str) and name and "|" not in name and printable(name) == name):
+        raise InputError(
+            f"the identity of the {side} clips is {name!r}; give visible characters without '|', or None"
+        )
 
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

@@ -225,6 +225,14 @@ def test_settings_that_no_record_holds_are_refused_before_the_work(here: Path) -
         vdm_bench.run("shapes-unconditional", out="out", sampler=Sampler())
 
 
+@pytest.mark.parametrize("identity", ["a|b", "", "a\ud800", "a\n", 3])
+def test_what_cannot_stand_in_a_signature_is_refused_before_the_work(identity: object) -> None:
+    named = type("Named", (Shapes,), {"identity": identity})
+    clips = named("test", seed=2)
+    with pytest.raises(InputError, match="the identity of the reference clips is"):
+        vdm_bench.score(Shapes("test"), clips, ["embedded/fvd"])
+
+
 def test_json_on_the_screen_is_ascii(here: Path) -> None:
     result = call("score", SOURCE, "--reference", REFERENCE, *METRICS, "--skip-broken", "--json")
     assert result.stdout.isascii()
