@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
 from vdm_bench.files import decode_text, write_text
-from vdm_bench.leaderboards.escaping import printable
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
     Record,
@@ -112,7 +111,7 @@ def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:
     for record in records:
         if key_of(record) in runs:
             raise InputError(
-                f"{source} holds two runs of one protocol that are called {printable(record.name)!r}; give one "
+                f"{source} holds two runs of one protocol that are called {record.name!r}; give one "
                 "of them another --name"
             )
         runs[key_of(record)] = record

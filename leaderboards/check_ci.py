@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from vdm_bench.leaderboards.baseline import title_of
 from vdm_bench.leaderboards.check import CheckResult, Finding, RunCheck
 from vdm_bench.leaderboards.check_tables import sentence
-from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.runtime.printable import printable
 
 
 def junit_xml(result: CheckResult) -> bytes:

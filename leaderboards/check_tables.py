@@ -13,9 +13,10 @@ from vdm_bench.leaderboards.comparison_tables import (
     value_of,
     values_and_change,
 )
-from vdm_bench.leaderboards.escaping import markdown_text, printable
+from vdm_bench.leaderboards.escaping import markdown_text
 from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.leaderboards.tolerances import Rule
+from vdm_bench.runtime.printable import printable
 
 SIGNS = {"passed": "ok", "failed": "FAIL", "no answer": "?", "not gated": ""}
 NUMERIC = ("baseline", "run", "change", "allowed")

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from vdm_bench.leaderboards.compare import Comparison, RunComparison
-from vdm_bench.leaderboards.escaping import printable
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.metrics.score import Score
+from vdm_bench.runtime.printable import printable
 
 NOTHING = "-"
 _CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names

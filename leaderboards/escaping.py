@@ -5,6 +5,8 @@ Every function takes any text and gives one line that a reader of the format sho
 
 import re
 
+from vdm_bench.runtime.printable import printable
+
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -18,15 +20,6 @@ _LATEX = {
 }
 # The four that start a formula, and their full-width forms, which spreadsheets read likewise.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
-
-
-def printable(text: str) -> str:
-    r"""Write what cannot be seen as its escape, so that no text can move a cursor or end a line.
-
-    Control, format and bidirectional characters, line separators and unassigned code points become `\x1b`,
-    `\u202e` and the like.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def encodable(text: str) -> str:
@@ -43,18 +36,18 @@ def csv_cell(text: str) -> str:
 
     A leading apostrophe tells spreadsheets that text follows. Separators and quotes are left to the writer.
     """
-    text = printable(text)
+    text = printable(text, None)
     return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def markdown_text(text: str) -> str:
     """Make text safe for GitHub's Markdown, in a table and outside: no markup, HTML, link or formula in it."""
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = printable(text, None).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", text)
     return text.replace("://", r"\://").replace("www.", r"www\.")
 
 
 def latex_text(text: str) -> str:
     """Make text safe for LaTeX: every character that starts a command or has a meaning is spelt out."""
-    text = "".join(_LATEX.get(character, character) for character in printable(text))
+    text = "".join(_LATEX.get(character, character) for character in printable(text, None))
     return re.sub("-(?=-)", "-{}", text)  # two hyphens would become a dash

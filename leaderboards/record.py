@@ -33,15 +33,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.errors import InputError
 from vdm_bench.files import decode_text, write_text
-from vdm_bench.leaderboards.escaping import encodable, printable
+from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.runtime.printable import printable
 
 SCHEMA_VERSION: Final = 1
 RECORD_FILE: Final = "run.json"  # in a run folder
 
 # Control characters, line separators and the characters that reverse the direction of the text around them.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_LONGEST_NAME = 200
 _NAME = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
 
 
@@ -83,7 +85,12 @@ SoundScore = Annotated[Score, AfterValidator(_sound_score)]
 Text = Annotated[str, AfterValidator(encodable)]
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(encodable)]
 # Mended before its pattern is looked for, for which it must be text that UTF-8 can hold.
-Name = Annotated[str, BeforeValidator(lambda name: encodable(name) if isinstance(name, str) else name)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=_LONGEST_NAME, pattern=_NAME),
+    BeforeValidator(lambda name: encodable(name) if isinstance(name, str) else name),
+]
+_NAMES = TypeAdapter(Name)
 Setting = Annotated[str | int | float | bool | None, BeforeValidator(_one_setting)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -187,9 +194,7 @@ class Record(_Part):
     """One run of vdm-bench: what was scored, how, on what, and what came out."""
 
     schema_version: Literal[1] = Field(description="Version of this format.")
-    name: Name = Field(
-        min_length=1, max_length=200, pattern=_NAME, description="How the model is called in tables; one line."
-    )
+    name: Name = Field(description="How the model is called in tables; one line.")
     created: AwareDatetime = Field(description="When the run ended, in UTC.")
     protocol: ProtocolInfo | None = Field(
         description="The protocol followed, or null for a plain comparison of two sources."
@@ -229,6 +234,31 @@ class Record(_Part):
                 )
             check_signed_counts(score, len(self.generated.skipped))
         return self
+
+
+def check_name(name: str | None) -> None:
+    """Refuse what cannot be the name of a run, before any work; None and an empty one are for no name.
+
+    Raises:
+        InputError: it is not one line of visible characters, or longer than a record holds.
+    """
+    if name not in (None, "") and not _is_name(name):
+        raise InputError(
+            f"{name!r} is no name of a run; give one line of 1 to {_LONGEST_NAME} visible characters (--name)"
+        )
+
+
+def name_of(source: str) -> str:
+    """Make a name out of where clips came from: a path may hold anything."""
+    return source if _is_name(source) else printable(source if source.strip() else repr(source), _LONGEST_NAME)
+
+
+def _is_name(name: object) -> bool:
+    try:
+        _NAMES.validate_python(name, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def write_record(record: Record, path: Path) -> None:

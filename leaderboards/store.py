@@ -15,6 +15,7 @@ from vdm_bench.leaderboards.record import RECORD_FILE, Record
 from vdm_bench.leaderboards.stored import StoredRecord
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score
+from vdm_bench.runtime.printable import printable
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,12 @@ def read_records(
     found = {record.resolve(): record for path in given for record in find_records(path)}
     named = {Path(path).resolve() for path in given}
     records, wrong = [], []
+    seen: set[str] = set()
     for resolved, path in found.items():
         try:
+            if (text := encodable(str(path))) in seen:
+                raise InputError(f"{path} reads like the path of another record; rename its folder")
+            seen.add(text)
             records.append(StoredRecord.read(path))
         except InputError as error:
             if resolved in named or len(found) == 1:
@@ -192,7 +197,7 @@ def _rows(path: str, record: Record, *, verified: bool) -> list[_Row]:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"left out: {text}", stacklevel=4)
+    warnings.warn(printable(f"left out: {text}"), stacklevel=4)
 
 
 def _frame(rows: list[_Row]) -> pd.DataFrame:

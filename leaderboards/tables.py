@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text, printable
+from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text
 from vdm_bench.leaderboards.groups import RANK_COLUMNS, ScoreGroup, group_scores
 from vdm_bench.leaderboards.store import COLUMNS
 from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.leaderboards.views import NUMERIC, GroupView, view_groups
+from vdm_bench.runtime.printable import printable
 
 __all__ = ["Format", "ScoreGroup", "format_tables", "group_scores"]
 
@@ -130,8 +131,8 @@ def plain_value(value: Any) -> Any:
 def _text(view: GroupView, width: int) -> str:
     heading = f"{view.metric} {'↑' if view.higher_is_better else '↓'}"
     table = text_table(view.titles, view.rows, right=NUMERIC, width=width)
-    lines = [*map(printable, (heading, *view.about)), "", *table]
-    return "".join(f"{line.rstrip()}\n" for line in (*lines, *map(printable, view.notes)))
+    lines = (heading, *view.about, "", *table, *view.notes)
+    return "".join(f"{printable(line, None).rstrip()}\n" for line in lines)
 
 
 def _markdown(view: GroupView) -> str:

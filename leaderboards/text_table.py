@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.runtime.printable import printable
 
 TEXT_WIDTH = 100
 
@@ -30,9 +30,11 @@ def text_table(
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in titles:
-        table.add_column(Text(printable(title)), justify="right" if title in right else "left", overflow="fold")
+        table.add_column(
+            Text(printable(title, None)), justify="right" if title in right else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell, None)) for cell in row))
     target = io.StringIO()
     console = Console(
         file=target,
@@ -43,4 +45,5 @@ def text_table(
         legacy_windows=False,
     )
     console.print(table)
-    return [line.rstrip() for line in target.getvalue().splitlines()]
+    # Once more: a line may begin in the middle of a cell.
+    return [printable(line.rstrip(), None) for line in target.getvalue().split("\n")[:-1]]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vdm_bench import __version__
 from vdm_bench.errors import DamagedError, InputError
+from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.jackknife import difference_of_means
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import Plays, count_of_clips
@@ -20,9 +20,6 @@ from vdm_bench.metrics.statistics import Estimate, Features, Frechet, InceptionS
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
-
-# What arithmetic raises where numbers grow too large for it, as those of damaged weights do.
-_ARITHMETIC = (ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,6 @@ class Evaluation:
             raise
         except InputError as error:
             status = str(error)
-        except _ARITHMETIC as error:
-            status = f"the features are too large to compute with ({error}); check the network's weights"
         signature = self._signature(recipe, spec)
         return Score(
             metric=recipe.name,
@@ -156,7 +151,7 @@ class Evaluation:
             floor=estimate.floor,
             infinite=estimate.infinite,
             status=status,
-            marks=tuple(self._marks(recipe, spec)),
+            marks=(*self._marks(recipe, spec), *estimate.lost),
             jackknife=estimate.jackknife,
             jackknife_groups=estimate.jackknife_groups,
         )
@@ -168,16 +163,14 @@ class Evaluation:
             InputError: there is no value.
         """
         reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
-        with np.errstate(over="ignore", invalid="ignore"):
+        with guarded():
             estimate = mean_of_rounds(
                 [
                     recipe.statistic.estimate(reference, part.of_layer(recipe.layer, dimension, self.conditions))
                     for part in self.generated.rounds(self.round_length)
                 ]
             )
-        if not math.isfinite(estimate.value):
-            raise OverflowError(f"the value comes out as {estimate.value}")
-        return _finite(estimate)
+        return estimate.sound()
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
@@ -224,19 +217,6 @@ class Evaluation:
             )
 
 
-def _finite(estimate: Estimate) -> Estimate:
-    """Leave out what surrounds a value where it is not finite: a record could not hold it."""
-    interval, infinite = estimate.interval, estimate.infinite
-    ends = (interval.low, interval.high) if interval else ()
-    if not all(map(math.isfinite, (*ends, *estimate.jackknife))):
-        estimate = replace(estimate, interval=None, jackknife=(), jackknife_groups=None)
-    if infinite and not all(map(math.isfinite, (infinite.value, infinite.low, infinite.high))):
-        estimate = replace(estimate, infinite=None)
-    if estimate.floor is not None and not math.isfinite(estimate.floor):
-        estimate = replace(estimate, floor=None)
-    return estimate
-
-
 def _rounds_text(count: int, round_length: int | None) -> str:
     return str(count) if round_length in (None, count) else f"{round_length}x{count // round_length}"
 
@@ -273,13 +253,18 @@ def paired_difference(
     of_a, of_b = (
         [part.of_layer(layer, dimension, conditions) for part in side.rounds(round_length)] for side in (a, b)
     )
-    if len(of_a) == len(of_b) == 1:
-        return recipe.statistic.paired_difference(real, of_a[0], of_b[0])
 
     def values(rounds: list[Features]) -> list[float]:
         return [recipe.statistic.estimate(real, part).value for part in rounds]
 
-    return difference_of_means(values(of_a), values(of_b), "rounds")
+    with guarded():
+        if len(of_a) == len(of_b) == 1:
+            found = recipe.statistic.paired_difference(real, of_a[0], of_b[0])
+        else:
+            found = difference_of_means(values(of_a), values(of_b), "rounds")
+    for number in (found.value, found.low, found.high):
+        finite(number)
+    return found
 
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
 from vdm_bench.metrics.moments import Moments, merge_all
 
 Array = NDArray[np.float64]
@@ -56,17 +57,25 @@ class FrechetReference:
     def _factor(self) -> Tensor:
         return _factor(self._moments, self._ddof)
 
+    @cached_property
+    def _frame(self) -> tuple[Array, float]:
+        """L in a unit in which L^T S L, of fourth powers, is a number; and that unit, 1 for ordinary features."""
+        factor: Array = self._factor.numpy()
+        unit = unit_of(factor)
+        return factor / unit, unit
+
     def distance(self, other: Sample) -> float:
-        """Give the squared Frechet distance, in squared units of the features; never negative.
+        """Give the squared Frechet distance, in squared units of the features; finite and never negative.
 
         Raises:
-            InputError: as for the reference, or the dimensions differ.
+            InputError: as for the reference, the dimensions differ, or the numbers are too large to square.
         """
         moments = self._alike(_moments(other))
-        with one_thread():
+        with one_thread(), guarded():
             if self._root == "factor":
-                return self._factor_distance(moments)
-            return self._tf_gan_distance(moments, torch.float32 if self._root == "tf-gan-fp32" else torch.float64)
+                return finite(self._factor_distance(moments))
+            precision = torch.float32 if self._root == "tf-gan-fp32" else torch.float64
+            return finite(self._tf_gan_distance(moments, precision))
 
     def quick_distance(self, other: Moments) -> float:
         """Give `distance` with root `factor` from the eigenvalues of L^T S L, L the reference's factor.
@@ -79,8 +88,8 @@ class FrechetReference:
             InputError: the dimensions differ.
         """
         self._alike(other)
-        with one_thread():
-            return self._in_frame(other.mean, other.trace, other.project(self._factor.numpy()))
+        with one_thread(), guarded():
+            return self._in_frame(other.mean, other.trace, other.project(self._frame[0]))
 
     def distances_without(self, groups: Sequence[Moments]) -> Array:
         """Give the `quick_distance` of each set that is left when one group is taken out of all of them.
@@ -96,12 +105,12 @@ class FrechetReference:
         Raises:
             InputError: the dimensions differ.
         """
-        with one_thread():
+        with one_thread(), guarded():
             return self._distances_without(groups)
 
     def _distances_without(self, groups: Sequence[Moments]) -> Array:
         total = self._alike(merge_all(groups))
-        framed = _compressed([group.project(self._factor.numpy()) for group in groups])
+        framed = _compressed([group.project(self._frame[0]) for group in groups])
         merged = merge_all(framed)
         whole = Moments(merged.count, merged.mean, merged.scatter)  # the scatter once, not for every group
         distances = np.empty(len(groups))
@@ -117,7 +126,7 @@ class FrechetReference:
         """Give the distance from a mean [d], the trace of the scatter, and the moments in the frame of L."""
         scale = framed.count - self._ddof
         eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(framed.scatter / scale))
-        cross = eigenvalues.clamp(min=0).sqrt().sum()
+        cross = eigenvalues.clamp(min=0).sqrt().sum() * self._frame[1]
         shift = mean - self._moments.mean
         return float(shift @ shift + self._factor.square().sum() + trace / scale - 2 * cross)
 
@@ -158,7 +167,7 @@ def frechet_distance(a: Sample, b: Sample, *, ddof: Literal[0, 1] = 1, root: Roo
             reference.
 
     Raises:
-        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite.
+        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite or too large to square.
 
     Example:
         >>> x = np.array([[0.0], [1.0], [2.0]])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import guarded
 from vdm_bench.metrics.jackknife import Groups, Resampled, group_bounds, permutation
 from vdm_bench.metrics.moments import ClassSums, checked_features, merge_all
 
@@ -118,7 +119,8 @@ def softmax(logits: NDArray[np.floating]) -> Array:
     Raises:
         InputError: the shape is wrong, or a value is not finite.
     """
-    p: Array = special.softmax(checked_features(logits), axis=1)
+    with guarded():
+        p: Array = special.softmax(checked_features(logits), axis=1)
     return p
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import unit_of
 from vdm_bench.metrics.score import Difference, GroupKind, Interval, Score
 
 Array = NDArray[np.float64]
@@ -160,7 +161,11 @@ class Resampled:
         share does not enter.
         """
         g = len(self.without)
-        return math.sqrt((g - 1) / g * float(((self.without - self.without.mean()) ** 2).sum()))
+        if not np.isfinite(self.without).all():
+            return math.inf
+        unit = unit_of(self.without)  # squares of very small numbers vanish, and all would seem certain
+        values = self.without / unit
+        return unit * math.sqrt((g - 1) / g * float(((values - values.mean()) ** 2).sum()))
 
     @property
     def says_nothing(self) -> bool:
@@ -208,7 +213,7 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
     """
     if len(values) < 2:
         return None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean, error = float(np.mean(values)), _deviation(values) / math.sqrt(len(values))
     half = _half_width(error, len(values))
     return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
 
@@ -232,9 +237,9 @@ def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Di
         raise InputError(f"the interval of a difference needs at least 2 {what} on both sides; give more clips")
     paired = len(a) == len(b)
     if paired:
-        error = float(np.std(np.subtract(a, b), ddof=1)) / math.sqrt(few)
+        error = _deviation(np.subtract(a, b)) / math.sqrt(few)
     else:
-        error = math.hypot(*(float(np.std(side, ddof=1)) / math.sqrt(len(side)) for side in (a, b)))
+        error = math.hypot(*(_deviation(side) / math.sqrt(len(side)) for side in (a, b)))
     value, half = float(np.mean(a)) - float(np.mean(b)), _half_width(error, few)
     method = f"{'paired' if paired else 'unpaired'}-{what}-{few}"
     return Difference(value, value - half, value + half, LEVEL, method)
@@ -290,6 +295,15 @@ def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, 
     """Cut 0..count-1 into at most so many ranges, half-open, whose sizes differ by at most one."""
     groups = min(groups, count)
     return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
+
+
+def _deviation(values: Sequence[float] | Array) -> float:
+    """Return the standard deviation of a sample, over n - 1."""
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        return math.inf
+    unit = unit_of(array)
+    return unit * float(np.std(array / unit, ddof=1))
 
 
 def _half_width(error: float, groups: int) -> float:

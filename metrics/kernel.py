@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.jackknife import Resampled
+from vdm_bench.metrics.moments import checked_features
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
@@ -40,10 +42,11 @@ def kernel_distance(
             sets are alike), `biased` keeps them (eq. 5; never negative).
 
     Raises:
-        InputError: fewer than 2 clips, or unlike dimensions.
+        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite or too large.
     """
     whole = [(0, len(b))]
-    return resampled_kernel_distance(a, b, whole, degree=degree, coef0=coef0, estimator=estimator).value
+    resampled = resampled_kernel_distance(a, b, whole, degree=degree, coef0=coef0, estimator=estimator)
+    return finite(resampled.value)
 
 
 def resampled_kernel_distance(
@@ -69,17 +72,21 @@ def resampled_kernel_distance(
         estimator: as for `kernel_distance`.
 
     Raises:
-        InputError: fewer than 2 clips, or unlike dimensions.
+        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite.
     """
     x, y = (torch.from_numpy(np.asarray(side, np.float64)) for side in (reference, generated))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
     if min(len(x), len(y)) < 2:
         raise InputError("a kernel distance needs at least 2 clips on both sides")
-    sums = _GroupSums(x, y, bounds, degree, coef0, estimator)
+    for side in (x, y):
+        checked_features(side.numpy())
     everything = np.ones(len(bounds), bool)
     rests = everything & ~np.eye(len(bounds), dtype=bool)
-    return Resampled(sums.distance(everything), np.array([sums.distance(rest) for rest in rests if rest.any()]))
+    with guarded():
+        sums = _GroupSums(x, y, bounds, degree, coef0, estimator)
+        without = [sums.distance(rest) for rest in rests if rest.any()]
+        return Resampled(sums.distance(everything), np.array(without))
 
 
 class _GroupSums:

@@ -98,8 +98,12 @@ class _VideoMetric(Metric):
             self.unsync()
         return InputError(message)
 
-    def _tensor(self, value: float) -> Tensor:
-        return torch.tensor(value, dtype=torch.float64, device=self.device)
+    def _value(self, compute: Callable[[], float]) -> Tensor:
+        """Compute the value: a float64 scalar on the metric's device."""
+        try:
+            return torch.tensor(compute(), dtype=torch.float64, device=self.device)
+        except InputError as error:  # numbers too large
+            raise self._refusal(str(error)) from error
 
 
 class _Distance(_VideoMetric):
@@ -219,7 +223,7 @@ class FrechetVideoDistance(_Distance):
         self._check_counts(real=real.count, generated=generated.count)
         self._check_frames()
         self._warn_of_range()
-        return self._tensor(frechet_distance(real, generated))
+        return self._value(lambda: frechet_distance(real, generated))
 
 
 class VideoInceptionScore(_VideoMetric):
@@ -264,9 +268,8 @@ class VideoInceptionScore(_VideoMetric):
         count = int(self.count)
         self._check_counts(generated=count)
         self._warn_of_range()
-        return self._tensor(
-            inception_score(ClassSums(count, self.probabilities.cpu().numpy(), float(self.negentropy)))
-        )
+        sums = ClassSums(count, self.probabilities.cpu().numpy(), float(self.negentropy))
+        return self._value(lambda: inception_score(sums))
 
 
 class KernelVideoDistance(_Distance):
@@ -326,10 +329,11 @@ class KernelVideoDistance(_Distance):
         self._check_counts(real=len(real), generated=len(generated))
         self._check_frames()
         self._warn_of_range()
-        distance = kernel_distance(
-            real, generated, degree=self.degree, coef0=self.coef0, estimator=self.estimator
+        return self._value(
+            lambda: kernel_distance(
+                real, generated, degree=self.degree, coef0=self.coef0, estimator=self.estimator
+            )
         )
-        return self._tensor(distance)
 
 
 def _common_frames(frames: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import guarded, too_large
 
 Array = NDArray[np.float64]
 
@@ -76,18 +77,26 @@ class Moments:
         """Compute the moments of features [N, d], N >= 1.
 
         Raises:
-            InputError: the shape is wrong, or a value is not finite.
+            InputError: the shape is wrong, or a value is not finite or too large.
         """
         x = checked_features(features)
+        with guarded():
+            return cls._from_checked(x)
+
+    @classmethod
+    def _from_checked(cls, x: Array) -> "Moments":
         mean = x.mean(axis=0)
         # The rounding error of the mean is removed to first order: scatter is about the exact mean of x.
         mean += (x - mean).mean(axis=0)
+        if not np.isfinite(mean).all():
+            raise too_large("their mean is beyond float64")
         return cls.from_rows(len(x), mean, x - mean)
 
     def update(self, features: NDArray[np.floating]) -> None:
         """Add features [N, d] in place."""
         self.__dict__ = self.merge(Moments.from_features(features)).__dict__
 
+    @guarded()
     def merge(self, other: "Moments") -> "Moments":
         """Give the moments of both sets together; neither is changed.
 
@@ -167,9 +176,12 @@ class ClassSums:
             InputError: the shape is wrong, or a value is not finite.
         """
         x = checked_features(logits)
-        log_p = log_softmax(x, axis=1)
-        p = np.exp(log_p)
-        return cls(len(x), p.sum(axis=0), float((p * log_p).sum()))
+        with guarded():
+            log_p = log_softmax(x, axis=1)
+            p = np.exp(log_p)
+            # A logit that is far below the others has the logarithm -inf.
+            terms = np.multiply(p, log_p, out=np.zeros_like(p), where=p > 0)
+        return cls(len(x), p.sum(axis=0), float(terms.sum()))
 
     @classmethod
     def from_probabilities(cls, probabilities: NDArray[np.floating]) -> "ClassSums":
@@ -179,7 +191,9 @@ class ClassSums:
             InputError: the shape is wrong, or a row is no distribution.
         """
         p = checked_features(probabilities)
-        if (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
+        with guarded():
+            sound = (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)
+        if not sound:
             raise InputError("class probabilities must not be negative, and each row must sum to 1")
         log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
         return cls(len(p), p.sum(axis=0), float((p * log_p).sum()))

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import unit_of
 from vdm_bench.metrics.jackknife import Resampled
+from vdm_bench.metrics.moments import checked_features
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
@@ -45,7 +47,7 @@ def neighbour_score(
         k: which neighbour a ball reaches to.
 
     Raises:
-        InputError: k or fewer clips, or unlike dimensions.
+        InputError: k or fewer clips, unlike dimensions, or values that are not finite.
     """
     return resampled_neighbour_score(reference, generated, measure, [(0, len(generated))], k=k).value
 
@@ -72,7 +74,7 @@ def resampled_neighbour_score(
         k: which neighbour a ball reaches to; more than k clips must be left without a group.
 
     Raises:
-        InputError: k or fewer clips, or unlike dimensions.
+        InputError: k or fewer clips, unlike dimensions, or values that are not finite.
     """
     x, y = _centred(reference, generated)
     sizes = np.array([stop - start for start, stop in bounds])
@@ -94,6 +96,10 @@ def _centred(reference: NDArray[np.floating], generated: NDArray[np.floating]) -
     x, y = np.asarray(reference, np.float64), np.asarray(generated, np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
+    if len(x) and len(y):
+        x, y = checked_features(x), checked_features(y)
+        unit = unit_of(x, y)  # by which no distance is nearer to another
+        x, y = (x, y) if unit == 1 else (x / unit, y / unit)
     mean = x.mean(axis=0)
     return torch.from_numpy(x - mean), torch.from_numpy(y - mean)
 

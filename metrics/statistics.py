@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import numpy as np
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.frechet import FrechetReference, Root
 from vdm_bench.metrics.inception import SplitOrder, inception_score, resampled_split_score, softmax
 from vdm_bench.metrics.jackknife import Groups, Resampled
@@ -45,6 +46,7 @@ class Estimate:
         infinite: the value at infinitely many clips, or None where there are too few clips to tell.
         jackknife: the value without each group of clips in turn; empty where there is no interval.
         jackknife_groups: what was put into those groups, as in a `Score`; None where there are none.
+        lost: what is missing of these because it is too large a number, as a sentence each.
     """
 
     value: float
@@ -53,6 +55,27 @@ class Estimate:
     infinite: Extrapolation | None = None
     jackknife: tuple[float, ...] = ()
     jackknife_groups: GroupKind | None = None
+    lost: tuple[str, ...] = ()
+
+    def sound(self) -> "Estimate":
+        """Leave out what surrounds the value where it is not finite: a record could not hold it.
+
+        Raises:
+            InputError: the value itself is not.
+        """
+        finite(self.value)
+        found, interval, infinite = self, self.interval, self.infinite
+        ends = (interval.low, interval.high) if interval else ()
+        if not all(map(math.isfinite, (*ends, *self.jackknife))):
+            found = replace(found, interval=None, jackknife=(), jackknife_groups=None)._without("interval")
+        if infinite and not all(map(math.isfinite, (infinite.value, infinite.low, infinite.high))):
+            found = replace(found, infinite=None)._without("value at N = infinity")
+        if self.floor is not None and not math.isfinite(self.floor):
+            found = replace(found, floor=None)._without("floor")
+        return found
+
+    def _without(self, what: str) -> "Estimate":
+        return replace(self, lost=(*self.lost, f"no {what}: the numbers are too large to compute it"))
 
 
 class Statistic(Protocol):
@@ -75,7 +98,7 @@ class Statistic(Protocol):
         """Give its settings as they stand in signatures."""
 
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
-        """Compute the number.
+        """Compute the number, which is finite, as all around it is.
 
         Raises:
             InputError: too few clips, unlike dimensions, or values that are not finite.
@@ -114,6 +137,7 @@ class Frechet:
         """Give the divisor of the covariances and the rule for the root."""
         return {"cov": "n" if self.ddof == 0 else "n-1", "root": self.root}
 
+    @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
         real = checked_sides("a Frechet distance", reference, generated)
@@ -126,8 +150,9 @@ class Frechet:
             _estimate(self._resampled(fixed, merged, parts[0]), groups),
             floor=frechet_floor(whole, real.count, generated.count),
             infinite=extrapolate(references, parts[-1], ddof=self.ddof) if limit else None,
-        )
+        ).sound()
 
+    @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = checked_sides("a Frechet distance", reference, a, b)
@@ -181,10 +206,12 @@ class InceptionScore:
         order = order if self.shuffle_seed is None else f"-shuffled-{self.shuffle_seed}"
         return {"splits": f"{self.splits}{order}"}
 
+    @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the score and its interval; the reference is not looked at."""
         return _estimate(self._resampled(generated), interval_groups(generated))
 
+    @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the score of `a` less that of `b`; the reference is not looked at."""
         return _difference(a, b, self._resampled)
@@ -230,12 +257,14 @@ class KernelDistance:
         """Give the kernel and the estimator, such as `poly-d3-c1-unbiased`."""
         return {"kernel": f"poly-d{self.degree}-c{self.coef0:g}-{self.estimator}"}
 
+    @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
         estimate = _estimate(self._resampled(gathered(real), generated), interval_groups(generated))
         return replace(estimate, floor=0.0 if self.estimator == "unbiased" else None)
 
+    @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = gathered(checked_sides("a kernel distance", reference, a, b))
@@ -277,12 +306,14 @@ class Neighbours:
         """Give the measure and k, such as `recall-5`."""
         return {"knn": f"{self.measure}-{self.k}"}
 
+    @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the measure and its interval."""
         real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
         resampled = self._resampled(gathered(real), generated)
         return _estimate(resampled, self._groups(generated), 0.0, math.inf if self.measure == "density" else 1.0)
 
+    @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
         """Compute the measure of `a` less that of `b`, both with the same reference."""
         real = gathered(checked_sides(self.measure, reference, a, b, fewest=self.k + 1))
@@ -312,16 +343,18 @@ def _estimate(resampled: Resampled, groups: Groups, least: float = -math.inf, mo
     There is no interval where no group moves the value at all, which happens to shares of clips.
     """
     if resampled.says_nothing:
-        return Estimate(resampled.value)
+        return Estimate(resampled.value).sound()
     interval = resampled.interval()
     cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
-    return Estimate(
-        resampled.value, cut, jackknife=tuple(resampled.without.tolist()), jackknife_groups=groups.kind
-    )
+    without = tuple(resampled.without.tolist())
+    return Estimate(resampled.value, cut, jackknife=without, jackknife_groups=groups.kind).sound()
 
 
 def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Difference:
     of_a, of_b = resampled(a), resampled(b)
     if not (len(of_a.without) and len(of_b.without)):
         raise InputError(f"{min(a.count, b.count)} clips are too few for the interval of a difference")
-    return of_a.minus(of_b, paired=a.count == b.count)
+    found = of_a.minus(of_b, paired=a.count == b.count)
+    for number in (found.value, found.low, found.high):
+        finite(number)
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
 from vdm_bench.metrics.frechet import FrechetReference, one_thread
 from vdm_bench.metrics.jackknife import JACKKNIFE_GROUPS, Resampled
 from vdm_bench.metrics.moments import Moments, S, merge_all
@@ -35,6 +36,7 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
     return Resampled(value(merge_all(groups)), np.array(without))
 
 
+@guarded()
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
     """Give the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
 
@@ -46,11 +48,17 @@ def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int
         reference: moments of the reference, or its covariance, float64 [d, d].
         n_reference: N1.
         n_generated: N2.
+
+    Raises:
+        InputError: it is too large a number.
     """
     values = _spectrum(reference)
+    unit = unit_of(values)
+    values = values / unit
     sums = values[:, None] + values[None, :]
     pairs = np.divide(np.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
-    return float((1 / n_reference + 1 / n_generated) * (values.sum() + (pairs.sum() + np.trace(pairs)) / 2))
+    share = 1 / n_reference + 1 / n_generated
+    return finite(unit * float(share * (values.sum() + (pairs.sum() + np.trace(pairs)) / 2)))
 
 
 def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
@@ -65,6 +73,7 @@ def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
     return dimension <= MOST_EXTRAPOLATED_DIMENSIONS and fewest > dimension and smaller >= groups
 
 
+@guarded()
 def extrapolate(
     reference: Sequence[Moments], generated: Sequence[Moments], *, ddof: Literal[0, 1] = 1
 ) -> Extrapolation:

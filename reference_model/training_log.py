@@ -91,4 +91,10 @@ def _writer(folder: Path, step: int) -> "SummaryWriter":
         raise InputError(
             "tensorboard is not installed; give `pip install 'vdm-bench[train]'`, or train without --tensorboard"
         ) from error
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    try:
+        return SummaryWriter(str(folder), purge_step=step + 1)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"TensorBoard cannot write to {folder}, whose name is not UTF-8; choose another --out, or leave out "
+            "--tensorboard"
+        ) from error

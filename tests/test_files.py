@@ -10,6 +10,8 @@ import pytest
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.files import (
     atomic_path,
+    check_file_writable,
+    check_writable,
     decode_text,
     is_stream,
     read_text,
@@ -307,3 +309,16 @@ def test_clips_of_one_file_with_one_reason_are_named_once() -> None:
     words = "41 of 50 clips in clips/ cannot be read (a.npy: has 8 frames; b.npy: has 8 frames); remove them"
     assert str(error) == words
     assert len(error.broken) == 41
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("x" * 256, "é" * 128, "folder", "file/below", "nul\0byte"):
+        with pytest.raises(InputError, match="cannot write"):
+            check_file_writable(tmp_path / name)
+    with pytest.raises(InputError, match="cannot write"):
+        check_writable(tmp_path / "nul\0byte")
+    for path in (tmp_path / ("x" * 251 + ".mp4"), tmp_path / "new" / os.fsdecode(b"a\xff\n"), Path(os.devnull)):
+        check_file_writable(path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "new"]

@@ -63,3 +63,17 @@ def test_a_terminal_shows_a_bar_with_rate_and_unit(
     assert "sampling [x]" in shown
     assert "4/4" in shown
     assert "evaluations/s" in shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_said_is_one_printable_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    with Console().stage("features of a\x9b2J\udcff\n::error::b", 1) as advance:
+        advance(1)
+    Console().note("::warning::left \x07out")
+    shown = capsys.readouterr().err
+    assert r"features of a\x9b2J\udcff\n::error::b" in shown
+    assert shown.splitlines()[-1].endswith(r"\x3a:warning::left \x07out")  # behind what shows the cursor again

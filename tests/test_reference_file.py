@@ -1,6 +1,7 @@
 """Scoring by a file of the reference's features, without the dataset."""
 
 import json
+import os
 from pathlib import Path
 
 import miniatures
@@ -12,7 +13,7 @@ from safetensors.numpy import save_file
 from vdm_bench import run
 from vdm_bench.cli import cli
 from vdm_bench.collect import Collected
-from vdm_bench.errors import InputError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols import Protocol, get_protocol
@@ -172,3 +173,16 @@ def test_features_that_a_network_does_not_give_are_not_exported(tmp_path: Path) 
     with pytest.raises(InputError, match=r"the features of the reference are not complete: embedded gives NaN"):
         write_reference(tmp_path / "out.safetensors", protocol, [network], Collected([features], []))
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_names_that_utf_8_cannot_hold_cost_no_file(tmp_path: Path) -> None:
+    _, protocol = write_protocol(tmp_path / "p.toml")
+    features = FeatureSet("data", (16, 64, 64), 2, lambda layer: [np.zeros((2, 128), np.float32)])
+    broken = [BrokenClipError("a\udcff\x1b/\ud800.mp4", "cut \udce9")]
+    path = tmp_path / os.fsdecode(b"out\xff\n.safetensors")
+    write_reference(path, protocol, [EmbeddedNetwork()], Collected([features], broken), ["lacks a\udcff"])
+    with safe_open(path, framework="np") as file:
+        facts = json.loads(file.metadata()["vdm_bench"])
+    assert facts["broken"] == [["a\\udcff\x1b/\\ud800.mp4", "cut \\udce9"]]
+    assert facts["departures"] == ["lacks a\\udcff"]

@@ -17,13 +17,14 @@ from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_pat
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.files import check_writable, sweep
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, write_record
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.progress import Reporter, Silent
 from vdm_bench.protocols.data import notes_on
 from vdm_bench.runtime.locks import hold_together
+from vdm_bench.runtime.printable import printable
 from vdm_bench.scoring import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
@@ -54,7 +55,7 @@ class ScoreOptions:
         recheck: read and hash every clip, whatever is remembered of its file.
 
     Raises:
-        InputError: no metric.
+        InputError: no metric, or no name.
     """
 
     metrics: str | Sequence[str] = DEFAULT_METRICS
@@ -75,6 +76,7 @@ class ScoreOptions:
         if not named or not chosen:
             raise InputError(f"metrics are names, one or more, such as ['fvd']; these are {self.metrics!r}")
         object.__setattr__(self, "metrics", tuple(chosen))
+        check_name(self.name)
 
 
 def compare(
@@ -186,7 +188,7 @@ def _record(
     with stopwatch.stage("scores"):
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     return make_record(
-        name=options.name or _describe(generated, "generated"),
+        name=options.name or name_of(_describe(generated, "generated")),
         protocol=None,
         sampler=SamplerInfo(kind="clips", spec=_describe(generated, "generated"), settings={}, seed=None),
         reference=sides["reference"],
@@ -246,10 +248,20 @@ def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -
     if are_paths(source):
         return JoinedClips([_open_path(path, options, reporter) for path in source], options.view)
     if isinstance(source, ClipDataset):
+        _check_identity(source, side)
         clips: ClipDataset = source
     else:
         clips = ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
     return clips if options.view == View() else ViewedClips(clips, options.view, _describe(source, side))
+
+
+def _check_identity(clips: ClipDataset, side: str) -> None:
+    """Refuse, before the work, what cannot stand in a signature."""
+    name: object = clips.identity
+    if name is not None and not (isinstance(name, str) and name and "|" not in name and printable(name) == name):
+        raise InputError(
+            f"the identity of the {side} clips is {name!r}; give visible characters without '|', or None"
+        )
 
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

@@ -228,7 +228,7 @@ class Memory:
             fingerprint = self._dataset.fingerprint(index)
             if fingerprint is None:
                 return None
-            digest.update(f"\n{fingerprint}".encode(errors="surrogateescape"))
+            digest.update(f"\n{fingerprint}".encode("utf-8", "surrogatepass"))
         return self._folder / f"{digest.hexdigest()[:40]}.json"
 
 

@@ -7,11 +7,22 @@ The command line prints the message alone and ends with `exit_code`; a traceback
 
 from collections.abc import Sequence
 
+from vdm_bench.runtime.printable import printable
+
+_LONGEST = 10_000  # characters of a message: it may name many clips
+
 
 class VdmBenchError(Exception):
-    """Base of every error this project raises on purpose; the message names the way out."""
+    """Base of every error this project raises on purpose; the message names the way out.
+
+    The message is one printable line, whatever names it holds: it goes to terminals, logs and CI systems. `args`
+    and the attributes hold names as they are.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _LONGEST)
 
 
 class InputError(VdmBenchError, ValueError):

@@ -153,8 +153,8 @@ def temporary_folder(parent: Path, name: str) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{name}{_new_mark()}-", dir=parent.resolve()))
-    except OSError as error:
-        raise InputError(f"cannot write {parent}: {error.strerror}; choose a place that is writable") from error
+    except (OSError, ValueError) as error:
+        raise _unwritable(parent, error) from error
 
 
 def discard(path: Path) -> None:
@@ -181,6 +181,16 @@ def check_writable(folder: Path) -> None:
         InputError: so it is.
     """
     temporary_folder(folder, "check").rmdir()
+
+
+def check_file_writable(path: Path) -> None:
+    """Refuse a file that could not be written in the end, before hours of work; its folder is made if needed.
+
+    Raises:
+        InputError: so it is.
+    """
+    if not is_stream(path):
+        _prepare(path)[1].unlink()
 
 
 def sweep(folder: Path, *, shared: bool = False) -> None:
@@ -231,17 +241,9 @@ def _new_mark() -> str:
 @contextlib.contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
     """Replace the file that `path` leads to; see `atomic_path`."""
+    target, temporary, there = _prepare(path)
     try:
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        there = _replaceable(target, path)
-        temporary = target.with_name(f".{target.stem[:_STEM]}{_new_mark()}{path.suffix}")
-        temporary.touch(exist_ok=False)
         mode = stat.S_IMODE((there or temporary.stat()).st_mode)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {path}: {reason}; choose a place that is writable") from error
-    try:
         yield temporary
         if there is not None and hasattr(os, "chown"):
             with contextlib.suppress(OSError):  # only root may give a file away
@@ -253,6 +255,33 @@ def _renamed(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prepare(path: Path) -> tuple[Path, Path, os.stat_result | None]:
+    """Make the temporary file that will replace what `path` leads to.
+
+    Returns:
+        What it leads to, the temporary file, and the state of what is there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        there = _replaceable(target, path)
+        temporary = target.with_name(f".{target.stem[:_STEM]}{_new_mark()}{path.suffix}")
+        temporary.touch(exist_ok=False)
+    except InputError:  # a ValueError that says it all
+        raise
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    return target, temporary, there
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or error  # a name with a NUL in it is a ValueError
+    return InputError(f"cannot write {path}: {reason}; choose a place that is writable")
 
 
 def _replaceable(target: Path, path: Path) -> os.stat_result | None:

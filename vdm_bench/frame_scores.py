@@ -210,7 +210,7 @@ class FrameMeter:
             for fingerprint in (clips.fingerprint(index), self.conditions.fingerprint(index)):
                 # Where it cannot be told whether a clip has changed, nothing is found.
                 known = secrets.token_hex() if fingerprint is None else fingerprint
-                digest.update(f"\n{known}".encode(errors="surrogateescape"))
+                digest.update(f"\n{known}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:40]
 
 

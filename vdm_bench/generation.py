@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vdm_bench.datasets.base import Clip, digest_of
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
+from vdm_bench.files import check_file_writable
 from vdm_bench.generation_output import Sink, Target, open_sink, writing_to
 from vdm_bench.metrics.geometry import ResizeRule
 from vdm_bench.progress import Reporter
@@ -111,6 +112,8 @@ def _require_room(target: Target, count: int) -> None:
         raise InputError(
             f"--count {count} is too many for a grid; give at most {_MOST_IN_GRID}, or another --format"
         )
+    if target.is_file:
+        check_file_writable(target.path)
     if target.is_file and target.form != "grid" and count > 1:
         raise InputError(
             f"--out {target.path} is one film, and {count} clips are asked for; give --count 1, or a folder "

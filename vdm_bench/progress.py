@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from vdm_bench.runtime.printable import printable
+
 Advance = Callable[[int], None]
 
 
@@ -73,7 +75,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Print a line to stderr."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
 
 
 @contextlib.contextmanager
@@ -103,7 +105,7 @@ def _bar(title: str, total: int, unit: str, found: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=RichConsole(stderr=True), transient=False) as progress:
-        task = progress.add_task(title, total=total, completed=found)
+        task = progress.add_task(printable(title), total=total, completed=found)
         yield lambda steps: progress.advance(task, steps)
 
 

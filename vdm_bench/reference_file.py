@@ -22,6 +22,7 @@ from vdm_bench.collect import Collected, Collector
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.files import cache_folder, sweep, sweep_beside
+from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
@@ -108,10 +109,10 @@ def write_reference(
         clip_shape=list(first.clip_shape),
         lossy=first.lossy,
         repeated=first.repeated,
-        broken=[[error.source, error.reason] for error in collected.broken],
+        broken=[[encodable(error.source), encodable(error.reason)] for error in collected.broken],
         digest=collected.digest,
         digests=None if collected.digests is None else list(collected.digests),
-        departures=list(departures),
+        departures=list(map(encodable, departures)),
     )
     tensors = {
         _key(network, layer): np.concatenate(list(features.blocks(layer)))

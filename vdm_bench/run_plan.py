@@ -17,7 +17,7 @@ from vdm_bench import __version__
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import InputError
 from vdm_bench.files import write_text
-from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo
+from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
@@ -50,6 +50,9 @@ class RunOptions:
     workers: int = 2
     name: str | None = None
     recheck: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
 
 def ask(protocol: Protocol, options: RunOptions, count: int, source: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from vdm_bench.collect import Collected, Collector
 from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import Clip, ClipDataset, DescribedClips
@@ -27,6 +29,8 @@ from vdm_bench.leaderboards.record import (
     ProtocolInfo,
     Record,
     SamplerInfo,
+    first_wrong_field,
+    name_of,
     read_record,
     write_record,
 )
@@ -274,7 +278,7 @@ class Run:
             )
             of_frames, curves = score_frames(measures, self.conditions) if measures else ([], {})
         return make_record(
-            name=self.options.name or sampler.spec,
+            name=self.options.name or name_of(sampler.spec),
             protocol=ProtocolInfo(
                 name=self.protocol.name, digest=self.protocol.digest, departures=self.departures
             ),
@@ -317,7 +321,13 @@ class Run:
     def _sampler_info(self) -> SamplerInfo:
         sampler = self.sampler
         recorded = sampler.recorded_settings if isinstance(sampler, RecordingSampler) else self.options.options
-        return SamplerInfo(**self._source(), settings={} if sampler is None else {**recorded})
+        try:
+            return SamplerInfo(**self._source(), settings={} if sampler is None else {**recorded})
+        except ValidationError as error:
+            wrong = first_wrong_field(error)
+            raise InputError(
+                f"the sampler's settings cannot be recorded: {wrong}; change what it says"
+            ) from error
 
     def _source(self) -> dict[str, Any]:
         """Say what makes the clips, without making that: `kind`, `spec` and `seed` of a record's sampler."""

@@ -5,6 +5,7 @@ Films are embedded while a budget lasts, a row at a time; the others are files b
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from vdm_bench.files import write_bytes
 
 # A browser plays some 75 films at once, not more.
 MOST_FILMS = 72
+_LONGEST_STEM = 240  # bytes: file systems take names of 255
+_STEM_KEPT = 200
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,21 @@ def _with_address(film: Film, page: Path | None) -> Film:
     name = f"{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"
     folder = clips_folder(page)
     write_bytes(folder / name, film.video)
-    return replace(film, address=f"{quote(folder.name)}/{name}")
+    return replace(film, address=f"{quote(os.fsencode(folder.name))}/{name}")
+
+
+def _short(stem: str) -> str:
+    """Cut a name that leaves no room for an ending; a digest keeps two of them apart."""
+    data = os.fsencode(stem)
+    if len(data) <= _LONGEST_STEM:
+        return stem
+    kept = data[:_STEM_KEPT].decode("utf-8", "ignore")
+    return f"{kept}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def clips_folder(page: Path) -> Path:
     """Return the folder of the clips that do not fit into a page."""
-    return page.with_name(f"{page.stem}-clips")
+    return page.with_name(f"{_short(page.stem)}-clips")
 
 
 def _embedded(kind: str, data: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.runtime.printable import printable
 
 _TEMPLATES = "vdm_bench.leaderboards.report.templates"
 
@@ -63,7 +63,7 @@ def _environment() -> Environment:
 
 def _visible(value: Any) -> Any:
     """Spell out what cannot be seen; jinja2 calls this for all that a template shows, before it escapes it."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @functools.cache

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.escaping import printable
+from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.runtime.printable import printable
 
 GROUP = "vdm_bench.trackers"
 
@@ -121,12 +122,15 @@ def open_tracker(spec: str) -> Tracker:
     """Make the tracker of a text such as `tensorboard:logs`.
 
     Raises:
-        InputError: there is none of this name, or the library behind it is not installed.
+        InputError: there is none of this name, its place cannot be written as UTF-8, or the library behind it is
+            not installed.
     """
     name, _, target = spec.partition(":")
     found = _OWN.get(name) or next(iter(entry_points(group=GROUP, name=name)), None)
     if found is None:
         raise InputError(f"there is no tracker {name!r} to log to; known are {', '.join(tracker_names())}")
+    if target != encodable(target):
+        raise InputError(f"{spec} is no text in UTF-8, which trackers need; choose another place to log to")
     make: Callable[[str], Tracker] = found.load()
     return make(target)
 
@@ -184,7 +188,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         cleaned = _clean(name)
         if cleaned in safe.values():
-            raise InputError(f"{printable(name)} cannot be told from another name once it is made safe")
+            raise InputError(f"{name} cannot be told from another name once it is made safe")
         safe[name] = cleaned
     return safe
 

@@ -23,6 +23,7 @@ from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.progress import Silent
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_file import collect_reference
+from vdm_bench.runtime.printable import printable
 
 BASELINE = "baseline.json"
 
@@ -237,15 +238,16 @@ def test_a_step_summary_that_cannot_be_written_is_no_reason_to_fail(
 
 
 def test_a_name_is_no_command_to_github(here: Path) -> None:
-    """Between the two words nothing is obeyed, and no name can guess the second."""
+    """A name is no command; and between the two words, which no name can guess, nothing is obeyed anyway."""
     path = Path("runs/real", RECORD_FILE)
     evil = "::add-mask::embedded"
     write_record(read_record(path).model_copy(update={"name": evil}), path)
     lines = command("check runs/real --baseline runs/real --github").stdout.splitlines()
     places = [place for place, line in enumerate(lines) if line.startswith("::")]
+    assert len(places) == 2
     assert lines[places[0]].startswith("::stop-commands::")
     assert lines[places[-1]] == f"::{lines[places[0]].removeprefix('::stop-commands::')}::"
-    assert any(line.startswith(evil) for line in lines[places[0] : places[-1]])
+    assert any(line.startswith(printable(evil)) for line in lines[places[0] : places[-1]])
     again = command("check runs/real --baseline runs/real --github").stdout.splitlines()
     assert again[0] != lines[0]
 

@@ -5,10 +5,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text, printable
+from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text
+from vdm_bench.runtime.printable import printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[31mred"
-any_text = st.text(st.characters() | st.sampled_from("\\|`*_[]()<>&~$!{}#%^\"'-=+@ \n\r\t\x1b\u202e:/w."))
+SIGNS = "\\|`*_[]()<>&~$!{}#%^\"'-=+@ \n\r\t\x1b\u202e:/w.\u00a0\u202f\u3000\u200d\u0645"
+any_text = st.text(st.characters() | st.sampled_from(SIGNS))
 
 
 @pytest.mark.parametrize(
@@ -102,4 +104,4 @@ def test_latex_text_holds_no_command_but_those_that_spell_a_character(text: str)
 @given(any_text)
 def test_no_format_lets_an_unprintable_character_through(text: str) -> None:
     for escape in (printable, csv_cell, markdown_text, latex_text):
-        assert escape(text).isprintable()
+        assert printable(escape(text), None) == escape(text)

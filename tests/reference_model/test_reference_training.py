@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tiny_training import MODEL, STEADY, Clips, tiny, train_tiny
 from torch import Tensor
 
+from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.training import Hooks
 from vdm_bench.reference_model.training_batch import Purpose, stream_seed
@@ -216,3 +217,10 @@ def test_two_processes_train_what_one_does_up_to_rounding(kind: str, two_process
 def test_a_batch_in_pieces_gives_the_same_weights_up_to_rounding(alone: Path, tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", STEADY.override("training", accumulation=2))
     assert 0 < farthest(state(tmp_path / "run"), state(alone)) < ROUNDING
+
+
+def test_tensorboard_of_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / os.fsdecode(b"run\xff")
+    with pytest.raises(InputError, match=r"whose name is not UTF-8; choose another --out"):
+        train_tiny(out, tensorboard=True)
+    assert train_tiny(out) > 0

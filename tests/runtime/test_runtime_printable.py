@@ -1,9 +1,19 @@
+import pickle
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vdm_bench.errors import (
+    BrokenClipError,
+    BrokenClipsError,
+    DamagedError,
+    InputError,
+    MachineError,
+    NotComparableError,
+    VdmBenchError,
+)
 from vdm_bench.runtime.printable import LONGEST, printable
 
 any_text = st.text(
@@ -104,3 +114,32 @@ def test_a_cut_leaves_no_mark_without_its_letter() -> None:
 def test_what_is_no_text_is_shown() -> None:
     assert printable(ValueError("a\x07")) == r"a\x07"
     assert printable(None) == "None"
+
+
+ESCAPE = "clip\udcff\x1b[31m\n::error::.mp4"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError(f"{ESCAPE} does not exist"),
+        MachineError(ESCAPE),
+        NotComparableError(ESCAPE),
+        BrokenClipError(ESCAPE, "is cut\x07"),
+        DamagedError(ESCAPE, "its end\x9b", "delete it"),
+        BrokenClipsError(ESCAPE, 2, [BrokenClipError(ESCAPE, "\x1b"), BrokenClipError("b", "c")], "leave"),
+    ],
+)
+def test_an_error_reads_as_one_line_and_keeps_names_as_they_are(error: VdmBenchError) -> None:
+    assert printable(str(error), None) == str(error)
+    assert r"clip\udcff\x1b[31m\n::error::.mp4" in str(error)
+    assert ESCAPE in error.args[0]
+    if not isinstance(error, BrokenClipsError):
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), again.args, again.__dict__) == (str(error), error.args, error.__dict__)
+
+
+def test_a_message_that_holds_too_much_is_cut_in_its_middle() -> None:
+    message = str(InputError(f"{'x' * 1_000_000} cannot be read; give another"))
+    assert len(message) == 10_000
+    assert message.endswith("cannot be read; give another")

@@ -20,6 +20,7 @@ from vdm_bench.cli.explain import explain
 from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.log import log
+from vdm_bench.cli.output import say
 from vdm_bench.cli.report import report
 from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
@@ -31,6 +32,7 @@ from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import MachineError, SlowWarning, VdmBenchError
 from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine
+from vdm_bench.runtime.printable import printable
 from vdm_bench.stopping import Interrupted, interrupt_on_signals
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
@@ -64,10 +66,9 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     except KeyboardInterrupt as error:
         number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
         goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
-        click.echo(
+        say(
             f"stopped by {signal.Signals(number).name}"
-            + ("; the same command goes on where this one stopped" if goes_on else ""),
-            err=True,
+            + ("; the same command goes on where this one stopped" if goes_on else "")
         )
         if debug:
             traceback.print_exc()
@@ -75,20 +76,22 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     except VdmBenchError as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         sys.exit(error.exit_code)
-    except (click.exceptions.Exit, click.ClickException, click.Abort):
+    except click.ClickException as error:
+        vars(error).update(message=printable(error.message))  # what was typed and cannot be seen is spelt out
+        raise
+    except (click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
         if debug:
             raise
         if isinstance(error, OSError) or is_of_the_machine(error):
-            click.echo(f"Error: {fault_of_the_machine(error)}", err=True)
+            say(f"Error: {fault_of_the_machine(error)}")
             sys.exit(MachineError.exit_code)
-        click.echo(
-            f"Internal error: {type(error).__name__}: {error}; please report it with the output of "
-            "`vdm-bench --debug ...`",
-            err=True,
+        say(
+            f"Internal error: {type(error).__name__}: {printable(error)}; please report it with the output "
+            "of `vdm-bench --debug ...`"
         )
         sys.exit(INTERNAL_ERROR)
 
@@ -101,9 +104,9 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, SlowWarning):
-                click.echo(f"Warning: {message}", err=True)
+                say(f"Warning: {message}")
             else:
-                otherwise(message, category, *rest, **more)
+                otherwise(printable(message), category, *rest, **more)
 
         warnings.showwarning = show
         yield

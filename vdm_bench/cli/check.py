@@ -1,6 +1,5 @@
 """`vdm-bench check`: the gate of continuous integration."""
 
-import json
 import os
 import secrets
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import say, show_json, show_text
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.check import CheckResult
@@ -77,14 +77,14 @@ def check(
     text = format_tables(result)
     if update_baseline:
         changed = update(run, baseline, note=Console().note)
-        click.echo(f"wrote {baseline}" if changed else f"{baseline} has these scores already", err=True)
+        say(f"wrote {baseline}" if changed else f"{baseline} has these scores already")
         result = hold(run, baseline, fail_on, strict=strict)
     if result.exit_code or not update_baseline:
         text += format_closing(result, "--update-baseline")
     if junit:
         write_bytes(junit, junit_xml(result))
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
+        show_json(result.to_dict())
     else:
         _print_text(text, github)
     if github:
@@ -93,12 +93,13 @@ def check(
 
 
 def _print_text(text: str, github: bool) -> None:
-    if not github:
-        click.echo(text, nl=False)
-        return
     # A name in the table could be a command to the workflow; none is obeyed until the word is given.
     word = secrets.token_hex(16)
-    click.echo(f"::stop-commands::{word}\n{text}::{word}::")
+    if github:
+        click.echo(f"::stop-commands::{word}")
+    show_text(text)
+    if github:
+        click.echo(f"::{word}::")
 
 
 def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
@@ -114,4 +115,4 @@ def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
         with Path(summary).open("a", encoding="utf-8") as file:  # other steps write there, too
             file.write(markdown_check(result))
     except OSError as error:
-        click.echo(f"cannot write the step summary {summary}: {error.strerror}", err=True)
+        say(f"cannot write the step summary {summary}: {error.strerror}")

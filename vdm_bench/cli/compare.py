@@ -1,11 +1,11 @@
 """`vdm-bench compare`: by how much runs differ, and whether that is more than noise."""
 
-import json
 from pathlib import Path
 
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show_json, show_text
 
 
 @click.command(short_help="Compare two runs, or each of several with each.")
@@ -40,9 +40,9 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
         raise InputError(f"there is one run in {' '.join(map(str, runs))}; give two or more to compare")
     records = [(str(path), read_record(path)) for path in found.values()]
     compared = RunComparison.of(records, score_difference)
-    click.echo(
-        json.dumps(compared.to_dict(), indent=2, allow_nan=False) if as_json else format_comparison(compared),
-        nl=as_json,
-    )
+    if as_json:
+        show_json(compared.to_dict())
+    else:
+        show_text(format_comparison(compared))
     if not compared.comparable:
         ctx.exit(NotComparableError.exit_code)

@@ -1,6 +1,5 @@
 """`vdm-bench data`: look at a protocol's data, and prepare its clips."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show, show_json
 from vdm_bench.datasets.sources import SOURCES
 from vdm_bench.errors import InputError, NotComparableError
 
@@ -52,7 +52,7 @@ def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_
     chosen = get_protocol(protocol)
     sides = check_data(chosen, data_root, decode=decode, workers=workers, reporter=Console())
     if as_json:
-        click.echo(json.dumps([side.to_dict() for side in sides], indent=1))
+        show_json([side.to_dict() for side in sides])
     else:
         for side in sides:
             _print_side(side)
@@ -61,7 +61,7 @@ def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_
             f"the data of {chosen.name} are not complete; a run will be marked and ranked apart"
         )
     if not as_json:
-        click.echo("complete: the counts are the protocol's" + ("" if decode else " (--decode reads every clip)"))
+        show("complete: the counts are the protocol's" + ("" if decode else " (--decode reads every clip)"))
 
 
 @data.command(short_help="Decode, cut and resize the clips of a protocol once.")
@@ -92,7 +92,7 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
         reporter=Console(),
     )
     for clips in made:
-        click.echo(f"{clips.folder}: {clips.clips:,} of {clips.wanted:,} clips of {clips.source}")
+        show(f"{clips.folder}: {clips.clips:,} of {clips.wanted:,} clips of {clips.source}")
         _print_names("missing", clips.missing)
         _print_names("broken", [f"{source} ({reason})" for source, reason in clips.broken])
 
@@ -119,7 +119,7 @@ def export_reference(
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
     from vdm_bench.collect import Collector
-    from vdm_bench.files import check_writable
+    from vdm_bench.files import check_file_writable
     from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
     from vdm_bench.protocols.data import missing_departure, notes_on
@@ -134,13 +134,13 @@ def export_reference(
     departures = missing_departure(chosen, chosen.reference, clips)
     for sentence in (*notes_on(clips), *departures):
         reporter.note(sentence)
-    check_writable(path.parent)
+    check_file_writable(path)
     panel = Panel.of(chosen.metrics, computing, reporter)
     panel.check_frames(chosen.frames)
     collector = Collector(panel.networks, workers, skip_broken, reporter, recheck=recheck)
     collected = collect_reference(chosen, clips, collector)
     write_reference(path, chosen, panel.networks, collected, departures)
-    click.echo(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
+    show(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
 
 
 def _print_side(side: "SideCheck") -> None:
@@ -149,14 +149,14 @@ def _print_side(side: "SideCheck") -> None:
         total = side.videos + len(side.missing)
         videos = f"{side.videos:,} of {total:,} videos ({side.videos / total:.1%}), "
     found = min(side.clips, side.wanted)
-    click.echo(f"{side.side}: {side.source}: {videos}{found:,} of {side.wanted:,} clips")
+    show(f"{side.side}: {side.source}: {videos}{found:,} of {side.wanted:,} clips")
     _print_names("missing", side.missing)
     _print_names("broken", [f"{source} ({reason})" for source, reason in side.broken or []])
     for note in side.notes:
-        click.echo(f"  note: {note}")
+        show(f"  note: {note}")
 
 
 def _print_names(what: str, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        click.echo(f"  {what}: {', '.join(names[:_NAMED])}{more}")
+        show(f"  {what}: {', '.join(names[:_NAMED])}{more}")

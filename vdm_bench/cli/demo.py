@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show_text
 
 
 @click.command(short_help="Score baselines and a model offline and print a table: start here.")
@@ -27,5 +28,5 @@ def demo(out: Path, workers: int) -> None:
 
     reporter = Console()
     written = run_demo(out, workers, reporter)
-    click.echo(format_tables(load_runs(out / "runs"), "text").rstrip("\n"))
+    show_text(format_tables(load_runs(out / "runs"), "text"))
     reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} beside it; the runs are in {out / 'runs'}")

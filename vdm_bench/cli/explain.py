@@ -1,12 +1,12 @@
 """`vdm-bench explain`: the gap between two recipes, setting by setting."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
     from vdm_bench.explain import Explanation
@@ -62,7 +62,10 @@ def explain(
         workers=workers,
     )
     found = compute(generated, reference, start, goal, chosen, Console())
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _table(found))
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show_text(_table(found))
 
 
 def _table(found: "Explanation") -> str:

@@ -1,9 +1,10 @@
 """`vdm-bench list`: what there is to choose from."""
 
-import json
 from collections.abc import Callable
 
 import click
+
+from vdm_bench.cli.output import show, show_json
 
 Row = dict[str, str]
 
@@ -17,11 +18,11 @@ def list_things(what: str, as_json: bool) -> None:
     """List protocols, metrics, networks, weights, datasets or samplers."""
     rows = _LISTS[what]()
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        show_json(rows)
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        click.echo(f"{row['name']:<{width}}  {row['description']}")
+        show(f"{row['name']:<{width}}  {row['description']}")
 
 
 def _protocols() -> list[Row]:

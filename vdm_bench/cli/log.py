@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import say
 from vdm_bench.errors import VdmBenchError
 
 
@@ -28,7 +29,7 @@ def log(context: click.Context, runs: tuple[Path, ...], specs: tuple[str, ...]) 
     records = read_records(runs, note=options.say_left_out)
     failed = [sentence for stored in records for sentence in log_record(stored, trackers)]
     for sentence in failed:
-        click.echo(f"Error: {sentence}", err=True)
+        say(f"Error: {sentence}")
     if failed:
         context.exit(VdmBenchError.exit_code)
-    click.echo(f"logged {len(records)} runs to {', '.join(specs)}", err=True)
+    say(f"logged {len(records)} runs to {', '.join(specs)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
+from vdm_bench.cli.output import say, show_text
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
 
@@ -135,18 +136,18 @@ def key_values(pairs: Sequence[str]) -> dict[str, str]:
 
 def say_left_out(sentence: str) -> None:
     """Tell of a record that is not sound."""
-    click.echo(f"left out: {sentence}", err=True)
+    say(f"left out: {sentence}")
 
 
 def write_or_print(text: str, output: Path | None) -> None:
     """Write text to the file of `output`, or print it."""
     if output is None:
-        click.echo(text.rstrip("\n"))
+        show_text(text)
         return
     from vdm_bench.files import write_text
 
     write_text(output, text)
-    click.echo(f"wrote {output}", err=True)
+    say(f"wrote {output}")
 
 
 class Size(click.ParamType[tuple[int, int]]):

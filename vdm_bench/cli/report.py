@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import say
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def report(
         from vdm_bench.leaderboards.parquet import write_parquet
 
         write_parquet(frame, _needed(output, form))
-        click.echo(f"wrote {output}", err=True)
+        say(f"wrote {output}")
         return
     from vdm_bench.leaderboards.tables import format_tables
 

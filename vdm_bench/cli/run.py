@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
     from vdm_bench.samplers.base import Sampler
 
-_LONGEST_NAME = 100  # of a folder that is named after a command
+_LONGEST_NAME = 100  # bytes of the name of a folder that is named after a command
 
 
 @click.command(short_help="Run a sampler under a protocol.")
@@ -79,7 +80,6 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.cli.output import print_record, require_values
     from vdm_bench.distributed import join_world
     from vdm_bench.dry_run import forecast
     from vdm_bench.galleries import ClipPlaces
@@ -109,7 +109,7 @@ def run(
         recheck=recheck,
     )
     if dry_run:
-        click.echo("\n".join(forecast(chosen, asked).lines()))
+        show(*forecast(chosen, asked).lines())
         return
     trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
@@ -121,7 +121,7 @@ def run(
             write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
         if trackers:
             for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
-                click.echo(f"Warning: {sentence}", err=True)
+                say(f"Warning: {sentence}")
         require_values(record)
 
 
@@ -143,4 +143,4 @@ def _source(
 def _folder_name(text: str) -> str:
     """Make a folder's name of a sampler: `module:object` becomes `module.object`."""
     kept = "".join(char if char.isalnum() or char in "-_." else "." for char in text)
-    return kept.strip(".")[:_LONGEST_NAME] or "run"
+    return kept.strip(".").encode()[:_LONGEST_NAME].decode(errors="ignore") or "run"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import RESIZE_RULES
 
@@ -118,7 +119,7 @@ def sample(
     )
     shape = "x".join(map(str, made.shape))
     clips = "clip" if made.count == 1 else "clips"
-    click.echo(
+    show(
         f"wrote {made.count} {clips} of {shape} to {target.path} as {target.form}; "
         f"{made.evaluations} network evaluations a clip"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import print_record, require_values
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
@@ -56,7 +57,6 @@ def score(
     vdm-bench score samples/ --reference real/
     vdm-bench score samples/ --reference real/ --frames 16 --size 64 --resize antialias --aspect center-crop
     """
-    from vdm_bench.cli.output import print_record, require_values
     from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
     from vdm_bench.distributed import join_world
     from vdm_bench.progress import Console

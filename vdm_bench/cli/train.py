@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import say
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
 
@@ -146,7 +147,7 @@ def train(
     with stop.on_signals(), peers_named():
         run_training(chosen, batches, out, settings, _hooks(chosen, batches, out, stop))
     for name, reason in sorted(batches.skipped.items()):
-        click.echo(f"left out: {name}: {reason}", err=True)
+        say(f"left out: {name}: {reason}")
     if stop.signal is not None:
         click.get_current_context().exit(128 + stop.signal)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import show
 
 REFUTED = 1
 
@@ -55,7 +56,6 @@ def verify(
     vdm-bench verify their-run/run.json --samples their-run/samples
     Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something that is needed is not there.
     """
-    from vdm_bench.leaderboards.escaping import printable
     from vdm_bench.metrics.networks import Computing, pick_device
     from vdm_bench.progress import Console
     from vdm_bench.verification import VerifyOptions
@@ -74,7 +74,7 @@ def verify(
     )
     checks = verify_record(record, asked, Console())
     for check in checks:
-        click.echo(f"{check.name:<11} {printable(check.fault or check.found)}")
+        show(f"{check.name:<11} {check.fault or check.found}")
     fault = checks[-1].fault
-    click.echo("verified" if fault is None else f"not verified: {checks[-1].name}")
+    show("verified" if fault is None else f"not verified: {checks[-1].name}")
     context.exit(REFUTED if fault else 0)

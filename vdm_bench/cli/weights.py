@@ -1,11 +1,11 @@
 """`vdm-bench weights`: fetch, import and check pretrained weights."""
 
-import json
 from pathlib import Path
 
 import click
 
 from vdm_bench.cli import options
+from vdm_bench.cli.output import say, show, show_json
 
 
 @click.group(short_help="Fetch, import and check pretrained weights.")
@@ -24,14 +24,14 @@ def list_weights(as_json: bool) -> None:
 
     rows = default_library().describe()
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        show_json(rows)
         return
     columns = ("name", "title", "size", "licence", "state", "digest")
     table = [columns, *((*_cells(row),) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        show("  ".join(cells).rstrip())
 
 
 @weights.command(short_help="Download weights.")
@@ -46,7 +46,7 @@ def fetch(names: tuple[str, ...]) -> None:
 
     library = default_library(Console())
     for name in names:
-        click.echo(f"{name}: {library.fetch(name)}")
+        show(f"{name}: {library.fetch(name)}")
 
 
 @weights.command("import", short_help="Take weights from files on this machine.")
@@ -60,7 +60,7 @@ def import_weights(name: str, files: tuple[Path, ...]) -> None:
     """
     from vdm_bench.metrics.weights.library import default_library
 
-    click.echo(f"{name}: {default_library().import_files(name, files)}")
+    show(f"{name}: {default_library().import_files(name, files)}")
 
 
 @weights.command(short_help="Check the weights in the cache again.")
@@ -71,9 +71,9 @@ def verify(names: tuple[str, ...]) -> None:
 
     digests = default_library().verify(*names)
     for name, digest in digests.items():
-        click.echo(f"{name}: sound, content {digest}")
+        show(f"{name}: sound, content {digest}")
     if not digests:
-        click.echo("there are no weights in the cache", err=True)
+        say("there are no weights in the cache")
 
 
 def _cells(row: dict[str, object]) -> list[str]:

@@ -57,7 +57,7 @@ def array_checksum(name: str, array: NDArray[Any]) -> str:
 
 
 def _described(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    return f"{name} {dtype.str} {shape}".encode(errors="surrogateescape")
+    return f"{name} {dtype.str} {shape}".encode("utf-8", "surrogatepass")
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
