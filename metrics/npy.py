@@ -65,9 +65,13 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     if len(text) < length:
         raise ValueError("its header is cut short")
     found = _items(text.decode("latin-1").strip())
-    descr, flag, sizes = found["descr"], found["fortran_order"], found["shape"]
-    if not isinstance(descr, str) or not isinstance(flag, bool) or not isinstance(sizes, tuple):
-        raise ValueError("its header says other things than are needed")
+    match found:
+        case {"descr": str(descr), "fortran_order": bool(flag), "shape": tuple(sizes)}:
+            return NpyHeader(_dtype(descr), sizes, flag, len(start) + size + length)
+    raise ValueError("its header says other things than are needed")
+
+
+def _dtype(descr: str) -> np.dtype[Any]:
     if not _DTYPE.fullmatch(descr):
         raise ValueError("it is an array of records")
     try:
@@ -76,7 +80,7 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
         raise ValueError(f"its type is {descr!r}") from error
     if dtype.hasobject:
         raise ValueError("its values are pickled objects")
-    return NpyHeader(dtype, sizes, flag, len(start) + size + length)
+    return dtype
 
 
 def _items(text: str) -> dict[str, str | bool | tuple[int, ...]]:

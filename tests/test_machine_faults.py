@@ -5,7 +5,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import av.error
@@ -91,6 +91,13 @@ def test_too_few_descriptors_leave_no_clip_out(set_of_all: Path, limit: Callable
     assert ends == {True, "all"}
 
 
+def load_all(path: Path) -> None:
+    """Read all clips, as --skip-broken does."""
+    clips = open_clips(path)
+    for index in range(len(clips)):
+        load_clip(clips, index)
+
+
 def fail_at(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, path: Path, error: BaseException) -> None:
     """Let a function fail for one file, and what lies below it."""
     call = getattr(module, name)
@@ -112,8 +119,7 @@ def test_a_file_that_cannot_be_opened_now_ends_the_run(
     path = put(tmp_path / "set", "bad", form, CLIPS[1])
     fail_at(monkeypatch, os, "open", path, OSError(number, os.strerror(number)))
     with pytest.raises(MachineError, match=r"bad.* cannot be read now: "):
-        clips = open_clips(tmp_path / "set")
-        _ = [load_clip(clips, index) for index in range(len(clips))]
+        load_all(tmp_path / "set")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,7 +137,7 @@ def test_a_file_that_cannot_be_read_on_ends_the_run(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._file, name)
 
-        def __enter__(self) -> "Failing":
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *error: object) -> None:
@@ -142,8 +148,7 @@ def test_a_file_that_cannot_be_read_on_ends_the_run(
 
     monkeypatch.setattr(outside.os, "fdopen", lambda descriptor, mode: Failing(descriptor))
     with pytest.raises(MachineError, match=r"bad.* cannot be read now: input/output error"):
-        clips = open_clips(path)
-        clips[0]
+        load_all(path)
 
 
 @pytest.mark.parametrize("call", ["stat", "scandir", "listdir"])
@@ -153,9 +158,7 @@ def test_folders_that_cannot_be_asked_now_end_the_run(
     dataset = open_clips(set_of_all)
     fail_at(monkeypatch, os, call, set_of_all / "50", OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
     with pytest.raises(MachineError, match="cannot be read now: "):
-        for index in range(len(dataset)):
-            dataset.fingerprint(index)
-        open_clips(set_of_all)
+        _ = [dataset.fingerprint(index) for index in range(len(dataset))], open_clips(set_of_all)
 
 
 @pytest.mark.parametrize("skip", [[], ["--skip-broken"]])
@@ -174,7 +177,9 @@ def test_what_ffmpeg_says_is_held_against_what_the_system_does(
 ) -> None:
     """FFmpeg says "input/output error" and the like of damaged files, too."""
     film = put(tmp_path, "film", "mp4", CLIPS[0])
-    made_up = {number: av.error.OSError(number, os.strerror(number), "film") for number in (errno.EIO, errno.ENOSYS)}
+    made_up = {}
+    for number in (errno.EIO, errno.ENOSYS):
+        made_up[number] = av.error.OSError(number, os.strerror(number), "film")
     made_up[errno.EAGAIN] = av.error.BlockingIOError(errno.EAGAIN, "again", "film")  # type: ignore[assignment]
     made_up[errno.ENOMEM] = av.error.MemoryError(errno.ENOMEM, "no memory", "film")  # type: ignore[assignment]
     for number, error in made_up.items():

@@ -76,7 +76,7 @@ def test_folders_too_deep_to_be_searched_are_named(tmp_path: Path) -> None:
     put(folder.joinpath(*"x" * 90) / "0.npy")
     assert len(FolderDataset(folder)) == 1
     put(folder.joinpath(*"x" * 500) / "1.npy")
-    with pytest.raises(InputError, match="folders deep in .*; move its clips up"):
+    with pytest.raises(InputError, match=r"folders deep in .*; move its clips up"):
         FolderDataset(folder)
 
 

@@ -83,12 +83,16 @@ def test_a_file_that_is_not_there_is_told_as_such(film: Path) -> None:
 
 
 def test_what_may_not_be_asked_about_is_not_told(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(path: Path) -> os.stat_result:
-        raise OSError(number, os.strerror(number))
+    def fail(number: int) -> None:
+        def stat_of(path: Path) -> os.stat_result:
+            raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(stamps, "stat_of", fails)
+        monkeypatch.setattr(stamps, "stat_of", stat_of)
+
     for number in (errno.EACCES, errno.ENAMETOOLONG):
+        fail(number)
         assert stamp([film]) is None
     for number in (errno.EIO, errno.ESTALE, errno.ENFILE):
+        fail(number)
         with pytest.raises(MachineError, match=r"film\.mp4 cannot be read now"):
             stamp([film])

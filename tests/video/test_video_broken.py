@@ -1,6 +1,7 @@
 """A film that cannot be read whole says why in plain words; one that is merely unusual is read."""
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from numpy.typing import NDArray
+from PIL import Image
 
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.video import reader as reader_module
 from vdm_bench.video import stream as stream_module
 from vdm_bench.video.decode import probe, read_video, read_video_at
 
@@ -373,3 +376,60 @@ def test_what_stands_behind_a_film_does_no_harm(
 ) -> None:
     longer = rewritten(shared_data / name, tmp_path / f"longer{Path(name).suffix}", change)
     np.testing.assert_array_equal(read_video(longer), read_video(shared_data / name))
+
+
+def still(path: Path, stored: int, seconds: int) -> Path:
+    """A small animation whose every third picture stands still for so long."""
+    pictures = [Image.fromarray(np.full((40, 40, 3), 7 * number % 256, np.uint8)) for number in range(stored)]
+    durations = [1000 * seconds if number % 3 == 0 else 10 for number in range(stored)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_pictures_that_stand_still_do_not_fill_the_memory(tmp_path: Path, name: str) -> None:
+    film = still(tmp_path / name, 30, 60)
+    assert film.stat().st_size < 20_000
+    tracemalloc.start()
+    assert reason(film) == "shows 30 frames as 60,020: take fewer by --frames, or --fps stored"
+    assert read_video(film, [0, 5_999, 6_000, 60_019]).shape == (4, 40, 40, 3)
+    assert read_video(film, fps="stored").shape == (30, 40, 40, 3)
+    assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    tracemalloc.stop()
+    assert len(read_video(still(tmp_path / name, 9, 2))) == 606  # a film that is as it should be
+
+
+def test_films_of_millions_of_still_frames_are_refused(tmp_path: Path) -> None:
+    film = still(tmp_path / "a.gif", 700, 90)
+    expected = "shows 700 frames as more than 2,000,000; take them as they are stored"
+    assert reason(film, [0]) == expected
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mjpeg"])
+def test_pictures_that_would_fill_the_memory_are_refused(
+    tmp_path: Path, encode: Encode, textured: Clip, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = encode("film.mkv", textured, codec=codec, pixel_format="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    height, width = textured.shape[1:3]
+    monkeypatch.setattr(reader_module, "MOST_PIXELS", height * width - 1)
+    assert reason(film).startswith(f"says that its pictures are {width}x{height}: ")
+    monkeypatch.setattr(reader_module, "MOST_PIXELS", height * width)
+    assert read_video(film).shape == textured.shape
+    monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", height * width // 2)  # before anything is decoded
+    assert reason(film).startswith("damaged: decoding fails after 0 frames")
+
+
+def test_titles_in_other_encodings_are_no_damage(tmp_path: Path, textured: Clip) -> None:
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        container.metadata["title"] = "plain title"
+        stream: Any = container.add_stream("libx264", rate=8)
+        stream.height, stream.width, stream.pix_fmt = *textured.shape[1:3], "yuv420p"
+        for pixels in textured:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    film = tmp_path / "film.mkv"
+    expected = read_video(film)
+    other = b"pl\xe4in t\xeftl\xe9"
+    latin = rewritten(film, tmp_path / "latin.mkv", lambda data: data.replace(b"plain title", other))
+    assert latin.read_bytes() != film.read_bytes()
+    np.testing.assert_array_equal(read_video(latin), expected)

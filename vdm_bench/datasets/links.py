@@ -13,8 +13,9 @@ _Identity = tuple[int, int]  # device and inode
 class LinkedFolders:
     """Tells which of the folders that links lead to are new in a search.
 
-    A folder that lies below the path that is searched is found under its own name; and those that the path lies in
-    are no part of what is searched. Links to either are left out, and so are all links but one to another folder.
+    A folder that lies below the path that is searched is found under its own name; and those that the path lies
+    in are no part of what is searched. Links to either are left out, and so are all links but one to another
+    folder.
 
     Args:
         path: of the folder that is searched.
@@ -40,9 +41,9 @@ class LinkedFolders:
         below = []
         for folder, names, _ in os.walk(root):
             names[:] = [name for name in names if not name.startswith(".")]
-            below += [Path(folder, name) for name in names if not os.path.islink(os.path.join(folder, name))]
-        for folder in (root, *root.parents, *below):
-            found = _identity(folder)
+            below += [path for name in names if not (path := Path(folder, name)).is_symlink()]
+        for place in (root, *root.parents, *below):
+            found = _identity(place)
             if found is not None:
                 yield found
 

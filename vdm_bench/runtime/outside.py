@@ -58,7 +58,7 @@ def status_of(path: str | Path) -> os.stat_result | None:
         MachineError: it cannot be asked now.
     """
     try:
-        return os.stat(path)
+        return os.stat(path)  # noqa: PTH116 - a path may be a text
     except (OSError, ValueError) as error:
         if is_of_the_machine(error):
             raise machine_error(path, error) from error
@@ -189,7 +189,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Say in a few words what a parser found."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        is_link = isinstance(error.filename, str | bytes | os.PathLike) and os.path.islink(error.filename)
+        name = error.filename
+        is_link = isinstance(name, str | bytes | os.PathLike) and os.path.islink(name)  # noqa: PTH114 - so it may
         return "is a link to what is not there" if is_link else "no such file"
     if isinstance(error, RecursionError):
         return "is damaged (it is nested too deeply)"

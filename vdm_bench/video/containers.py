@@ -229,7 +229,8 @@ def _png_is_animated(file: BinaryIO) -> bool:
 
 
 def _webp_is_animated(start: bytes) -> bool:
-    return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and any(flags & _WEBP_ANIMATION for flags in start[20:21])
+    is_extended = len(start) > 20 and start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X"
+    return is_extended and bool(start[20] & _WEBP_ANIMATION)
 
 
 def _webp_chunks(

@@ -19,6 +19,9 @@ from vdm_bench.video.webp import WebPReader
 
 # A frame's own time must find it, also when it was computed as i / fps or printed by ffprobe: six decimals.
 _TIME_TOLERANCE = 1e-6
+# A film of a few pictures that stand still for hours must not fill the memory with copies of them.
+_MOST_COPIES = 32  # of each picture, on average, ...
+_MOST_COPIED = 128 << 20  # ... in more bytes than these
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,9 @@ class _Wanted:
                 lossless = lossless and reader.is_lossless(frame)
                 if number in places:
                     picture = self.each(reader.rgb(frame))
-                    if frames is None:  # one array, not one more for each frame: films may fill the memory
+                    if frames is None:
+                        _check_copies(reader, len(numbers), len(places), picture.nbytes)
+                        # one array, not one more for each frame: films may fill the memory
                         frames = np.empty((len(numbers), *picture.shape), np.uint8)
                     frames[places[number]] = picture
                 if number == last:
@@ -267,6 +272,12 @@ def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = 
             edge = start if side == "begins" else end
             raise reader.broken(f"shows no frame at {pending[-1]:g} s: it {side} at {edge:g} s")
     return np.stack([pictures[second] for second in seconds])
+
+
+def _check_copies(reader: FrameReader, shown: int, stored: int, size: int) -> None:
+    if shown > _MOST_COPIES * stored and shown * size > _MOST_COPIED:
+        pictures = count_of_frames(stored)
+        raise reader.broken(f"shows {pictures} as {shown:,}: take fewer by --frames, or --fps stored")
 
 
 @contextlib.contextmanager

@@ -41,6 +41,9 @@ _ANIMATIONS = frozenset({"gif", "apng"})
 # or 100 frames a second consists of such frames.
 _OPTIONS = {"format_whitelist": _CONTAINERS, "min_delay": "1"}
 
+# Codecs have pictures whose sides are multiples of their blocks'.
+_MOST_CODED_PIXELS = MOST_PIXELS * 5 // 4
+
 # FFmpeg's native decoders of VP8 and VP9 ignore the alpha channel, which WebM keeps beside the picture, and
 # give a film with a transparent background as one on a background that nobody chose. Those of libvpx do not.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -57,11 +60,9 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
     with contextlib.ExitStack() as stack:
         with decoding(path, lambda: "it cannot be opened"):
             try:
-                # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address. Titles and the like are
-                # in whatever encoding their writers had.
-                container = av.open(
-                    f"file:{path}", mode="r", options=dict(_OPTIONS), metadata_errors="replace"
-                )
+                # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address. Titles and the like
+                # are in whatever encoding their writers had.
+                container = av.open(f"file:{path}", mode="r", options=dict(_OPTIONS), metadata_errors="replace")
             except av.FFmpegError as error:
                 if isinstance(error, OSError | MemoryError):
                     raise
@@ -93,7 +94,7 @@ class StreamReader(FrameReader):
         self._decoder = self._make_decoder()
         # Clips are read many at a time: one thread each is faster than all threads on each.
         self._decoder.thread_count = 1
-        self._decoder.options = {**self._decoder.options, "max_pixels": str(MOST_PIXELS)}
+        self._decoder.options = {**self._decoder.options, "max_pixels": str(_MOST_CODED_PIXELS)}
         self._length_size = nal_length_size(self.codec, stream.codec_context.extradata)
         if is_cut_short(path):
             raise self._truncated(self._count_whole_packets())
@@ -105,15 +106,21 @@ class StreamReader(FrameReader):
         Time stamps are not looked at: those of AVI files with B-frames are in no order.
         """
         size: tuple[int, int] | None = None
-        for packet in itertools.chain(self._packets, [None]):
-            for frame in self._decode(packet):
-                if size is None:
-                    size = frame.width, frame.height
-                if size != (frame.width, frame.height):
-                    change = f"from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
-                    raise self.broken(f"the picture size changes {change} at frame {self.decoded}")
-                self.decoded += 1
-                yield frame
+        with decoding(self._path, lambda: f"decoding fails after {count_of_frames(self.decoded)}"):
+            for packet in itertools.chain(self._packets, [None]):
+                frames = self._decoder.decode(packet)
+                # The decoder covers up what it cannot read with pieces of the frames around it, and says so here.
+                if any(frame.is_corrupt for frame in frames):
+                    raise self.broken(f"damaged: errors in a picture after {count_of_frames(self.decoded)}")
+                for frame in frames:
+                    if size is None:
+                        size = frame.width, frame.height
+                        self.check_size(*size)
+                    if size != (frame.width, frame.height):
+                        change = f"from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                        raise self.broken(f"the picture size changes {change} at frame {self.decoded}")
+                    self.decoded += 1
+                    yield frame
         if size is None:
             raise self.broken("has no frames")
 
@@ -181,14 +188,6 @@ class StreamReader(FrameReader):
         if packet.is_corrupt or not whole:
             of = f" of {self.stream.frames}" if self.stream.frames else ""
             raise self.broken(f"damaged: packet {number}{of} holds no valid {self.codec} data")
-
-    def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
-        with decoding(self._path, lambda: f"decoding fails after {count_of_frames(self.decoded)}"):
-            frames = self._decoder.decode(packet)
-        # The decoder covers up what it cannot read with pieces of the frames around it, and says so here.
-        if any(frame.is_corrupt for frame in frames):
-            raise self.broken(f"damaged: errors in a picture after {count_of_frames(self.decoded)}")
-        return frames
 
     def _count_whole_packets(self) -> int:
         count = 0

@@ -30,6 +30,7 @@ READING_VERSION = 2
 _JITTER = Fraction(1, 10)
 _MILLISECOND = Fraction(1, 1000)
 _LONGEST_STILL = 10_000  # places that one frame may fill: a clock that jumps must not fill the memory
+_LONGEST_FILM = 2_000_000  # places that frames which stand still may fill together
 
 
 def exact_rate(fps: float | Fraction | str) -> Fraction:
@@ -150,6 +151,11 @@ class FrameTimes:
                 )
                 raise BrokenClipError(self.source, reason)
             chosen += [number] * repeats
+            if len(chosen) > max(_LONGEST_FILM, 2 * len(stops)):
+                reason = (
+                    f"shows {len(stops):,} frames as more than {_LONGEST_FILM:,}; take them as they are stored"
+                )
+                raise BrokenClipError(self.source, reason)
         return chosen
 
     @cached_property
