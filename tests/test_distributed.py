@@ -13,6 +13,7 @@ import pytest
 
 import vdm_bench
 from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.runtime.locks import hold
 
 DYING = """
 import os, signal, sys
@@ -35,6 +36,21 @@ from vdm_bench.errors import VdmBenchError
 try:
     options = vdm_bench.ScoreOptions(("embedded/is",))
     vdm_bench.compare(Dying("test", seed=1), Some("test"), options, None, join_world())
+except VdmBenchError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+HELD = """
+import os, sys
+from pathlib import Path
+import vdm_bench
+from vdm_bench.distributed import join_world
+from vdm_bench.errors import VdmBenchError
+
+world = join_world()
+try:
+    vdm_bench.run("shapes-unconditional", sampler="noise", out=os.environ["OUT"], world=world)
 except VdmBenchError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -157,6 +173,20 @@ def test_a_process_that_dies_stops_the_others_with_a_message() -> None:
     assert second.wait(timeout=60) == -9
     assert first.returncode == 75, errors
     assert output.startswith("another process of this job has stopped")
+
+
+def test_a_job_ends_where_its_leader_finds_the_folder_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others neither wait for it nor begin without it."""
+    monkeypatch.setenv("OUT", str(tmp_path))
+    with hold(tmp_path, "train"):
+        first, second = start_ranks(HELD)
+        said = [process.communicate(timeout=200) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (2, 75), said
+    assert f"{tmp_path} is being written by process {os.getpid()} on " in said[0][0]
+    assert said[1][0].startswith("another process of this job has stopped")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rank", [0, 1])

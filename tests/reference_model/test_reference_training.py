@@ -22,6 +22,7 @@ from vdm_bench.reference_model.training import Hooks
 from vdm_bench.reference_model.training_batch import Purpose, stream_seed
 from vdm_bench.reference_model.training_log import LogLine
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.locks import hold
 
 LAST = "checkpoints/step-000000006.safetensors"
 
@@ -175,6 +176,15 @@ def test_what_a_killed_writer_left_is_removed(whole: Path, tmp_path: Path) -> No
     half.write_bytes(b"half")
     train_tiny(tmp_path / "run", tiny(steps=1))
     assert not half.exists()
+
+
+def test_several_processes_end_where_another_job_is_training_in_their_folder(tmp_path: Path) -> None:
+    with hold(tmp_path / "ddp", "train"):
+        ran = run_program(["shared", str(tmp_path)], processes=2)
+        assert ran.returncode != 0
+        assert f"ddp is being written by process {os.getpid()} on " in ran.stderr
+        assert "PeerError: another process of this job has stopped" in ran.stderr
+    assert not (tmp_path / "ddp").exists()
 
 
 def test_a_finished_run_says_so_and_does_nothing(whole: Path) -> None:
