@@ -126,7 +126,11 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> Recipe:
     table = parse_toml(read_text(path, "give a metric's name or TOML file"), path)
     base = table.pop("base", None)
     if base is not None:
-        table = {**_as_table(_base(str(base), (*above, os.path.abspath(path)))), "title": f"{base}, changed", **table}
+        table = {
+            **_as_table(_base(str(base), (*above, os.path.abspath(path)))),
+            "title": f"{base}, changed",
+            **table,
+        }
     recipe = _parse(table, str(path))
     if recipe.name in recipes():
         raise InputError(f"{path} calls itself {recipe.name!r}, which is taken; choose another name")

@@ -192,7 +192,10 @@ def test_captions_and_labels_come_with_the_videos(tmp_path: Path, form: str) -> 
         ({"file": "one.mp4", "caption": "x", "label": "cat"}, "line 1: the label 'cat' is no whole number"),
         ({"file": "one.mp4", "caption": "x", "label": 3.5}, "line 1: the label 3.5 is no whole number"),
         ({"file": "one.mp4", "caption": "x", "label": True}, "line 1: the label True is no whole number"),
-        ({"file": "one.mp4", "caption": "x", "label": float("inf")}, "line 1: it cannot be read as JSON: it holds Infinity"),
+        (
+            {"file": "one.mp4", "caption": "x", "label": float("inf")},
+            "line 1: it cannot be read as JSON: it holds Infinity",
+        ),
         ({"file": "gone.mp4", "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
         ({"file": "x" * 5000, "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
         ([1], "line 1: it is not a JSON object"),

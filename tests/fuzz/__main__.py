@@ -25,7 +25,12 @@ if __name__ == "__main__":
     parser.add_argument("--megabytes", type=float, default=200.0, help="for an input")
     given = parser.parse_args()
     report = fuzz(
-        given.count, given.seed, given.reader, workers=given.workers, seconds=given.seconds, megabytes=given.megabytes
+        given.count,
+        given.seed,
+        given.reader,
+        workers=given.workers,
+        seconds=given.seconds,
+        megabytes=given.megabytes,
     )
     print(table(report))
     for kind, outcomes in report.faults.items():

@@ -17,11 +17,37 @@ Change = Callable[[random.Random, bytes], bytes]
 
 # Instead of a number, and of any value in JSON, TOML or CSV.
 NUMBERS = (
-    *("1e999", "-1e999", "inf", "-inf", "nan", "Infinity", "-Infinity", "NaN", "-1", "0", "1e308", "0x10", "1_000"),
+    *(
+        "1e999",
+        "-1e999",
+        "inf",
+        "-inf",
+        "nan",
+        "Infinity",
+        "-Infinity",
+        "NaN",
+        "-1",
+        "0",
+        "1e308",
+        "0x10",
+        "1_000",
+    ),
     *("9" * 5000, "9" * 30, "9223372036854775808", "-9223372036854775809", "4294967296", "0.5", "1e-400", "٣"),
 )
 TEXTS = (
-    *("", " ", "n" * 300, "../" * 20 + "etc/passwd", "/", "/dev/null", "..", ".", "a\0b", "\ud800", "\u202e\x1b[2J"),
+    *(
+        "",
+        " ",
+        "n" * 300,
+        "../" * 20 + "etc/passwd",
+        "/",
+        "/dev/null",
+        "..",
+        ".",
+        "a\0b",
+        "\ud800",
+        "\u202e\x1b[2J",
+    ),
     *("::error::x", "=1+1", "\ufeff", "\u2028", "a\r\nb", '"', "'", "%s{0}", "*", "|", "\x85"),
 )
 VALUES: tuple[Any, ...] = (
@@ -102,7 +128,9 @@ def _without(rng: random.Random, data: bytes) -> bytes:
 
 def _insert(rng: random.Random, data: bytes) -> bytes:
     start = _place(rng, data)
-    new = rng.choice((b"\0", b"\xff\xfe", rng.randbytes(16), b"[" * DEEP, b'{"a":' * DEEP, b"\xef\xbb\xbf", b"\r"))
+    new = rng.choice(
+        (b"\0", b"\xff\xfe", rng.randbytes(16), b"[" * DEEP, b'{"a":' * DEEP, b"\xef\xbb\xbf", b"\r")
+    )
     return data[:start] + new + data[start:]
 
 
@@ -134,7 +162,10 @@ def _text(rng: random.Random, data: bytes) -> bytes:
     elif kind == 1:
         pattern, new = rb"[\w./ -]+", rng.choice(TEXTS).encode("utf-8", "surrogatepass")
     elif kind == 2:
-        pattern, new = rb"[^,=:\n]+", rng.choice((b"[" * DEEP, b'{"a":' * DEEP, b"{a=" * DEEP, b"[" * DEEP + b"]" * DEEP))
+        pattern, new = (
+            rb"[^,=:\n]+",
+            rng.choice((b"[" * DEEP, b'{"a":' * DEEP, b"{a=" * DEEP, b"[" * DEEP + b"]" * DEEP)),
+        )
     elif kind == 3:
         pattern, new = rb"[^\n]*\n", b""
     else:
@@ -171,7 +202,13 @@ def change_json(rng: random.Random, content: Any) -> tuple[Any, str]:
     stack = [content]
     while stack:
         holder = stack.pop()
-        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder))) if isinstance(holder, list) else []
+        keys = (
+            list(holder)
+            if isinstance(holder, dict)
+            else list(range(len(holder)))
+            if isinstance(holder, list)
+            else []
+        )
         places += [(holder, key) for key in keys]
         stack += [holder[key] for key in keys]
     holder, key = rng.choice(places[1:] or places)
@@ -186,7 +223,9 @@ def change_json(rng: random.Random, content: Any) -> tuple[Any, str]:
     elif kind == 3:
         holder[key] = rng.choice(TEXTS)
     elif kind == 4 and isinstance(holder[key], int | float):
-        holder[key] = rng.choice((-holder[key], holder[key] * 10**9, float(holder[key]), str(holder[key]), holder[key] + 1))
+        holder[key] = rng.choice(
+            (-holder[key], holder[key] * 10**9, float(holder[key]), str(holder[key]), holder[key] + 1)
+        )
     else:
         holder[key] = rng.choice(VALUES)
     return (places[0][0][0] if holder is not places[0][0] else (holder or [None])[0]), raw
@@ -273,7 +312,9 @@ def _tensors(rng: random.Random, data: bytes) -> bytes:
     elif choice == len(changed):
         arrays[f"{name} more"] = array
     if "checksums" in metadata and rng.random() < 0.8:
-        metadata["checksums"] = json.dumps({"": "", **{n: array_checksum(n, a) for n, a in sorted(arrays.items())}})
+        metadata["checksums"] = json.dumps(
+            {"": "", **{n: array_checksum(n, a) for n, a in sorted(arrays.items())}}
+        )
         _seal_facts(metadata)
     return bytes(save(arrays, metadata or None))
 
@@ -298,10 +339,19 @@ def _npy(descr: str, order: str, shape: str) -> bytes:
 
 
 _NPY_HEADERS = (
-    *(_npy("'|u1'", "False", shape) for shape in ("(-1, 4, 16, 16, 3)", "(True, 4, 16, 16, 3)", "(2**60,)", "(0,)")),
-    *(_npy("'|u1'", "False", shape) for shape in ("()", "(1.0, 4)", "'abc'", f"({10**30},)", f"({2**62}, 4, 4, 3)")),
+    *(
+        _npy("'|u1'", "False", shape)
+        for shape in ("(-1, 4, 16, 16, 3)", "(True, 4, 16, 16, 3)", "(2**60,)", "(0,)")
+    ),
+    *(
+        _npy("'|u1'", "False", shape)
+        for shape in ("()", "(1.0, 4)", "'abc'", f"({10**30},)", f"({2**62}, 4, 4, 3)")
+    ),
     *(_npy("'|u1'", "True", f"({2**20}, {2**20}, {2**20}, 3)"), _npy("'|u1'", "False", f"({2**33}, 1, 1, 3)")),
-    *(_npy(descr, "False", "(3, 4, 16, 16, 3)") for descr in ("'|O'", "'<M8[ns]'", "'|V0'", "'<f8'", "[('a', '|u1')]")),
+    *(
+        _npy(descr, "False", "(3, 4, 16, 16, 3)")
+        for descr in ("'|O'", "'<M8[ns]'", "'|V0'", "'<f8'", "[('a', '|u1')]")
+    ),
     *(_npy(descr, "False", "(3, 4, 16, 16, 3)") for descr in ("'|S0'", "'<U9999999'", "None", "'|u1' * 9")),
     _npy("'<M8[ns]'", "True", "(-1, 4, 16, 16, 3)"),
     b" 8, 3), }\n",
@@ -328,7 +378,9 @@ def _npz(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.5:
         content = _npy_header(rng, content) if content[:6] == b"\x93NUMPY" else _flip(rng, content)
     if rng.random() < 0.3:
-        name = rng.choice(("../clips.npy", "/clips.npy", "clips", ".npy", "x" * 300 + ".npy", "clips.npy/", "arr_0.npy"))
+        name = rng.choice(
+            ("../clips.npy", "/clips.npy", "clips", ".npy", "x" * 300 + ".npy", "clips.npy/", "arr_0.npy")
+        )
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", method) as file:
         for kept, data_of_it in {**members, name: content}.items():
@@ -339,11 +391,15 @@ def _npz(rng: random.Random, data: bytes) -> bytes:
 def _npz_record(rng: random.Random, data: bytes) -> bytes:
     """Change a field of the records of an archive: flags (encryption, UTF-8), method, checksum or sizes."""
     changed = bytearray(data)
-    signature, places = rng.choice(((b"PK\x01\x02", (6, 8, 10, 16, 20, 24, 28, 42)), (b"PK\x03\x04", (6, 8, 14, 18, 22))))
+    signature, places = rng.choice(
+        ((b"PK\x01\x02", (6, 8, 10, 16, 20, 24, 28, 42)), (b"PK\x03\x04", (6, 8, 14, 18, 22)))
+    )
     starts = [found.start() for found in re.finditer(re.escape(signature), data)]
     if starts:
         at = rng.choice(starts) + rng.choice(places)
-        changed[at : at + 2] = rng.choice((b"\x01\x00", b"\x09\x08", b"\x0e\x00", b"\x63\x00", b"\xff\xff", b"\x00\x00"))
+        changed[at : at + 2] = rng.choice(
+            (b"\x01\x00", b"\x09\x08", b"\x0e\x00", b"\x63\x00", b"\xff\xff", b"\x00\x00")
+        )
     return bytes(changed)
 
 

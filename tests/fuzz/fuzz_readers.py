@@ -211,7 +211,7 @@ def _with_films(*names: str, and_then: Callable[[Path], object]) -> Callable[[Pa
     return make
 
 
-_CAPTIONS_CSV = "file,caption,label\na.gif,a red ball,3\nb.gif,\"a blue, square ball\",1\n"
+_CAPTIONS_CSV = 'file,caption,label\na.gif,a red ball,3\nb.gif,"a blue, square ball",1\n'
 _CAPTIONS_JSONL = "".join(
     json.dumps({"file": f"{name}.gif", "caption": f"ball {name}", "label": 1.0}) + "\n" for name in "ab"
 )
@@ -297,7 +297,9 @@ def _collect(folder: Path) -> None:
     """Features that are damaged are computed again: no error at all, and the same features."""
     clips = Shapes("test", frames=16, resolution=32)
     found = _collector().collect(clips, 2, folder, "clips").features[0]
-    assert all(np.isfinite(block).all() for layer in EmbeddedNetwork().spec.layers for block in found.blocks(layer))
+    assert all(
+        np.isfinite(block).all() for layer in EmbeddedNetwork().spec.layers for block in found.blocks(layer)
+    )
 
 
 def _read_stored_features(folder: Path) -> None:

@@ -107,7 +107,10 @@ def _outcomes(corpus: str, seed: str, start: int, stop: int, names: Sequence[str
     """Give what workers say of inputs from `start` up to `stop`; one that dies or hangs is followed by another."""
     while start < stop:
         command = [sys.executable, str(_WORKER), corpus, seed, str(start), str(stop), *names]
-        with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child:
+        with (
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child,
+        ):
             begun = {"begun": start, "reader": "none"}
             for line in _lines(child):
                 content = json.loads(line)

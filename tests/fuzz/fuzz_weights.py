@@ -31,7 +31,10 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 def _c3d() -> Source:
     arrays = {name: _array(name, shape) for name, shape in _SHAPES.items()}
-    files = {"weights.npz": _npz(arrays), "mean.npz": _npz({"arr_0": _array("mean", _MEAN), "other": np.zeros(3)})}
+    files = {
+        "weights.npz": _npz(arrays),
+        "mean.npz": _npz({"arr_0": _array("mean", _MEAN), "other": np.zeros(3)}),
+    }
     tensors = {name: TensorInfo(shape) for name, shape in {**_SHAPES, "mean": _MEAN}.items()}
     return _entry("c3d-npz", files, tensors)
 

@@ -35,6 +35,7 @@ _WAYS_OUT = {
 }
 _LONGEST_REASON = 200  # characters of what a parser says
 _DEEPEST = 64  # levels of JSON and TOML: what is deeper than Python's stack cannot even be printed
+_DIGITS = 18  # that an int64 holds, whatever they are
 _TOO_DEEP = "its brackets are nested too deeply"
 
 
@@ -154,6 +155,15 @@ def parse_toml(text: str, source: object, way_out: str = "mend the file, or give
     except ValueError as error:
         raise InputError(f"{source} is not TOML: {_what(error)}; {way_out}") from error
     return content
+
+
+def whole_number(text: str) -> int | None:
+    """Read a whole number from 0 on, of at most 18 digits; None for any other text.
+
+    >>> whole_number("64"), whole_number("-1"), whole_number("1e3"), whole_number("9" * 5000)
+    (64, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def _require_shallow(content: Any) -> None:
