@@ -8,7 +8,6 @@ objects are `Recipe`s.
 import dataclasses
 import difflib
 import functools
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> Recipe:
     base = table.pop("base", None)
     if base is not None:
         table = {
-            **_as_table(_base(str(base), (*above, os.path.abspath(path)))),
+            **_as_table(_base(str(base), (*above, str(path.absolute())))),
             "title": f"{base}, changed",
             **table,
         }
@@ -140,7 +139,7 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> Recipe:
 def _base(name: str, above: tuple[str, ...]) -> Recipe:
     if not name.endswith(".toml"):
         return get_recipe(name)
-    if os.path.abspath(name) in above:
+    if str(Path(name).absolute()) in above:
         raise InputError(f"{above[-1]}: its base, {name}, has it for a base itself; give another base")
     return _read(Path(name), above)
 
@@ -161,8 +160,8 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
         text = table[key]
         if not isinstance(text, str) or not text or not text.isprintable() or "|" in text or len(text) > _LONGEST:
             raise InputError(
-                f"{source}: {key} must be a text without '|', of one line and at most {_LONGEST} characters; it is "
-                f"{text!r}"
+                f"{source}: {key} must be a text without '|', of one line and at most {_LONGEST} characters; it "
+                f"is {text!r}"
             )
         if key in _CHOICES and table[key] not in _CHOICES[key]:
             raise InputError(f"{source}: {key} must be one of {', '.join(_CHOICES[key])}, not {table[key]!r}")

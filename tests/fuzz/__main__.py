@@ -10,11 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fuzz_run import fuzz, minimised, table
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 if __name__ == "__main__":
+    from fuzz_run import fuzz, minimised, table  # found by the paths above
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000, help="how many inputs")
     parser.add_argument("--seed", default="0")

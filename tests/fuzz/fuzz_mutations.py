@@ -1,4 +1,4 @@
-"""Seeded changes of valid files, from flipped bits to lengths and checksums that are right about what is wrong."""
+"""Seeded changes of valid files: flipped bits, and lengths and checksums that are right about what is wrong."""
 
 import io
 import json
@@ -249,7 +249,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     if not isinstance(header, dict):
-        raise ValueError("no header")
+        raise KeyError("no header")
     return header, data[8 + length :]
 
 
@@ -260,7 +260,7 @@ def _joined(header: bytes, rest: bytes) -> bytes:
 def _safetensors_header(rng: random.Random, data: bytes) -> bytes:
     try:
         header, rest = _split(data)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, KeyError):
         return _flip(rng, data)
     return _joined(_dumped(*change_json(rng, header)), rest)
 
@@ -302,10 +302,15 @@ def _tensors(rng: random.Random, data: bytes) -> bytes:
         return _flip(rng, data)
     array = arrays.pop(name)
     changed = (
-        array[:-1] if array.ndim else array, array.reshape(-1), array[None], array.astype(np.float64),
-        (array.astype(np.int64) * -1), np.full_like(array, 255 if array.dtype.kind in "iu" else np.nan), array[..., :0],
+        array[:-1] if array.ndim else array,
+        array.reshape(-1),
+        array[None],
+        array.astype(np.float64),
+        (array.astype(np.int64) * -1),
+        np.full_like(array, 255 if array.dtype.kind in "iu" else np.nan),
+        array[..., :0],
         np.zeros_like(array),
-    )  # fmt: skip
+    )
     choice = rng.randrange(len(changed) + 2)
     if choice < len(changed):
         arrays[name] = np.ascontiguousarray(changed[choice])

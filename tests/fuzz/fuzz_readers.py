@@ -66,9 +66,15 @@ from vdm_bench.video.write import write_clip
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)
 SMALL = ModelConfig(
-    frames=2, resolution=4, base_channels=4, multipliers=(1, 2), blocks=1, attention_resolutions=(), head_dim=4,
+    frames=2,
+    resolution=4,
+    base_channels=4,
+    multipliers=(1, 2),
+    blocks=1,
+    attention_resolutions=(),
+    head_dim=4,
     embedding_dim=4,
-)  # fmt: skip
+)
 PRESET = Preset("small", "for tests", SMALL, TrainingConfig(steps=6, batch=2))
 
 
@@ -255,9 +261,14 @@ def _read_records(folder: Path) -> None:
 def _small_protocol() -> Protocol:
     choice = {"split": "test", "seed": 0, "windows": "first"}
     changes = {
-        "dataset": "folder", "reference": choice, "conditions": choice, "reference_count": 3, "generated_count": 3,
-        "frames": 4, "resolution": 16,
-    }  # fmt: skip
+        "dataset": "folder",
+        "reference": choice,
+        "conditions": choice,
+        "reference_count": 3,
+        "generated_count": 3,
+        "frames": 4,
+        "resolution": 16,
+    }
     return Protocol.model_validate({**get_protocol("shapes-unconditional").model_dump(), **changes})
 
 
@@ -389,9 +400,14 @@ def _open_sink(folder: Path) -> None:
 
 
 _PLAN: Mapping[str, Any] = {
-    "protocol": "p", "clips": 64, "networks": ["x"], "sampler": {"kind": "k", "settings": {"steps": 4}}, "name": "n",
-    "skip_broken": False, "asked": None,
-}  # fmt: skip
+    "protocol": "p",
+    "clips": 64,
+    "networks": ["x"],
+    "sampler": {"kind": "k", "settings": {"steps": 4}},
+    "name": "n",
+    "skip_broken": False,
+    "asked": None,
+}
 
 
 def _keep_plan(folder: Path) -> None:
@@ -470,20 +486,36 @@ def _size_or_rate(line: str) -> None:
 def _record(folder: Path) -> None:
     signature = Signature.of("fvd", {"n": "256", "v": "1"})
     score = Score(
-        metric="fvd", value=10.0, higher_is_better=False, n_reference=256, n_generated=256,
-        signature=str(signature), digest=signature.digest, interval=Interval(9.0, 11.0, 0.95, "jackknife-20"),
-    )  # fmt: skip
+        metric="fvd",
+        value=10.0,
+        higher_is_better=False,
+        n_reference=256,
+        n_generated=256,
+        signature=str(signature),
+        digest=signature.digest,
+        interval=Interval(9.0, 11.0, 0.95, "jackknife-20"),
+    )
     count = {"source": "clips", "expected": 256, "scored": 256, "skipped": [], "repeated": 0, "lossy": False}
     content = {
-        "schema_version": SCHEMA_VERSION, "name": "model", "created": "2026-03-04T05:06:07Z",
+        "schema_version": SCHEMA_VERSION,
+        "name": "model",
+        "created": "2026-03-04T05:06:07Z",
         "protocol": {"name": "bair-prediction", "digest": "ab12", "departures": []},
         "sampler": {"kind": "baseline", "spec": "baseline:copy", "settings": {"steps": 4}, "seed": 7},
-        "reference": count, "generated": count, "scores": [asdict(score)], "timing_seconds": {"features": 1.5},
+        "reference": count,
+        "generated": count,
+        "scores": [asdict(score)],
+        "timing_seconds": {"features": 1.5},
         "environment": {
-            "python": "3.11.7", "platform": "Linux", "packages": {"torch": "2.13.0"}, "device": "cpu",
-            "code_version": "0.1.0", "code_revision": None, "code_dirty": None,
+            "python": "3.11.7",
+            "platform": "Linux",
+            "packages": {"torch": "2.13.0"},
+            "device": "cpu",
+            "code_version": "0.1.0",
+            "code_revision": None,
+            "code_dirty": None,
         },
-    }  # fmt: skip
+    }
     record = Record.model_validate_json(json.dumps(content), strict=True)
     write_record(record, folder / "run.json")
 
@@ -501,9 +533,16 @@ def _verified(folder: Path) -> None:
     from vdm_bench.leaderboards.verified import Verification, record_digest, write_verification
 
     note = Verification(
-        record_sha256=record_digest(b"{}"), verified=datetime(2026, 1, 1, tzinfo=UTC), code_version="1", device="cpu",
-        protocol="p", clips=2, computed_again=1, seed=0, checks={"clips": "same"},
-    )  # fmt: skip
+        record_sha256=record_digest(b"{}"),
+        verified=datetime(2026, 1, 1, tzinfo=UTC),
+        code_version="1",
+        device="cpu",
+        protocol="p",
+        clips=2,
+        computed_again=1,
+        seed=0,
+        checks={"clips": "same"},
+    )
     (folder / "run.json").write_bytes(b"{}")
     write_verification(note, folder / "run.json")
 

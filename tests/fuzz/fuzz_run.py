@@ -12,9 +12,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import fuzz_worker
 from fuzz_readers import READERS
@@ -76,7 +75,7 @@ def fuzz(
         seconds: of the processor that an input may take.
         megabytes: that reading one may take.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as scratch:
         fuzz_worker.make_corpus(Path(scratch), names or list(READERS))
         report, lock = Report(fuzz_worker.load_corpus(Path(scratch)), seed), threading.Lock()
         bounds = [count * number // workers for number in range(workers + 1)]
@@ -86,7 +85,7 @@ def fuzz(
                 with lock:
                     report.add(_within(outcome, seconds, megabytes))
 
-        threads = [threading.Thread(target=work, args=pair) for pair in zip(bounds, bounds[1:], strict=False)]
+        threads = [threading.Thread(target=work, args=pair) for pair in pairwise(bounds)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -104,12 +103,15 @@ def _within(outcome: Outcome, seconds: float | None, megabytes: float | None) ->
 
 
 def _outcomes(corpus: str, seed: str, start: int, stop: int, names: Sequence[str]) -> Iterator[Outcome]:
-    """Give what workers say of inputs from `start` up to `stop`; one that dies or hangs is followed by another."""
+    """Give what workers say of inputs `start` to `stop` - 1; one that dies or hangs is followed by another."""
     while start < stop:
+        found = os.pathsep.join(path for path in sys.path if path)  # what lies in tests/, too
         command = [sys.executable, str(_WORKER), corpus, seed, str(start), str(stop), *names]
         with (
             tempfile.TemporaryFile() as said,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=said, env={**os.environ, "PYTHONPATH": found}
+            ) as child,
         ):
             begun = {"begun": start, "reader": "none"}
             for line in _lines(child):

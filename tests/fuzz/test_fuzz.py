@@ -2,7 +2,10 @@
 
 import json
 import lzma
+import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -52,32 +55,44 @@ def test_valid_inputs_are_read(corpus: dict[str, dict[str, bytes]]) -> None:
     assert [outcome.reader for outcome in outcomes if outcome.refused or outcome.fault] == []
 
 
-def test_the_fuzzer_sees_what_raises_what_dies_what_grows_and_what_takes_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Readers that are broken on purpose; each is read in a process of its own, which has to know of them."""
-    (tmp_path / "fuzz_readers.py").write_text(
-        "import os, signal\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
-        "def raises(folder): raise KeyError('x')\n"
-        "def dies(folder): os.kill(os.getpid(), signal.SIGSEGV) if (folder / 'a').read_bytes() != b'{}' else None\n"
-        "def grows(folder): bytes(300 << 20)[::4096]\n"
-        "def slow(folder): sum(range(10 ** 7))\n"
-        "def make(folder): (folder / 'a').write_bytes(b'{}')\n"
-        "READERS = {f.__name__: SimpleNamespace(make=make, read=f, changed='*') for f in (raises, dies, grows, slow)}\n"
-    )
-    for name in ("fuzz_run.py", "fuzz_worker.py", "fuzz_mutations.py"):
-        (tmp_path / name).write_bytes(Path(__file__).with_name(name).read_bytes())
-    import subprocess
-    import sys
+BROKEN_READERS = """
+import os, signal, time
+from types import SimpleNamespace
 
+def raises(folder): raise KeyError("x")
+
+def dies(folder):
+    if (folder / "a").read_bytes() != b"{}":
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+def grows(folder): bytearray(os.urandom(1) * (90 << 20))
+
+def slow(folder):
+    end = time.process_time() + 0.4
+    while time.process_time() < end:
+        pass
+
+def make(folder): (folder / "a").write_bytes(b"{}")
+
+READERS = {
+    read.__name__: SimpleNamespace(make=make, read=read, changed="*") for read in (raises, dies, grows, slow)
+}
+"""
+
+
+def test_the_fuzzer_sees_what_raises_dies_grows_and_takes_long(tmp_path: Path) -> None:
+    """Readers that are broken on purpose, in the place of the project's."""
+    (tmp_path / "fuzz_readers.py").write_text(BROKEN_READERS)
+    for name in ("fuzz_run.py", "fuzz_worker.py", "fuzz_mutations.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     code = (
-        "from fuzz_run import fuzz\nr = fuzz(16, '0', seconds=0.05, megabytes=200)\n"
-        "print(sorted({k.split(': ')[1].split(' at ')[0] for k in r.faults}), r.counts.total())"
+        "import sys; sys.path.insert(0, '.'); from fuzz_run import fuzz\n"
+        "report = fuzz(16, '0', seconds=0.35, megabytes=80)\n"
+        "print(sorted({kind.split(' at ')[0] for kind in report.faults}), report.counts.total())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == (
-        "['KeyError', 'ends the process (SIGSEGV)', 'more than 0.05 s of the processor', 'more than 200 MB'] 17"
-    )
+    kinds = ["dies: ends the process (SIGSEGV)", "grows: more than 80 MB", "raises: KeyError"]
+    assert done.stdout == f"{[*kinds, 'slow: more than 0.35 s of the processor']} 16\n"
 
 
 def test_an_input_is_made_smaller_as_long_as_it_shows_the_fault(
@@ -95,7 +110,7 @@ def test_an_input_is_made_smaller_as_long_as_it_shows_the_fault(
         for number in range(1000)
         if b"\xff" in fuzz_worker.changed_input(report.corpus, "1", number)[1]["a.txt"]
     )
-    outcome = Outcome(number, "tolerances", "KeyError at the test")
+    outcome = Outcome(number, "tolerances", "KeyError at test_fuzz.py read")
     folder = minimised(report, outcome, tmp_path)
     assert (folder / "a.txt").read_bytes() == b"\xff"
 
