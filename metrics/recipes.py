@@ -172,7 +172,7 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
 
 
 def _parse_statistic(table: object, source: str) -> Statistic:
-    if not isinstance(table, dict) or table.get("kind") not in STATISTICS:
+    if not isinstance(table, dict) or table.get("kind") not in list(STATISTICS):  # it may be no text
         raise InputError(f"{source}: statistic needs a kind, one of {', '.join(STATISTICS)}")
     cls = STATISTICS[table["kind"]]
     settings = {key: value for key, value in table.items() if key != "kind"}

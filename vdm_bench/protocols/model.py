@@ -20,9 +20,9 @@ DatasetName = Literal["shapes", "bair", "ucf101", "kinetics600", "captioned", "f
 
 
 # More than any benchmark has, and few enough for lists of them. Names are those of folders, too.
-Count = Annotated[int, Field(ge=1, le=10**8)]
-Frames = Annotated[int, Field(ge=1, le=10**5)]
-Side = Annotated[int, Field(ge=1, le=2**13)]
+Count = Annotated[int, Field(ge=1, le=10**8, strict=True)]
+Frames = Annotated[int, Field(ge=1, le=10**5, strict=True)]
+Side = Annotated[int, Field(ge=1, le=2**13, strict=True)]
 _LONGEST = 100  # characters of a name
 
 
@@ -33,7 +33,11 @@ class ClipChoice(BaseModel):
 
     split: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=_LONGEST, description="Split of the dataset.")
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Seed of what is drawn; of `shapes`, of the clips themselves."
+        default=0,
+        ge=0,
+        lt=2**32,
+        strict=True,
+        description="Seed of what is drawn; of `shapes`, of the clips themselves.",
     )
     windows: WindowRule = Field(
         default="first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
@@ -45,7 +49,9 @@ class ClipChoice(BaseModel):
         "and in the middle of the longer side.",
     )
     replacement: bool = Field(
-        default=False, description="Random windows: draw the videos with replacement, so that some come twice."
+        default=False,
+        strict=True,
+        description="Random windows: draw the videos with replacement, so that some come twice.",
     )
 
     @property
@@ -85,10 +91,11 @@ class Protocol(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
+        strict=True,
         description="Frames a second of the dataset's videos, where all have one rate. No number hangs on it, so "
         "it is not in the digest: ready clips of another rate are marked.",
     )
-    context_frames: int = Field(ge=0, description="Frames that are given.")
+    context_frames: int = Field(ge=0, strict=True, description="Frames that are given.")
     resolution: Side = Field(description="Height and width at which clips are scored, in pixels.")
     generated_resolution: Side | None = Field(
         default=None, description="Height and width of generated clips, where it is another one."
