@@ -271,22 +271,33 @@ def _safetensors_facts(rng: random.Random, data: bytes) -> bytes:
         header, rest = _split(data)
         metadata = header["__metadata__"]
         key = rng.choice(sorted(metadata))
-        metadata[key] = _dumped(*change_json(rng, json.loads(metadata[key]))).decode("utf-8", "replace")
-    except (ValueError, RecursionError, KeyError, TypeError, IndexError):
+        sums, facts = _parts(metadata[key])
+        facts = _dumped(*change_json(rng, json.loads(facts))).decode("utf-8", "replace")
+    except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError):
         return _safetensors_header(rng, data)
-    if rng.random() < 0.8:
-        _seal_facts(metadata)
+    metadata[key] = _stored(sums, facts, honest=rng.random() < 0.8)
     return _joined(json.dumps(header).encode("utf-8", "replace"), rest)
 
 
-def _seal_facts(metadata: dict[str, Any]) -> None:
-    try:
-        sums = json.loads(metadata["checksums"])
-        sums.pop("")
-        sums[""] = checksum(metadata["facts"].encode(), json.dumps(sums).encode())
-        metadata["checksums"] = json.dumps(sums)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
+def _parts(text: str) -> tuple[str | None, str]:
+    """Take a text of a header apart: the checksums of the arrays, where there are any, and the facts."""
+    first, _, rest = text.partition("\n")
+    if not rest:
+        return None, first
+    sums, _, facts = rest.partition("\n")
+    return sums, facts
+
+
+def _stored(sums: str | None, facts: str, *, honest: bool) -> str:
+    """Put a text of a header together again, with a checksum of it all that is right, or is not."""
+    if sums is None:
+        try:
+            content = json.loads(facts)
+            return json.dumps(_sealed(content)) if honest and content.pop(CHECKSUM, None) else facts
+        except (ValueError, RecursionError, AttributeError):
+            return facts
+    said = f"{sums}\n{facts}"
+    return f"{checksum(said.encode('utf-8', 'replace')) if honest else '0' * 32}\n{said}"
 
 
 def _tensors(rng: random.Random, data: bytes) -> bytes:
@@ -316,11 +327,11 @@ def _tensors(rng: random.Random, data: bytes) -> bytes:
         arrays[name] = np.ascontiguousarray(changed[choice])
     elif choice == len(changed):
         arrays[f"{name} more"] = array
-    if "checksums" in metadata and rng.random() < 0.8:
-        metadata["checksums"] = json.dumps(
-            {"": "", **{n: array_checksum(n, a) for n, a in sorted(arrays.items())}}
-        )
-        _seal_facts(metadata)
+    for key, text in metadata.items():
+        sums, facts = _parts(text)
+        if sums is not None and rng.random() < 0.8:
+            right = {name: array_checksum(name, array) for name, array in sorted(arrays.items())}
+            metadata[key] = _stored(json.dumps(right), facts, honest=True)
     return bytes(save(arrays, metadata or None))
 
 

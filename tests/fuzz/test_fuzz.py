@@ -17,8 +17,8 @@ from fuzz_worker import Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
-from vdm_bench.video.images import read_array
 
 DEEP = 3000
 
@@ -165,7 +165,7 @@ ARCHIVES: dict[str, bytes] = {
 def test_arrays_that_are_none_are_clips_that_cannot_be_read(tmp_path: Path, suffix: str, data: bytes) -> None:
     (tmp_path / f"a.{suffix}").write_bytes(data)
     with pytest.raises(InputError, match=rf"a\.{suffix}"):
-        read_array(tmp_path / f"a.{suffix}")
+        open_clips(tmp_path)[0]
 
 
 JSON = st.recursive(
