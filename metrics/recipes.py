@@ -26,6 +26,7 @@ from vdm_bench.metrics.statistics import (
     Neighbours,
     Statistic,
 )
+from vdm_bench.runtime.outside import parse_toml
 
 GROUP = "vdm_bench.recipes"
 
@@ -36,6 +37,7 @@ STATISTICS: dict[str, type[Any]] = {
     "neighbours": Neighbours,
 }
 
+_LONGEST = 200  # characters of a text in a recipe: names stand in tables and signatures
 _CHOICES: dict[str, tuple[str, ...]] = {"resize": RESIZE_RULES, "aspect": ASPECTS, "padding": PADDINGS}
 
 
@@ -118,19 +120,28 @@ def _package_recipes() -> dict[str, Recipe]:
     return {table["name"]: _parse(table, "recipes.toml") for table in tomllib.loads(text)["recipe"]}
 
 
-def _read(path: Path) -> Recipe:
-    text = read_text(path, "give a metric's name or TOML file")
-    try:
-        table = tomllib.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+def _read(path: Path, above: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe; `above` are the files whose base it is."""
+    table = parse_toml(read_text(path, "give a metric's name or TOML file"), path)
     base = table.pop("base", None)
     if base is not None:
-        table = {**_as_table(get_recipe(str(base))), "title": f"{base}, changed", **table}
+        table = {
+            **_as_table(_base(str(base), (*above, str(path.absolute())))),
+            "title": f"{base}, changed",
+            **table,
+        }
     recipe = _parse(table, str(path))
     if recipe.name in recipes():
         raise InputError(f"{path} calls itself {recipe.name!r}, which is taken; choose another name")
     return recipe
+
+
+def _base(name: str, above: tuple[str, ...]) -> Recipe:
+    if not name.endswith(".toml"):
+        return get_recipe(name)
+    if str(Path(name).absolute()) in above:
+        raise InputError(f"{above[-1]}: its base, {name}, has it for a base itself; give another base")
+    return _read(Path(name), above)
 
 
 def _as_table(recipe: Recipe) -> dict[str, Any]:
@@ -146,8 +157,12 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
     _check_keys(table, fields, {"name", "title", "network", "layer", "statistic"}, source)
     texts = fields - {"statistic", "epsilon"}
     for key in sorted(texts & table.keys()):
-        if not isinstance(table[key], str) or not table[key] or "|" in table[key]:
-            raise InputError(f"{source}: {key} must be a text without '|'; it is {table[key]!r}")
+        text = table[key]
+        if not isinstance(text, str) or not text or not text.isprintable() or "|" in text or len(text) > _LONGEST:
+            raise InputError(
+                f"{source}: {key} must be a text without '|', of one line and at most {_LONGEST} characters; it "
+                f"is {text!r}"
+            )
         if key in _CHOICES and table[key] not in _CHOICES[key]:
             raise InputError(f"{source}: {key} must be one of {', '.join(_CHOICES[key])}, not {table[key]!r}")
     epsilon = table.get("epsilon")
@@ -157,7 +172,7 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
 
 
 def _parse_statistic(table: object, source: str) -> Statistic:
-    if not isinstance(table, dict) or table.get("kind") not in STATISTICS:
+    if not isinstance(table, dict) or table.get("kind") not in list(STATISTICS):  # it may be no text
         raise InputError(f"{source}: statistic needs a kind, one of {', '.join(STATISTICS)}")
     cls = STATISTICS[table["kind"]]
     settings = {key: value for key, value in table.items() if key != "kind"}
@@ -165,7 +180,7 @@ def _parse_statistic(table: object, source: str) -> Statistic:
     _check_keys(settings, {field.name for field in fields}, set(), f"{source}: statistic")
     try:
         statistic: Statistic = cls(**settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{source}: statistic: {error}") from error
     return statistic
 

@@ -21,6 +21,11 @@ SAMPLER_NAMES = ("ancestral", "predictor-corrector", "ddim", "dpm-solver")
 Optimiser: TypeAlias = Literal["adam", "adamw", "muon"]
 OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw", "muon")
 LearningRate: TypeAlias = Literal["constant", "cosine"]
+SCHEDULES: tuple[LearningRate, ...] = ("constant", "cosine")
+
+
+_MOST = 2**63  # of a setting
+_MOST_STEPS = 10**6  # of sampling: a list is made of them
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,11 @@ class TrainingConfig:
         _require(self.joint_images >= 0, f"joint_images {self.joint_images} is negative")
         known = ", ".join(OPTIMISERS)
         _require(self.optimiser in OPTIMISERS, f"optimiser {self.optimiser!r} is none of {known}")
+        _require(len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas), "betas are not two in [0, 1)")
+        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+            _require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
+        known_schedules = ", ".join(SCHEDULES)
+        _require(self.schedule in SCHEDULES, f"schedule {self.schedule!r} is none of {known_schedules}")
         muon_decays = self.optimiser == "muon" and self.weight_decay > 0.0
         _require(not muon_decays, "weight_decay goes with adam and adamw; set it to 0, or take one of them")
         _require_shift(self.log_snr_shift)
@@ -198,6 +208,7 @@ class SamplingConfig:
         share = self.clip_percentile
         _require(0.0 < share <= 1.0, f"clip_percentile {share} is not in (0, 1]; .995 stands for 99.5 %")
         _require(self.steps >= 1, f"steps {self.steps} is not positive")
+        _require(self.steps <= _MOST_STEPS, f"steps {self.steps} is more than {_MOST_STEPS:,}")
         _require_shift(self.log_snr_shift)
         _require(0.0 <= self.gamma <= 1.0, f"gamma {self.gamma} is not in [0, 1]")
         _require(self.delta > 0.0, f"delta {self.delta} is not positive")
@@ -288,16 +299,24 @@ def get_preset(name: str) -> Preset:
 def _typed(value: Any, default: Any, where: str) -> Any:
     """Check a value's type against the default's; lists become tuples, whole numbers floats where needed."""
     if isinstance(default, tuple):
-        if isinstance(value, list | tuple) and all(
-            isinstance(item, int | float) and not isinstance(item, bool) for item in value
-        ):
-            return tuple(value)
-        raise InputError(f"{where} is {value!r}; it must be a list of numbers")
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} is {value!r}; it must be a list of numbers")
+        kind = type(default[0]) if default else int
+        return tuple(_number(item, kind, where) for item in value)
+    if type(default) in (int, float):
+        return _number(value, type(default), where)
     if type(value) is not type(default):
         raise InputError(f"{where} is {value!r}; it must be of type {type(default).__name__}")
     return value
+
+
+def _number(value: Any, kind: type[float], where: str) -> float:
+    """Check a number: finite, no larger than an int64, and whole where `kind` is int."""
+    if type(value) not in (int, kind):
+        raise InputError(f"{where} is {value!r}; it must be of type {kind.__name__}")
+    if not abs(value) < _MOST:  # false of NaN, too
+        raise InputError(f"{where} is {value!r:.40}; it must be a number of less than 2^63")
+    return kind(value)
 
 
 def _require_shift(shift: float) -> None:

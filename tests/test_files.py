@@ -226,7 +226,7 @@ def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None
         ("text".encode("utf-32"), "it is UTF-32; save it as UTF-8"),
         ("text".encode("utf-16-le"), "it has null bytes in it"),
         ("a\nb\nm\xe4h\n".encode("latin-1"), "byte 0xe4 in line 3 is not UTF-8; save it as UTF-8"),
-        (None, "No such file or directory); fetch it"),
+        (None, "no such file); fetch it"),
     ],
 )
 def test_what_is_no_text_in_utf_8_is_named(tmp_path: Path, data: bytes | None, reason: str) -> None:

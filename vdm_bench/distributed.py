@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.errors import PeerError as PeerError
+from vdm_bench.runtime.outside import whole_number
 
 # Longest wait for a process that is still alive, such as one with a slower disk.
 PATIENCE = timedelta(hours=2)
@@ -128,7 +130,9 @@ _STOPPED = (
 def _peers(fault: str = _STOPPED) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except VdmBenchError:
+        raise
+    except (RuntimeError, ValueError) as error:  # ValueError: what the environment says of them cannot be
         raise PeerError(fault) from error
 
 
@@ -136,9 +140,15 @@ def join_world() -> World:
     """Join the processes that the environment names; alone where it names none.
 
     Raises:
+        InputError: their number is none.
         PeerError: the others cannot be reached.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    said = os.environ.get("WORLD_SIZE", "1")
+    size = whole_number(said)
+    if not size:
+        raise InputError(
+            f"WORLD_SIZE={said!r:.40} in the environment is no number of processes; unset or mend it"
+        )
     if size == 1:
         return World()
     import torch.distributed as dist

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.outside import open_file, parsing
 from vdm_bench.runtime.owners import Owner
 
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
@@ -82,12 +83,15 @@ def read_text(path: Path, way_out: str = "mend the file, or give another") -> st
         way_out: what to do where it cannot be read.
 
     Raises:
-        InputError: it cannot be read, or is not UTF-8.
+        InputError: it cannot be read, is no regular file, or is not UTF-8.
+        MachineError: the machine cannot read it now.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); {way_out}") from error
+
+    def refuse(source: str, reason: str) -> InputError:
+        return InputError(f"{source} cannot be read ({reason}); {way_out}")
+
+    with open_file(path, refuse) as file, parsing(path, refuse):
+        data = file.read()
     return decode_text(data, path)
 
 

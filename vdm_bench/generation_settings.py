@@ -87,6 +87,8 @@ _OWN: dict[str, object] = {
     "labels": "",
     "guidance_scale": 0.0,
 }
+# Above these no memory holds a batch; and lists are made of some before anything else is.
+_MOST = {"overlap": 2**16, "batch": 2**16, "resolution": 2**13}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "sampler": SAMPLER_NAMES,
     "clip": CLIPPINGS,
@@ -123,9 +125,11 @@ def choose(defaults: SamplingConfig, chosen: Mapping[str, object]) -> Settings:
         given["guidance_weight"] = weight_of_scale(_number(given.pop("guidance_scale"), "guidance_scale"))
     _require_weights(given)
     own = {key: given.pop(key) for key in tuple(given) if key in _OWN}
-    for key in ("overlap", "batch", "resolution"):
+    for key, most in _MOST.items():
         if key in own and _number(own[key], key) < 1:
             raise InputError(f"{key} {own[key]} is not positive; give 1 or more")
+        if key in own and _number(own[key], key) > most:
+            raise InputError(f"{key} {own[key]} is more than {most:,}; give less")
     sampling = from_table(SamplingConfig, {**dataclasses.asdict(defaults), **given}, "sampling")
     return Settings(sampling, **own)  # type: ignore[arg-type]  # types were checked above
 
@@ -196,4 +200,7 @@ def _value(key: str, text: str, like: object) -> object:
 def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} {value!r} must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InputError(f"{name} {value!r:.40}... is too large; give another number") from error

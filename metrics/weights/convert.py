@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
-from vdm_bench.metrics.weights.entries import Entry, WrongFileError
+from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
 from vdm_bench.metrics.weights.npz import Archive
+from vdm_bench.runtime.outside import open_file, parsing
 
 VERSION = 1  # of the converters; weights that another version made are made again
 
@@ -39,14 +40,16 @@ def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
         if name not in tensors:
             raise WrongFileError(paths[0], f"it has no tensor {name}")
         if tuple(tensors[name].shape) != info.shape:
-            raise WrongFileError(
-                paths[0], f"{name} has shape {tuple(tensors[name].shape)}, {info.shape} was expected"
-            )
+            raise _unlike(paths[0], name, tensors[name], info)
         if not torch.isfinite(tensors[name]).all():
             raise WrongFileError(paths[0], f"{name} has values that are not finite")
     if extra := sorted(tensors.keys() - entry.tensors.keys()):
         raise WrongFileError(paths[0], f"it has a tensor {extra[0]}, which {entry.network} does not have")
     return tensors
+
+
+def _unlike(path: Path, name: str, tensor: Tensor, info: TensorInfo) -> WrongFileError:
+    return WrongFileError(path, f"{name} has shape {tuple(tensor.shape)}, {info.shape} was expected")
 
 
 def wrong_tensor(entry: Entry, tensors: Mapping[str, AnyTensor]) -> str:
@@ -72,7 +75,8 @@ def holds(entry: Entry, path: Path) -> bool:
 
 
 def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
-    data = paths[0].read_bytes()
+    with open_file(paths[0], WrongFileError.of) as file, parsing(paths[0], WrongFileError.of):
+        data = file.read()
     arrays: dict[str, Array] = {}
     for name, info in entry.tensors.items():
         values = data[info.offset : info.offset + info.size]
@@ -99,17 +103,27 @@ def _c3d(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
-    try:
-        content = torch.load(paths[0], map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file makes the reader raise
-        raise WrongFileError(paths[0], f"it is no state dict of tensors ({type(error).__name__})") from error
+    path = paths[0]
+
+    def refuse(_: str, reason: str) -> WrongFileError:
+        return WrongFileError(path, f"it is no state dict of tensors: it {reason}")
+
+    with open_file(path, WrongFileError.of) as file, parsing(path, refuse):
+        content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
-        raise WrongFileError(paths[0], f"it holds a {type(content).__name__}, not a state dict")
+        raise WrongFileError(path, f"it holds a {type(content).__name__}, not a state dict")
     tensors = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WrongFileError(paths[0], f"it holds {name!r}, which is no tensor")
-        if not name.endswith(_COUNTERS):
+            raise WrongFileError(path, f"it holds {name!r}, which is no tensor")
+        if name.endswith(_COUNTERS):
+            continue
+        # A few bytes may stand for a tensor of any shape: none is made of one that is not expected.
+        if name in entry.tensors and tuple(value.shape) != entry.tensors[name].shape:
+            raise _unlike(path, name, value, entry.tensors[name])
+        if name not in entry.tensors:
+            raise WrongFileError(path, f"it has a tensor {name}, which {entry.network} does not have")
+        with parsing(path, refuse):
             tensors[name] = value.detach().to(torch.float32).contiguous()
     return tensors
 

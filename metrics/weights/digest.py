@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vdm_bench.runtime.outside import open_file, parsing, refuse_file
+
 AnyTensor = Tensor | npt.NDArray[Any]
 
 _CHUNK = 1 << 20
@@ -76,6 +78,6 @@ def _count(tensor: AnyTensor) -> int:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_file(path, refuse_file) as file, parsing(path, refuse_file):
         while chunk := file.read(_CHUNK):
             yield chunk

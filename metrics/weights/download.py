@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.sources import complaint
+from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
     from requests import Response
@@ -166,7 +167,7 @@ def _response(url: str, done: int) -> Iterator["Response"]:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise DownloadError("it answers in a compressed form that was not asked for")
             yield response
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: an address that it leads to is none
         raise DownloadError(_reason(error)) from error
 
 
@@ -175,7 +176,7 @@ def _start(response: "Response", done: int) -> int:
     if response.status_code != 206:
         return 0
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if start is None or int(start[1]) != done:
+    if start is None or whole_number(start[1]) != done:
         if done:
             raise _StaleError
         raise DownloadError("it answers with a part of the file that was not asked for")
@@ -184,8 +185,8 @@ def _start(response: "Response", done: int) -> int:
 
 def _total(response: "Response", done: int, size: int | None) -> int:
     """Give the size of the whole file: as the server says, else as the catalogue says, else 0."""
-    length = response.headers.get("Content-Length", "")
-    return done + int(length) if length.isdecimal() else size or 0
+    length = whole_number(response.headers.get("Content-Length", ""))
+    return size or 0 if length is None else done + length
 
 
 def _stage(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vdm_bench.errors import InputError
 
@@ -34,6 +34,11 @@ class WrongFileError(InputError):
         super().__init__(f"{path} cannot be used: {reason}")
         self.path = path
         self.reason = reason
+
+    @classmethod
+    def of(cls, source: str, reason: str) -> Self:
+        """Make the error of what `vdm_bench.runtime.outside` says of a file."""
+        return cls(Path(source), f"it {reason}")
 
 
 @dataclass(frozen=True)

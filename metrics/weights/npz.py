@@ -8,8 +8,6 @@ import contextlib
 import io
 import math
 import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +16,7 @@ import numpy.typing as npt
 
 from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.metrics.weights.entries import WrongFileError
+from vdm_bench.runtime.outside import open_file, parsing
 
 _HEADER = 4096  # bytes that an .npy file may have before its values
 _WIDEST = 8  # bytes of a float64
@@ -38,8 +37,11 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._reading("it"):
-            self._zip = zipfile.ZipFile(path)
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(open_file(path, WrongFileError.of))
+            with self._reading("it"):
+                self._zip = opened.enter_context(zipfile.ZipFile(file))
+            self._opened = opened.pop_all()
         members = [info for info in self._zip.infolist() if info.filename.endswith(_SUFFIX)]
         self._members = {info.filename.removesuffix(_SUFFIX): info for info in members}
         if len(self._members) < len(members):
@@ -49,7 +51,7 @@ class Archive:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._zip.close()
+        self._opened.close()
 
     @property
     def names(self) -> list[str]:
@@ -91,9 +93,7 @@ class Archive:
                 shape, _, dtype = _HEADER_READERS[version](start)
         return tuple(shape), dtype
 
-    @contextlib.contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, EOFError, RuntimeError, OSError, zlib.error, zipfile.BadZipFile) as error:
-            raise WrongFileError(self.path, f"{what} cannot be read ({error})") from error
+    def _reading(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return parsing(
+            self.path, lambda _, reason: WrongFileError(self.path, f"{what} cannot be read: it {reason}")
+        )

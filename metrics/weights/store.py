@@ -10,19 +10,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.files import read_text, sweep_beside, text_lines, write_bytes, write_text
 from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.sources import complaint
 from vdm_bench.runtime.locks import hold_file
+from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 
 SUFFIX = ".safetensors"
 
@@ -51,20 +53,18 @@ def read_weights_file(path: str | Path) -> dict[str, Tensor]:
             f"{path} is no {SUFFIX} file, and files of other kinds may run code when they are read; convert it "
             "where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
         )
-    try:
-        return read_stored(path).tensors
-    except SafetensorError as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+    return read_stored(path).tensors
 
 
 def read_stored(path: Path) -> Stored:
     """Read a safetensors file.
 
     Raises:
+        DamagedError: it is damaged.
         InputError: the file is not there or may not be read.
-        SafetensorError: it is damaged.
+        MachineError: the machine cannot read it now.
     """
-    with _opened(path), safe_open(path, "pt") as file:
+    with _opened(path) as file:
         return Stored(file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
@@ -105,9 +105,9 @@ class Store:
     def header(self, entry: Entry) -> dict[str, str] | None:
         """Give what an entry's file says of itself; None where it is not there or damaged at the beginning."""
         try:
-            with _opened(self.path(entry)), safe_open(self.path(entry), "pt") as file:
+            with _opened(self.path(entry)) as file:
                 return dict(file.metadata() or {})
-        except (InputError, SafetensorError):
+        except InputError:
             return None
 
     def current(self, entry: Entry) -> bool:
@@ -125,8 +125,8 @@ class Store:
         try:
             stored = read_stored(path)
             wrong = inspect(entry, stored)
-        except SafetensorError as error:
-            wrong = str(error)
+        except DamagedError as error:
+            wrong = error.reason
         if wrong:
             way_out = f"get it again with: vdm-bench weights fetch {entry.name}"
             raise InputError(f"{path} is damaged ({wrong}) and {_discard(path)}; {way_out}")
@@ -206,8 +206,12 @@ def _made_by(entry: Entry) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; what does not open at all is no damage of what is in it."""
+
+    def refuse(source: str, reason: str) -> DamagedError:
+        return DamagedError(source, f"it cannot be read as safetensors: it {reason}", "get it again")
+
+    open_file(path, refuse_file).close()
+    with parsing(path, refuse), safe_open(path, "pt") as file:
+        yield file

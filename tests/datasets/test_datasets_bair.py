@@ -65,7 +65,7 @@ def test_a_file_that_vanishes_makes_broken_clips(root: Path) -> None:
     videos = Bair(root, "test")
     (root / "softmotion30_44k" / "test" / "traj_3_to_3.tfrecords").unlink()
     assert "is not there" in (videos.fingerprint(3) or "")
-    with pytest.raises(BrokenClipError, match=r"traj_3_to_3.*: cannot be read: No such file"):
+    with pytest.raises(BrokenClipError, match=r"traj_3_to_3.*: cannot be read: no such file"):
         videos.read(3, [0])
 
 

@@ -1,9 +1,11 @@
 """Kinetics-600 by its real annotations, and captioned videos."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vdm_bench.datasets.captioned import open_captioned
@@ -11,6 +13,7 @@ from vdm_bench.datasets.kinetics import CLASSES, open_kinetics600
 from vdm_bench.datasets.videos import WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.view import View
+from vdm_bench.video.write import write_clip
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
@@ -177,15 +180,25 @@ def test_captions_and_labels_come_with_the_videos(tmp_path: Path, form: str) -> 
     [
         ({"file": "../secret.mp4", "caption": "x"}, "line 1: ../secret.mp4 leads out of the folder of the list"),
         ({"file": "/etc/passwd", "caption": "x"}, "line 1: /etc/passwd leads out of the folder"),
-        ({"file": "one.mp4", "caption": "  "}, "line 1 lacks a file or a caption"),
-        ({"file": 3, "caption": "x"}, "line 1 lacks a file or a caption"),
+        ({"file": "one.mp4", "caption": "  "}, "line 1: it lacks a caption"),
+        ({"file": 3, "caption": "x"}, "line 1: it lacks a file"),
+        ({"caption": "x"}, "line 1: it lacks a file"),
+        ({"file": "a/../../b.mp4", "caption": "x"}, "line 1: a/../../b.mp4 leads out of the folder"),
+        ({"file": "one.mp4\0", "caption": "x"}, "line 1: its file has null bytes"),
+        ({"file": "one.mp4", "caption": "\ud800"}, "line 1: its caption has null bytes or halves of characters"),
+        ({"file": "one.mp4", "caption": "x", "label": 10**400}, "line 1: the label 1000"),
+        ({"file": "one.mp4", "caption": "x", "label": [[]]}, "line 1: the label .* is no whole number"),
+        ({"file": "one.mp4", "caption": "x", "label": "9" * 5000}, "line 1: the label .* is no whole number"),
         ({"file": "one.mp4", "caption": "x", "label": "cat"}, "line 1: the label 'cat' is no whole number"),
         ({"file": "one.mp4", "caption": "x", "label": 3.5}, "line 1: the label 3.5 is no whole number"),
         ({"file": "one.mp4", "caption": "x", "label": True}, "line 1: the label True is no whole number"),
-        ({"file": "one.mp4", "caption": "x", "label": float("inf")}, "line 1: the label inf is no whole number"),
+        (
+            {"file": "one.mp4", "caption": "x", "label": float("inf")},
+            "line 1: it cannot be read as JSON: it holds Infinity",
+        ),
         ({"file": "gone.mp4", "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
         ({"file": "x" * 5000, "caption": "x"}, "none of the 1 videos that .*captions.jsonl names is there"),
-        ([1], "line 1 is not a JSON object"),
+        ([1], "line 1: it is not a JSON object"),
     ],
 )
 def test_lines_that_are_not_as_they_should_be_are_refused(tmp_path: Path, row: object, message: str) -> None:
@@ -193,6 +206,44 @@ def test_lines_that_are_not_as_they_should_be_are_refused(tmp_path: Path, row: o
     (tmp_path / "captions.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError, match=message):
         open_captioned(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "message"),
+    [
+        ("csv", "../one.gif,x,", "../one.gif leads out of the folder of the list"),
+        ("csv", "one.gif,,", "it lacks a caption"),
+        ("csv", "one.gif,x,1e999", "the label '1e999' is no whole number"),
+        ("jsonl", '{"file": "one.gif"}', "it lacks a caption"),
+        ("jsonl", '{"file": "one.gif", "caption": "x", "label": NaN}', "it cannot be read as JSON: it holds NaN"),
+        ("jsonl", "[" * 3000, "nested too deeply"),
+        ("jsonl", "", ""),  # no fault at all: an empty line
+    ],
+)
+def test_a_row_at_fault_is_a_clip_that_cannot_be_read_and_costs_no_other(
+    tmp_path: Path, form: str, text: str, message: str
+) -> None:
+    for name in ("one", "two"):
+        write_clip(tmp_path / f"{name}.gif", np.full((3, 8, 8, 3), 80, np.uint8))
+    captions(tmp_path, form, [{"file": f"{name}.gif", "caption": "x", "label": 2} for name in ("one", "two")])
+    path = tmp_path / f"captions.{form}"
+    lines = path.read_text("utf-8").split("\n")
+    lines.insert(len(lines) - (1 if form == "csv" else 3), text)
+    path.write_text("\n".join(lines), "utf-8")
+    line = lines.index(text) + 1
+    videos = open_captioned(tmp_path)
+    assert not videos.missing
+    if not message:
+        assert len(videos) == 2
+        return
+    assert [videos.info(i).label for i in range(3)] == [2, None, 2]
+    assert videos.info(1).key == f"captions.{form}, line {line}"  # the same wherever the folder lies
+    assert len(videos.notes) == 1
+    assert f"line {line}: " in videos.notes[0]
+    for call in (videos.length, lambda index: videos.read(index, [0])):
+        with pytest.raises(BrokenClipError, match=rf"captions\.{form}, line {line}: .*{re.escape(message)}"):
+            call(1)
+    assert [videos.length(i) for i in (0, 2)] == [3, 3]
 
 
 def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
@@ -209,7 +260,7 @@ def test_folders_without_a_list_or_with_two_are_refused(tmp_path: Path) -> None:
         open_captioned(tmp_path)
     (tmp_path / "captions.csv").unlink()
     (tmp_path / "captions.jsonl").write_text("{")
-    with pytest.raises(InputError, match="line 1 is not JSON"):
+    with pytest.raises(InputError, match="line 1: it cannot be read as JSON"):
         open_captioned(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Lists as text: what editors and spreadsheets make of them is read whole, or refused by its line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,17 +70,24 @@ def test_a_column_that_no_row_has_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\r{"a": 2}\n', "line 1 is not JSON .*; write an object a line"),
-        ('{"a": 1}\n\n["a"]\n', "line 3 is not a JSON object"),
-        ('{"a": 1, "a": 2}\n', "line 1 has the key 'a' more than once"),
-        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"a": 1}\r{"a": 2}', "it cannot be read as JSON: .*; write an object a line"),
+        ('["a"]', "it is not a JSON object; write an object a line"),
+        ('{"a": 1, "a": 2}', "'a' stands in it twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "[" * 3_000 + "]" * 3_000 + "}", "nested too deeply"),
+        ('{"a": Infinity}', "it holds Infinity"),
+        ('{"a": -1e999}', "it holds -1e999"),
+        ('{"a": ' + "9" * 5_000 + "}", "a number of thousands of digits"),
     ],
 )
-def test_lines_that_are_no_objects_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_line_that_is_no_object_costs_no_other(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "list.jsonl"
-    path.write_text(text)
-    with pytest.raises(InputError, match=rf"list\.jsonl, {message}"):
-        read_json_lines(path, "mend it")
+    path.write_text(f'{{"a": 1}}\n\n{text}\n{{"a": 2}}\n', newline="")
+    first, bad, last = read_json_lines(path, "mend it").rows
+    assert [(row.fields, row.fault) for row in (first, last)] == [({"a": 1}, ""), ({"a": 2}, "")]
+    assert bad.place == f"{path}, line 3"
+    assert re.search(message, bad.fault)
+    assert not bad.fields
 
 
 def test_words_stand_between_spaces_and_tabs_alone(tmp_path: Path) -> None:

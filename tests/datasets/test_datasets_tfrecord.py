@@ -129,5 +129,5 @@ def test_any_bytes_give_an_example_or_one_sentence(data: bytes) -> None:
 
 
 def test_bytes_that_are_no_example_are_named() -> None:
-    with pytest.raises(BrokenClipError, match=r"^record: is no tf.train.Example \(wire type 3\)$"):
+    with pytest.raises(BrokenClipError, match=r"^record: is no tf.train.Example: it is damaged \(wire type 3\)$"):
         parse_example(b"\x0b", "record")

@@ -11,6 +11,7 @@ import click
 from vdm_bench.cli.output import say, show_text
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
+from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -157,10 +158,10 @@ class Size(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """Read the text."""
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 8192 for part in parts):
+        sides = [whole_number(part) or 0 for part in str(value).lower().split("x")]
+        if len(sides) > 2 or not all(0 < side <= 8192 for side in sides):
             self.fail(f"{value!r} is no size; write 64 or 128x96 (width x height)", param, ctx)
-        return int(parts[-1]), int(parts[0])
+        return sides[-1], sides[0]
 
 
 class Rate(click.ParamType["Fraction | str"]):

@@ -10,6 +10,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.output import show
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import RESIZE_RULES
+from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
     from vdm_bench.generation_output import Form
@@ -128,10 +129,13 @@ def sample(
 def _labels(texts: tuple[str, ...]) -> tuple[int, ...]:
     if texts == ("random",):
         return ()
+    labels = []
     for text in texts:
-        if not text.isdecimal():
+        label = whole_number(text)
+        if label is None:
             raise InputError(f"--label {text!r} is no class; give a whole number from 0, or `random` alone")
-    return tuple(map(int, texts))
+        labels.append(label)
+    return tuple(labels)
 
 
 def _text(

@@ -1,6 +1,5 @@
 """`vdm-bench train`: a reference model, from a preset."""
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.output import say
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
+from vdm_bench.runtime.outside import parse_toml
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.geometry import Aspect, ResizeRule
@@ -189,8 +189,8 @@ def changed(name: str, pairs: Sequence[str]) -> "Preset":
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        return parse_toml(f"value = {text}", "--set")["value"]
+    except (InputError, KeyError):  # a bare word; what is none is refused by the type of the setting
         return text
 
 

@@ -3,7 +3,8 @@
     file,caption              or one JSON object a line: {"file": "a/b.mp4", "caption": "...", "label": 3}
     a/b.mp4,a red ball rolls
 
-Files are relative to the list. A label, a whole number, may be given as well.
+Files are relative to the list. A label, a whole number, may be given as well. A row that lacks something, or
+names what cannot be a file below the list, is a clip that cannot be read: it costs no other row.
 """
 
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from typing import Any
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import Row, read_csv, read_json_lines
-from vdm_bench.datasets.video_files import VideoFiles, files_there
+from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 LISTS = ("captions.csv", "captions.jsonl")
@@ -26,7 +27,8 @@ def open_captioned(root: Path) -> VideoFiles:
         root: the list, or the folder that holds it.
 
     Raises:
-        InputError: no list, a line that is not as it should be, or not a single file that is there.
+        InputError: no list, or one that cannot be taken apart into rows; or not a single row with a file that is
+            there.
     """
     found = [root] if root.is_file() else [root / name for name in LISTS if (root / name).is_file()]
     if len(found) != 1:
@@ -42,33 +44,60 @@ def open_captioned(root: Path) -> VideoFiles:
         table = read_csv(path, ("file", "caption"), _WAY_OUT)
     if not table.rows:
         raise InputError(f"{path} names no videos")
-    listed = [_entry(path.parent, row) for row in table.rows]
+    listed = [_entry(path, row) for row in table.rows]
+    faults = [f"{row.place}: {file.fault}" for row, file in zip(table.rows, listed, strict=True) if file.fault]
+    if len(faults) == len(listed):
+        raise InputError(f"none of the {len(listed):,} rows of {path} names a video, such as {faults[0]}")
     nothing = (
         f"none of the {len(listed):,} videos that {path} names is there; files are looked up beside the list"
     )
-    return files_there(listed, nothing, table.without(path, label="its videos have no labels"))
+    notes = table.without(path, label="its videos have no labels")
+    if faults:
+        more = f" (and {len(faults) - 1:,} rows more)" if len(faults) > 1 else ""
+        notes.append(f"{faults[0]}{more}: such a row is a clip that cannot be read")
+    return files_there(listed, nothing, notes)
 
 
-def _entry(folder: Path, row: Row) -> tuple[ClipInfo, Path]:
-    name, caption = row.fields.get("file"), row.fields.get("caption")
-    if not isinstance(name, str) or not name or not isinstance(caption, str) or not caption.strip():
-        raise InputError(f"{row.place} lacks a file or a caption; complete the row")
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise InputError(f"{row.place}: {name} leads out of the folder of the list")
-    label = _label(row.fields.get("label"), row.place)
-    return ClipInfo(name, label, caption.strip()), folder / relative
+def _entry(path: Path, row: Row) -> VideoFile:
+    """Make a video of a row; where the row is at fault, one that is read as the list, and never is."""
+    try:
+        if row.fault:
+            raise ValueError(row.fault)
+        name, caption = _text(row, "file"), _text(row, "caption").strip()
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"{name} leads out of the folder of the list")
+        return VideoFile(ClipInfo(name, _label(row.fields.get("label")), caption), path.parent / relative)
+    except ValueError as error:
+        return VideoFile(ClipInfo(path.name + row.place.removeprefix(str(path))), path, fault=str(error))
 
 
-def _label(value: Any, place: str) -> int | None:
+def _text(row: Row, column: str) -> str:
+    text = row.fields.get(column)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"it lacks a {column}")
+    if "\0" in text or not _is_unicode(text):
+        raise ValueError(f"its {column} has null bytes or halves of characters in it")
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half of a character, as \ud800
+        return False
+    return True
+
+
+def _label(value: Any) -> int | None:
     """Read a label; CSV has it as text, and JSON may have 3.0 for 3."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
         label = int(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         label = -1
     rounded = isinstance(value, float) and label != value
     if isinstance(value, bool) or rounded or not 0 <= label < _MOST_LABEL:
-        raise InputError(f"{place}: the label {value!r} is no whole number, counted from 0")
+        raise ValueError(f"the label {value!r} is no whole number, counted from 0")
     return label

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import Row, read_csv
-from vdm_bench.datasets.video_files import VideoFiles, files_there
+from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -55,7 +55,9 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
     rows = [(row.fields.get("label", "").strip(), _name(row)) for row in table.rows]
     labels = {name: place for place, name in enumerate(sorted({label for label, _ in rows if label}))}
     there = {path.stem: path for path in _videos(root / split)}
-    listed = [(ClipInfo(key, labels.get(label)), there.get(key)) for label, key in rows]
+    listed = [
+        VideoFile(ClipInfo(key, labels.get(label)), there[key]) if key in there else key for label, key in rows
+    ]
     nothing = f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"
     return files_there(listed, nothing, table.without(annotations, label="its videos have no labels"))
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.files import read_text, text_lines
+from vdm_bench.runtime.outside import parse_json
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WORD = re.compile(r"[^ \t]+")
+_WAY_OUT = "write an object a line"  # of JSON lines
 _SHOWN = 60  # characters of a header that an error message shows
 
 
@@ -24,10 +25,12 @@ class Row:
     Attributes:
         place: names it in messages: file and line.
         fields: its values by column.
+        fault: why it has none, where it could not be read; empty for none.
     """
 
     place: str
     fields: Mapping[str, Any]
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,13 @@ def read_csv(path: Path, needed: Sequence[str], way_out: str) -> TextList:
 def read_json_lines(path: Path, way_out: str) -> TextList:
     """Read a file with a JSON object a line; lines end in line feeds alone, empty ones are passed over.
 
+    A line that is no JSON object, has a key twice, or a number that is not finite, is a row with a fault.
+
     Raises:
-        InputError: it cannot be read, or a line is no JSON object, or has a key twice.
+        InputError: the file cannot be read.
     """
-    rows = []
-    for number, line in enumerate(text_lines(read_text(path, way_out)), 1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            rows.append(Row(place, _json_object(line, place)))
+    lines = enumerate(text_lines(read_text(path, way_out)), 1)
+    rows = [_json_row(line, f"{path}, line {number}") for number, line in lines if line.strip()]
     return TextList(rows, frozenset(key for row in rows for key in row.fields), "key")
 
 
@@ -159,20 +161,11 @@ def _named(what: str, names: Sequence[str]) -> str:
     return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
-def _json_object(line: str, place: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise InputError(f"{place} has the key {twice!r} more than once; keep one of them")
-        return dict(pairs)
-
+def _json_row(line: str, place: str) -> Row:
     try:
-        # Not strict: control characters may stand in texts as they are.
-        row = json.loads(line, object_pairs_hook=once, strict=False)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place} is not JSON ({error}); write an object a line") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{place} is not a JSON object; write an object a line")
-    return row
+        content = parse_json(line, "it", _WAY_OUT, controls=True)
+    except InputError as error:
+        return Row(place, {}, str(error))
+    if not isinstance(content, dict):
+        return Row(place, {}, f"it is not a JSON object; {_WAY_OUT}")
+    return Row(place, content)

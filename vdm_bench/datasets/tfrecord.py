@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -42,20 +43,17 @@ def find_records(path: Path) -> list[Place]:
         InputError: the file cannot be read, is no TFRecord file, or is cut short.
     """
     places: list[Place] = []
-    try:
-        with path.open("rb") as file:
-            size, offset = os.fstat(file.fileno()).st_size, 0
-            while offset < size:
-                file.seek(offset)
-                header = file.read(_HEADER.size)
-                length = _length(path, offset, header)
-                data = offset + _HEADER.size
-                offset = data + length + _FOOTER.size
-                if offset > size:
-                    raise InputError(f"{path} ends within record {len(places)}; fetch it again")
-                places.append(Place(data, length))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
+    with open_file(path, refuse_file) as file, parsing(path, refuse_file):
+        size, offset = os.fstat(file.fileno()).st_size, 0
+        while offset < size:
+            file.seek(offset)
+            header = file.read(_HEADER.size)
+            length = _length(path, offset, header)
+            data = offset + _HEADER.size
+            offset = data + length + _FOOTER.size
+            if offset > size:
+                raise InputError(f"{path} ends within record {len(places)}; fetch it again")
+            places.append(Place(data, length))
     return places
 
 
@@ -70,12 +68,13 @@ def read_record(path: Path, place: Place, name: str) -> bytes:
     Raises:
         BrokenClipError: the data do not fit their checksum, or are no longer there.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(place.offset)
-            data, footer = file.read(place.length), file.read(_FOOTER.size)
-    except OSError as error:
-        raise BrokenClipError(name, f"cannot be read: {error.strerror}") from error
+
+    def refuse(_: str, reason: str) -> BrokenClipError:
+        return BrokenClipError(name, f"cannot be read: {reason}")
+
+    with open_file(path, refuse) as file, parsing(path, refuse):
+        file.seek(place.offset)
+        data, footer = file.read(place.length), file.read(_FOOTER.size)
     if len(data) < place.length or len(footer) < _FOOTER.size:
         raise BrokenClipError(name, "its file has become shorter")
     if _masked_crc(data) != _FOOTER.unpack(footer)[0]:
@@ -94,12 +93,10 @@ def parse_example(data: bytes, name: str) -> dict[str, Feature]:
         BrokenClipError: it is no Example.
     """
     features: dict[str, Feature] = {}
-    try:
+    with parsing(name, lambda _, reason: BrokenClipError(name, f"is no tf.train.Example: it {reason}")):
         for number, content in _fields(memoryview(data)):
             if number == 1:
                 features.update(_entry(entry) for field, entry in _fields(_block(content)) if field == 1)
-    except (IndexError, ValueError, struct.error) as error:
-        raise BrokenClipError(name, f"is no tf.train.Example ({error})") from error
     return features
 
 
@@ -150,11 +147,11 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > 70 or value >= 1 << 64:
+            raise ValueError("an integer of more than 64 bits")
         if byte < 0x80:
             return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("an integer of more than 64 bits")
 
 
 def _block(content: memoryview | int) -> memoryview:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import read_words
-from vdm_bench.datasets.video_files import VideoFiles, files_there
+from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
 
 VIDEOS = "UCF-101"
@@ -74,7 +74,7 @@ def _labels(path: Path) -> dict[str, int]:
         raise InputError(f"{path} has a line that is not a number and a class; fetch it again") from error
 
 
-def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[tuple[ClipInfo, Path]]:
+def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]:
     found = []
     for number, (name, *rest) in read_words(path, _FETCH):
         folder, _, file = name.partition("/")
@@ -84,5 +84,5 @@ def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[tuple[Clip
             raise InputError(f"{path}, line {number}: {name} names no video of a class of classInd.txt")
         if rest and rest != [str(label + 1)]:
             raise InputError(f"{path}, line {number}: the label {' '.join(rest)} is not that of {folder}")
-        found.append((ClipInfo(name, label), videos / folder / file))
+        found.append(VideoFile(ClipInfo(name, label), videos / folder / file))
     return found

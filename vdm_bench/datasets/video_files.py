@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.stamps import stamp
-from vdm_bench.errors import InputError
+from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.outside import status_of
 from vdm_bench.video.decode import count_frames, read_film
 from vdm_bench.video.images import is_dangling, is_folder
@@ -18,10 +18,23 @@ from vdm_bench.video.view import EachFrame, unchanged
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A file with what is known of it."""
+    """A file with what is known of it.
+
+    Attributes:
+        info: its key, label and caption.
+        path: where it is.
+        fault: of what a list says of it, which makes it a clip that cannot be read: its key is the name of the
+            list with the line then, and its path that of the list. Empty for none.
+    """
 
     info: ClipInfo
     path: Path
+    fault: str = ""
+
+    def require(self) -> None:
+        """Raise `BrokenClipError` where there is a fault."""
+        if self.fault:
+            raise BrokenClipError(str(self.path.parent / self.info.key), self.fault)
 
 
 class VideoFiles:
@@ -47,12 +60,14 @@ class VideoFiles:
 
     def length(self, index: int) -> int:
         """Count the frames; raises `BrokenClipError`."""
+        self.files[index].require()
         return count_frames(self.files[index].path)
 
     def read(
         self, index: int, frames: Sequence[int], each: EachFrame = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
+        self.files[index].require()
         film = read_film(self.files[index].path, frames, each=each)
         return film.frames, not film.lossless
 
@@ -61,27 +76,32 @@ class VideoFiles:
         return stamp([self.files[index].path])
 
 
-def files_there(
-    listed: Sequence[tuple[ClipInfo, Path | None]], nothing: str, notes: Sequence[str] = ()
-) -> VideoFiles:
+def files_there(listed: Sequence[VideoFile | str], nothing: str, notes: Sequence[str] = ()) -> VideoFiles:
     """Open those of the videos of a list that are there; the set names the others as missing.
 
     Every dataset whose list names its videos is opened so: a run without some of them is a marked departure. A
     link to what is not there is one that cannot be read.
 
     Args:
-        listed: all that the list names; a path is None where no file was found.
+        listed: all that the list names; where no file was found, the key alone.
         nothing: the error message where not a single one is there.
         notes: of the set.
 
     Raises:
         InputError: so it is.
     """
-    files = [VideoFile(info, path) for info, path in listed if path is not None and _is_there(path)]
-    if not files:
+    files: list[VideoFile] = []
+    missing: list[str] = []
+    for video in listed:
+        if isinstance(video, str):
+            missing.append(video)
+        elif _is_there(video.path):
+            files.append(video)
+        else:
+            missing.append(video.info.key)
+    if all(file.fault for file in files):
         raise InputError(nothing)
-    there = {(file.info, file.path) for file in files}
-    return VideoFiles(files, [info.key for info, path in listed if (info, path) not in there], notes)
+    return VideoFiles(files, missing, notes)
 
 
 def _is_there(path: Path) -> bool:

@@ -1,7 +1,6 @@
 """Benchmark protocols: everything that decides a number, in one TOML file each."""
 
 import difflib
-import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 from vdm_bench.errors import InputError
 from vdm_bench.files import read_text
 from vdm_bench.protocols.model import ClipChoice, Protocol
+from vdm_bench.runtime.outside import parse_toml
 
 __all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]
 
@@ -37,10 +37,8 @@ def get_protocol(name: str) -> Protocol:
 
 def _parse(source: str, text: str) -> Protocol:
     try:
-        return Protocol.model_validate(tomllib.loads(text))
+        return Protocol.model_validate(parse_toml(text, source))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(f"{source} is no protocol: {where}: {first['msg']}; mend the field") from error
-    except ValueError as error:
-        raise InputError(f"{source} is not TOML: {error}") from error

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vdm_bench.datasets.bair import Camera
 from vdm_bench.datasets.base import DescribedClips
@@ -19,26 +19,39 @@ Task = Literal["unconditional", "class", "prediction", "text"]
 DatasetName = Literal["shapes", "bair", "ucf101", "kinetics600", "captioned", "folder"]
 
 
+# More than any benchmark has, and few enough for lists of them. Names are those of folders, too.
+Count = Annotated[int, Field(ge=1, le=10**8, strict=True)]
+Frames = Annotated[int, Field(ge=1, le=10**5, strict=True)]
+Side = Annotated[int, Field(ge=1, le=2**13, strict=True)]
+_LONGEST = 100  # characters of a name
+
+
 class ClipChoice(BaseModel):
     """Which clips of the protocol's dataset are taken."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    split: str = Field(description="Split of the dataset.")
+    split: str = Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=_LONGEST, description="Split of the dataset.")
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="Seed of what is drawn; of `shapes`, of the clips themselves."
+        default=0,
+        ge=0,
+        lt=2**32,
+        strict=True,
+        description="Seed of what is drawn; of `shapes`, of the clips themselves.",
     )
     windows: WindowRule = Field(
         default="first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
     )
-    per_video: PositiveInt = Field(default=1, description="Random windows of each video.")
+    per_video: Count = Field(default=1, description="Random windows of each video.")
     crops: Literal[1, 3] = Field(
         default=1,
         description="1: one clip of each window, as `aspect` says; 3: a clip each of the squares at both ends "
         "and in the middle of the longer side.",
     )
     replacement: bool = Field(
-        default=False, description="Random windows: draw the videos with replacement, so that some come twice."
+        default=False,
+        strict=True,
+        description="Random windows: draw the videos with replacement, so that some come twice.",
     )
 
     @property
@@ -57,7 +70,9 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name, as on the command line.")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST, description="Name, as on the command line."
+    )
     title: str = Field(description="One line for lists.")
     task: Task = Field(
         description="What a sampler is given: nothing (`unconditional`), a label (`class`), the first frames "
@@ -70,16 +85,19 @@ class Protocol(BaseModel):
     split_list: Literal[1, 2, 3] | None = Field(
         default=None, description="Of UCF101: which of its three split lists."
     )
-    frames: PositiveInt = Field(description="Frames of a clip, the given ones included.")
-    stride: PositiveInt = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
-    fps: PositiveFloat | None = Field(
+    frames: Frames = Field(description="Frames of a clip, the given ones included.")
+    stride: Frames = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
+    fps: float | None = Field(
         default=None,
+        gt=0,
+        allow_inf_nan=False,
+        strict=True,
         description="Frames a second of the dataset's videos, where all have one rate. No number hangs on it, so "
         "it is not in the digest: ready clips of another rate are marked.",
     )
-    context_frames: int = Field(ge=0, description="Frames that are given.")
-    resolution: PositiveInt = Field(description="Height and width at which clips are scored, in pixels.")
-    generated_resolution: PositiveInt | None = Field(
+    context_frames: int = Field(ge=0, strict=True, description="Frames that are given.")
+    resolution: Side = Field(description="Height and width at which clips are scored, in pixels.")
+    generated_resolution: Side | None = Field(
         default=None, description="Height and width of generated clips, where it is another one."
     )
     resize: ResizeRule | None = Field(
@@ -87,15 +105,15 @@ class Protocol(BaseModel):
     )
     aspect: Aspect = Field(default="stretch", description="What happens to the aspect ratio then.")
     reference: ClipChoice = Field(description="Real clips that generated clips are compared with.")
-    reference_count: PositiveInt = Field(description="How many reference clips.")
+    reference_count: Count = Field(description="How many reference clips.")
     conditions: ClipChoice = Field(
         description="Clips whose frames, labels or captions are given; the baselines make their clips from them."
     )
-    condition_count: PositiveInt | None = Field(
+    condition_count: Count | None = Field(
         default=None,
         description="How many conditions, where fewer than generated clips: then they come round again.",
     )
-    generated_count: PositiveInt = Field(description="How many clips are generated.")
+    generated_count: Count = Field(description="How many clips are generated.")
     rounds: Literal["pooled", "averaged"] = Field(
         default="pooled",
         description="Where conditions come round again: all clips are scored as one set, or each round by "

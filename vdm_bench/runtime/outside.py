@@ -11,6 +11,7 @@ import json
 import math
 import os
 import stat
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -38,6 +39,9 @@ _WAYS_OUT = {
 _IN_OTHER_WORDS = {"can't start new thread": errno.EAGAIN, "can't allocate memory": errno.ENOMEM}
 _NO_FILE = "is a pipe or a device, not a file"
 _LONGEST_REASON = 200  # characters of what a parser says
+_DEEPEST = 64  # levels of JSON and TOML: what is deeper than Python's stack cannot even be printed
+_DIGITS = 18  # that an int64 holds, whatever they are
+_TOO_DEEP = "its brackets are nested too deeply"
 
 
 def refuse_file(source: str, reason: str) -> InputError:
@@ -145,25 +149,80 @@ def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
             raise
 
 
-def parse_json(data: str | bytes, source: object, way_out: str = "mend the file, or give another") -> Any:
-    """Parse JSON strictly: numbers are finite, and no key stands twice.
+def parse_json(
+    data: str | bytes, source: object, way_out: str = "mend the file, or give another", *, controls: bool = False
+) -> Any:
+    """Parse JSON strictly: numbers are finite, no key stands twice, and nothing is deeper than 64 levels.
 
     Args:
         data: UTF-8 or text.
         source: names it in the error message.
         way_out: what to do where it cannot be read.
+        controls: control characters may stand in texts as they are.
 
     Raises:
         InputError: it is no such JSON.
     """
     try:
-        return json.loads(
-            data, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+        content = json.loads(
+            data,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+            strict=not controls,
         )
+        _require_shallow(content)
     except RecursionError as error:
-        raise InputError(f"{source} cannot be read: its brackets are nested too deeply; {way_out}") from error
+        raise InputError(f"{source} cannot be read: {_TOO_DEEP}; {way_out}") from error
     except ValueError as error:
-        raise InputError(f"{source} cannot be read as JSON: {error}; {way_out}") from error
+        raise InputError(f"{source} cannot be read as JSON: {_what(error)}; {way_out}") from error
+    return content
+
+
+def parse_toml(text: str, source: object, way_out: str = "mend the file, or give another") -> dict[str, Any]:
+    """Parse TOML strictly: numbers are finite, and nothing is deeper than 64 levels.
+
+    Args:
+        text: of the file.
+        source: names it in the error message.
+        way_out: what to do where it cannot be read.
+
+    Raises:
+        InputError: it is no such TOML.
+    """
+    try:
+        content = tomllib.loads(text, parse_float=_finite)
+        _require_shallow(content)
+    except RecursionError as error:
+        raise InputError(f"{source} cannot be read: {_TOO_DEEP}; {way_out}") from error
+    except ValueError as error:
+        raise InputError(f"{source} is not TOML: {_what(error)}; {way_out}") from error
+    return content
+
+
+def whole_number(text: str) -> int | None:
+    """Read a whole number from 0 on, of at most 18 digits; None for any other text.
+
+    >>> whole_number("64"), whole_number("-1"), whole_number("1e3"), whole_number("9" * 5000)
+    (64, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
+
+
+def _require_shallow(content: Any) -> None:
+    level = [content]
+    for _ in range(_DEEPEST):
+        inner = [value for value in level if isinstance(value, dict | list)]
+        if not inner:
+            return
+        level = [item for value in inner for item in (value.values() if isinstance(value, dict) else value)]
+    raise RecursionError
+
+
+def _what(error: ValueError) -> str:
+    """Say what is no JSON or TOML; Python's words for long numbers name a function of its own."""
+    text = str(error)
+    return "it holds a number of thousands of digits" if "integer string conversion" in text else text
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -173,7 +232,7 @@ def _no_constant(word: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"it holds {text[:20]}, which is too large a number")
+        raise ValueError(f"it holds {text[:20]}, which is no finite number")
     return value
 
 

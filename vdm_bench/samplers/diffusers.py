@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.outside import whole_number
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -127,9 +128,9 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
     dtype = options.pop("dtype", "fp32")
     if dtype not in _DTYPES:
         raise InputError(f"option dtype={dtype} must be one of {', '.join(_DTYPES)}")
-    batch = options.pop("batch", "1")
-    if not batch.isdecimal() or int(batch) < 1:
-        raise InputError(f"option batch={batch} must be a whole number, 1 or more")
+    batch = whole_number(said := options.pop("batch", "1"))
+    if not batch:
+        raise InputError(f"option batch={said} must be a whole number, 1 or more")
     try:
         from diffusers import DiffusionPipeline
     except ImportError as error:
@@ -147,7 +148,7 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
     pipeline.set_progress_bar_config(disable=True)
     prompt = options.pop("prompt", "")
     arguments = {name: _value(text) for name, text in options.items()}
-    return DiffusersSampler(pipeline, arguments, source=source, prompt=prompt, batch=int(batch))
+    return DiffusersSampler(pipeline, arguments, source=source, prompt=prompt, batch=batch)
 
 
 def _value(text: str) -> object:

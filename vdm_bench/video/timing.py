@@ -10,6 +10,7 @@ the last frame times the rate, rounded.
 import bisect
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ READING_VERSION = 2
 # FLV and ASF round to milliseconds, which stay rounded when their films are copied into another container.
 _JITTER = Fraction(1, 10)
 _MILLISECOND = Fraction(1, 1000)
+_RATE = re.compile(r"[+-]?\d{0,9}(\.\d{0,15})?(e[+-]?\d)?(/\d{1,9})?", re.ASCII | re.IGNORECASE)  # as a text
 _LONGEST_STILL = 10_000  # places that one frame may fill: a clock that jumps must not fill the memory
 _LONGEST_FILM = 2_000_000  # places that frames which stand still may fill together
 
@@ -40,6 +42,8 @@ def exact_rate(fps: float | Fraction | str) -> Fraction:
         InputError: it is no positive number.
     """
     try:
+        if isinstance(fps, str) and not _RATE.fullmatch(fps.strip()):  # 1e999999999 would take all memory
+            raise ValueError(fps)
         # 1001: the denominator of NTSC's rates, which floats cannot hold.
         rate = Fraction(fps).limit_denominator(1001)
     except (ValueError, OverflowError, ZeroDivisionError) as error:
