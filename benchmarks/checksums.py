@@ -4,10 +4,9 @@
 
 Blocks of features are read with the check and without it, from the page cache and from the disk (where the system
 drops cached pages when it is asked to). Clips of an archive are read and hashed as before, when nothing was
-compared, and as they are now. Then a score is computed again with all features there, with and without checks. The
-two ways take turns; each figure is the median of the ratios, with the quarter below and above it. What comes
-from the page cache is timed by the processor, as the machine may do other things; what comes from the disk by the
-clock. Two minutes.
+compared, and as they are now. Then a score is computed again from stored features, with and without checks. The
+two ways take turns; each figure is the median of the ratios, with the quarter below and above it. What comes from
+the page cache is timed by the processor, as the machine may be busy; what comes from the disk by the clock.
 """
 
 import argparse

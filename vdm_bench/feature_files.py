@@ -65,7 +65,8 @@ def read_header(path: Path) -> BlockHeader:
         DamagedError: it is not there, or is no such file, or not what was written.
     """
     with open_arrays(path) as stored:
-        digests, refused = stored.facts.get("digests"), stored.facts.get("refused")
+        digests: Any = stored.facts.get("digests")
+        refused: Any = stored.facts.get("refused")
         if not (_are_digests(digests) and _are_reasons(refused)):
             raise DamagedError(path, "it does not say which clips it is of", stored.way_out)
         return BlockHeader(digests, refused, _widths(stored, len(digests)))

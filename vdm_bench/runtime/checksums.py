@@ -276,7 +276,7 @@ def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
     if not os.path.isfile(path):  # noqa: PTH113, as files are many
         open_file(path, refuse).close()  # says why not; the parser would wait for a pipe
     with parsing(path, refuse):
-        file = safe_open(path, framework="np")
+        file: Any = safe_open(path, framework="np")
         header = (file.metadata() or {}).get(_HEADER)
         if header is None:
             raise DamagedError(path, "it has no checksums", way_out)
