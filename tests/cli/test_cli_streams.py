@@ -313,7 +313,8 @@ def test_a_fault_of_the_machine_is_a_sentence_and_no_internal_error(
 def test_threads_that_cannot_be_started_end_a_verb_in_a_sentence(
     after: int, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, start = [], threading.Thread.start
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
         if len(started) >= after:
