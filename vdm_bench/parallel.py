@@ -4,14 +4,21 @@ Threads, because decoding (PyAV), hashing and array arithmetic let other threads
 pickled, and a dataset needs no care to be used from a pool.
 """
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from vdm_bench.runtime.outside import fault_of_the_machine
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+_POOLS = 3  # of NumPy's, SciPy's and torch's libraries, each with a thread a core
+_MOST = 192  # threads that are tried
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
@@ -33,3 +40,27 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
         finally:
             for future in pending:
                 future.cancel()
+
+
+def check_threads() -> None:
+    """Refuse to begin where numerical libraries cannot have their threads.
+
+    These end the process when one cannot be started, each in its way: by exit code 1, or as if by Ctrl-C.
+
+    Raises:
+        MachineError: so it is.
+    """
+    chosen = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    each = int(chosen) if chosen.isdecimal() else os.cpu_count() or 1
+    over, started = threading.Event(), []
+    try:
+        for _ in range(min(_POOLS * each, _MOST)):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        raise fault_of_the_machine(error) from error
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()

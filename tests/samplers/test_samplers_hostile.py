@@ -182,7 +182,7 @@ class Raising:
         raise MemoryError
 
 
-class Claiming(np.ndarray):  # type: ignore[type-arg]
+class Claiming(np.ndarray):
     """Claims to be what is wanted."""
 
     shape = (2, 3, 4, 6, 3)

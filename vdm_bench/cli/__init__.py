@@ -31,6 +31,7 @@ from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import MachineError, SlowWarning, VdmBenchError
+from vdm_bench.parallel import check_threads
 from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine
 from vdm_bench.runtime.printable import printable
 from vdm_bench.stopping import Interrupted, interrupt_on_signals
@@ -51,6 +52,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with _told(ctx), _warnings_in_a_sentence():
+            check_threads()  # before NumPy is imported
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -348,7 +348,7 @@ def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refus
     if os.fstat(file.fileno()).st_size - file.tell() < size:
         raise refuse("", "is cut short")
     clips = np.empty(shape[::-1] if fortran_order else shape, np.uint8)
-    if cast(io.BufferedReader, file).readinto(clips.reshape(-1)) < size:
+    if cast(io.BufferedReader, file).readinto(clips.reshape(-1).data) < size:
         raise refuse("", "is cut short")
     return clips.T if fortran_order else clips
 
