@@ -146,11 +146,13 @@ class Moments:
         """The unbiased covariance (divided by N - 1): float64 [d, d].
 
         Raises:
-            InputError: N < 2.
+            InputError: N < 2, or it is too large a number.
         """
         if self.count < 2:
             raise InputError("a covariance needs at least 2 clips")
         covariance: Array = self.scatter / (self.count - 1)
+        if not np.isfinite(covariance).all():
+            raise too_large("their covariance is beyond float64")
         return covariance
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import vdm_bench
 from vdm_bench.cli import cli
+from vdm_bench.cli.run import _folder_name
 from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import InputError
@@ -128,6 +129,13 @@ def test_what_is_no_name_is_refused_before_the_work(here: Path, name: str) -> No
 )
 def test_where_clips_came_from_makes_a_name(source: str, name: str) -> None:
     assert name_of(source) == name
+
+
+@pytest.mark.parametrize("source", ["漢" * 100, "é/" * 90, "\udcff\x1b", "x" * 300, "..", "a:b c"])
+def test_a_run_folder_named_after_its_source_can_be_made(here: Path, source: str) -> None:
+    folder = Path("runs", _folder_name(source))
+    folder.mkdir(parents=True)
+    assert folder.parent.resolve() == here / "runs"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def test_functions_of_features_give_a_number_or_an_error(two: tuple[Array, Array
     assert outcome(lambda: inception_score(ClassSums.from_logits(y))) is not None
     assert outcome(lambda: inception_score(softmax(y), splits=min(len(y), 2))) is not None
     outcome(lambda: inception_score(y))
+    outcome(lambda: float(np.abs(Moments.from_features(y).covariance).max()))
     outcome(lambda: frechet_distance(Moments.from_features(x).merge(Moments.from_features(y)), y))
 
 
