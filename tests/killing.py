@@ -20,6 +20,7 @@ from typing import Any
 
 VARIABLE = "KILL_OF_TESTS"  # a child of the process under test learns from it where to die
 _CHANGES = ("os.rename", "os.remove", "os.chmod", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_NOT_FLUSHED = 120  # Python's exit code where that fails
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def arm(kill: Kill | None, watched: Sequence[str]) -> list[int]:
     """
     count = [0]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a file that is too long would be an error
+    if kill is not None and kill.torn is not None:  # Python ignores it: a file that is too long would be an error
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if not _changes(event, arguments) or not _place(arguments[0]).startswith(tuple(watched)):
@@ -84,7 +86,7 @@ def noise(request: Any) -> Any:
 
 def _place(named: Any) -> str:
     """Name a file that is operated on; a descriptor is its number."""
-    return str(named) if isinstance(named, int) else os.path.abspath(os.fsdecode(named))
+    return str(named) if isinstance(named, int) else os.path.abspath(os.fsdecode(named))  # noqa: PTH100 - no links
 
 
 def _changes(event: str, arguments: tuple[object, ...]) -> bool:
@@ -155,6 +157,19 @@ def _command_line(
         main()
     except SystemExit as error:
         status = int(error.code or 0)
+    status = _flushed(status)
     with contextlib.suppress(OSError):
         os.write(1, f"\n{count[0]}".encode())
     sys.exit(status)
+
+
+def _flushed(status: int) -> int:
+    """Write what is still to be written, as Python does at its end; return the exit code that comes of it."""
+    for name in ("stdout", "stderr"):
+        try:
+            if stream := getattr(sys, name):
+                stream.flush()
+        except OSError:
+            status = _NOT_FLUSHED
+            setattr(sys, name, None)
+    return status

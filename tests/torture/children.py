@@ -4,14 +4,16 @@ Then the same run with a program that behaves ends as ever.
 """
 
 import contextlib
+import os
 import random
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Ended, Place, first_difference
 from torture.works import CHILD, RUN, prediction
 
@@ -50,15 +52,15 @@ SCRIPTS = {
     "objects": "np.save(place, np.array([print], dtype=object), allow_pickle=True); done(); hear()",
     "another shape": "np.save(place, np.zeros((1, 2, 3), np.uint8)); done(); hear()",
     "half a file": "np.save(place, np.zeros(shape, np.uint8)); os.truncate(place, 5000); done(); hear()",
-    "a huge header": "open(place, 'wb').write(b'\\x93NUMPY\\x01\\x00v\\x00' + b\"{'descr': '|u1', 'fortran_order': False, "
-    "'shape': (9999999999999, 16, 32, 32, 3), }\".ljust(117) + b'\\n'); done(); hear()",
+    "a huge header": "head = b\"{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999999, 16, 32, 32, 3), }\"\n"
+    "open(place, 'wb').write(b'\\x93NUMPY\\x01\\x00v\\x00' + head.ljust(117) + b'\\n'); done(); hear()",
     "another number": "np.save(place, np.zeros(shape, np.uint8)); done(number=7); hear()",
     "escapes": "say(type='error', message='\\x1b[2J\\n::error::owned\\u202e' + 'x' * 100000); hear()",
     "types": "say(type=['done'], number={'a': 1}, clips=3); hear()",
     "not the given frames": "np.save(place, np.full(shape, 7, np.uint8)); done(); hear()",
     "removes the folder": "import shutil; shutil.rmtree(scratch); done(); hear()",
 }
-_MARK = "hostile-child-of-the-torture.py"
+_MARK = f"child-of-torture-{os.getpid()}.py"
 _PATIENCE = 10.0  # seconds that what the child started may take to be gone
 _LONGEST = 2_000  # characters of a message
 _CONTROL = frozenset(map(chr, (*range(9), *range(11, 32), 127, 0x202E)))
@@ -94,29 +96,33 @@ class Group:
             (self._place.files / _MARK).write_text(CHILD)
             self._place.must(*self._command)
             if different := first_difference(self._place.holds(), self._expected):
-                raise Failure(different)
-        except Failure as failure:
-            raise Failure(f"{name}: {failure}") from failure
+                raise BrokenPromiseError(different)
+        except BrokenPromiseError as failure:
+            raise BrokenPromiseError(f"{name}: {failure}") from failure
         return Finding(case, Came.REFUSED)
 
 
 def _check_refusal(ended: Ended) -> None:
     line = ended.last
     if ended.status != 2 or not line.startswith("Error: ") or len(line) > _LONGEST:
-        raise Failure(f"ends with {ended.status}: {ended.stderr[-300:]!r}")
+        raise BrokenPromiseError(f"ends with {ended.status}: {ended.stderr[-300:]!r}")
     if _CONTROL & set(line):
-        raise Failure(f"prints control characters: {line[:300]!r}")
+        raise BrokenPromiseError(f"prints control characters: {line[:300]!r}")
 
 
 def _check_alone() -> None:
     deadline = time.monotonic() + _PATIENCE
-    while any(_MARK.encode() in line for line in _command_lines()):
+    while left := list(_left()):
         if time.monotonic() > deadline:
-            raise Failure("what it started lives on")
+            for process in left:
+                os.kill(process, signal.SIGKILL)
+            raise BrokenPromiseError(f"{len(left)} processes that it started live on")
         time.sleep(0.05)
 
 
-def _command_lines() -> Iterator[bytes]:
+def _left() -> Iterator[int]:
+    """Number the processes that run the script of this process."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
-            yield (process / "cmdline").read_bytes()
+            if _MARK.encode() in (process / "cmdline").read_bytes():
+                yield int(process.name)

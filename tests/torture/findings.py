@@ -36,7 +36,7 @@ class Finding:
         return self.case.split("/")[0]
 
 
-class Failure(Exception):
+class BrokenPromiseError(Exception):
     """A promise that was not kept, in words."""
 
 

@@ -4,7 +4,7 @@ import random
 import sys
 from pathlib import Path
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Place
 
 MOST = 20_000
@@ -32,7 +32,7 @@ class Group:
 
         report = fuzz(_CHUNK, case, seconds=_SECONDS, megabytes=_MEGABYTES)
         if not report.counts:
-            raise Failure("nothing was read")
+            raise BrokenPromiseError("nothing was read")
         faults = [Finding(case, Came.FAILED, kind, len(found)) for kind, found in report.faults.items()]
         refused = report.refused.total()
         fine = report.counts.total() - refused - sum(each.times for each in faults)

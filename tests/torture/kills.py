@@ -1,11 +1,11 @@
-"""A process is killed at one of its file operations, or in the middle of a file; the same command then ends as ever."""
+"""A process dies at one of its file operations, or in the middle of a file; the same command then ends as ever."""
 
 import random
 import re
 
 from killing import Kill
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Ended, Place, content_of, first_difference
 from torture.works import WRITERS, Work
 
@@ -26,23 +26,23 @@ class Group:
 
     def __init__(self, name: str, scratch: Place) -> None:
         self._work = next(work for work in WRITERS if work.name == name)
-        self._begun = self._work.build(scratch.root / "begun")
+        self.begun = self._work.build(scratch.root / "begun")
         self._place = Place(scratch.root / "place", self._work.setup)
-        whole = Place(scratch.root / "whole", self._work.setup).make(self._begun)
+        whole = Place(scratch.root / "whole", self._work.setup).make(self.begun)
         ended = whole.must(*self._work.command)
         self._operations, self._expected = ended.operations, whole.holds()
 
     def judge(self, case: str, draw: random.Random) -> Finding:
         """Kill it once or twice, and let it end."""
-        place = self._place.make(self._begun)
+        place = self._place.make(self.begun)
         kills = 1 + (draw.random() < 1 / 4)
         for kill in [self._kill(draw) for _ in range(kills)]:
             self._killed(place, kill)
         ended = place.command(*self._work.command)
         if ended.status:
-            raise Failure(f"ends with {ended.status} after a kill: {ended.stderr[-600:]}")
+            raise BrokenPromiseError(f"ends with {ended.status} after a kill: {ended.stderr[-600:]}")
         if different := first_difference(place.holds(), self._expected):
-            raise Failure(f"after a kill, {different}")
+            raise BrokenPromiseError(f"after a kill, {different}")
         return Finding(case, Came.SAME)
 
     def _kill(self, draw: random.Random) -> Kill:
@@ -52,7 +52,7 @@ class Group:
     def _killed(self, place: Place, kill: Kill) -> Ended:
         ended = place.command(*self._work.command, kill=kill)
         if ended.status > 0:
-            raise Failure(f"{kill} ends with {ended.status}: {ended.stderr[-600:]}")
+            raise BrokenPromiseError(f"{kill} ends with {ended.status}: {ended.stderr[-600:]}")
         self._check_whole(place, self._work)
         return ended
 
@@ -65,4 +65,4 @@ class Group:
             if any(re.fullmatch(pattern, name) for pattern in work.growing):
                 continue
             if content_of(name, path.read_bytes()) != self._expected[name]:
-                raise Failure(f"{name} was left half made")
+                raise BrokenPromiseError(f"{name} was left half made")

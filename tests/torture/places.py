@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 
 from killing import Kill, start
 
-from torture.findings import Failure
+from torture.findings import BrokenPromiseError
 
 LONGEST = 120.0  # seconds that a command may take: hundreds of times what it does
 _OUTPUT = ("stdout", "stderr")
@@ -30,7 +31,7 @@ _PRELOAD = (
 # `checksum` covers them, too; seconds and speeds stand in the logs of training.
 _OF_THE_DAY = ("created", "environment", "timing_seconds", "verified", "seconds", "clips_per_second", "checksum")
 # What is remembered of clips hangs on the inodes and times of their files, and so do the names of these files.
-_REMEMBERED = re.compile(r"(.*/)?features/(frames-)?[0-9a-f]{40}\.json")
+_REMEMBERED = re.compile(r"(.*/)?features/(.*/)?(frames-)?[0-9a-f]{40}\.json")
 
 Setup = Callable[[], None]
 
@@ -132,7 +133,9 @@ class Place:
             shutil.copytree(copied.files, self.files)
         return self
 
-    def command(self, *arguments: str, kill: Kill | None = None, setup: Setup | None = None, **more: str) -> Ended:
+    def command(
+        self, *arguments: str, kill: Kill | None = None, setup: Setup | None = None, **more: str
+    ) -> Ended:
         """Run `vdm-bench` in it, to the end.
 
         Args:
@@ -142,7 +145,7 @@ class Place:
             more: of the environment.
 
         Raises:
-            Failure: it hangs.
+            BrokenPromiseError: it hangs.
         """
         return self.end(self.begin(*arguments, kill=kill, setup=setup, **more))
 
@@ -178,13 +181,13 @@ class Place:
         return Begun(process, out, err, arguments)
 
     def end(self, begun: "Begun") -> Ended:
-        """Wait for a process; raises `Failure` where it hangs."""
+        """Wait for a process; raises `BrokenPromiseError` where it hangs."""
         process = begun.process
         process.join(LONGEST)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise Failure(f"hangs: {' '.join(begun.arguments)}")
+            raise BrokenPromiseError(f"hangs: {' '.join(begun.arguments)}")
         texts = [path.read_text(errors="replace") if path.exists() else "" for path in (begun.out, begun.err)]
         body, _, count = texts[0].rpartition("\n")
         if not count.isdecimal():  # it did not live to tell
@@ -195,7 +198,7 @@ class Place:
         """Run what cannot fail."""
         ended = self.command(*arguments, setup=setup)
         if ended.status:
-            raise Failure(f"{' '.join(arguments)} ended with {ended.status}: {ended.stderr[-600:]}")
+            raise BrokenPromiseError(f"{' '.join(arguments)} ended with {ended.status}: {ended.stderr[-600:]}")
         return ended
 
     def holds(self, leave_out: Sequence[str] = ()) -> dict[str, object]:
@@ -218,6 +221,21 @@ def _enter(folder: Path, setups: Iterable[Setup]) -> None:
     tempfile.tempdir = None  # the server may have looked where it was already
     for setup in setups:
         setup()
+    _open_streams()
+
+
+def _open_streams() -> None:
+    """Open the standard streams as Python does when it starts: none where there is no descriptor."""
+    encoding = os.environ.get("PYTHONIOENCODING", "").split(":")[0] or "utf-8"
+    for number, (name, mode, errors) in enumerate(
+        (("stdin", "r", "strict"), ("stdout", "w", "strict"), ("stderr", "w", "backslashreplace"))
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            setattr(sys, name, None)
+            continue
+        setattr(sys, name, open(number, mode, encoding=encoding, errors=errors, closefd=False))  # noqa: SIM115
 
 
 def content_of(name: str, data: bytes) -> object:

@@ -7,7 +7,7 @@ import random
 
 from killing import Kill
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Place, first_difference
 from torture.works import WRITERS
 
@@ -42,12 +42,14 @@ class Group:
         ends = [place.end(each) for each in started]
         for number, ended in enumerate(ends):
             if ended.status not in (0, 2) and number not in victims:
-                raise Failure(f"{number} of {count} ends with {ended.status}: {ended.stderr[-300:]!r}")
+                raise BrokenPromiseError(f"{number} of {count} ends with {ended.status}: {ended.stderr[-300:]!r}")
         if len(victims) < count and not victims and all(ended.status for ended in ends):
-            raise Failure(f"all of {count} are refused: {[ended.last for ended in ends]}")
+            raise BrokenPromiseError(f"all of {count} are refused: {[ended.last for ended in ends]}")
         again = place.command(*command)
         if again.status:
-            raise Failure(f"after a race of {count} it ends with {again.status}: {again.stderr[-300:]!r}")
+            raise BrokenPromiseError(
+                f"after a race of {count} it ends with {again.status}: {again.stderr[-300:]!r}"
+            )
         if different := first_difference(place.holds(), self._expected):
-            raise Failure(f"after a race of {count}, {different}")
+            raise BrokenPromiseError(f"after a race of {count}, {different}")
         return Finding(case, Came.REFUSED if any(ended.status == 2 for ended in ends) else Came.SAME)

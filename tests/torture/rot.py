@@ -1,7 +1,7 @@
 """Bits flip in a stored file; who reads it says so or computes again, and no value becomes another.
 
-Beside bits, sectors of 4 kB read as zeros and ends are missing, as file systems leave them after a crash. Times and
-inodes stay: a disk changes no times.
+Beside bits, sectors of 4 kB read as zeros and ends are missing, as file systems leave them after a crash. Times
+and inodes stay: a disk changes no times.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Ended, Place, Tree, first_difference, rewrite, without_day
 from torture.works import (
     EXPORT,
@@ -23,7 +23,6 @@ from torture.works import (
     TRAIN,
     Work,
     films,
-    given_clips,
     made_up_weights,
     model,
     model_with_text,
@@ -127,16 +126,26 @@ TARGETS = (
         r"stats\.safetensors",
     ),
     Target(
-        Work("prepared", films, _FILMS, (PREPARE,), removed=("run", "cache")), r"prepared/.*", made=r"run/samples/.*"
+        Work("prepared", films, _FILMS, (PREPARE,), removed=("run", "cache")),
+        r"prepared/.*",
+        made=r"run/samples/.*",
     ),
     Target(
-        Work("prepared-remembered", films, _FILMS, (PREPARE, _FILMS), removed=("run/run.json", "run/report.html")),
+        Work(
+            "prepared-remembered", films, _FILMS, (PREPARE, _FILMS), removed=("run/run.json", "run/report.html")
+        ),
         r"prepared/.*",
     ),
     Target(Work("prepared-again", films, PREPARE, (PREPARE,)), r"prepared/.*"),
     Target(Work("checkpoint", model, SAMPLE, removed=("samples",)), r"tiny\.safetensors", made=r"samples/.*"),
     Target(
-        Work("sample-plan", model, SAMPLE, (SAMPLE,), removed=tuple(f"samples/shard-000001.{x}" for x in ("npy", "json"))),
+        Work(
+            "sample-plan",
+            model,
+            SAMPLE,
+            (SAMPLE,),
+            removed=tuple(f"samples/shard-000001.{x}" for x in ("npy", "json")),
+        ),
         r"samples/.*\.json",
         made=r"samples/shard-000001\..*",
         afresh=True,
@@ -210,7 +219,7 @@ class Group:
         self._tree = Tree.of(self._place.files)
         self._names = [each for each in sorted(self._tree.files) if re.fullmatch(self._target.rotten, each)]
         if not self._names:
-            raise Failure(f"there is no file {self._target.rotten}")
+            raise BrokenPromiseError(f"there is no file {self._target.rotten}")
 
     def judge(self, case: str, draw: random.Random) -> Finding:
         """Let one of the files rot, and read it."""
@@ -224,24 +233,24 @@ class Group:
             came = self._judged(name, rotten, place.command(*self._work.command))
             if number % 5 == 0:
                 self._check_nothing_is_poisoned(name)
-        except Failure as failure:
-            raise Failure(f"{name}, {said}: {failure}") from failure
+        except BrokenPromiseError as failure:
+            raise BrokenPromiseError(f"{name}, {said}: {failure}") from failure
         return Finding(case, came)
 
     def _judged(self, name: str, rotten: bytes, ended: Ended) -> Came:
         if "Traceback" in ended.stderr or not (ended.status == 0 or ended.status in self._target.refusals):
-            raise Failure(f"ends with {ended.status}: {ended.stderr[-300:]!r}")
+            raise BrokenPromiseError(f"ends with {ended.status}: {ended.stderr[-300:]!r}")
         named = name in ended.stderr + ended.stdout or Path(name).name in ended.stderr + ended.stdout
         if ended.status:
             folder = name.split("/")[0]
             if not named and folder not in ended.stderr and "not verified" not in ended.stdout:
-                raise Failure(f"is refused, but not by name: {ended.last!r}")
+                raise BrokenPromiseError(f"is refused, but not by name: {ended.last!r}")
             return Came.REFUSED
         result, lines = self._result(ended)
         new = [line for line in lines - self._clean if _NOTE.search(line)]
         different = first_difference(result, self._expected)
         if different and not (named and new and _numbers(result) <= _numbers(self._expected)):
-            raise Failure(f"is taken for sound: {different}")
+            raise BrokenPromiseError(f"is taken for sound: {different}")
         if different:
             return Came.REFUSED
         if new:
@@ -249,7 +258,7 @@ class Group:
         file = self._place.files / name
         if not file.exists() or file.read_bytes() != rotten:
             if name.endswith(".safetensors"):  # what is remembered of clips is no work to make again
-                raise Failure(f"is made again without a word: {ended.stderr[-300:]!r}")
+                raise BrokenPromiseError(f"is made again without a word: {ended.stderr[-300:]!r}")
             return Came.AGAIN
         return Came.SAME
 
@@ -261,9 +270,11 @@ class Group:
                 replace(self._work, removed=(path,)).prune(self._place)
         ended = self._place.command(*self._work.command)
         if ended.status:
-            raise Failure(f"is whole again, and yet it ends with {ended.status}: {ended.stderr[-300:]!r}")
+            raise BrokenPromiseError(
+                f"is whole again, and yet it ends with {ended.status}: {ended.stderr[-300:]!r}"
+            )
         if different := first_difference(self._result(ended)[0], self._expected):
-            raise Failure(f"has poisoned something: {different}")
+            raise BrokenPromiseError(f"has poisoned something: {different}")
 
     def _result(self, ended: Ended) -> tuple[dict[str, object], set[str]]:
         """Return what a command told and made, and the lines of its messages without figures."""

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from torture import children, fuzz, kills, races, rot, surroundings
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Place
 
 KINDS: dict[str, ModuleType] = {
@@ -84,14 +84,14 @@ def repeat(case: str, seed: str, folder: Path) -> Finding:
 def _findings(part: Part, seed: str, folder: Path) -> Iterator[Finding]:
     try:
         group: Any = KINDS[part.kind].Group(part.work, Place(folder))
-    except Failure as failure:
+    except BrokenPromiseError as failure:
         yield Finding(f"{part.name}/0", Came.FAILED, f"cannot be made: {failure}")
         return
     for number in part.numbers:
         case = f"{part.name}/{number}"
         try:
             found = group.judge(case, random.Random(f"{seed} {case}"))
-        except Failure as failure:
+        except BrokenPromiseError as failure:
             yield Finding(case, Came.FAILED, str(failure))
         else:
             yield from found if isinstance(found, list) else [found]

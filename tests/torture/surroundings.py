@@ -6,18 +6,26 @@ Whichever it is, the same command ends as ever once the machine is well, and not
 import os
 import random
 import resource
-import sys
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from torture.findings import Came, Failure, Finding
+from torture.findings import BrokenPromiseError, Came, Finding
 from torture.places import Place, Setup, first_difference
 from torture.works import WRITERS, Work
 
-ON = ("run", "run-command", "score", "sample", "prepare", "report", "check", "verify")  # verbs, by their works' names
+ON = (
+    "run",
+    "run-command",
+    "score",
+    "sample",
+    "prepare",
+    "report",
+    "check",
+    "verify",
+)  # verbs, by their works' names
 
 
 def limit(what: int, value: int) -> None:
@@ -61,10 +69,19 @@ def mask(bits: int) -> None:
     os.umask(bits)
 
 
-def as_nobody() -> None:
-    """Give up root's rights, before which no folder is read-only."""
-    os.setgid(65534)
-    os.setuid(65534)
+def as_a_user() -> None:
+    """Give up root's rights over files (capabilities 0 to 4), before which nothing is read-only."""
+    import ctypes
+
+    class Header(ctypes.Structure):
+        _fields_ = (("version", ctypes.c_uint32), ("process", ctypes.c_int))
+
+    words = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits of each
+    header, libc = Header(0x20080522, 0), ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(ctypes.byref(header), words) == 0
+    for place in range(3):
+        words[place] &= ~0b11111
+    assert libc.capset(ctypes.byref(header), words) == 0
 
 
 def unset(*names: str) -> None:
@@ -82,9 +99,8 @@ def delete_folder() -> None:
 
 
 def no_threads() -> None:
-    """Have the system start no more threads for this user; root is not bound by it."""
-    as_nobody()
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
+    """Ask for stacks that no system has, so that no thread starts."""
+    threading.stack_size(1 << 46)
 
 
 def nothing() -> None:
@@ -99,19 +115,22 @@ class Surrounding:
         name: of it.
         setup: brings it about in the process, before the command line begins.
         environment: variables.
-        open_to_all: anybody may write into the place.
+        read_only: nothing may be written where the files are.
         statuses: exit codes that keep the promise.
     """
 
     name: str
     setup: Setup = nothing
     environment: dict[str, str] = field(default_factory=dict)
-    open_to_all: bool = False
+    read_only: bool = False
     statuses: tuple[int, ...] = (0, 2)
 
 
 def _everywhere() -> list[Surrounding]:
-    made = [Surrounding(f"{count} descriptors", partial(limit, resource.RLIMIT_NOFILE, count)) for count in (8, 24, 64)]
+    made = [
+        Surrounding(f"{count} descriptors", partial(limit, resource.RLIMIT_NOFILE, count))
+        for count in (8, 24, 64)
+    ]
     made += [Surrounding(f"{size} MB more", partial(limit_memory, size)) for size in (1, 30, 100, 400)]
     made += [
         Surrounding(f"files of {size} bytes", partial(limit, resource.RLIMIT_FSIZE, size))
@@ -128,10 +147,10 @@ def _everywhere() -> list[Surrounding]:
         Surrounding("the year 1970", partial(at_time, 86_400.0)),
         Surrounding("the year 2100", partial(at_time, 4_102_444_800.0)),
         Surrounding("umask 777", partial(mask, 0o777)),
-        Surrounding("umask 777 and no root", _all(as_nobody, partial(mask, 0o777)), open_to_all=True),
-        Surrounding("read-only folders", as_nobody),
-        Surrounding("another user", as_nobody, open_to_all=True),
-        Surrounding("no threads", no_threads, open_to_all=True),
+        Surrounding("umask 777, no root", _all(as_a_user, partial(mask, 0o777))),
+        Surrounding("read-only folders", as_a_user, read_only=True),
+        Surrounding("no root", as_a_user),
+        Surrounding("no threads", no_threads),
         Surrounding("no home", partial(unset, "HOME", "USER", "LOGNAME", "LANG")),
         Surrounding("a deleted folder", delete_folder, statuses=(2,)),
     ]
@@ -198,29 +217,30 @@ class Group:
         number = int(case.rsplit("/", 1)[1])
         chosen = SURROUNDINGS[number] if number < len(SURROUNDINGS) else draw.choice(SURROUNDINGS)
         place, command = self._place.make(self._begun), self._work.command
-        _open_to_all(place.root, files=chosen.open_to_all)
+        if chosen.read_only:
+            _let_write(place.files, False)
         try:
             ended = place.command(*command, setup=chosen.setup, **chosen.environment)
+            _let_write(place.files, True)
             self._check(chosen, ended.status, ended.stderr + ended.stdout)
             if ended.status == 0:
                 self._check_end(place)
             place.must(*command)
             self._check_end(place)
-        except Failure as failure:
-            raise Failure(f"{chosen.name}: {failure}") from failure
+        except BrokenPromiseError as failure:
+            raise BrokenPromiseError(f"{chosen.name}: {failure}") from failure
         return Finding(case, Came.REFUSED if ended.status else Came.SAME)
 
     def _check(self, chosen: Surrounding, status: int, said: str) -> None:
         if "Traceback" in said or status not in chosen.statuses:
-            raise Failure(f"ends with {status}: {said[-400:]!r}")
+            raise BrokenPromiseError(f"ends with {status}: {said[-400:]!r}")
 
     def _check_end(self, place: Place) -> None:
         if different := first_difference(place.holds(), self._expected):
-            raise Failure(different)
+            raise BrokenPromiseError(different)
 
 
-def _open_to_all(root: Path, *, files: bool) -> None:
-    """Let another user write temporary files, and into the place where `files` says so."""
-    for path in (root, *root.rglob("*")):
-        free = files or not path.is_relative_to(root / "files")
-        path.chmod((0o777 if path.is_dir() else 0o666) if free else (0o755 if path.is_dir() else 0o644))
+def _let_write(folder: Path, allowed: bool) -> None:
+    """Let a folder, and those in it, be written to; or not. Files in them, likewise."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o755 if path.is_dir() else 0o644) if allowed else (0o555 if path.is_dir() else 0o444))
