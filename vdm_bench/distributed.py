@@ -142,8 +142,8 @@ def _number(name: str, least: int, most: int, default: int | None = None) -> int
         return int(text)
     found = "not set" if text is None else repr(text[:20])
     raise InputError(
-        f"the variable {name} is {found}, and must be a whole number from {least} to {most}; start the processes by "
-        "torchrun, or unset WORLD_SIZE"
+        f"the variable {name} is {found}, and must be a whole number from {least} to {most}; start the processes "
+        "by torchrun, or unset WORLD_SIZE"
     )
 
 

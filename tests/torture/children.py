@@ -52,7 +52,8 @@ SCRIPTS = {
     "objects": "np.save(place, np.array([print], dtype=object), allow_pickle=True); done(); hear()",
     "another shape": "np.save(place, np.zeros((1, 2, 3), np.uint8)); done(); hear()",
     "half a file": "np.save(place, np.zeros(shape, np.uint8)); os.truncate(place, 5000); done(); hear()",
-    "a huge header": "head = b\"{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999999, 16, 32, 32, 3), }\"\n"
+    "a huge header": "head = b\"{'descr': '|u1', 'fortran_order': False, \"\n"
+    "head += b\"'shape': (9999999999999, 16, 32, 32, 3), }\"\n"
     "open(place, 'wb').write(b'\\x93NUMPY\\x01\\x00v\\x00' + head.ljust(117) + b'\\n'); done(); hear()",
     "another number": "np.save(place, np.zeros(shape, np.uint8)); done(number=7); hear()",
     "escapes": "say(type='error', message='\\x1b[2J\\n::error::owned\\u202e' + 'x' * 100000); hear()",

@@ -1,4 +1,4 @@
-"""A process dies at one of its file operations, or in the middle of a file; the same command then ends as ever."""
+"""Processes die at a file operation, or in the middle of a file; the same command then ends as ever."""
 
 import random
 import re

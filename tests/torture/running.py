@@ -84,14 +84,18 @@ def repeat(case: str, seed: str, folder: Path) -> Finding:
 def _findings(part: Part, seed: str, folder: Path) -> Iterator[Finding]:
     try:
         group: Any = KINDS[part.kind].Group(part.work, Place(folder))
-    except BrokenPromiseError as failure:
-        yield Finding(f"{part.name}/0", Came.FAILED, f"cannot be made: {failure}")
+    except Exception as failure:
+        yield Finding(f"{part.name}/0", Came.FAILED, f"cannot be made: {_said(failure)}")
         return
     for number in part.numbers:
         case = f"{part.name}/{number}"
         try:
             found = group.judge(case, random.Random(f"{seed} {case}"))
-        except BrokenPromiseError as failure:
-            yield Finding(case, Came.FAILED, str(failure))
+        except Exception as failure:  # what is wrong with one case shall not cost the others
+            yield Finding(case, Came.FAILED, _said(failure))
         else:
             yield from found if isinstance(found, list) else [found]
+
+
+def _said(failure: Exception) -> str:
+    return str(failure) if isinstance(failure, BrokenPromiseError) else f"the case itself fails: {failure!r}"
