@@ -18,7 +18,7 @@ from torture.findings import BrokenPromiseError
 
 LONGEST = 120.0  # seconds that a command may take: hundreds of times what it does
 _OUTPUT = ("stdout", "stderr")
-_PRELOAD = (
+PRELOAD = (
     "vdm_bench.reference_model.training",
     "vdm_bench.reports",
     "vdm_bench.verification",
@@ -176,7 +176,7 @@ class Place:
             kill,
             errors=err,
             setup=partial(_enter, self.files, [each for each in (self.setup, setup) if each is not None]),
-            preload=_PRELOAD,
+            preload=PRELOAD,
         )
         return Begun(process, out, err, arguments)
 
