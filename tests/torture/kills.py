@@ -30,7 +30,7 @@ class Group:
         self._place = Place(scratch.root / "place", self._work.setup)
         whole = Place(scratch.root / "whole", self._work.setup).make(self.begun)
         ended = whole.must(*self._work.command)
-        self._operations, self._expected = ended.operations, whole.holds()
+        self._operations, self._expected = ended.operations, whole.holds(self._work.passing)
 
     def judge(self, case: str, draw: random.Random) -> Finding:
         """Kill it once or twice, and let it end."""
@@ -41,7 +41,7 @@ class Group:
         ended = place.command(*self._work.command)
         if ended.status:
             raise BrokenPromiseError(f"ends with {ended.status} after a kill: {ended.stderr[-600:]}")
-        if different := first_difference(place.holds(), self._expected):
+        if different := first_difference(place.holds(self._work.passing), self._expected):
             raise BrokenPromiseError(f"after a kill, {different}")
         return Finding(case, Came.SAME)
 

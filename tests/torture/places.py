@@ -207,11 +207,13 @@ class Place:
         Args:
             leave_out: patterns of names.
         """
-        return {
-            name: content_of(name, data)
-            for name, (data, _, _) in Tree.of(self.files).files.items()
-            if not _REMEMBERED.fullmatch(name) and not any(re.fullmatch(each, name) for each in leave_out)
-        }
+        held: dict[str, object] = {}
+        for name, (data, _, _) in Tree.of(self.files).files.items():
+            if _REMEMBERED.fullmatch(name) or any(re.fullmatch(each, name) for each in leave_out):
+                continue
+            plain = re.sub(r"\.tfevents\..*", ".tfevents.", name)  # behind it stand a time and a process
+            held[f"{plain} (another)" if plain in held else plain] = content_of(name, data)
+        return held
 
 
 def _enter(folder: Path, setups: Iterable[Setup]) -> None:

@@ -30,7 +30,7 @@ class Group:
         self._place = Place(scratch.root / "place", self._work.setup)
         whole = Place(scratch.root / "whole", self._work.setup).make(self._begun)
         self._operations = whole.must(*self._work.command).operations
-        self._expected = whole.holds()
+        self._expected = whole.holds(self._work.passing)
 
     def judge(self, case: str, draw: random.Random) -> Finding:
         """Let several start at once; the command then ends as ever."""
@@ -50,6 +50,6 @@ class Group:
             raise BrokenPromiseError(
                 f"after a race of {count} it ends with {again.status}: {again.stderr[-300:]!r}"
             )
-        if different := first_difference(place.holds(), self._expected):
+        if different := first_difference(place.holds(self._work.passing), self._expected):
             raise BrokenPromiseError(f"after a race of {count}, {different}")
         return Finding(case, Came.REFUSED if any(ended.status == 2 for ended in ends) else Came.SAME)

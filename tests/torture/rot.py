@@ -231,7 +231,7 @@ class Group:
         rewrite(place.files / name, rotten, modified, mode)
         try:
             came = self._judged(name, rotten, place.command(*self._work.command))
-            if number % 5 == 0:
+            if number % 5 == 0 and not (self._target.afresh and came is not Came.REFUSED):
                 self._check_nothing_is_poisoned(name)
         except BrokenPromiseError as failure:
             raise BrokenPromiseError(f"{name}, {said}: {failure}") from failure

@@ -64,6 +64,7 @@ class Work:
         before: commands that are given first.
         setup: called in each of its processes.
         growing: patterns of files that are not what they will be until the end.
+        passing: patterns of files that need not be made again.
         removed: files and folders that are taken away again, so that the command makes them.
     """
 
@@ -73,6 +74,7 @@ class Work:
     before: tuple[tuple[str, ...], ...] = ()
     setup: Setup | None = None
     growing: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
     def build(self, root: Path) -> Place:
@@ -226,6 +228,8 @@ def made_up_weights() -> None:
 
 
 _STATES = ("trained/.*",)
+# They show a network on its way: a process that died between a state and its picture has gone on from there.
+_PICTURES = (r"trained/samples(/.*\.png)?",)
 
 # All verbs that write.
 WRITERS = (
@@ -239,7 +243,7 @@ WRITERS = (
     Work("score", two_sides, SCORE),
     Work("sample", model, SAMPLE),
     Work("sample-films", model, (*SAMPLE[:2], "--count", "4", "--out", "films", "--format", "mp4", *SAMPLE[6:])),
-    Work("train", nothing, TRAIN, growing=_STATES),
+    Work("train", nothing, TRAIN, growing=_STATES, passing=_PICTURES),
     Work("prepare", films, PREPARE, growing=("prepared/.*/prepared.json",)),
     Work("export-reference", prediction, EXPORT),
     Work("report", prediction, ("report", "run", "--format", "html", "-o", "page.html"), (RUN,)),
