@@ -12,14 +12,15 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 VARIABLE = "KILL_OF_TESTS"  # a child of the process under test learns from it where to die
-_CHANGES = ("os.rename", "os.remove", "os.chmod", "os.mkdir", "os.rmdir")
+_CHANGES = ("os.rename", "os.remove", "os.chmod", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_NOT_FLUSHED = 120  # Python's exit code where that fails
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ def arm(kill: Kill | None, watched: Sequence[str]) -> list[int]:
     """
     count = [0]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a file that is too long would be an error
+    if kill is not None and kill.torn is not None:  # Python ignores it: a file that is too long would be an error
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if not _changes(event, arguments) or not str(arguments[0]).startswith(tuple(watched)):
+        if not _changes(event, arguments) or not _place(arguments[0]).startswith(tuple(watched)):
             return
         count[0] += 1
         if kill is None or count[0] != kill.event:
@@ -82,6 +84,11 @@ def noise(request: Any) -> Any:
     return clips
 
 
+def _place(named: Any) -> str:
+    """Name a file that is operated on; a descriptor is its number."""
+    return str(named) if isinstance(named, int) else os.path.abspath(os.fsdecode(named))  # noqa: PTH100 - no links
+
+
 def _changes(event: str, arguments: tuple[object, ...]) -> bool:
     if event != "open":
         return event in _CHANGES
@@ -97,6 +104,10 @@ def start(
     log: Path,
     environment: Mapping[str, str],
     kill: Kill | None,
+    *,
+    errors: Path | None = None,
+    setup: Callable[[], None] | None = None,
+    preload: Sequence[str] = (),
 ) -> ForkServerProcess:
     """Start the command line in a process of its own.
 
@@ -106,30 +117,59 @@ def start(
         log: file that gets what it prints, and in its last line the number of operations.
         environment: variables besides those of the server.
         kill: where it dies, if anywhere.
+        errors: file that gets its standard error, instead of `log`.
+        setup: called before the command line begins.
+        preload: modules that the server imports besides, where this is the first process that it starts.
     """
     context = multiprocessing.get_context("forkserver")
     # All that a run imports on its way: it shall not import in every process anew.
-    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runner", "av"])
+    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runner", "av", *preload])
     names = [str(folder) for folder in watched]
-    process = context.Process(target=_command_line, args=(list(arguments), names, log, dict(environment), kill))
+    place = (list(arguments), names, log, errors, dict(environment), kill, setup)
+    process = context.Process(target=_command_line, args=place)
     process.start()
     return process
 
 
 def _command_line(
-    arguments: list[str], watched: list[str], log: Path, environment: dict[str, str], kill: Kill | None
+    arguments: list[str],
+    watched: list[str],
+    log: Path,
+    errors: Path | None,
+    environment: dict[str, str],
+    kill: Kill | None,
+    setup: Callable[[], None] | None,
 ) -> None:
-    from vdm_bench.cli import cli
+    from vdm_bench.cli import main
 
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if errors is not None:
+        with errors.open("w") as file:
+            os.dup2(file.fileno(), 2)
     os.environ.update(environment)
+    if setup is not None:
+        setup()
     count, status = arm(kill, watched), 0
+    sys.argv[1:] = arguments
     try:
-        cli(arguments)
+        main()
     except SystemExit as error:
         status = int(error.code or 0)
+    status = _flushed(status)
     with contextlib.suppress(OSError):
         os.write(1, f"\n{count[0]}".encode())
     sys.exit(status)
+
+
+def _flushed(status: int) -> int:
+    """Write what is still to be written, as Python does at its end; return the exit code that comes of it."""
+    for name in ("stdout", "stderr"):
+        try:
+            if stream := getattr(sys, name):
+                stream.flush()
+        except OSError:
+            status = _NOT_FLUSHED
+            setattr(sys, name, None)
+    return status

@@ -13,6 +13,8 @@ import pytest
 
 import vdm_bench
 from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.distributed import join_world
+from vdm_bench.errors import InputError
 from vdm_bench.runtime.locks import hold
 
 DYING = """
@@ -21,6 +23,7 @@ from pathlib import Path
 import vdm_bench
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.distributed import join_world
+from vdm_bench.errors import InputError
 
 class Some(Shapes):
     def __len__(self):
@@ -60,6 +63,7 @@ LEAVING = """
 import atexit
 import torch.distributed as dist
 from vdm_bench.distributed import join_world
+from vdm_bench.errors import InputError
 
 atexit.register(lambda: print("still together" if dist.is_initialized() else "left"))
 world = join_world()
@@ -202,6 +206,31 @@ def test_processes_leave_each_other_before_the_interpreter_ends() -> None:
     for process in start_ranks(LEAVING):
         output, errors = process.communicate(timeout=60)
         assert (process.returncode, output) == (0, "left\n"), errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE is 'many'"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2'"),
+        ({"WORLD_SIZE": "\u0662"}, "WORLD_SIZE is "),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "MASTER_PORT": "1"},
+            "RANK is '2', and must be a whole number from 0 to 1",
+        ),
+        ({"WORLD_SIZE": "2", "MASTER_PORT": "1"}, "RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "70000"}, "MASTER_PORT is '70000'"),
+    ],
+)
+def test_variables_that_cannot_name_a_job_are_refused_by_name(
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        join_world()
 
 
 def test_one_process_of_a_job_may_score_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from vdm_bench.runtime.outside import whole_number
 PATIENCE = timedelta(hours=2)
 # And for all to come together: who dies before that cannot be told from who is slow.
 JOINING = timedelta(minutes=10)
+_MOST_PROCESSES, _LAST_PORT = 1_000_000, 65_535
 
 _SHORTEST, _LONGEST = 1e-4, 0.02  # seconds between two looks whether an exchange is finished
 
@@ -140,15 +141,10 @@ def join_world() -> World:
     """Join the processes that the environment names; alone where it names none.
 
     Raises:
-        InputError: their number is none.
+        InputError: a variable that names them cannot be one.
         PeerError: the others cannot be reached.
     """
-    said = os.environ.get("WORLD_SIZE", "1")
-    size = whole_number(said)
-    if not size:
-        raise InputError(
-            f"WORLD_SIZE={said!r:.40} in the environment is no number of processes; unset or mend it"
-        )
+    size = _number("WORLD_SIZE", 1, _MOST_PROCESSES, default=1)
     if size == 1:
         return World()
     import torch.distributed as dist
@@ -157,10 +153,27 @@ def join_world() -> World:
     fault = f"the {size} processes of this job did not come together at {place}; start all of them anew"
     with _peers(fault):
         if not dist.is_initialized():
+            _number("RANK", 0, size - 1)
+            _number("MASTER_PORT", 1, _LAST_PORT)
             dist.init_process_group("gloo", timeout=JOINING)
             atexit.register(_leave)
         # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
         return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
+
+
+def _number(name: str, least: int, most: int, default: int | None = None) -> int:
+    """Read a variable that starters of jobs set; torch's own words for a wrong one name none."""
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    value = None if text is None else whole_number(text)
+    if value is not None and least <= value <= most:
+        return value
+    found = "not set" if text is None else repr(text[:20])
+    raise InputError(
+        f"the variable {name} is {found}, and must be a whole number from {least} to {most}; start the processes "
+        "by torchrun, or unset WORLD_SIZE"
+    )
 
 
 def _leave() -> None:

@@ -6,10 +6,10 @@ left alone.
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from vdm_bench.errors import InputError
+from vdm_bench.files import sweep, temporary_folder
 from vdm_bench.leaderboards.trackers import LoggedRun, library
 
 RECORD_COPY = "record.json"  # not run.json: a search for runs must not find the same one twice
@@ -38,12 +38,15 @@ class TensorboardTracker:
         target = self._folder / f"{name or 'run'}-{run.key[:12]}"
         if target.exists():
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=self._folder) as part:
-            made = Path(part, "made")
+        sweep(self._folder)  # what killed processes left
+        part = temporary_folder(self._folder, "log")
+        try:
+            made = part / "made"
             self._write(made, run)
             shutil.copyfile(run.path, made / RECORD_COPY)
             made.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def _write(self, folder: Path, run: LoggedRun) -> None:
         tensorboard = library("torch.utils.tensorboard", "tensorboard")
