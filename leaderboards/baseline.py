@@ -16,7 +16,10 @@ from vdm_bench.leaderboards.record import (
     json_text,
     parse_json,
     read_record,
+    require_unchanged,
+    sealed_record,
 )
+from vdm_bench.runtime.outside import read_file
 
 BASELINE_VERSION: Final = 1
 
@@ -67,11 +70,11 @@ class Baseline:
             path = path / RECORD_FILE
         if not path.exists():
             return cls(path, {}, exists=False)
-        data = _read_bytes(path)
+        data = read_file(path, _unreadable)
         content = parse_json(data, path)
         if not isinstance(content, dict) or "baseline_version" not in content:
             return cls(path, _by_key([read_record(path)], path), single=True)
-        return cls(path, _by_key(_parse(data, content["baseline_version"], path), path))
+        return cls(path, _by_key(_parse(data, content, path), path))
 
     def run_for(self, record: Record) -> Record | None:
         """Give the run that a run is checked against: that of its protocol and name, or the single one."""
@@ -102,7 +105,7 @@ class Baseline:
         """
         if self.path.name == RECORD_FILE:
             raise InputError(f"{self.path} is the record of a run; give another --baseline FILE to write to")
-        runs = [self.runs[key].model_dump(mode="json") for key in sorted(self.runs)]
+        runs = [sealed_record(self.runs[key]) for key in sorted(self.runs)]
         write_text(self.path, json_text({"baseline_version": BASELINE_VERSION, "runs": runs}))
 
 
@@ -118,20 +121,22 @@ def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:
     return runs
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; mend it, or give another --baseline") from error
+def _unreadable(source: str, reason: str) -> InputError:
+    return InputError(f"{source} cannot be read: {reason}; mend it, or give another --baseline")
 
 
-def _parse(data: bytes, version: Any, path: Path) -> list[Record]:
+def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
+    version = content["baseline_version"]
     if isinstance(version, int) and version > BASELINE_VERSION:
         raise InputError(f"{path} was written by a newer version of vdm-bench; update vdm-bench to read it")
     try:
-        return _File.model_validate_json(decode_text(data, path), strict=True).runs
+        runs = _File.model_validate_json(decode_text(data, path), strict=True).runs
     except ValidationError as error:
         raise InputError(
             f"{path} is no baseline: {first_wrong_field(error)}; mend the field, or delete the file and make it "
             "anew by --update-baseline"
         ) from error
+    # A checksum a run, not one for the file, in which two branches would always conflict.
+    for run, said in zip(runs, content["runs"], strict=True):
+        require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or make it anew")
+    return runs

@@ -1,8 +1,9 @@
 """The run record: one JSON file that says what was scored, how, on what, and what came out.
 
 A record is strict in both directions. Unknown keys, NaN and infinity are refused, so that a number either
-has a value or a status that says why it has none. The published JSON Schema is made from the descriptions
-below; `python -m vdm_bench.leaderboards.record > leaderboards/record.schema.json` writes it again.
+has a value or a status that says why it has none. A file may hold a checksum of its content, by which a record
+that rotted on a disk is found out; it is no part of the record. The published JSON Schema is made from the
+descriptions below; `python -m vdm_bench.leaderboards.record > leaderboards/record.schema.json` writes it again.
 """
 
 import inspect
@@ -36,6 +37,8 @@ from vdm_bench.files import decode_text, write_text
 from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
+from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.printable import printable
 
 SCHEMA_VERSION: Final = 1
@@ -94,6 +97,18 @@ _NAMES = TypeAdapter(Name)
 Setting = Annotated[str | int | float | bool | None, BeforeValidator(_one_setting)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+# A field of files alone: in memory there is none, so that nothing hangs on how an object came about.
+FileChecksum = Annotated[
+    str | None,
+    AfterValidator(lambda _: None),
+    Field(
+        exclude=True,
+        repr=False,
+        description="XXH3 (128 bits, hexadecimal) over the rest of the object as JSON: sorted keys, no white "
+        "space, in ASCII, whole numbers without a point; before it its length, eight bytes, little-endian. "
+        "Optional: take it out when you change the rest.",
+    ),
+]
 
 
 class _Part(BaseModel):
@@ -208,6 +223,7 @@ class Record(_Part):
     )
     timing_seconds: dict[Text, Seconds] = Field(description="Wall-clock seconds, by stage of the run.")
     environment: Environment = Field(description="What the run was made with.")
+    checksum: FileChecksum = None
 
     @field_validator("created")
     @classmethod
@@ -262,8 +278,28 @@ def _is_name(name: object) -> bool:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record as sorted, indented JSON, atomically; the same record gives the same bytes."""
-    write_text(path, json_text(record.model_dump(mode="json")))
+    """Write a record with its checksum as sorted, indented JSON, atomically; equal records give equal bytes."""
+    write_text(path, json_text(sealed_record(record)))
+
+
+def sealed_record(record: Record) -> dict[str, Any]:
+    """Give the JSON object of a record, with its checksum."""
+    return sealed(record.model_dump(mode="json"))
+
+
+def require_unchanged(content: object, source: object, way_out: str) -> None:
+    """Refuse the JSON object of a record that holds a checksum and is not the one that was written.
+
+    Args:
+        content: as it was read; without a checksum it may be of an earlier version, or of another program.
+        source: names it in the error message.
+        way_out: what to do then.
+
+    Raises:
+        DamagedError: so it is.
+    """
+    way_out += f" (if it was changed on purpose, take out its line {CHECKSUM!r})"
+    without_checksum(content, source, way_out, required=False)
 
 
 def read_record(path: Path) -> Record:
@@ -271,6 +307,7 @@ def read_record(path: Path) -> Record:
 
     Raises:
         InputError: the file is missing, no JSON, of a newer version, or not a sound record.
+        DamagedError: it is not the one that was written.
     """
     return parse_record(read_bytes(path), path)
 
@@ -281,25 +318,29 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}; give a run folder, or the run.json in it"
-        ) from error
+    return read_file(
+        path,
+        lambda source, reason: InputError(
+            f"{source} cannot be read: {reason}; give a run folder, or the run.json in it"
+        ),
+    )
 
 
 def parse_record(data: bytes, path: Path) -> Record:
     """Read a record from the bytes of the file `path`; see `read_record`."""
     text = decode_text(data, path)
     try:
-        return Record.model_validate_json(text, strict=True)
+        record = Record.model_validate_json(text, strict=True)
     except ValidationError as error:
         _check_version(parse_json(data, path), path)
         raise InputError(
             f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
             "it) or run the benchmark again"
         ) from error
+    if CHECKSUM in record.model_fields_set:
+        way_out = "restore it, or delete it and run the benchmark again"
+        require_unchanged(pydantic_core.from_json(text), path, way_out)
+    return record
 
 
 def parse_json(data: bytes, path: Path) -> Any:

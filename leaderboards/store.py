@@ -176,14 +176,26 @@ def load_runs(
     Raises:
         InputError: a path without a record, or no sound record in all the folders.
     """
-    return frame_of_records(read_records(paths, note=note))
+    return frame_of_records(read_records(paths, note=note), note=note)
 
 
-def frame_of_records(records: Iterable[StoredRecord]) -> pd.DataFrame:
-    """Give the frame of records that were read, as `load_runs` does."""
+def frame_of_records(
+    records: Iterable[StoredRecord], *, note: Callable[[str], None] | None = None
+) -> pd.DataFrame:
+    """Give the frame of records that were read, as `load_runs` does.
+
+    Args:
+        records: as `read_records` gives them.
+        note: told which `verified.json` was damaged and left out, a sentence each; a Python warning by default.
+    """
     rows: list[_Row] = []
     for found in records:
-        rows += _rows(encodable(str(found.path)), found.record, verified=is_verified(found.path, found.data))
+        try:
+            verified = is_verified(found.path, found.data)
+        except InputError as error:
+            verified = False
+            (note or _warn)(str(error))
+        rows += _rows(encodable(str(found.path)), found.record, verified=verified)
     return _frame(rows)
 
 

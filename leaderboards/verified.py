@@ -1,20 +1,24 @@
 """The note that `vdm-bench verify` leaves beside a record whose scores it has computed again.
 
-It counts for the very bytes that were verified, and for nothing else: a record that was changed since, or a note
-that cannot be read, is as if there were none. It is no signature. Whoever publishes verified rows runs
-`vdm-bench verify` and takes over nobody's `verified.json`.
+It counts for the very bytes that were verified, and for nothing else: where the record was changed since, it is
+as if there were none. It is no signature. Whoever publishes verified rows runs `vdm-bench verify` and takes over
+nobody's `verified.json`.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from vdm_bench.errors import InputError
-from vdm_bench.files import read_text, write_text
+from vdm_bench.errors import DamagedError
+from vdm_bench.leaderboards.record import FileChecksum, first_wrong_field
+from vdm_bench.runtime.checksums import read_json, write_json
 
 VERIFIED_FILE = "verified.json"  # beside the record
+
+_WAY_OUT = "run `vdm-bench verify` again"
 
 
 class Verification(BaseModel):
@@ -32,6 +36,7 @@ class Verification(BaseModel):
     computed_again: Annotated[int, Field(ge=1)] = Field(description="Clips whose features were computed again.")
     seed: Annotated[int, Field(ge=0)] = Field(description="By which these were chosen.")
     checks: dict[str, str] = Field(description="What was found, by check.")
+    checksum: FileChecksum = None
 
 
 def record_digest(data: bytes) -> str:
@@ -45,15 +50,23 @@ def verified_file(record: Path) -> Path:
 
 
 def is_verified(record: Path, data: bytes) -> bool:
-    """Say whether a note beside the record `record` says that its bytes, `data`, were verified."""
+    """Say whether a note beside the record `record` says that its bytes, `data`, were verified.
+
+    Raises:
+        InputError: there is a note, and it is damaged or cannot be read.
+    """
+    path = verified_file(record)
     try:
-        found = Verification.model_validate_json(read_text(verified_file(record)))
-    except (InputError, ValidationError):
+        content = read_json(path, _WAY_OUT, required=False)
+        found = Verification.model_validate_json(json.dumps(content))
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except ValidationError as error:
+        raise DamagedError(path, first_wrong_field(error), _WAY_OUT) from error
     return found.record_sha256 == record_digest(data)
 
 
 def write_verification(verification: Verification, record: Path) -> Path:
     """Write a note beside a record, atomically; give its path."""
-    write_text(verified_file(record), verification.model_dump_json(indent=2) + "\n")
+    write_json(verified_file(record), verification.model_dump(mode="json"))
     return verified_file(record)

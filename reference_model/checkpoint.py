@@ -1,35 +1,47 @@
 """Checkpoints of the reference model: one safetensors file that says what it is.
 
 The file holds the tensors of the network by name, and in its header, under `vdm_bench`, a JSON object: the
-version of this format, the preset's name, the sections `model` and `sampling`, the training step, and a summary
-of the training. Nothing is unpickled, and nothing is built or allocated on the header's word alone: the network's
-shapes are first compared with those of the file, whose bytes safetensors has counted.
+version of this format, the preset's name, the sections `model` and `sampling`, the training step, a summary of
+the training, and checksums of all this and of the tensors, which are checked where they are there. Nothing is
+unpickled, and nothing is built or allocated on the header's word alone: the network's shapes are first compared
+with those of the file, whose bytes safetensors has counted.
 """
 
 import contextlib
 import dataclasses
-import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.files import atomic_path
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.checksums import TensorSums, sealed_header, unsealed_header
+from vdm_bench.runtime.fields import Kind, wrong_field
+from vdm_bench.runtime.outside import open_file, parsing
 
 FORMAT = 1
 SUFFIX = ".safetensors"
 
 _KEY = "vdm_bench"  # of the JSON object in the header
-_FIELDS = ("format", "name", "model", "sampling", "step", "training")
+_FIELDS: dict[str, Kind] = {
+    "format": int,
+    "name": str,
+    "model": dict,
+    "sampling": dict,
+    "step": int,
+    "training": dict,
+}
+_COPY = "copy it again"
 _STORED = {"F32", "F16", "BF16"}  # types of tensors, in safetensors' words
 _MOST_HEADER = 2**24  # bytes; the header of the paper's largest network has a hundredth of them
 _MOST_VALUES = 2**28  # of a clip: a GiB in float32, 300 times the paper's largest
@@ -82,7 +94,7 @@ def save_model(
     if wrong:
         raise InputError(f"cannot write {path}: {wrong}; give the weights of the model that `info` describes")
     content = {"format": FORMAT, **dataclasses.asdict(info)}
-    header = {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}
+    header = {_KEY: sealed_header(content, tensors)}
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, header)
@@ -102,15 +114,15 @@ def load_model(
 
     Raises:
         InputError: there is no such file; it is no safetensors file, truncated, or no checkpoint of this format;
-            its weights are not those of its model, or not finite; it is not of the preset; or there is no such
-            device.
+            its weights are not those of its model, or not finite, or not those that were written; it is not of
+            the preset; or there is no such device.
     """
     path = Path(path)
     with _opened(path) as file:
-        info = _parse(path, file.metadata())
+        info, sums = _parse(path, file.metadata())
         if preset is not None:
             _require_preset(path, info, preset)
-        tensors = _read_tensors(path, file, info.model)
+        tensors = _read_tensors(path, file, info.model, sums)
     network = _filled(info.model, tensors).eval()
     try:
         return network.to(device), info
@@ -122,25 +134,29 @@ def load_model(
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; say in one sentence why it cannot be."""
-    try:
-        _require_header(path)
-        with safe_open(path, "pt") as file:
-            yield file
-    except OSError as error:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; give a checkpoint ({HOW_TO_TRAIN})") from error
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); give a checkpoint") from error
-    except SafetensorError as error:
-        raise InputError(f"{path} is truncated or damaged ({error}); copy it again") from error
+    _require_header(path)
+    with contextlib.ExitStack() as stack:
+        with parsing(path, _damaged):
+            file = stack.enter_context(safe_open(path, "pt"))
+        yield file
+
+
+def _damaged(source: str, reason: str) -> InputError:
+    return InputError(f"{source} is truncated or damaged {reason.removeprefix('is damaged ')}; {_COPY}")
+
+
+def _unreadable(path: str, reason: str) -> InputError:
+    if reason == "no such file":
+        return InputError(f"{path} does not exist; give a checkpoint ({HOW_TO_TRAIN})")
+    return InputError(f"{path} cannot be read: {reason}; give a checkpoint")
 
 
 def _require_header(path: Path) -> None:
     """Refuse what is no safetensors file: eight bytes with the length of a JSON object, and the object."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the checkpoint in it, a {SUFFIX} file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(9)
+    with open_file(path, _unreadable) as file, parsing(path, _unreadable):
+        size, start = os.fstat(file.fileno()).st_size, file.read(9)
     length = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:] != b"{" or length > _MOST_HEADER:
         raise InputError(
@@ -151,47 +167,27 @@ def _require_header(path: Path) -> None:
         raise InputError(f"{path} is truncated: it ends after {size} bytes, within its header; copy it again")
 
 
-def _parse(path: Path, metadata: Mapping[str, str] | None) -> CheckpointInfo:
+def _parse(path: Path, metadata: Mapping[str, str] | None) -> tuple[CheckpointInfo, TensorSums]:
     """Read what a checkpoint says of itself, believing nothing."""
     text = (metadata or {}).get(_KEY)
     if text is None:
         raise InputError(f"{path} is a safetensors file but no checkpoint of vdm-bench; {HOW_TO_TRAIN}")
-    try:
-        content = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: its header is not JSON ({error}); copy it again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
+    content, sums = unsealed_header(text, path, _COPY)
+    if content.get("format") != FORMAT:
         raise InputError(
-            f"{path} has format {found!r}, this version of vdm-bench reads {FORMAT}; "
+            f"{path} has format {content.get('format')!r}, this version of vdm-bench reads {FORMAT}; "
             f"update vdm-bench, or train anew: {HOW_TO_TRAIN}"
         )
-    types = {"name": str, "model": dict, "sampling": dict, "step": int, "training": dict}
-    for key in sorted(content.keys() | types.keys()):
-        if key not in _FIELDS or (key in types and type(content.get(key)) is not types[key]):
-            raise InputError(
-                f"{path} is damaged: {key!r} in its header is not as in format {FORMAT}; copy it again"
-            )
-    _require_finite(path, content)
-    return CheckpointInfo(
+    if wrong := wrong_field(content, _FIELDS):
+        raise DamagedError(f"the header of {path}", wrong, _COPY)
+    info = CheckpointInfo(
         name=content["name"],
         model=from_table(ModelConfig, content["model"], f"{path}, model"),
         sampling=from_table(SamplingConfig, content["sampling"], f"{path}, sampling"),
         step=content["step"],
         training=content["training"],
     )
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"it holds {word}")
-
-
-def _require_finite(path: Path, content: Mapping[str, Any]) -> None:
-    """Refuse numbers such as 1e999, which JSON reads as infinity."""
-    for section in ("model", "sampling"):
-        for key, value in content[section].items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"{path}, {section}: {key} is {value}; copy the checkpoint again")
+    return info, sums
 
 
 def _require_preset(path: Path, info: CheckpointInfo, preset: str) -> None:
@@ -233,9 +229,10 @@ def _unlike(found: Mapping[str, tuple[int, ...]], model: ModelConfig) -> str:
     return ""
 
 
-def _read_tensors(path: Path, file: Any, model: ModelConfig) -> dict[str, Tensor]:
+def _read_tensors(path: Path, file: Any, model: ModelConfig, sums: TensorSums) -> dict[str, Tensor]:
     """Read the tensors of a model, once their names, shapes and types are found to be right."""
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    with parsing(path, _damaged):
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     _require_bounded(path, model, len(slices))
     wrong = _unlike({name: tuple(part.get_shape()) for name, part in slices.items()}, model)
     for name, part in slices.items():
@@ -243,7 +240,9 @@ def _read_tensors(path: Path, file: Any, model: ModelConfig) -> dict[str, Tensor
             wrong = f"{name} is of type {part.get_dtype()}"
     if wrong:
         raise InputError(f"{path} is damaged: {wrong}; copy it again, or train anew: {HOW_TO_TRAIN}")
-    tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in slices}
+    with parsing(path, _damaged):
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in slices}
+    sums.require(tensors)
     for name, tensor in tensors.items():
         if not _finite(tensor):
             raise InputError(

@@ -4,12 +4,12 @@ Captions have unlike numbers of tokens, so tokens are kept one after the other a
 made. A caption is found by the SHA-256 of its text; the text itself is not in the file.
 
 The file is one `.safetensors`: `tokens` [M, D] (float32 or float16), `lengths` int64 [N], `captions` uint8
-[N, 32] (the digests), and in its header, under `vdm_bench_text`, JSON: format, encoder, cut, unknown.
+[N, 32] (the digests), and in its header, under `vdm_bench_text`, JSON: format, encoder, cut, unknown, and
+checksums of it all, which are checked where they are there.
 """
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +21,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.files import atomic_path, sweep_beside
+from vdm_bench.runtime.checksums import sealed_header, unsealed_header
+from vdm_bench.runtime.fields import Kind, wrong_field
+from vdm_bench.runtime.outside import open_file, parsing
 
 FORMAT = 1
 SUFFIX = ".safetensors"
 _HEADER = "vdm_bench_text"
 _NAMES = {"tokens", "lengths", "captions"}
 _DIGEST_BYTES = 32
+_FIELDS: dict[str, Kind] = {"format": int, "encoder": dict, "cut": int, "unknown": int}
+_ENCODER_FIELDS: dict[str, Kind] = {"name": str, "revision": str | None, "digest": str, "max_tokens": int}
+_WAY_OUT = "encode the captions again"
 
 Storage: TypeAlias = Literal["float32", "float16"]
 _DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
@@ -204,13 +210,13 @@ class TextEmbeddings:
         tokens = self.tokens.to(_DTYPES[storage])
         if not bool(torch.isfinite(tokens).all()):
             raise InputError("the text embeddings have values that float16 cannot hold; store them as float32")
-        header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), "cut": self.cut}
-        text = json.dumps({**header, "unknown": self.unknown})
+        counts = {"cut": self.cut, "unknown": self.unknown}
+        header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), **counts}
         tensors = {"tokens": tokens.contiguous(), "lengths": self.lengths, "captions": self.digests}
         sweep_beside(path, shared=True)
         with atomic_path(path) as temporary:
             try:
-                save_file(tensors, temporary, {_HEADER: text})
+                save_file(tensors, temporary, {_HEADER: sealed_header(header, tensors)})
             except SafetensorError as error:
                 raise InputError(f"cannot write {path}: {error}; nothing was changed") from error
 
@@ -223,25 +229,24 @@ class TextEmbeddings:
             width: the model's `text_dim`, if the file is for a model.
 
         Raises:
-            InputError: it is not there, cut off, of another kind or format, or of another width.
+            InputError: it is not there, cut off, damaged, of another kind or format, or of another width.
         """
         path = Path(path)
         text, tensors = _read(path)
-        try:
-            header = json.loads(text)
-            if header["format"] != FORMAT:
-                raise InputError(
-                    f"{path} has format {header['format']} of text embeddings; this version reads {FORMAT}"
-                )
-            encoder, counts = EncoderInfo(**header["encoder"]), (int(header["cut"]), int(header["unknown"]))
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} has a damaged header; encode the captions again") from error
+        header, sums = unsealed_header(text, path, _WAY_OUT)
+        if header.get("format", FORMAT) != FORMAT:
+            raise InputError(
+                f"{path} has format {header['format']!r} of text embeddings; this version reads {FORMAT}"
+            )
+        wrong = wrong_field(header, _FIELDS) or wrong_field(header["encoder"], _ENCODER_FIELDS)
+        if wrong:
+            raise DamagedError(f"the header of {path}", wrong, _WAY_OUT)
+        sums.require(tensors)
+        encoder, counts = EncoderInfo(**header["encoder"]), (header["cut"], header["unknown"])
         try:
             embeddings = cls(tensors["tokens"], tensors["lengths"], tensors["captions"], encoder, *counts)
         except InputError as error:
-            raise InputError(f"{path} is damaged ({error}); encode the captions again") from error
+            raise InputError(f"{path} is damaged ({error}); {_WAY_OUT}") from error
         embeddings.require(width=width, where=f"the embeddings in {path}")
         return embeddings
 
@@ -275,19 +280,22 @@ class TextEmbeddings:
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Give the header's text and the tensors; large files are mapped into memory, not read at once."""
-    try:
-        with path.open("rb"), safe_open(path, "pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            names = set(file.keys())
-            if _HEADER not in metadata or names != _NAMES:
-                raise InputError(
-                    f"{path} holds no text embeddings; give a file that `TextEmbeddings.save` wrote (for the "
-                    "weights of a text encoder, give the folder they lie in)"
-                )
-            return str(metadata[_HEADER]), {name: file.get_tensor(name) for name in names}
-    except OSError as error:
-        raise InputError(f"cannot read text embeddings from {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is cut off, or not safetensors at all ({error}); copy or make it again"
-        ) from error
+    open_file(path, _unreadable).close()  # the parser would wait for a pipe
+    with parsing(path, _damaged), safe_open(path, "pt") as file:
+        metadata: dict[str, Any] = file.metadata() or {}
+        names = set(file.keys())
+        if _HEADER not in metadata or names != _NAMES:
+            raise InputError(
+                f"{path} holds no text embeddings; give a file that `TextEmbeddings.save` wrote (for the "
+                "weights of a text encoder, give the folder they lie in)"
+            )
+        return str(metadata[_HEADER]), {name: file.get_tensor(name) for name in names}
+
+
+def _unreadable(source: str, reason: str) -> InputError:
+    return InputError(f"cannot read text embeddings from {source}: {reason}; give another file")
+
+
+def _damaged(source: str, reason: str) -> InputError:
+    reason = reason.removeprefix("is damaged ")
+    return InputError(f"{source} is cut off, or not safetensors at all {reason}; copy or make it again")

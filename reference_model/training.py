@@ -125,7 +125,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Take over the newest state of the run's folder, if there is one."""
-        found = read_state(self.out)
+        found = read_state(self.out, self.state.shapes)
         if found is not None:
             tensors, self.progress = found
             self.state.load(tensors)
@@ -207,7 +207,10 @@ class Trainer:
 
     def _log_file(self) -> RunLog:
         return RunLog(
-            self.out if self.devices.leads else None, self.progress.step, tensorboard=self.options.tensorboard
+            self.out if self.devices.leads else None,
+            self.progress.step,
+            tensorboard=self.options.tensorboard,
+            note=self._say,
         )
 
     def _stops(self) -> bool:
@@ -217,10 +220,11 @@ class Trainer:
 
     def _write_line(self, log: RunLog, norm: Tensor) -> None:
         sums, counts = self.devices.total(self._meter.take()).cpu()
-        loss = float(sums.sum() / counts.sum())
-        if not math.isfinite(loss):
+        loss, gradient = float(sums.sum() / counts.sum()), float(norm)
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
+            what = f"gradient's norm is {gradient}" if math.isfinite(loss) else f"loss is {loss}"
             raise InputError(
-                f"the loss is {loss} at step {self.progress.step}; the last checkpoint is from before, but train "
+                f"the {what} at step {self.progress.step}; the last checkpoint is from before, but train "
                 "anew with a lower training.learning_rate"
             )
         steps = self.progress.step - self._logged.step
@@ -230,7 +234,7 @@ class Trainer:
             step=self.progress.step,
             loss=loss,
             loss_by_log_snr={name: total / count for name, total, count in parts if count},
-            gradient_norm=float(norm),
+            gradient_norm=gradient,
             learning_rate=learning_rate(self.preset.training, self.progress.step - 1),
             clips_per_second=steps * self.preset.training.batch / seconds,
             seconds=self.progress.seconds,

@@ -1,16 +1,15 @@
 """What a training run is: the settings that its result depends on, kept in `config.json`."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import read_text, write_text
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.training_state import states
 from vdm_bench.runtime.locks import holds_others
+from vdm_bench.runtime.plan import Plan, as_json, unlike
 
 CONFIG = "config.json"
 
@@ -46,30 +45,25 @@ def claim(out: Path, config: RunConfig) -> None:
     """Make `out` the folder of this run, or find that it is already; the number of steps may have grown.
 
     Raises:
-        InputError: it holds a run with other settings, or something else.
+        InputError: it holds a run with other settings, or something else; or its settings are damaged.
     """
-    path, wanted = out / CONFIG, {"preset": config.preset.name, **config.table()}
-    if not path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
+    kept = Plan(out / CONFIG, "a run", way_out="restore it, or choose another --out")
+    wanted = as_json({"preset": config.preset.name, **config.table()})
+    if not kept.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
         raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
     if not states(out):  # nothing that could be gone on from: settings may still change
-        write_text(path, json.dumps(wanted, indent=2) + "\n")
+        kept.write(wanted)
         return
-    text = read_text(path, "choose another --out")
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); choose another --out") from error
+    found = kept.read()
+    if found is None:
+        raise InputError(f"{kept.path} is not there, and {out} holds a run; {kept.way_out}")
     # Under a constant learning rate a longer run is the same run, gone on with.
-    free = {"training.steps"} if config.preset.training.schedule == "constant" else set()
-    differing = [
-        f"{key} {found.get(key)} and not {wanted.get(key)}"
-        for key in (wanted.keys() | found.keys()) - free
-        if found.get(key) != wanted.get(key)
-    ]
-    if differing:
-        raise InputError(
-            f"{out} holds a run with {', '.join(sorted(differing))}; "
-            "give the settings it was started with, or another --out"
+    longer = config.preset.training.schedule == "constant" and type(found.get("training.steps")) is int
+    free = {"training.steps"} if longer else set()
+    if settings := [key for key in unlike(found, wanted) if key not in free]:
+        raise kept.refusal(
+            (f"{key} ({found.get(key)} and not {wanted.get(key)})" for key in settings),
+            "give the settings it was started with, or choose another --out",
         )
     if found != wanted:
-        write_text(path, json.dumps(wanted, indent=2) + "\n")
+        kept.write(wanted)

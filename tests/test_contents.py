@@ -24,6 +24,7 @@ from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.prepare import prepare
 from vdm_bench.progress import Console
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.arrays import ArrayClips
 
@@ -360,7 +361,7 @@ def test_prepared_clips_are_held_against_the_data_they_are_of(whole: bool, tmp_p
     assert prepared() == first == digest_of_clips(map(clip_digest, FRAMES[:70]))
     if not whole:
         (state,) = (tmp_path / "out").glob("*/prepared.json")
-        state.write_text(state.read_text().replace('"whole": true', '"whole": false'))
+        write_json(state, read_json(state) | {"whole": False})
     write_files(tmp_path / "data" / "test", OTHER[:70])
     with pytest.raises(InputError, match="holds other clips than those of the videos that are there now; delete"):
         prepared()

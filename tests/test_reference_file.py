@@ -182,7 +182,7 @@ def test_names_that_utf_8_cannot_hold_cost_no_file(tmp_path: Path) -> None:
     broken = [BrokenClipError("a\udcff\x1b/\ud800.mp4", "cut \udce9")]
     path = tmp_path / os.fsdecode(b"out\xff\n.safetensors")
     write_reference(path, protocol, [EmbeddedNetwork()], Collected([features], broken), ["lacks a\udcff"])
-    with safe_open(path, framework="np") as file:
-        facts = json.loads(file.metadata()["vdm_bench"])
+    with open_arrays(path) as file:
+        facts = file.facts
     assert facts["broken"] == [["a\\udcff\x1b/\\ud800.mp4", "cut \\udce9"]]
     assert facts["departures"] == ["lacks a\\udcff"]

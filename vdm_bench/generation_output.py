@@ -1,7 +1,6 @@
 """Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from vdm_bench import __version__
 from vdm_bench.contact_sheet import write_contact_sheet
 from vdm_bench.datasets.base import Clip
 from vdm_bench.errors import InputError
-from vdm_bench.files import sweep, write_text
+from vdm_bench.files import sweep
 from vdm_bench.progress import Reporter
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
+from vdm_bench.runtime.plan import Plan, as_json, unlike
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.write import write_clip
 
@@ -184,20 +184,13 @@ def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, objec
 
 def _keep_plan(folder: Path, plan: dict[str, object]) -> None:
     """Write how the clips of a folder are made, or refuse a folder with others."""
-    path = folder / PLAN_FILE
-    if not path.exists():
+    kept, new = Plan(folder / PLAN_FILE, "clips"), as_json(plan)
+    old = kept.read()
+    if old is not None and (settings := unlike(old, new)):
+        raise kept.refusal(settings)
+    if old is None:
         if holds_others(folder):
             raise InputError(
                 f"{folder} is not empty, and its files are not of this command; choose another --out"
             )
-        write_text(path, json.dumps(plan, indent=2, sort_keys=True) + "\n")
-        return
-    try:
-        old = json.loads(path.read_bytes())
-        unlike = [key for key, value in json.loads(json.dumps(plan)).items() if old.get(key) != value]
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
-    if unlike:
-        raise InputError(
-            f"{folder} holds clips with another {', '.join(unlike)}; choose another --out, or delete it"
-        )
+        kept.write(new)

@@ -5,7 +5,6 @@ and never taken for another. The clips have the same digests as when they are re
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from vdm_bench.contents import LoadedClip, load_clip, sample_of
 from vdm_bench.datasets.base import Clip, DescribedClips, digest_of
 from vdm_bench.datasets.videos import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.files import sweep, write_text
+from vdm_bench.files import sweep
 from vdm_bench.metrics.features import block_bounds
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.data import PREPARED_FILE, notes_on, open_windows, prepared_name
+from vdm_bench.protocols.data import notes_on, open_windows, prepared_name, prepared_plan
 from vdm_bench.runtime.locks import hold
+from vdm_bench.runtime.plan import as_json
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 
 
@@ -161,21 +161,14 @@ class _State:
 
     @classmethod
     def read(cls, folder: Path) -> "_State | None":
-        path = folder / PREPARED_FILE
-        try:
-            content = json.loads(path.read_bytes())
-            broken = tuple(
-                (int(number), str(source), str(reason)) for number, source, reason in content["broken"]
-            )
-            missing = tuple(map(str, content.get("missing", ())))
-            return cls(**{**content, "broken": broken, "missing": missing})
-        except FileNotFoundError:
+        content = prepared_plan(folder).read()
+        if content is None:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read ({error}); delete {folder} and prepare it again") from error
+        broken = tuple((number, source, reason) for number, source, reason in content["broken"])
+        return cls(**{**content, "broken": broken, "missing": tuple(content.get("missing", ()))})
 
     def write(self, folder: Path) -> None:
-        write_text(folder / PREPARED_FILE, json.dumps(asdict(self), indent=1) + "\n")
+        prepared_plan(folder).write(as_json(asdict(self)))
 
 
 def _of_same_videos(

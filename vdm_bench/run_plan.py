@@ -6,7 +6,6 @@ a sampler to tell. By the first another run is refused, and a finished one found
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +14,13 @@ from typing import Any
 
 from vdm_bench import __version__
 from vdm_bench.datasets.stamps import stamp
-from vdm_bench.errors import InputError
-from vdm_bench.files import write_text
 from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
 from vdm_bench.reference_model.pretrained import checkpoint_path
+from vdm_bench.runtime.fields import Kind
+from vdm_bench.runtime.plan import Plan, as_json
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.base import RecordingSampler, Sampler
 from vdm_bench.samplers.callable import code_digest, code_module, module_digest
@@ -32,6 +31,22 @@ PLAN_FILE = "plan.json"
 # Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
 _ASKED = "asked"
 _MODULE = "sampler module"
+
+_FIELDS: dict[str, Kind] = {
+    "protocol": str,
+    "protocol_digest": str,
+    "clips": int,
+    "data": str | None,
+    "name": str,
+    "sampler": dict,
+    "skip_broken": bool,
+    "missing videos": str | None,
+    "networks": list[str],
+    "sampler code": str | None,
+    _MODULE: str | None,
+    _ASKED: dict | None,
+}
+_OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # plans of earlier versions are without
 
 
 @dataclass(frozen=True)
@@ -110,12 +125,13 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
         sampler: as it was given.
 
     Raises:
-        InputError: the folder holds another run, or its plan cannot be read.
+        InputError: the folder holds another run, or its plan is damaged or cannot be read.
     """
-    old = _read_plan(out / PLAN_FILE)
+    plan, new = _plan_of(out), as_json(asked)
+    old = plan.read()
     if old is None:
         return False
-    if _refuse_another(out, old, asked) or asked[_ASKED] is None or old.get(_ASKED) != _plain(asked)[_ASKED]:
+    if _refuse_another(plan, old, new) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
         return False
     return _same_code(old, sampler) and (out / RECORD_FILE).exists()
 
@@ -132,39 +148,31 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
         writes: whether this process writes.
 
     Raises:
-        InputError: the folder holds another run, or its plan cannot be read.
+        InputError: the folder holds another run, or its plan is damaged or cannot be read.
     """
-    path = out / PLAN_FILE
-    old = _read_plan(path)
-    grows = old is not None and _refuse_another(out, old, plan)
-    if writes and old != _plain(plan):
+    folder, new = _plan_of(out), as_json(plan)
+    old = folder.read()
+    grows = old is not None and _refuse_another(folder, old, new)
+    if writes and old != new:
         # In this order: a record that lies beside a plan of more clips would be taken for theirs.
         if old is not None and grows:
             with contextlib.suppress(FileNotFoundError):
                 (out / RECORD_FILE).replace(out / f"run-{old['clips']}.json")
-        write_text(path, json.dumps(plan, indent=2, sort_keys=True) + "\n")
+        folder.write(new)
 
 
-def _read_plan(path: Path) -> dict[str, Any] | None:
-    try:
-        plan: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); choose another --out, or delete it") from error
-    return plan
+def _plan_of(out: Path) -> Plan:
+    return Plan(out / PLAN_FILE, "a run", _FIELDS, _OF_LATE)
 
 
-def _refuse_another(out: Path, old: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+def _refuse_another(plan: Plan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Refuse a folder with another run; say whether it is one of fewer clips, which goes on."""
-    new = _plain(plan)
-    unlike = [key for key in new if key not in (_ASKED, _MODULE) and not _alike(old.get(key), new[key])]
-    if unlike == ["clips"] and isinstance(old.get("clips"), int) and old["clips"] < new["clips"]:
+    other = [key for key in new if key not in (_ASKED, _MODULE) and not _alike(old.get(key), new[key])]
+    if other == ["clips"] and old["clips"] < new["clips"]:
         return True
-    if unlike:
+    if other:
         named = {"clips": "number of clips", "missing videos": "set of missing videos"}
-        words = ", ".join(named.get(key, key) for key in sorted(unlike))
-        raise InputError(f"{out} holds a run with another {words}; choose another --out, or delete it")
+        raise plan.refusal(named.get(key, key) for key in other)
     return False
 
 
@@ -173,11 +181,6 @@ def _alike(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in old and old[key] == value for key, value in new.items())
     return bool(old == new)
-
-
-def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(plan))
-    return plain
 
 
 def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def read_runs(paths: Iterable[Path]) -> Runs:
     left_out: list[str] = []
     read = read_records(paths, note=left_out.append)
     read.sort(key=lambda run: (run.record.name, run.record.created, str(run.path)))
-    return Runs(_with_anchors(read), frame_of_records(read), tuple(left_out))
+    return Runs(_with_anchors(read), frame_of_records(read, note=left_out.append), tuple(left_out))
 
 
 def _with_anchors(read: Iterable[StoredRecord]) -> tuple[Run, ...]:

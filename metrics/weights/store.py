@@ -1,7 +1,8 @@
 """The cache of weights: one safetensors file an entry, named by it, whose content is checked whenever it is read.
 
-`<name>.safetensors` holds float32 tensors, and in its header what they were made from. `<name>.sha256`, in the
-format of `sha256sum`, pins files for which nobody publishes a digest, when they are first used.
+`<name>.safetensors` holds float32 tensors, and in its header what they were made from, with a checksum.
+`<name>.sha256`, in the format of `sha256sum`, pins files for which nobody publishes a digest, when they are first
+used.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.sources import complaint
+from vdm_bench.runtime.checksums import CHECKSUM, checksum
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 
@@ -30,7 +32,7 @@ SUFFIX = ".safetensors"
 
 _PATIENCE = 7200.0  # seconds to wait for another process that downloads
 
-_CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header
+_CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header, beside `CHECKSUM`
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ def damage(entry: Entry, stored: Stored) -> str:
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.tensors.items()}
     if shapes != {name: (info.shape, torch.float32) for name, info in entry.tensors.items()}:
         return f"it does not hold the tensors of {entry.name}"
-    expected = entry.content or stored.header.get(_CONTENT, "none")
+    if not _sound(stored.header):
+        return "the checksum of its header is not that of its content"
     found = content_digest(stored.tensors)
-    return "" if found == expected else f"content {expected} expected, {found} found"
+    for expected in (entry.content, stored.header.get(_CONTENT, "none")):
+        if expected and found != expected:
+            return f"content {expected} expected, {found} found"
+    return ""
 
 
 def damage_by_tensor(entry: Entry, stored: Stored) -> str:
@@ -106,9 +112,10 @@ class Store:
         """Give what an entry's file says of itself; None where it is not there or damaged at the beginning."""
         try:
             with _opened(self.path(entry)) as file:
-                return dict(file.metadata() or {})
+                header = dict(file.metadata() or {})
         except InputError:
             return None
+        return header if _sound(header) else None
 
     def current(self, entry: Entry) -> bool:
         """Tell whether weights that this version of the converters made are there, or damaged ones."""
@@ -143,6 +150,7 @@ class Store:
             raise InputError(f"{entry.name} came out with content {content}, {entry.content} was expected")
         digests = {source.name: sha256(path) for source, path in zip(entry.files, paths, strict=True)}
         header = {_CONTENT: content, _CONVERTER: _made_by(entry), _SOURCES: json.dumps(digests)}
+        header[CHECKSUM] = _header_checksum(header)
         unpublished = {source.name for source in entry.files if not source.digest}
         lines = [f"{digest}  {name}\n" for name, digest in digests.items() if name in unpublished]
         if lines:
@@ -167,10 +175,12 @@ class Store:
         if not path.exists():
             return {}
         lines = text_lines(read_text(path, f"delete it to pin the files of {entry.name} anew"))
-        found = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
-        if not found or None in found:
+        matches = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+        recorded = {match[2]: match[1] for match in matches if match}
+        # A name that is not known would leave its file without a digest.
+        if None in matches or recorded.keys() != {source.name for source in entry.files if not source.digest}:
             raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} anew")
-        return {match[2]: match[1] for match in found if match}
+        return recorded
 
     def downloads(self, entry: Entry) -> Path:
         """Give the folder in which an entry's files arrive."""
@@ -199,6 +209,17 @@ def _discard(path: Path) -> str:
     except OSError:
         return "must be deleted by hand"
     return "was deleted"
+
+
+def _sound(header: Mapping[str, str]) -> bool:
+    """Say whether a header is the one that was written; those of earlier versions have no checksum."""
+    texts = {key: text for key, text in header.items() if key != CHECKSUM}
+    known = texts.keys() <= {_CONTENT, _CONVERTER, _SOURCES}
+    return known and header.get(CHECKSUM) in (None, _header_checksum(texts))
+
+
+def _header_checksum(texts: Mapping[str, str]) -> str:
+    return checksum(json.dumps(texts, sort_keys=True).encode())
 
 
 def _made_by(entry: Entry) -> str:

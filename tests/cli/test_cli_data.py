@@ -258,10 +258,10 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     protocol = small("kinetics600-prediction", reference_count=2, generated_count=2)
     (made,) = preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
     (made.folder / "prepared.json").write_text("{}")
-    assert isinstance(protocol.open_dataset(protocol.reference, root), WindowedClips)
-    with pytest.raises(
-        InputError, match=r"prepared.json cannot be read .*; delete .*clips-\w+ and prepare it again"
-    ):
+    message = r"prepared.json is damaged: its field 'wanted' is missing; delete .*clips-\w+ and prepare it again"
+    with pytest.raises(InputError, match=message):
+        protocol.open_dataset(protocol.reference, root)
+    with pytest.raises(InputError, match=message):
         preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
 
 

@@ -1,5 +1,6 @@
 """The gate: limits, baselines, what counts as a regression, and how the check ends."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def test_a_change_of_one_score_is_one_readable_difference(
     Baseline.read(path).updated([changed]).write()
     after = path.read_text("utf-8").splitlines()
     lines = [line.split(":")[0].strip() for old, line in zip(before, after, strict=True) if old != line]
-    assert lines == ['"jackknife"', '"value"']
+    assert lines == ['"checksum"', '"jackknife"', '"value"']
 
 
 def test_equal_scores_change_nothing(make_record: MakeRecord, make_score: Make) -> None:
@@ -275,11 +276,14 @@ def test_a_baseline_with_nan_or_two_like_runs_is_refused(
     path.write_text(sound.replace('"value": 1.0', '"value": NaN', 1))
     with pytest.raises(InputError, match=r"runs\[0\]\.scores\[0\]\.value"):
         Baseline.read(path)
-    path.write_text(sound.replace('"name": "b"', '"name": "a"'))
+    runs = [{**run, "name": "a"} for run in json.loads(sound)["runs"]]
+    for run in runs:
+        del run["checksum"]
+    path.write_text(json.dumps({"baseline_version": 1, "runs": runs}))
     with pytest.raises(InputError, match="two runs of one protocol that are called 'a'"):
         Baseline.read(path)
     path.unlink()
     path.mkdir()
     (path / "run.json").mkdir()
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match=r"run\.json cannot be read: is a folder"):
         Baseline.read(path)

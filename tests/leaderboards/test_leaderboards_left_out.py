@@ -36,6 +36,7 @@ def spoil(record: Path, old: str, new: str) -> None:
     [
         ('"value": 8.0', '"value": NaN', "scores[0].value: Input should be a finite number"),
         ('"seed": 7', '"seed": 7, "colour": "red"', "sampler.colour: there is no such field"),
+        ('"value": 8.0', '"value": 8.5', "it has changed since it was written (its checksum is not that of"),
         ('"schema_version": 1', '"schema_version": 2', "was written by a newer version of vdm-bench"),
         ("fvd|n:256|", "fvd|n:512|", "the digest f7f1d80fb8a7 is not that of the signature"),
         ('"n_generated": 256', '"n_generated": 250', "fvd is signed n:256, but is made of 250 generated clips"),

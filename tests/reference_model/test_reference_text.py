@@ -306,7 +306,7 @@ def test_files_that_are_no_embeddings_are_refused(embeddings: TextEmbeddings, be
         with pytest.raises(InputError, match=message) as error:
             load_text([SHORT], tmp_path / name)
         assert name in sentence(error)
-    with pytest.raises(InputError, match=r"not-there.safetensors: No such file") as error:
+    with pytest.raises(InputError, match=r"not-there.safetensors: no such file; give another") as error:
         load_text([SHORT], tmp_path / "not-there.safetensors")
 
 
@@ -337,8 +337,9 @@ def test_a_file_whose_parts_do_not_fit_is_refused(
     ("change", "message"),
     [
         ({"format": 2}, "has format 2 .* reads 1"),
-        ({"encoder": {}}, "damaged header"),
-        ({"cut": "x"}, "damaged header"),
+        ({"encoder": {}}, "the header of .* is damaged: its field 'name' is missing; encode the captions again"),
+        ({"cut": "x"}, "its field 'cut' is a text, not a whole number from 0 on"),
+        ({"cut": -1}, "its field 'cut' is -1, not a whole number from 0 on"),
     ],
 )
 def test_a_file_with_another_header_is_refused(

@@ -27,13 +27,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_with_another_run_is_refused(trained: Path) -> None:
-    with pytest.raises(InputError, match=r"holds a run with training\.batch 4 and not 8; give the settings"):
+    with pytest.raises(
+        InputError, match=r"holds a run with another training\.batch \(4 and not 8\); give the settings"
+    ):
         train_tiny(trained, tiny(steps=2, batch=8))
-    with pytest.raises(InputError, match="seed 0 and not 1"):
+    with pytest.raises(InputError, match=r"another seed \(0 and not 1\)"):
         train_tiny(trained, tiny(steps=2), seed=1)
-    with pytest.raises(InputError, match="precision fp32 and not bf16"):
+    with pytest.raises(InputError, match=r"another precision \(fp32 and not bf16\)"):
         train_tiny(trained, tiny(steps=2), precision="bf16")
-    with pytest.raises(InputError, match=r"data noise 20 .* and not noise 19"):
+    with pytest.raises(InputError, match=r"another data \(noise 20 .* and not noise 19.*\)"):
         train_tiny(trained, tiny(steps=2), clips=Clips(19))
 
 
@@ -42,7 +44,7 @@ def test_settings_that_do_not_change_the_result_may_change(trained: Path) -> Non
 
 
 def test_a_run_may_be_made_longer_under_a_constant_learning_rate_alone(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"training\.steps 2 and not 4"):
+    with pytest.raises(InputError, match=r"another training\.steps \(2 and not 4\)"):
         train_tiny(trained, tiny(steps=4))
     constant = {"schedule": "constant"}
     train_tiny(tmp_path / "grown", tiny(steps=2, **constant))
@@ -74,7 +76,7 @@ def test_a_damaged_config_or_state_is_refused(tmp_path: Path) -> None:
     newest = tmp_path / "run/checkpoints/step-000000002.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     with pytest.raises(
-        InputError, match=r"step-000000002\.safetensors is damaged .*; remove it, and training goes on"
+        InputError, match=r"step-000000002\.safetensors is damaged: .*; remove it, and training starts anew"
     ):
         train_tiny(tmp_path / "run", tiny(steps=2))
     newest.unlink()
@@ -191,7 +193,9 @@ def test_a_run_may_start_from_the_weights_of_another_and_says_so(trained: Path, 
     assert all(torch.allclose(after[name], value, rtol=0, atol=1e-20) for name, value in before.items())
     info = load_model(tmp_path / "run/model.safetensors")[1]
     assert (info.model.frames, info.training["init"]) == (5, source_of(init))
-    with pytest.raises(InputError, match=r"holds a run with init model.safetensors@\w{12} and not None"):
+    with pytest.raises(
+        InputError, match=r"holds a run with another init \(model.safetensors@\w{12} and not None\)"
+    ):
         train_tiny(tmp_path / "run", longer)
 
 

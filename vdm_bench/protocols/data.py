@@ -11,11 +11,24 @@ from vdm_bench.datasets.folder import FolderDataset, ViewedArchive
 from vdm_bench.datasets.videos import NotedVideos, VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.model import DIGEST_LENGTH, ClipChoice, Protocol
+from vdm_bench.runtime.fields import Kind
+from vdm_bench.runtime.plan import Plan
 from vdm_bench.video.archive import Archive
 from vdm_bench.video.timing import READING_VERSION
 from vdm_bench.video.view import View
 
 PREPARED_FILE = "prepared.json"  # in a folder of prepared clips: how far it is
+
+_PREPARED_FIELDS: dict[str, Kind] = {
+    "wanted": int,
+    "next": int,
+    "shards": int,
+    "broken": list[tuple[int, str, str]],
+    "clips": int,
+    "whole": bool,
+    "videos": int,
+    "missing": list[str],
+}
 
 
 def _bair(protocol: Protocol, split: str, root: Path) -> VideoSet:
@@ -85,22 +98,24 @@ class PreparedArchive(ViewedArchive):
 
     def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
         super().__init__(Archive(folder), View())
-        self.missing: Sequence[str] = state.get("missing") or ()
-        self.videos = int(state.get("videos") or 0)
+        self.missing: Sequence[str] = state.get("missing", ())
+        self.videos: int = state.get("videos", 0)
 
 
 def open_prepared(folder: Path) -> PreparedArchive | None:
     """Open the prepared clips of a folder; None where they are not there, or not all of them.
 
     Raises:
-        InputError: the archive is damaged.
+        InputError: the archive, or what is kept of its making, is damaged.
     """
-    try:
-        state = json.loads((folder / PREPARED_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(state, dict) and state.get("whole") is True
-    return PreparedArchive(folder, state) if whole else None
+    state = prepared_plan(folder).read()
+    return PreparedArchive(folder, state) if state is not None and state["whole"] else None
+
+
+def prepared_plan(folder: Path) -> Plan:
+    """Give the file that says how far the prepared clips of a folder are."""
+    way_out = f"delete {folder} and prepare it again"
+    return Plan(folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out)
 
 
 def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:

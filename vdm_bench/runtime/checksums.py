@@ -2,29 +2,45 @@
 
 XXH3 in its 128 bits: it finds what chance does, several times faster than memory is copied; against people who
 forge files there are the SHA-256 of clips and weights. A checksum of arrays covers names, types and shapes,
-too, and what is said beside them.
+too, and what is said beside them. That of JSON hangs on what it says, and not on white space, the order of
+keys, or whether 12 is written as 12.0, so that other programs may write a file anew.
 """
 
 import functools
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.files import atomic_path, write_text
-from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
+from vdm_bench.files import atomic_path, decode_text, write_text
+from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing, read_file, refuse_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKSUM = "checksum"  # the key of a checksum in a JSON object
+_SUMS = "checksums"  # key of those of tensors, in the JSON text of a header
 _HEADER = "stored"  # key in the header of a file of arrays; safetensors writes several in any order
 _WAY_OUT = "delete it, and it is made again"
+_LONGEST_REASON = 200  # characters of what a parser says
+
+
+def damage(way_out: str) -> Refusal:
+    """Return what makes `parsing` and `open_file` raise a `DamagedError` with this way out."""
+
+    def refuse(source: str, reason: str) -> DamagedError:
+        return DamagedError(source, re.sub(r"^is damaged \((.*)\)$", r"\1", reason), way_out)
+
+    return refuse
 
 
 def checksum(*parts: bytes | memoryview) -> str:
@@ -64,6 +80,15 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
+def tensor_checksum(name: str, tensor: "Tensor") -> str:
+    """Return the checksum of a tensor, of any type and on any device, and its name, type and shape."""
+    import torch
+
+    values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    described = f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(errors="surrogateescape")
+    return checksum(described, values.numpy().data)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with its checksum, atomically.
 
@@ -79,12 +104,13 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, CHECKSUM: _json_checksum(content)}
 
 
-def read_json(path: Path, way_out: str = _WAY_OUT) -> dict[str, Any]:
+def read_json(path: Path, way_out: str = _WAY_OUT, *, required: bool = True) -> dict[str, Any]:
     """Read what `write_json` wrote: the object without its checksum.
 
     Args:
         path: of the file.
         way_out: what to do where it is damaged.
+        required: whether it must have a checksum; see `unsealed`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -92,13 +118,12 @@ def read_json(path: Path, way_out: str = _WAY_OUT) -> dict[str, Any]:
         InputError: it cannot be read.
     """
     try:
-        with open_file(path, refuse_file) as file, parsing(path, refuse_file):
-            data = file.read()
+        data = read_file(path, refuse_file)
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             raise error.__cause__ from None
         raise
-    return unsealed(data, path, way_out)
+    return unsealed(data, path, way_out, required=required)
 
 
 def unsealed(
@@ -110,22 +135,53 @@ def unsealed(
     it is; its reader must then refuse keys that it does not know, as that of the checksum may be damaged itself.
     """
     try:
-        content = parse_json(data, path, way_out)
+        # Not left to the parser, which takes UTF-16, too.
+        content = parse_json(decode_text(data, path) if isinstance(data, bytes) else data, path, way_out)
     except InputError as error:
-        raise DamagedError(path, "it is not JSON as this project writes it", way_out) from error
+        # The parser's own words, without the name of the file and the way out, which stand in the message anyway.
+        said = " ".join(str(error.__cause__ or "it is not UTF-8").split())[:_LONGEST_REASON]
+        if isinstance(error.__cause__, RecursionError):
+            said = "its brackets are nested too deeply"
+        raise DamagedError(path, f"it is not JSON as this project writes it ({said})", way_out) from error
+    return without_checksum(content, path, way_out, required=required)
+
+
+def without_checksum(
+    content: object, path: object, way_out: str = _WAY_OUT, *, required: bool = True
+) -> dict[str, Any]:
+    """Check an object that `sealed` gave, and return it without its checksum; see `unsealed`."""
     if not isinstance(content, dict):
         raise DamagedError(path, "it is no JSON object", way_out)
-    expected = content.pop(CHECKSUM, None)
-    if expected is None and required:
-        raise DamagedError(path, "it has no checksum", way_out)
-    if expected is not None and expected != _json_checksum(content):
-        raise DamagedError(path, "its checksum is not that of its content", way_out)
-    return content
+    plain = {key: value for key, value in content.items() if key != CHECKSUM}
+    expected = content.get(CHECKSUM)
+    if expected is None:
+        if required:
+            raise DamagedError(path, "it has no checksum", way_out)
+        return plain
+    try:
+        found = _json_checksum(plain)
+    except RecursionError as error:
+        raise DamagedError(path, "its brackets are nested too deeply", way_out) from error
+    if expected != found:
+        reason = "it has changed since it was written (its checksum is not that of its content)"
+        raise DamagedError(path, reason, way_out)
+    return plain
 
 
 def _json_checksum(content: Mapping[str, Any]) -> str:
-    plain = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    plain = json.dumps(
+        _as_integers(content), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return checksum(plain.encode())
+
+
+def _as_integers(value: Any) -> Any:
+    """Return a value of JSON with whole numbers as integers: programs disagree on how to write 12.0."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {key: _as_integers(one) for key, one in value.items()}
+    return [*map(_as_integers, value)] if isinstance(value, list | tuple) else value
 
 
 def save_arrays(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bytes:
@@ -192,7 +248,7 @@ class StoredArrays:
         Raises:
             DamagedError: an array is not there.
         """
-        with parsing(self.path, self._refuse):
+        with parsing(self.path, damage(self.way_out)):
             return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._sums}
 
     @functools.cached_property
@@ -202,7 +258,7 @@ class StoredArrays:
         Raises:
             DamagedError: an array is not there.
         """
-        with parsing(self.path, self._refuse):
+        with parsing(self.path, damage(self.way_out)):
             return {name: str(self._file.get_slice(name).get_dtype()) for name in self._sums}
 
     def read(self, name: str) -> NDArray[Any]:
@@ -212,7 +268,7 @@ class StoredArrays:
             DamagedError: there is none of that name, or it is not what was written.
         """
         expected = self._sum_of(name)
-        with parsing(self.path, self._refuse):
+        with parsing(self.path, damage(self.way_out)):
             array: NDArray[Any] = self._file.get_tensor(name)
         self._compare(name, array_checksum(name, array), expected)
         return array
@@ -231,7 +287,7 @@ class StoredArrays:
             return
         state: Any = None
         for start in range(0, shape[0], count):
-            with parsing(self.path, self._refuse):
+            with parsing(self.path, damage(self.way_out)):
                 part: NDArray[Any] = self._file.get_slice(name)[start : min(start + count, shape[0])]
             if state is None:
                 size = math.prod(shape) * part.itemsize
@@ -250,15 +306,6 @@ class StoredArrays:
         if found != expected:
             raise DamagedError(self.path, f"the checksum of {name} is not that of its values", self.way_out)
 
-    def _refuse(self, source: str, reason: str) -> DamagedError:
-        return _damaged(source, reason, self.way_out)
-
-
-def _damaged(source: str, reason: str, way_out: str) -> DamagedError:
-    """Make the error of what `parsing` says of a file."""
-    inner = reason.removeprefix("is damaged (")
-    return DamagedError(source, reason if inner == reason else inner.removesuffix(")"), way_out)
-
 
 @contextmanager
 def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
@@ -270,9 +317,7 @@ def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
     """
     from safetensors import safe_open
 
-    def refuse(source: str, reason: str) -> DamagedError:
-        return _damaged(source, reason, way_out)
-
+    refuse = damage(way_out)
     if not os.path.isfile(path):  # noqa: PTH113, as files are many
         open_file(path, refuse).close()  # says why not; the parser would wait for a pipe
     with parsing(path, refuse):
@@ -287,3 +332,58 @@ def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
         by_name = json.loads(sums)
     with file:
         yield StoredArrays(path, way_out, file, facts, by_name)
+
+
+def sealed_header(content: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
+    """Return the JSON text that a safetensors file of torch's has in its header, with the checksums of it all.
+
+    One text, not several: safetensors writes those in any order, and the same content shall give the same bytes.
+
+    Args:
+        content: what the file says of itself: what JSON can hold, with finite numbers.
+        tensors: what is in it, by name.
+    """
+    sums = {name: tensor_checksum(name, tensor) for name, tensor in tensors.items()}
+    return json.dumps(sealed({**content, _SUMS: sums}), sort_keys=True, allow_nan=False)
+
+
+def unsealed_header(text: str, path: object, way_out: str = _WAY_OUT) -> tuple[dict[str, Any], "TensorSums"]:
+    """Parse what `sealed_header` gave; a header of an earlier version has no checksums, and is taken without.
+
+    Raises:
+        DamagedError: it is no JSON object, or not the one that was written.
+    """
+    content = unsealed(text, f"the header of {path}", way_out, required=False)
+    sums = content.pop(_SUMS, None)
+    if sums is not None and not isinstance(sums, dict):
+        raise DamagedError(f"the header of {path}", "its checksums are no JSON object", way_out)
+    return content, TensorSums(path, sums, way_out)
+
+
+@dataclass(frozen=True)
+class TensorSums:
+    """Checksums of the tensors of a file.
+
+    Attributes:
+        path: of the file.
+        sums: by name; None where the file has none.
+        way_out: what to do where it is damaged.
+    """
+
+    path: object
+    sums: Mapping[str, str] | None
+    way_out: str
+
+    def require(self, tensors: Mapping[str, "Tensor"]) -> None:
+        """Refuse tensors that are not those that were written.
+
+        Raises:
+            DamagedError: so it is.
+        """
+        if self.sums is None:
+            return
+        for name in sorted(tensors.keys() | self.sums.keys()):
+            if name not in tensors:
+                raise DamagedError(self.path, f"{name} is missing", self.way_out)
+            if tensor_checksum(name, tensors[name]) != self.sums.get(name):
+                raise DamagedError(self.path, f"the checksum of {name} is not that of its values", self.way_out)

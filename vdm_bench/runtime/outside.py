@@ -149,6 +149,12 @@ def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
             raise
 
 
+def read_file(path: str | Path, refuse: Refusal = BrokenClipError) -> bytes:
+    """Read a regular file as a whole; see `open_file`."""
+    with open_file(path, refuse) as file, parsing(path, refuse):
+        return file.read()
+
+
 def parse_json(
     data: str | bytes, source: object, way_out: str = "mend the file, or give another", *, controls: bool = False
 ) -> Any:

@@ -205,17 +205,12 @@ def _say(report: int, line: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder, or a link in its place; `shutil` would cost more than all else to import."""
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in (*folders, *files):
-            _remove_one(f"{place}/{name}")
-    _remove_one(folder)
+    """Remove a folder; of a link in its place, the link: what it leads to is not ours."""
+    import shutil  # here, as the program should start soon
 
-
-def _remove_one(path: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # refuses links, also one that comes while it is at work
     with contextlib.suppress(OSError):
-        remove = os.rmdir if os.path.isdir(path) and not os.path.islink(path) else os.unlink  # noqa: PTH112, PTH114
-        remove(path)
+        os.unlink(folder)  # noqa: PTH108
 
 
 if __name__ == "__main__":
