@@ -17,9 +17,9 @@ SCORE = ("score", "generated.npy", "--reference", "real.npy", "--metric", "embed
 SHORT = (
     Part("kills", "score", (0, 1)),
     Part("kills", "check", (0, 1)),
-    Part("rot", "run-features", (0, 1, 10, 21)),
+    Part("rot", "run-features", (0, 10, 21)),
     Part("rot", "archive", (0, 1)),
-    Part("rot", "record", (0, 1, 2)),
+    Part("rot", "record", (1, 2)),
     Part("races", "check", (0,)),
     Part("surroundings", "score", (1, 8, 21, 40)),
     Part("children", "all", (9,)),

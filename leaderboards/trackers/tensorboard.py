@@ -36,9 +36,9 @@ class TensorboardTracker:
         """Write a run, once."""
         name = re.sub(r"[^\w.-]+", "-", run.record.name)[:_NAME_LENGTH].strip(".-")
         target = self._folder / f"{name or 'run'}-{run.key[:12]}"
+        sweep(self._folder)  # what killed processes left
         if target.exists():
             return
-        sweep(self._folder)  # what killed processes left
         part = temporary_folder(self._folder, "log")
         try:
             made = part / "made"
