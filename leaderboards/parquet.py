@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import write_bytes
+from vdm_bench.files import sweep_beside, write_bytes
 from vdm_bench.leaderboards.groups import group_scores
 from vdm_bench.leaderboards.store import COLUMNS
 
@@ -40,4 +40,5 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
             schema = schema.set(place, pa.field(column.name, pa.list_(pa.string())))
     target = io.BytesIO()
     parquet.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), target)
+    sweep_beside(path, shared=True)
     write_bytes(path, target.getvalue())

@@ -24,7 +24,7 @@ LearningRate: TypeAlias = Literal["constant", "cosine"]
 SCHEDULES: tuple[LearningRate, ...] = ("constant", "cosine")
 
 
-_MOST = 2**63  # of a setting
+_MOST = 2**63  # of a setting that is a whole number
 _MOST_STEPS = 10**6  # of sampling: a list is made of them
 
 
@@ -311,11 +311,11 @@ def _typed(value: Any, default: Any, where: str) -> Any:
 
 
 def _number(value: Any, kind: type[float], where: str) -> float:
-    """Check a number: finite, no larger than an int64, and whole where `kind` is int."""
+    """Check a number: finite where `kind` is float, else whole and one that an int64 holds."""
     if type(value) not in (int, kind):
         raise InputError(f"{where} is {value!r}; it must be of type {kind.__name__}")
-    if not abs(value) < _MOST:  # false of NaN, too
-        raise InputError(f"{where} is {value!r:.40}; it must be a number of less than 2^63")
+    if not abs(value) < (_MOST if kind is int or type(value) is int else math.inf):  # false of NaN, too
+        raise InputError(f"{where} is {value!r:.40}; it must be finite, a whole number less than 2^63")
     return kind(value)
 
 

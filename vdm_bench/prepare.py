@@ -18,7 +18,7 @@ from vdm_bench.metrics.features import block_bounds
 from vdm_bench.parallel import ordered_map
 from vdm_bench.progress import Reporter
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.data import notes_on, open_windows, prepared_name, prepared_plan
+from vdm_bench.protocols.data import check_data_root, notes_on, open_windows, prepared_name, prepared_plan
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.plan import as_json
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
@@ -75,6 +75,7 @@ def prepare(
         raise InputError(
             f"{protocol.name} needs no preparation: the clips of shapes are drawn as they are needed"
         )
+    check_data_root(protocol, data_root)  # before a folder is made in it
     sides = [
         (protocol.reference, protocol.resolution, protocol.reference_count),
         (protocol.conditions, protocol.sample_size, protocol.conditions_used),

@@ -84,10 +84,21 @@ def interrupt_on_signals() -> None:
             signal.set_wakeup_fd(-1)
             for number in heeded:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        heed()
+
+    forking = threading.local()
+
+    def wait() -> None:
+        forking.heeded = signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
+
+    def heed() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.heeded)
 
     _raise_again()
     _heed_the_second(heeded)
-    os.register_at_fork(after_in_child=as_usual)  # those who fork end their forks by these signals
+    # Those who fork end their forks by these signals: one that comes before a fork is as usual would be lost.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=wait, after_in_parent=heed, after_in_child=as_usual)
     for number in heeded:
         signal.signal(number, interrupt)
 

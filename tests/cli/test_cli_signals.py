@@ -95,7 +95,7 @@ def test_a_signal_ends_a_run_and_its_program_and_removes_what_was_begun(number: 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_files_that_were_begun_are_removed(number: signal.Signals) -> None:
     process = start_at_work(run_module())
-    assert len(hidden()) == 1
+    assert len(hidden()) == 2  # the file that is being written, and the lock of the run's folder
     process.send_signal(number)
     process.communicate()
     assert process.returncode == 128 + number
@@ -211,7 +211,7 @@ print("goes on")
 
 def test_forks_end_as_usual_and_are_not_taken_for_the_process() -> None:
     """As the worker processes of a library."""
-    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split("\n") == ["15", "15", "15", "15", "goes on", ""], done.stderr
 
 

@@ -370,8 +370,15 @@ def _checkpoint(folder: Path) -> None:
     save_model(folder / "a.safetensors", VideoUNet(SMALL), info)
 
 
+_TENSORS = {"weights.a": torch.ones(3), "average.a": torch.ones(3)}
+
+
 def _state(folder: Path) -> None:
-    write_state(folder, {"weights.a": torch.ones(3), "average.a": torch.ones(3)}, Progress(3, 1.5))
+    write_state(folder, _TENSORS, Progress(3, 1.5))
+
+
+def _read_state(folder: Path) -> None:
+    read_state(folder, {name: tuple(tensor.shape) for name, tensor in _TENSORS.items()})
 
 
 _RUN = RunConfig(PRESET, 0, "fp32", "shapes")
@@ -383,7 +390,7 @@ def _training_config(folder: Path) -> None:
 
 
 def _training_log(folder: Path) -> None:
-    log = RunLog(folder, 0, tensorboard=False)
+    log = RunLog(folder, 0, tensorboard=False, note=print)
     for step in (2, 4):
         log.write(LogLine(step, 0.5, {"-5..0": 0.25}, 1.0, 1e-3, 10.0, 2.5))
     log.close()
@@ -400,7 +407,10 @@ def _open_sink(folder: Path) -> None:
 
 _PLAN: Mapping[str, Any] = {
     "protocol": "p",
+    "protocol_digest": "0123456789ab",
     "clips": 64,
+    "data": None,
+    "sampler code": None,
     "networks": ["x"],
     "sampler": {"kind": "k", "settings": {"steps": 4}},
     "name": "n",
@@ -607,9 +617,11 @@ READERS: dict[str, Reader] = {
     "reference file": Reader(_reference, _read_reference),
     "text embeddings": Reader(_embeddings, _read_embeddings),
     "checkpoint": Reader(_checkpoint, lambda folder: load_model(folder / "a.safetensors")),
-    "training state": Reader(_state, read_state),
+    "training state": Reader(_state, _read_state),
     "training settings": Reader(_training_config, lambda folder: claim(folder, _RUN), "config.json"),
-    "training log": Reader(_training_log, lambda folder: RunLog(folder, 4, tensorboard=False).close()),
+    "training log": Reader(
+        _training_log, lambda folder: RunLog(folder, 4, tensorboard=False, note=print).close()
+    ),
     "plan of samples": Reader(_archive_plan, _open_sink, "*/sample.json"),
     "plan of a run": Reader(_keep_plan, _keep_plan),
     "weights safetensors": Reader(_own_weights, lambda folder: read_weights_file(folder / "a.safetensors")),

@@ -57,7 +57,7 @@ ANSWERS = {
     "a number": ("say('1e999\\n')", "printed '1e999' to stdout"),
     "brackets": ("say('[' * 200_000 + '\\n')", "printed '[[[["),
     "braces": ("say('{\"a\":' * 100_000 + '\\n')", "nested too deeply"),
-    "an infinite number": ('say(\'{"type": "done", "number": 1e999}\\n\')', "1e999, which is too large a number"),
+    "an infinite number": ('say(\'{"type": "done", "number": 1e999}\\n\')', "1e999, which is no finite number"),
     "no number": ('say(\'{"type": "done", "number": NaN}\\n\')', "it holds NaN, which is no number"),
     "a long number": ('say(\'{"type": "done", "number": %s}\\n\' % ("9" * 5000))', "cannot be read"),
     "a key twice": ('say(\'{"type": "done", "type": "error"}\\n\')', "'type' stands in it twice"),

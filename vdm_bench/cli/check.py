@@ -64,7 +64,7 @@ def check(
 
     Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline.
     """
-    from vdm_bench.files import write_bytes
+    from vdm_bench.files import sweep_beside, write_bytes
     from vdm_bench.gate import check as hold
     from vdm_bench.gate import refuse_stream, update
     from vdm_bench.leaderboards.check_ci import junit_xml
@@ -82,6 +82,7 @@ def check(
     if result.exit_code or not update_baseline:
         text += format_closing(result, "--update-baseline")
     if junit:
+        sweep_beside(junit, shared=True)
         write_bytes(junit, junit_xml(result))
     if as_json:
         show_json(result.to_dict())

@@ -145,8 +145,9 @@ def write_or_print(text: str, output: Path | None) -> None:
     if output is None:
         show_text(text)
         return
-    from vdm_bench.files import write_text
+    from vdm_bench.files import sweep_beside, write_text
 
+    sweep_beside(output, shared=True)
     write_text(output, text)
     say(f"wrote {output}")
 

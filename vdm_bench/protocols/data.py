@@ -146,11 +146,11 @@ def notes_on(clips: DescribedClips) -> list[str]:
     return []
 
 
-def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
-    """Open the videos of a split of the protocol's dataset.
+def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
+    """Return the folder that a protocol's dataset lies in.
 
     Raises:
-        InputError: there is no folder of data, or not what belongs there.
+        InputError: none is given, or it is no folder.
     """
     if data_root is None:
         raise InputError(
@@ -159,7 +159,16 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
         )
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root} is no folder; give the one that holds {protocol.dataset}")
-    return _VIDEOS[protocol.dataset](protocol, split, data_root)
+    return data_root
+
+
+def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
+    """Open the videos of a split of the protocol's dataset.
+
+    Raises:
+        InputError: there is no folder of data, or not what belongs there.
+    """
+    return _VIDEOS[protocol.dataset](protocol, split, check_data_root(protocol, data_root))
 
 
 def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> DescribedClips:
