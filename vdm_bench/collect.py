@@ -97,6 +97,7 @@ class Collector:
         reporter: where progress goes.
         world: the processes that share the work.
         recheck: read and hash every clip, whatever is remembered of its file.
+        way_out: what to do where clips cannot be read.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -105,6 +106,7 @@ class Collector:
     reporter: Reporter
     world: World = field(default_factory=World)
     recheck: bool = False
+    way_out: str = SKIP_BROKEN
     _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def collect(
@@ -139,7 +141,7 @@ class Collector:
                 advance(stop - start)
         broken = [BrokenClipError(source, reason) for block in facts for source, reason in block.broken]
         if broken and not self.skip_broken:
-            raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
+            raise BrokenClipsError(title, count, broken, self.way_out)
         digests = [digest for block in facts for digest in block.digests]
         if self.networks and not digests:
             raise InputError("not a single clip could be read; there is nothing to score")
@@ -174,7 +176,7 @@ class Collector:
             if not self.skip_broken:
                 rest = ordered_map(lambda index: load_clip(dataset, index), range(index + 1, count), self.workers)
                 broken = [item, *(other for other in rest if isinstance(other, BrokenClipError))]
-                raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
+                raise BrokenClipsError(title, count, broken, self.way_out)
         raise InputError(f"not a single clip of {title} could be read; there is nothing to score")
 
     def _blocks(

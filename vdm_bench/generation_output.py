@@ -1,7 +1,9 @@
 """Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -73,8 +75,8 @@ class Sink(Protocol):
 
 
 class _ArchiveSink:
-    def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float) -> None:
-        self._writer = ArchiveWriter(folder, shape, fps=fps)
+    def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float, maker: str) -> None:
+        self._writer = ArchiveWriter(folder, shape, fps=fps, maker=maker)
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
         return self._writer.has_shard(shard, len(indices))
@@ -177,14 +179,18 @@ def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, objec
     """
     if target.form == "grid":
         return _GridSink(target.path)
+    whole = as_json({**plan, "format": target.form, "fps": target.fps, "version": __version__})
     if not target.is_file:
-        _keep_plan(target.path, {**plan, "format": target.form, "fps": target.fps, "version": __version__})
-    return _ArchiveSink(target.path, shape, target.fps) if target.form == "archive" else _FilmSink(target)
+        _keep_plan(target.path, whole)
+    if target.form != "archive":
+        return _FilmSink(target)
+    maker = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+    return _ArchiveSink(target.path, shape, target.fps, maker)
 
 
-def _keep_plan(folder: Path, plan: dict[str, object]) -> None:
+def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:
     """Write how the clips of a folder are made, or refuse a folder with others."""
-    kept, new = Plan(folder / PLAN_FILE, "clips"), as_json(plan)
+    kept, new = Plan(folder / PLAN_FILE, "clips"), plan
     old = kept.read()
     if old is not None and (settings := unlike(old, new)):
         raise kept.refusal(settings)

@@ -129,7 +129,7 @@ def _prepare_one(
     if clips is not None and not enough:
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
-        writer = ArchiveWriter(folder, (protocol.frames, size, size))
+        writer = ArchiveWriter(folder, (protocol.frames, size, size), maker=folder.name)
         state = _write(clips, writer, state, protocol.source_of(choice), options)
         state.write(folder)
     broken = [(source, reason) for _, source, reason in state.broken]

@@ -6,6 +6,7 @@ a sampler to tell. By the first another run is refused, and a finished one found
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench import __version__
+from vdm_bench.datasets.folder import PLAN_FILE
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
@@ -25,8 +27,6 @@ from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.base import RecordingSampler, Sampler
 from vdm_bench.samplers.callable import code_digest, code_module, module_digest
 from vdm_bench.scoring import Panel
-
-PLAN_FILE = "plan.json"
 
 # Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
 _ASKED = "asked"
@@ -112,6 +112,12 @@ def make_plan(
         _MODULE: None if sampler is None else code_module(sampler),
         "networks": sorted({network.spec.cache_key for network in panel.networks}),
     }
+
+
+def maker_of_clips(plan: Mapping[str, Any]) -> str:
+    """Name all in a plan that decides clip i, whatever their number: a digest."""
+    deciding = {key: plan[key] for key in ("protocol_digest", "sampler", "sampler code")}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | None) -> bool:

@@ -39,7 +39,7 @@ from vdm_bench.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.data import missing_departure, notes_on
 from vdm_bench.reference_file import check_reference, collect_reference, departures_of, note_on, read_reference
-from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan
+from vdm_bench.run_plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
@@ -134,6 +134,9 @@ def _closing(sampler: Sampler) -> Iterator[None]:
             sampler.close()
 
 
+_SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
+
+
 class Run:
     """A run that may be carried out (`record`), or looked at before (`vdm_bench.dry_run`).
 
@@ -201,7 +204,8 @@ class Run:
         panel = Panel.of(self.protocol.metrics, options.computing, self.reporter)
         panel.check_frames(self.protocol.frames)
         sampler, info = self.sampler, self._sampler_info()
-        keep_plan(self.out, make_plan(asked, info, sampler, panel), writes=self.world.leads)
+        plan = make_plan(asked, info, sampler, panel)
+        keep_plan(self.out, plan, writes=self.world.leads)
         if self.world.leads:
             sweep(self.out, shared=not alone)  # the other processes wait, and have written nothing yet
         self.world.wait()
@@ -210,7 +214,7 @@ class Run:
         collector = replace(reader, networks=panel.networks)
         reference = self._reference(collector)
         with self.stopwatch.stage("samples"):
-            clips = given or self._sample(cast(Sampler, sampler), info.spec)
+            clips = given or self._sample(cast(Sampler, sampler), info.spec, maker_of_clips(plan))
         generated = self._generated(collector, clips)
         measures = self._measure_frames(clips)
         record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
@@ -349,9 +353,10 @@ class Run:
             self.reporter.note(note)
         return given.clips
 
-    def _sample(self, sampler: Sampler, name: str) -> DescribedClips:
+    def _sample(self, sampler: Sampler, name: str, maker: str) -> DescribedClips:
         side = self.protocol.sample_size
-        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, (self.protocol.frames, side, side))
+        shape = (self.protocol.frames, side, side)
+        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape, maker=maker)
         if isinstance(sampler, ScratchSampler):
             sampler.put_scratch(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
@@ -397,5 +402,7 @@ class Run:
         return reference
 
     def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
+        if self.options.clips is None:
+            collector = replace(collector, way_out=_SAMPLE_AGAIN)
         with self.stopwatch.stage("generated features"):
             return collector.collect(clips, self.count, self._features, GENERATED)

@@ -10,6 +10,7 @@ from vdm_bench.datasets.folder import FolderDataset, open_clips
 from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.datasets.shapes import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.protocols.data import notes_on
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip
@@ -92,6 +93,18 @@ def test_archives_and_run_folders_are_opened_as_such(tmp_path: Path) -> None:
         assert [np.array_equal(found[i].frames, CLIPS[i, :4]) for i in range(len(found))] == [True] * 3
         assert [found[i].lossy for i in range(3)] == [False, True, False]
         assert found.fingerprint(0) != open_clips(path).fingerprint(0)
+        assert notes_on(found) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "notes"), [('{"clips": 64}', 1), ('{"clips": 3}', 0), ('{"clips": "64"}', 0), ("{", 0), ("[]", 0)]
+)
+def test_a_run_that_holds_too_few_clips_says_so(plan: str, notes: int, tmp_path: Path) -> None:
+    ArchiveWriter(tmp_path / "samples", (16, 32, 32)).append([Clip(frames, "a") for frames in CLIPS])
+    (tmp_path / "plan.json").write_text(plan)
+    found = notes_on(open_clips(tmp_path))
+    assert found == [f"{tmp_path} holds 3 of the 64 clips of its run; the same `run` makes the others"] * notes
+    assert notes_on(open_clips(tmp_path / "samples")) == []
 
 
 @pytest.mark.usefixtures("settled")

@@ -1,6 +1,7 @@
 import gc
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -106,14 +107,14 @@ def test_sizes_that_headers_make_up_are_not_read(archive: Path) -> None:
         file.write(bytes(1000))
     with pytest.raises(BrokenClipError) as caught:
         Archive(archive)[1]
-    assert caught.value.reason == "is truncated"
+    assert caught.value.reason.startswith("is truncated; ")
 
 
 def test_a_pickle_in_place_of_a_shard_is_not_loaded(archive: Path) -> None:
     np.save(archive / "shard-000000.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(BrokenClipError) as caught:
         Archive(archive)[0]
-    assert caught.value.reason.startswith("is not uint8")
+    assert caught.value.reason.startswith("is damaged (its values are pickled objects); ")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,61 @@ def test_a_missing_shard_is_named(archive: Path) -> None:
     (archive / "shard-000001.json").unlink()
     with pytest.raises(InputError, match="has no shard 1"):
         Archive(archive)
+
+
+def move(archive: Path, source: Path, shard: int, as_shard: int) -> None:
+    for suffix in (".npy", ".json"):
+        data = (source / f"shard-{shard:06d}{suffix}").read_bytes()
+        (archive / f"shard-{as_shard:06d}{suffix}").write_bytes(data)
+
+
+def test_a_shard_in_the_place_of_another_is_refused(archive: Path, tmp_path: Path) -> None:
+    whole = Path(shutil.copytree(archive, tmp_path / "whole"))
+    move(archive, whole, 0, 1)
+    move(archive, whole, 1, 0)
+    for index, found in ((0, 1), (64, 0)):
+        with pytest.raises(BrokenClipError, match=f"it is the list of shard {found}; "):
+            Archive(archive)[index]
+    with pytest.raises(BrokenClipError, match="it is the list of shard 1"):
+        ArchiveWriter(archive, SHAPE).missing(150)
+
+
+def test_a_shard_of_another_archive_is_refused(tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        ArchiveWriter(tmp_path / name, SHAPE, maker=name).append(clips(70))
+    assert Archive(tmp_path / "ours").maker == "ours"
+    ArchiveWriter(tmp_path / "ours", SHAPE, maker="ours").append(clips(90)[70:])
+    assert same(Archive(tmp_path / "ours")[80], clips(90)[80])
+    with pytest.raises(InputError, match="holds clips that were made otherwise"):
+        ArchiveWriter(tmp_path / "theirs", SHAPE, maker="ours")
+    move(tmp_path / "ours", tmp_path / "theirs", 0, 0)
+    with pytest.raises(BrokenClipError, match="it is of another archive"):
+        Archive(tmp_path / "ours")[3]
+
+
+def test_lists_of_before_have_no_number_and_no_name(archive: Path) -> None:
+    for path in archive.glob("shard-*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(sealed({"clips": content["clips"]})))
+    assert same(Archive(archive)[149], clips(150)[149])
+    writer = ArchiveWriter(archive, SHAPE, maker="somebody")
+    writer.append(clips(3))
+    assert len(Archive(archive)) == 153
+
+
+def test_a_shard_that_lost_its_pixels_is_not_there(archive: Path) -> None:
+    writer, pixels = ArchiveWriter(archive, SHAPE), archive / "shard-000001.npy"
+    data = pixels.read_bytes()
+    assert not writer.missing(150)
+    pixels.write_bytes(data[:-1])
+    assert list(writer.missing(150)) == [1]
+    pixels.unlink()
+    assert list(writer.missing(150)) == [1]
+    pixels.mkdir()
+    with pytest.raises(
+        BrokenClipError, match=r"shard-000001\.npy: is a folder, not a file; make the shard again"
+    ):
+        writer.missing(150)
 
 
 def test_an_archive_takes_clips_of_one_shape_only(archive: Path) -> None:

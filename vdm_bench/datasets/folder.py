@@ -19,6 +19,7 @@ from vdm_bench.datasets.links import LinkedFolders
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
+from vdm_bench.runtime.checksums import read_json
 from vdm_bench.runtime.outside import parsing, refuse_file, status_of
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
@@ -61,6 +62,7 @@ _ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films whe
 
 # What a run folder holds beside its clips.
 SAMPLES_FOLDER = "samples"
+PLAN_FILE = "plan.json"
 
 
 _KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
@@ -268,9 +270,21 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
     """
     with parsing(path, refuse_file):
         archive = next((folder for folder in (path, path / SAMPLES_FOLDER) if is_archive(folder)), None)
-    if archive is not None:
-        return ViewedArchive(Archive(archive), view or View())
-    return FolderDataset(path, view, strips=strips)
+    if archive is None:
+        return FolderDataset(path, view, strips=strips)
+    clips = Archive(archive)
+    return ViewedArchive(clips, view or View(), _lacking(path, len(clips)) if archive != path else ())
+
+
+def _lacking(run: Path, count: int) -> Sequence[str]:
+    """Say, in a note, if a run folder holds fewer clips than its run is of."""
+    try:
+        wanted = read_json(run / PLAN_FILE, required=False).get("clips")
+    except (InputError, OSError):
+        return ()
+    if not isinstance(wanted, int) or wanted <= count:
+        return ()
+    return [f"{run} holds {count:,} of the {wanted:,} clips of its run; the same `run` makes the others"]
 
 
 class ViewedClips:
@@ -311,15 +325,20 @@ class ViewedClips:
 class ViewedArchive(ViewedClips):
     """An archive seen through a view.
 
+    Args:
+        archive: itself.
+        view: which frames are taken, and at which size.
+        notes: what a person should know of it, a sentence each.
+
     Raises:
         InputError: it has no clips.
     """
 
-    def __init__(self, archive: Archive, view: View) -> None:
+    def __init__(self, archive: Archive, view: View, notes: Sequence[str] = ()) -> None:
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
         super().__init__(archive, view, str(archive.folder))
-        self._archive = archive
+        self._archive, self.notes = archive, list(notes)
 
     def info(self, index: int) -> ClipInfo:
         """Give a clip's key, label and caption."""

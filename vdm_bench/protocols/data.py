@@ -97,7 +97,12 @@ class PreparedArchive(ViewedArchive):
     """
 
     def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
-        super().__init__(Archive(folder), View())
+        archive = Archive(folder)
+        if archive.maker not in (None, folder.name):
+            raise InputError(
+                f"{folder} holds the clips of {archive.maker}; give it that name, or prepare it again"
+            )
+        super().__init__(archive, View())
         self.missing: Sequence[str] = state.get("missing", ())
         self.videos: int = state.get("videos", 0)
 
@@ -139,7 +144,7 @@ def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedCl
 
 def notes_on(clips: DescribedClips) -> list[str]:
     """Give what a person should know of clips, or of the videos behind them, a sentence each."""
-    if isinstance(clips, FolderDataset):
+    if isinstance(clips, FolderDataset | ViewedArchive):
         return clips.notes
     if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):
         return list(clips.videos.notes)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.files import atomic_path, decode_text, write_text
-from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing, read_file, refuse_file
+from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing, read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +118,7 @@ def read_json(path: Path, way_out: str = _WAY_OUT, *, required: bool = True) -> 
         InputError: it cannot be read.
     """
     try:
-        data = read_file(path, refuse_file)
+        data = read_file(path, damage(way_out))
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             raise error.__cause__ from None

@@ -5,8 +5,9 @@ clips: `shard-000000.npy`, uint8 [n, T, H, W, 3], beside `shard-000000.json`, wh
 and SHA-256 of each clip. A shard exists once its list does: the pixels are written first, and both files
 appear whole or not at all, so an interrupted writer goes on where it stopped. Nothing is pickled.
 
-Nothing is believed either: the JSON files carry checksums (those of earlier versions have none), and each clip
-that is read is held against its SHA-256.
+Nothing is believed either: the JSON files carry checksums (those of earlier versions have none), each clip that
+is read is held against its SHA-256, and each list says which shard it is of, and of which archive, where its
+writer has named that. So a shard that was renamed, or copied from another run, is refused.
 """
 
 import functools
@@ -16,7 +17,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,9 @@ from vdm_bench.datasets.base import Clip, clip_digest, digest_of, is_digest
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.files import atomic_path, write_text
-from vdm_bench.metrics.npy import NPY_HEADER_LOCK
+from vdm_bench.metrics.npy import read_npy_header
 from vdm_bench.runtime.checksums import sealed, unsealed
-from vdm_bench.runtime.outside import open_file, parsing, refuse_file
+from vdm_bench.runtime.outside import open_file, parsing, refuse_file, status_of
 
 HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
@@ -36,6 +37,8 @@ SHARD_CLIPS = 64
 _NEEDED = frozenset({"key", "sha256"})  # of the entry of a clip
 _OPTIONAL = frozenset({"label", "caption", "lossy"})
 _HEADER_KEYS = frozenset({"format", "version", "frames", "height", "width", "fps", "clips_per_shard"})
+_MAKER = "made_by"  # the key of the name of an archive; also in lists
+_SHARD = "shard"  # the key of a list's number
 
 _MOST_SHOWN = 40  # characters of a value that is wrong
 
@@ -81,9 +84,10 @@ class ClipEntry:
 class _Header:
     shape: tuple[int, int, int]  # T, H, W
     fps: float
+    maker: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        content = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "frames": self.shape[0],
@@ -92,6 +96,7 @@ class _Header:
             "fps": self.fps,
             "clips_per_shard": SHARD_CLIPS,
         }
+        return content if self.maker is None else {**content, _MAKER: self.maker}
 
 
 class ArchiveWriter:
@@ -101,24 +106,41 @@ class ArchiveWriter:
         folder: made if needed.
         shape: (T, H, W) of every clip.
         fps: frames a second, for players; metrics do not look at it.
+        maker: name of all that decides the clips, such as a digest; shards of others are then refused.
 
     Raises:
-        InputError: the folder cannot be written, or holds an archive of another shape.
+        InputError: the folder cannot be written, or holds an archive of another shape or maker.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], *, fps: float = 8.0) -> None:
+    def __init__(
+        self, folder: Path, shape: tuple[int, int, int], *, fps: float = 8.0, maker: str | None = None
+    ) -> None:
         self.folder = folder
-        self._header = _Header(shape, fps)
+        self._header = _Header(shape, fps, maker)
         if (folder / HEADER_FILE).exists():
             old = _read_header(folder)
             if old.shape != shape:
                 raise InputError(f"{folder} holds clips of shape {old.shape}, not {shape}; choose another folder")
+            if maker is not None and old.maker not in (None, maker):
+                raise InputError(f"{folder} holds clips that were made otherwise; choose another folder")
+            self._header = old
         else:
             _write_json(folder / HEADER_FILE, self._header.to_json(), indent=1)
 
     def has_shard(self, shard: int, count: int) -> bool:
-        """Say whether the shard is there with at least `count` clips."""
-        return _list_file(self.folder, shard).exists() and len(_read_list(self.folder, shard)) >= count
+        """Say whether the shard is there with at least `count` clips; one that lost its pixels is not.
+
+        Raises:
+            BrokenClipError: its list is damaged, or something else stands in the place of its pixels.
+        """
+        if not _list_file(self.folder, shard).exists():
+            return False
+        listed, path = len(_read_list(self.folder, shard, self._header.maker)), _pixel_file(self.folder, shard)
+        if status_of(path) is None:
+            return False
+        with open_file(path, _broken) as file, parsing(path, _broken):
+            needed = read_npy_header(file).start + listed * math.prod(self._header.shape) * 3
+            return listed >= count and os.fstat(file.fileno()).st_size >= needed
 
     def missing(self, count: int) -> dict[int, range]:
         """Give the shards of `count` clips that are not there, each with the numbers of its clips."""
@@ -144,7 +166,10 @@ class ArchiveWriter:
         entries = [
             asdict(ClipEntry(clip.key, digest_of(clip), clip.label, clip.caption, clip.lossy)) for clip in clips
         ]
-        _write_json(_list_file(self.folder, shard), {"clips": entries}, indent=0)
+        content: dict[str, Any] = {"clips": entries, _SHARD: shard}
+        if self._header.maker is not None:
+            content[_MAKER] = self._header.maker
+        _write_json(_list_file(self.folder, shard), content, indent=0)
 
     def append(self, clips: Sequence[Clip]) -> None:
         """Add clips behind the last one; a shard that is not full is written again with them."""
@@ -172,17 +197,23 @@ class Archive:
     def __init__(self, folder: Path, count: int | None = None) -> None:
         self.folder = folder
         self._header = _read_header(folder)
-        available = _count_clips(folder)
+        available = _count_clips(folder, self._header.maker)
         if count is not None and count > available:
             raise InputError(f"{folder} holds {available} clips, {count} are needed")
         self._count = available if count is None else count
         # Lists are small, but an archive may have thousands; neighbours are read together.
-        self._list = functools.lru_cache(maxsize=8)(functools.partial(_read_list, folder))
+        read = functools.partial(_read_list, folder, maker=self._header.maker)
+        self._list = functools.lru_cache(maxsize=8)(read)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(T, H, W) of every clip."""
         return self._header.shape
+
+    @property
+    def maker(self) -> str | None:
+        """Name of all that decides the clips, if their writer has given it."""
+        return self._header.maker
 
     @property
     def fps(self) -> float:
@@ -258,28 +289,25 @@ def _list_file(folder: Path, shard: int) -> Path:
 
 def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read one clip of a shard, touching no other; a damaged file is a broken clip."""
-    with open_file(path) as file, parsing(path):
-        found = _read_npy_header(file)
-        if found[0][1:] != shape or found[0][0] <= row or found[1] or found[2] != np.uint8:
-            raise BrokenClipError(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
-        size, start = math.prod(shape), file.tell()
+    with open_file(path, _broken) as file, parsing(path, _broken):
+        found = read_npy_header(file)
+        if found.shape[1:] != shape or found.shape[0] <= row or found.fortran_order or found.dtype != np.uint8:
+            raise _broken(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
+        size = math.prod(shape)
         # Before reading: the sizes in the headers are whatever somebody wrote there.
-        if os.fstat(file.fileno()).st_size < start + (row + 1) * size:
-            raise BrokenClipError(str(path), "is truncated")
-        file.seek(start + row * size)
+        if os.fstat(file.fileno()).st_size < found.start + (row + 1) * size:
+            raise _broken(str(path), "is truncated")
+        file.seek(found.start + row * size)
         return np.frombuffer(file.read(size), np.uint8).reshape(shape)
 
 
-def _read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"npy version {version}")
-    with NPY_HEADER_LOCK:
-        return np.lib.format.read_array_header_1_0(file)
+def _broken(source: str, reason: str) -> BrokenClipError:
+    return BrokenClipError(source, f"{reason}; {_WAY_OUT}")
 
 
 def _read_header(folder: Path) -> _Header:
-    path, way_out = folder / HEADER_FILE, "restore it from a copy, or write the archive again"
+    path = folder / HEADER_FILE
+    way_out = "restore it from a copy (a run, or `data prepare`, makes it again once it is deleted)"
     with open_file(path, refuse_file) as file, parsing(path, refuse_file):
         data = file.read()
     content = unsealed(data, path, way_out, required=False)
@@ -289,26 +317,33 @@ def _read_header(folder: Path) -> _Header:
         raise InputError(f"{path} has shards of another size than {SHARD_CLIPS}")
     sides = ("frames", "height", "width")
     try:
-        _check_keys(content, _HEADER_KEYS)
+        _check_keys(content, _HEADER_KEYS, frozenset({_MAKER}))
+        if not isinstance(maker := content.get(_MAKER), str | None):
+            raise TypeError(f"its {_MAKER} is {_shown(maker)}")
         for side in sides:
             if not _is_whole(content[side]) or content[side] < 1:
                 raise ValueError(f"its {side} is {_shown(content[side])}")
         if not isinstance(content["fps"], float) and not _is_whole(content["fps"]):
             raise TypeError(f"its fps is {_shown(content['fps'])}")
         time, height, width = (content[side] for side in sides)
-        return _Header((time, height, width), float(content["fps"]))
+        return _Header((time, height, width), float(content["fps"]), maker)
     except (ValueError, TypeError, OverflowError) as error:
         raise DamagedError(path, str(error), way_out) from error
 
 
-def _read_list(folder: Path, shard: int) -> tuple[ClipEntry, ...]:
-    """Read the list of a shard; one that is missing or damaged makes broken clips."""
+def _read_list(folder: Path, shard: int, maker: str | None) -> tuple[ClipEntry, ...]:
+    """Read the list of a shard; one that is missing, damaged or in another's place makes broken clips."""
     path = _list_file(folder, shard)
-    with open_file(path) as file, parsing(path):
+    with open_file(path, _broken) as file, parsing(path, _broken):
         data = file.read()
     try:
         content = unsealed(data, path, _WAY_OUT, required=False)
-        _check_keys(content, frozenset({"clips"}))
+        _check_keys(content, frozenset({"clips"}), frozenset({_SHARD, _MAKER}))
+        # Lists of earlier versions have neither.
+        if content.get(_SHARD, shard) != shard:
+            raise ValueError(f"it is the list of shard {_shown(content[_SHARD])}")
+        if content.get(_MAKER) != maker and _SHARD in content:
+            raise ValueError("it is of another archive")
         listed = content["clips"]
         if not isinstance(listed, list) or not 1 <= len(listed) <= SHARD_CLIPS:
             raise ValueError(f"its clips are no list of 1 to {SHARD_CLIPS}")
@@ -345,7 +380,7 @@ def _write_json(path: Path, content: dict[str, Any], *, indent: int) -> None:
     write_text(path, json.dumps(sealed(content), indent=indent) + "\n")
 
 
-def _count_clips(folder: Path) -> int:
+def _count_clips(folder: Path, maker: str | None) -> int:
     """Count the clips of consecutive shards; a hole or a short shard before the last is damage."""
     names = sorted(folder.glob("shard-*.json"))
     for number, path in enumerate(names):
@@ -353,4 +388,4 @@ def _count_clips(folder: Path) -> int:
             raise InputError(f"{folder} has no shard {number}; the archive is not complete")
     if not names:
         return 0
-    return SHARD_CLIPS * (len(names) - 1) + len(_read_list(folder, len(names) - 1))
+    return SHARD_CLIPS * (len(names) - 1) + len(_read_list(folder, len(names) - 1, maker))
