@@ -354,3 +354,10 @@ def test_options_may_come_from_the_environment(here: Path, monkeypatch: pytest.M
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["reference"]["source"] == "other.npy"
     assert os.environ["VDM_BENCH_CACHE"]
+
+
+@pytest.mark.parametrize(("said", "code"), [("never", 2), ("-1", 2), ("1e9", 2), ("", 2), ("1700000000", 0)])
+def test_a_time_of_the_build_that_is_none_is_named(said: str, code: int) -> None:
+    result = CliRunner(env={"SOURCE_DATE_EPOCH": said}).invoke(cli, ["list", "protocols"])
+    assert result.exit_code == code
+    assert ("SOURCE_DATE_EPOCH=" in result.stderr) is (code == 2)

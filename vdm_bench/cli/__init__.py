@@ -1,5 +1,6 @@
 """The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
 
+import os
 import signal
 import sys
 import traceback
@@ -30,9 +31,9 @@ from vdm_bench.cli.streams import accept_any_end, accept_any_text
 from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
-from vdm_bench.errors import MachineError, SlowWarning, VdmBenchError
+from vdm_bench.errors import InputError, MachineError, SlowWarning, VdmBenchError
 from vdm_bench.parallel import check_threads
-from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine
+from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, whole_number
 from vdm_bench.runtime.printable import printable
 from vdm_bench.stopping import Interrupted, interrupt_on_signals
 
@@ -52,11 +53,21 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with _told(ctx), _warnings_in_a_sentence():
+            _check_build_time()
             check_threads()  # before NumPy is imported
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a new user needs them, not by the alphabet
+
+
+def _check_build_time() -> None:
+    """Refuse a time that is none, of which NumPy would say no more than that."""
+    said = os.environ.get("SOURCE_DATE_EPOCH")
+    if said is not None and whole_number(said) is None:
+        raise InputError(
+            f"SOURCE_DATE_EPOCH={said!r:.40} is no whole number of seconds; unset or mend the variable"
+        )
 
 
 @contextmanager
