@@ -117,8 +117,8 @@ class Surrounding:
         environment: variables.
         read_only: nothing may be written where the files are.
         statuses: exit codes that keep the promise.
-        starved: so little memory is left that Python, or a library, may end by itself: then nothing is promised of
-            its last words, and all of what it leaves.
+        starved: so little memory is left that Python, or a library, may end by itself: then nothing is promised
+            of its last words, and all of what it leaves.
     """
 
     name: str
