@@ -24,7 +24,7 @@ from vdm_bench.errors import BrokenClipError
 from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import (
     CODECS_OF_UNEVEN_PACKETS,
-    check_file,
+    check_lengths,
     is_clean_start,
     is_cut_short,
     is_whole_picture,
@@ -56,7 +56,7 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
     Raises:
         BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
     """
-    check_file(path)
+    check_lengths(path)
     with contextlib.ExitStack() as stack:
         with decoding(path, lambda: "it cannot be opened"):
             try:
