@@ -502,3 +502,25 @@ def test_unusual_headers_of_an_avi_do_no_harm(
     film = encode("film.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p")
     other = rewritten(film, tmp_path / "other.avi", change)
     assert np.array_equal(read_video(other), read_video(film))
+
+
+def test_no_picture_that_is_too_large_is_decoded_to_open_a_film(
+    encode: Encode, textured: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg finds the colours of such a film by decoding, and does not where it must not."""
+    film = encode("film.webm", textured[:4], codec="libvpx-vp9", pixel_format="yuv420p")
+    formats: list[str | None] = []
+
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        container = real(*arguments, **keywords)
+        formats.append(container.streams.video[0].pix_fmt)
+        return container
+
+    real = av.open
+    monkeypatch.setattr(stream_module.av, "open", spy)
+    read_video(film)
+    assert set(formats) == {"yuv420p"}
+    formats.clear()
+    monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", 64 * 96 // 2)
+    assert "decoding fails after 0 frames" in reason(film)
+    assert set(formats) == {None}
