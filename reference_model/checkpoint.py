@@ -95,7 +95,7 @@ def save_model(
         raise InputError(f"cannot write {path}: {wrong}; give the weights of the model that `info` describes")
     content = {"format": FORMAT, **dataclasses.asdict(info)}
     header = {_KEY: sealed_header(content, tensors)}
-    with atomic_path(path) as temporary:
+    with atomic_path(path, apart=True) as temporary:
         try:
             save_file(tensors, temporary, header)
         except SafetensorError as error:

@@ -214,7 +214,7 @@ class TextEmbeddings:
         header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), **counts}
         tensors = {"tokens": tokens.contiguous(), "lengths": self.lengths, "captions": self.digests}
         sweep_beside(path, shared=True)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, apart=True) as temporary:
             try:
                 save_file(tensors, temporary, {_HEADER: sealed_header(header, tensors)})
             except SafetensorError as error:

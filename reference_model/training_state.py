@@ -110,7 +110,7 @@ def states(out: Path) -> list[Path]:
 def write_state(out: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
     """Write a state whole or not at all, then remove all but the newest."""
     header = sealed_header({"format": FORMAT, "step": progress.step, "seconds": progress.seconds}, tensors)
-    with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors") as temporary:
+    with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", apart=True) as temporary:
         save_file(dict(tensors), temporary, {_KEY: header})
     for path in states(out)[:-KEPT]:
         path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -260,6 +261,26 @@ def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -
         sweep(tmp_path)
         assert set(tmp_path.rglob("*part*")) == {temporary, scratch}
     assert sorted(p.name for p in tmp_path.glob("*")) == [".hidden", "deep", "kept.txt", "x.npy"]
+
+
+def test_files_that_a_library_makes_beside_its_own_are_swept(tmp_path: Path) -> None:
+    """As safetensors does, whose temporary files bear no owner."""
+    path = tmp_path / "x.npy"
+    with atomic_path(path, apart=True) as temporary:
+        temporary.with_name(".tmpAbC").write_bytes(b"of the library")
+        temporary.write_bytes(b"whole")
+        left = Path(
+            str(temporary.parent).replace(str(Owner.here()), str(Owner(Owner.here().place, 2**31 - 7, 1)))
+        )
+        shutil.copytree(temporary.parent, left)
+        sweep_beside(path)
+        assert temporary.exists()
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"whole"
+    with pytest.raises(InputError), atomic_path(path, apart=True) as temporary:
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def left_elsewhere(folder: Path) -> Path:

@@ -37,16 +37,21 @@ _OTHER_MARKS = {
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, apart: bool = False) -> Iterator[Path]:
     """Give a temporary path; what is written there is at `path`, whole, when the block ends well.
 
     An existing file keeps its permissions. The temporary name keeps the suffix of `path`, because encoders choose
     a container by it. The folder is made if needed.
 
+    Args:
+        path: of the file.
+        apart: put the temporary file into a temporary folder of its own, for a library that makes files beside
+            the one it writes: `sweep` would not know their names, should the process be killed.
+
     Raises:
         InputError: `path` is a folder or cannot be written to, or its folder cannot be made.
     """
-    with (_streamed if is_stream(path) else _renamed)(path) as temporary:
+    with _streamed(path) if is_stream(path) else _renamed(path, apart=apart) as temporary:
         yield temporary
 
 
@@ -243,9 +248,9 @@ def _new_mark() -> str:
 
 
 @contextlib.contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
+def _renamed(path: Path, *, apart: bool) -> Iterator[Path]:
     """Replace the file that `path` leads to; see `atomic_path`."""
-    target, temporary, there = _prepare(path)
+    target, temporary, there = _prepare(path, apart=apart)
     try:
         mode = stat.S_IMODE((there or temporary.stat()).st_mode)
         yield temporary
@@ -258,11 +263,14 @@ def _renamed(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if apart:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
-def _prepare(path: Path) -> tuple[Path, Path, os.stat_result | None]:
-    """Make the temporary file that will replace what `path` leads to.
+def _prepare(path: Path, *, apart: bool = False) -> tuple[Path, Path, os.stat_result | None]:
+    """Make the temporary file that will replace what `path` leads to, in a folder of its own if it is `apart`.
 
     Returns:
         What it leads to, the temporary file, and the state of what is there.
@@ -275,6 +283,9 @@ def _prepare(path: Path) -> tuple[Path, Path, os.stat_result | None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         there = _replaceable(target, path)
         temporary = target.with_name(f".{target.stem[:_STEM]}{_new_mark()}{path.suffix}")
+        if apart:
+            temporary.mkdir()
+            temporary = temporary / f"file{path.suffix}"
         temporary.touch(exist_ok=False)
     except InputError:  # a ValueError that says it all
         raise

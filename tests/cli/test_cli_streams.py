@@ -280,7 +280,9 @@ def test_a_disk_that_is_full_in_the_middle_ends_a_run_in_a_sentence(
 
 
 NO_MEMORY = "cannot allocate memory; give it more memory, or take fewer --workers"
-NO_THREADS = "no more threads can be started; raise the limit (`ulimit -u`), or take fewer --workers"
+NO_THREADS = (
+    "no more threads can be started; raise the limit (`ulimit -u`), give it more memory, or take fewer --workers"
+)
 MACHINE: dict[str, tuple[BaseException, str]] = {
     "memory": (MemoryError(), NO_MEMORY),
     "torch": (RuntimeError("[fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"), NO_MEMORY),

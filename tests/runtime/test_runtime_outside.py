@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from vdm_bench.errors import BrokenClipError, InputError, MachineError
-from vdm_bench.runtime.outside import open_file, parse_json, parsing
+from vdm_bench.runtime.outside import (
+    fault_of_the_machine,
+    is_of_the_machine,
+    open_file,
+    parse_json,
+    parsing,
+)
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
@@ -38,6 +44,30 @@ def test_errors_of_the_machine_are_not_those_of_a_file(number: int) -> None:
 def test_no_memory_is_an_error_of_the_machine() -> None:
     with pytest.raises(MachineError, match="memory"), parsing("a.mp4"):
         raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError("libgomp.so.1: failed to map segment from shared object: Cannot allocate memory"),
+        ImportError("libmkl_core.so.2: cannot allocate memory in static TLS block"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_a_library_that_finds_no_room_is_no_fault_of_the_file(error: Exception) -> None:
+    assert is_of_the_machine(error)
+    assert str(fault_of_the_machine(error)).startswith("cannot allocate memory; give it more memory")
+
+
+def test_threads_that_cannot_be_started_may_lack_a_limit_or_memory() -> None:
+    said = str(fault_of_the_machine(RuntimeError("can't start new thread")))
+    assert "`ulimit -u`" in said
+    assert "more memory" in said
+
+
+def test_other_libraries_that_cannot_be_loaded_are_not_the_machines_fault() -> None:
+    assert not is_of_the_machine(ImportError("libcudart.so.12: cannot open shared object file"))
 
 
 @pytest.mark.parametrize(

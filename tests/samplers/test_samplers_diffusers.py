@@ -14,6 +14,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+from vdm_bench.samplers.diffusers import _value
 
 pytest.importorskip("diffusers")
 
@@ -117,6 +118,14 @@ def test_without_captions_the_prompt_is_taken(folder: Path) -> None:
 def test_bad_options_are_refused(folder: Path, options: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         made(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["~" * 9000 + "1", "not " * 2000 + "1", "1 ** " * 1900 + "1", "[" * 50_000, "{{}: 1}"]
+)
+def test_options_that_are_no_values_are_texts(text: str) -> None:
+    assert _value(text) == text
+    assert _value("[1, -2.5, None]") == [1, -2.5, None]
 
 
 def test_what_a_pipeline_does_not_take_is_refused(folder: Path) -> None:

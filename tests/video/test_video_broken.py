@@ -433,3 +433,94 @@ def test_titles_in_other_encodings_are_no_damage(tmp_path: Path, textured: Clip)
     latin = rewritten(film, tmp_path / "latin.mkv", lambda data: data.replace(b"plain title", other))
     assert latin.read_bytes() != film.read_bytes()
     np.testing.assert_array_equal(read_video(latin), expected)
+
+
+LONGEST = (0x7FFFFFF0).to_bytes(4, "little")
+
+
+def with_long_lists(data: bytearray) -> bytearray:
+    """An AVI file, whose lists before the film hold 2 GB, by what they say."""
+    place = 0
+    while (place := data.find(b"LIST", place, data.index(b"movi") - 8)) >= 0:
+        if data[place + 8 : place + 12] != b"INFO":
+            data[place + 4 : place + 8] = LONGEST
+        place += 4
+    return data
+
+
+def put_before(kind: bytes, chunk: bytes) -> Callable[[bytearray], bytearray]:
+    def change(data: bytearray) -> bytearray:
+        place = data.rindex(kind) - (8 if kind == b"movi" else 0)
+        return data[:place] + chunk + data[place:]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda data: data.replace(b"LIST\x1a\0\0\0INFO", b"LIST" + LONGEST + b"INFO"), "INFO"),
+        (put_before(b"movi", b"LIST" + LONGEST + b"INFOINAM" + b"\0\0\0\x60"), "INFO"),
+        (put_before(b"idx1", b"LIST" + LONGEST + b"INFOICMT" + b"\0\0\0\x50"), "INFO"),
+        (lambda data: data + b"LIST" + LONGEST + b"INFOIART" + b"\0\0\0\x40", "INFO"),
+        (put_before(b"movi", b"strn\0\0\0\x30"), "strn"),
+        (put_before(b"movi", b"strd\0\0\0\x20"), "strd"),
+        (
+            lambda data: data.replace(b"strf(\0\0\0", b"strf(\0\0\x21"),
+            "strf",
+        ),
+    ],
+)
+def test_headers_that_are_longer_than_their_file_do_not_fill_the_memory(
+    tmp_path: Path, encode: Encode, textured: Clip, change: Callable[[bytearray], bytearray], name: str
+) -> None:
+    film = encode("film.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p", bitexact="1")
+    long = rewritten(film, tmp_path / "long.avi", lambda data: change(with_long_lists(data)))
+    assert long.read_bytes() != film.read_bytes()
+    assert reason(long) == f"damaged: its header {name} is longer than the file"
+
+
+def written_live(data: bytearray) -> bytearray:
+    place = data.index(b"movi")
+    data[4:8] = data[place - 4 : place] = bytes(4)
+    return data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_long_lists,
+        written_live,
+        put_before(b"movi", b"LIST\x10\0\0\0INFOINAM\x03\0\0\0abc\0"),
+        put_before(b"movi", b"JUNK\x40\0\2\0" + bytes(0x20040)),
+        lambda data: data + b"LIST\xf0\0\0\0INFOINAM\xe0\0\0\0abc",  # cut, as far as titles go
+    ],
+)
+def test_unusual_headers_of_an_avi_do_no_harm(
+    tmp_path: Path, encode: Encode, textured: Clip, change: Callable[[bytearray], bytearray]
+) -> None:
+    film = encode("film.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p")
+    other = rewritten(film, tmp_path / "other.avi", change)
+    assert np.array_equal(read_video(other), read_video(film))
+
+
+def test_no_picture_that_is_too_large_is_decoded_to_open_a_film(
+    encode: Encode, textured: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg finds the colours of such a film by decoding, and does not where it must not."""
+    film = encode("film.webm", textured[:4], codec="libvpx-vp9", pixel_format="yuv420p")
+    formats: list[str | None] = []
+
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        container = real(*arguments, **keywords)
+        formats.append(container.streams.video[0].pix_fmt)
+        return container
+
+    real = av.open
+    monkeypatch.setattr(stream_module.av, "open", spy)
+    read_video(film)
+    assert set(formats) == {"yuv420p"}
+    formats.clear()
+    monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", 64 * 96 // 2)
+    assert "decoding fails after 0 frames" in reason(film)
+    assert set(formats) == {None}

@@ -200,7 +200,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[
     """Write the file that `save_arrays` gives, atomically, without a copy of all arrays in memory."""
     from safetensors.numpy import save_file
 
-    with atomic_path(path) as temporary:
+    with atomic_path(path, apart=True) as temporary:  # safetensors writes to a name of its own beside it
         save_file(dict(arrays), temporary, metadata=_header(arrays, facts))
 
 

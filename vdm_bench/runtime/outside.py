@@ -33,10 +33,16 @@ _WAYS_OUT = {
     errno.ENOMEM: "give it more memory, or take fewer --workers",
     errno.EIO: "check the disk, then start again",
     errno.ENOSPC: "make room, then start again; what is done is kept",
-    errno.EAGAIN: "raise the limit (`ulimit -u`), or take fewer --workers",
+    errno.EAGAIN: "raise the limit (`ulimit -u`), give it more memory, or take fewer --workers",
 }
-# What Python and torch say where the system has refused.
-_IN_OTHER_WORDS = {"can't start new thread": errno.EAGAIN, "can't allocate memory": errno.ENOMEM}
+# What Python, torch and the loader of libraries say where the system has refused.
+_IN_OTHER_WORDS = {
+    "can't start new thread": errno.EAGAIN,
+    "can't allocate memory": errno.ENOMEM,
+    "cannot allocate memory": errno.ENOMEM,
+    "failed to map segment": errno.ENOMEM,
+    "std::bad_alloc": errno.ENOMEM,
+}
 _NO_FILE = "is a pipe or a device, not a file"
 _LONGEST_REASON = 200  # characters of what a parser says
 _DEEPEST = 64  # levels of JSON and TOML: what is deeper than Python's stack cannot even be printed
@@ -84,10 +90,11 @@ def _number(error: BaseException) -> int:
     """Return the system's number of an error; that of what is lacking, where a library says it in its own way."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a device
         return errno.ENOMEM
-    if isinstance(error, OSError):
-        return error.errno or 0
-    if isinstance(error, RuntimeError):
-        return next((number for words, number in _IN_OTHER_WORDS.items() if words in str(error)), 0)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, RuntimeError | ImportError | OSError):  # a library that `ctypes` loads has no number
+        said = str(error).lower()
+        return next((number for words, number in _IN_OTHER_WORDS.items() if words in said), 0)
     return 0
 
 

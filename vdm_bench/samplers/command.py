@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.files import temporary_folder
-from vdm_bench.metrics.npy import NPY_HEADER_LOCK
+from vdm_bench.metrics.npy import read_npy_header
 from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing
 from vdm_bench.runtime.printable import printable
 from vdm_bench.samplers.base import SampleRequest, check_kind
@@ -49,10 +49,6 @@ _CHUNK = 1 << 16  # bytes that are read at once
 _GRACE = 5.0  # seconds that a child gets to end by itself
 _START = 120.0  # seconds that its supervisor gets to start, which takes a fiftieth of one on an idle machine
 _PATIENCE = 20.0  # and to end
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 class CommandSampler:
@@ -342,24 +338,15 @@ class _Child:
 
 def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refusal) -> NDArray[np.uint8]:
     """Read the clips of a request from a `.npy` file; nothing is allocated before its size is looked at."""
-    shape, fortran_order, dtype = _read_header(file)
-    check_kind(shape, dtype, request, name)
-    size = math.prod(shape)
+    header = read_npy_header(file)
+    check_kind(header.shape, header.dtype, request, name)
+    size = math.prod(header.shape)
     if os.fstat(file.fileno()).st_size - file.tell() < size:
         raise refuse("", "is cut short")
-    clips = np.empty(shape[::-1] if fortran_order else shape, np.uint8)
+    clips = np.empty(header.shape[::-1] if header.fortran_order else header.shape, np.uint8)
     if cast(io.BufferedReader, file).readinto(clips.reshape(-1).data) < size:
         raise refuse("", "is cut short")
-    return clips.T if fortran_order else clips
-
-
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = _HEADERS.get(version)
-    if read is None:
-        raise ValueError(f"npy version {version}")
-    with NPY_HEADER_LOCK:
-        return read(file)
+    return clips.T if header.fortran_order else clips
 
 
 def _empty(folder: Path) -> None:

@@ -26,6 +26,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # How pipelines call the number of frames, and what the sampler itself says.
 _LENGTHS = ("num_frames", "video_length")
 _OWN = ("pipeline", "batch", "dtype", "prompt")
+_LONGEST_VALUE = 10_000  # characters of an option that may be more than a text
 _SET_HERE = {"self", "generator", "height", "width", "output_type", "return_dict", "latents", *_LENGTHS}
 
 
@@ -153,7 +154,15 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
 
 def _value(text: str) -> object:
     """Read a number, True, None or a list as Python writes it; anything else is a text."""
+    if len(text) > _LONGEST_VALUE:
+        return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # two of them for what nests too deeply
         return text

@@ -26,6 +26,10 @@ _MPEG4_PICTURE = b"\0\0\1\xb6"
 _MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
+# Within the headers of AVI, what FFmpeg finds room for before it reads it; and what may lack of it, as of a file
+# that was cut.
+_AVI_ROOMS = frozenset({b"strf", b"strd", b"strn"})
+_MOST_LACKING = 1 << 20  # bytes
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
@@ -82,6 +86,25 @@ def is_cut_short(path: Path) -> bool:
         if start[:4] == _EBML_HEADER:
             return _end_of_segment(file) > size
         return start[:4] == b"GIF8" and not _gif_has_an_end(start + file.read())
+
+
+def check_lengths(path: Path) -> None:
+    """Refuse an AVI file with a header that says it is far longer than the file.
+
+    FFmpeg finds room for as many bytes as titles and settings of codecs say they have, before it reads them.
+
+    Raises:
+        BrokenClipError: so it is, or it is no file with content.
+        MachineError: the machine cannot read it now.
+    """
+    with open_clip(path) as file, parsing(path):
+        if file.read(4) not in (b"RIFF", b"ON2 "):
+            return
+        size = _size(file)
+        for kind, end in _avi_headers(file, size):
+            if end > size + _MOST_LACKING:
+                name = kind.decode("ascii")
+                raise BrokenClipError(str(path), f"damaged: its header {name} is longer than the file")
 
 
 def is_animated_image(file: BinaryIO) -> bool:
@@ -201,6 +224,25 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
             break
         position += 8 + length + length % 2
     return position
+
+
+def _avi_headers(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """Kinds and ends of the headers of an AVI file that FFmpeg finds room for, before the film and behind it."""
+    position = 12
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(12)
+        kind, length = header[:4], int.from_bytes(header[4:8], "little")
+        end = position + 8 + length
+        if kind == b"LIST" and header[8:] not in (b"INFO", b"movi"):  # entered, however long it says it is
+            end = position + 12
+        elif kind == b"LIST" and header[8:] == b"INFO":
+            yield b"INFO", end
+        elif kind == b"LIST" and length < 4:  # a film of unknown length, as it was written live
+            return
+        elif kind in _AVI_ROOMS:
+            yield kind, end
+        position = end + end % 2
 
 
 def _end_of_segment(file: BinaryIO) -> int:

@@ -24,7 +24,7 @@ from vdm_bench.errors import BrokenClipError
 from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import (
     CODECS_OF_UNEVEN_PACKETS,
-    check_file,
+    check_lengths,
     is_clean_start,
     is_cut_short,
     is_whole_picture,
@@ -56,13 +56,13 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
     Raises:
         BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
     """
-    check_file(path)
+    check_lengths(path)
     with contextlib.ExitStack() as stack:
         with decoding(path, lambda: "it cannot be opened"):
             try:
                 # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address. Titles and the like
                 # are in whatever encoding their writers had.
-                container = av.open(f"file:{path}", mode="r", options=dict(_OPTIONS), metadata_errors="replace")
+                container = av.open(f"file:{path}", mode="r", options=_options(), metadata_errors="replace")
             except av.FFmpegError as error:
                 if isinstance(error, OSError | MemoryError):
                     raise
@@ -204,6 +204,11 @@ class StreamReader(FrameReader):
     def _stamp(self, part: "VideoFrame | Packet[VideoStream]") -> int | None:
         # AVI stores no presentation times; the decoder's guess is wrong where there are B-frames.
         return part.dts if self._container.format.name == "avi" else part.pts
+
+
+def _options() -> dict[str, str]:
+    """Options for opening a file, which FFmpeg decodes the first pictures of."""
+    return {**_OPTIONS, "max_pixels": str(_MOST_CODED_PIXELS)}
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
