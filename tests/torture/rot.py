@@ -228,6 +228,8 @@ class Group:
         name = draw.choice(self._names)
         data, modified, mode = self._tree.files[name]
         said, rotten = damaged(data, number, draw)
+        if rotten == data:  # a sector that held zeros
+            said, rotten = damaged(data, 0, draw)
         rewrite(place.files / name, rotten, modified, mode)
         try:
             came = self._judged(name, rotten, place.command(*self._work.command))
