@@ -13,6 +13,9 @@ from types import FrameType
 # Ctrl-C, the end of a job or of the system, and the end of a connection or a terminal.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SOON = 0.01  # seconds
+_LONGEST_IMPORT = 10.0  # seconds that an import is waited for: one of the user's may take for ever
+_IMPORTING = "<frozen importlib._bootstrap"  # how the names of the files begin that import others
+_heard: list[int] = []  # the signals that `interrupt_on_signals` was to raise
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,8 +68,21 @@ class Stop:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+def heard_signal() -> int | None:
+    """Return the number of the signal that asked for the end, whatever has become of its `Interrupted`.
+
+    A library may have caught it, and raised something else. One that is still to be raised is not any more.
+    """
+    if _heard:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return _heard[0] if _heard else None
+
+
 def interrupt_on_signals() -> None:
     """Have the signals that would end this process raise `Interrupted` in it; the second one ends it at once.
+
+    One that comes during an import is raised after it, or after ten seconds: libraries abort, or stay half
+    initialised, where their initialisers are interrupted.
 
     For the command line, which has a process to itself. Signals that are ignored, as SIGHUP is under nohup, or
     handled by others, stay so.
@@ -77,7 +93,8 @@ def interrupt_on_signals() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in heeded:
             signal.signal(other, signal.SIG_DFL)
-        raise Interrupted(number)
+        _heard.append(number)
+        _raise_after_imports(Interrupted(number), frame)
 
     def as_usual() -> None:
         with contextlib.suppress(ValueError):  # the fork was not the main thread's, where Python goes by that
@@ -113,13 +130,37 @@ def _raise_again() -> None:
             otherwise(unraisable)
             return
 
-        def again(number: int, frame: FrameType | None) -> None:
-            raise error
-
-        signal.signal(signal.SIGALRM, again)
-        signal.setitimer(signal.ITIMER_REAL, _SOON)
+        _raise_soon(error)
 
     sys.unraisablehook = raise_soon
+
+
+def _raise_soon(error: Interrupted) -> None:
+    deadline = time.monotonic() + _LONGEST_IMPORT
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if _imports(frame) and time.monotonic() < deadline:
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+        else:
+            raise error
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, _SOON)
+
+
+def _raise_after_imports(error: Interrupted, frame: FrameType | None) -> None:
+    if not _imports(frame):
+        raise error
+    _raise_soon(error)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether what runs was called by an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORTING):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _heed_the_second(numbers: list[signal.Signals]) -> None:

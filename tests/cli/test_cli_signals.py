@@ -186,6 +186,65 @@ def test_a_signal_is_not_lost_in_a_destructor() -> None:
     assert done.stderr == ""
 
 
+IMPORTS = """
+import sys, time
+import vdm_bench.stopping
+vdm_bench.stopping._LONGEST_IMPORT = float(sys.argv[1])
+vdm_bench.stopping.interrupt_on_signals()
+try:
+    import asking
+    print("goes on", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt as error:
+    print(repr(error), error.signal, flush=True)
+"""
+ASKS = "import signal, time\nsignal.raise_signal(signal.SIGHUP)\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "longest", "printed"),
+    [
+        ("time.sleep(0.05)\nprint('imported', flush=True)", 600, "imported\ngoes on\n"),
+        ("import below\nprint('imported', flush=True)", 600, "below\nimported\ngoes on\n"),
+        ("time.sleep(600)", 0.05, ""),
+    ],
+)
+def test_an_import_is_not_interrupted_unless_it_takes_for_ever(module: str, longest: float, printed: str) -> None:
+    """The initialiser of a library may abort the process."""
+    Path("asking.py").write_text(ASKS + module)
+    Path("below.py").write_text("import time\ntime.sleep(0.05)\nprint('below', flush=True)")
+    command = [sys.executable, "-c", IMPORTS, str(longest)]
+    path = os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.stdout == f"{printed}Interrupted('SIGHUP') 1\n"
+    assert done.stderr == ""
+
+
+CATCHES = """
+import signal, sys
+from vdm_bench.cli import cli, main
+from vdm_bench.errors import InputError
+def work(**options):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except BaseException:
+        raise %s
+cli.commands["list"].callback = work
+sys.argv = ["vdm-bench", "list", "metrics"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["SystemError('initialization failed')", "InputError('a')", "KeyboardInterrupt", "OSError(28, 'a')"]
+)
+def test_a_signal_is_told_of_whatever_a_library_makes_of_it(error: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CATCHES % error], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
+
+
 FORKS = """
 import os, signal, threading, time
 from vdm_bench.stopping import interrupt_on_signals

@@ -335,3 +335,24 @@ def test_threads_that_cannot_be_started_end_a_verb_in_a_sentence(
     assert len(started) == after
     assert result.exit_code == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: no more threads can be started; raise the limit")
+
+
+SAYS_WHERE_STREAMS_LEAD = """
+import os, pathlib
+streams = [os.readlink(f"/proc/self/fd/{number}").split(":")[0] for number in range(3)]
+pathlib.Path("said").write_text(" ".join(streams))
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_a_program_has_its_streams_where_those_of_the_command_line_are_closed(
+    closed: str, tmp_path: Path
+) -> None:
+    """Else its clips could be in a file with the number of a stream, and a library's words in them."""
+    (tmp_path / "program.py").write_text(SAYS_WHERE_STREAMS_LEAD)
+    program = shlex.join([sys.executable, "program.py"])
+    arguments = ["run", "shapes-unconditional", "--limit", "64", "--out", "run", "--sampler-command", program]
+    command = shlex.join([sys.executable, "-m", "vdm_bench", *arguments])
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert (tmp_path / "said").read_text() == "pipe pipe /dev/null"

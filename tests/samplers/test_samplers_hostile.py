@@ -1,16 +1,21 @@
 """What programs and Python callables can answer that is no answer: refused in one bounded, printable line."""
 
+import dataclasses
+import errno
+import os
 import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import InputError, MachineError
 from vdm_bench.samplers.base import SampleRequest, call_sampler
 from vdm_bench.samplers.callable import CallableSampler, load_callable
 from vdm_bench.samplers.command import CommandSampler
@@ -30,21 +35,21 @@ READY = START + 'say(\'{"type": "ready", "version": 1}\\n\')\nsys.stdin.readline
 END = "\ntime.sleep(600)\n"
 
 
-def ask(folder: Path, code: str) -> Any:
+def ask(folder: Path, code: str, request: SampleRequest = REQUEST) -> Any:
     script = folder / "program.py"
     script.write_text(code + END)
     sampler = CommandSampler(shlex.join([sys.executable, str(script)]), {}, timeout=90.0)
     sampler.put_scratch(folder)
     try:
-        return sampler.sample(REQUEST)
+        return sampler.sample(request)
     finally:
         sampler.close()
         assert not list(folder.glob(".scratch*"))
 
 
-def refusal(folder: Path, code: str) -> str:
+def refusal(folder: Path, code: str, request: SampleRequest = REQUEST) -> str:
     with pytest.raises(InputError) as caught:
-        ask(folder, code)
+        ask(folder, code, request)
     message = str(caught.value)
     assert message.isprintable()
     assert len(message) < 1500
@@ -181,6 +186,87 @@ def test_what_a_program_leaves_in_its_folder_is_removed(tmp_path: Path) -> None:
     )
     ask(tmp_path, READY + left + "np.save('c.npy', clips)\ndone('c.npy')")
     assert (kept / "file").read_text() == "text"
+
+
+GIVEN = dataclasses.replace(REQUEST, context=np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 1, 4, 6, 3))
+BEFORE = START + "name = 'context-0.npy'\n%s\n" + READY.removeprefix(START)
+PUT_IN_PLACE = {
+    "a link": "os.symlink('../kept/file', name)",
+    "a link to what is not there": "os.symlink('../kept/other', name)",
+    "a second name": "os.link('../kept/file', name)",
+    "a pipe": "os.mkfifo(name)",
+    "a file": "open(name, 'wb').write(b'a' * 100_000); os.chmod(name, 0o444)",
+    "a socket": "s = socket.socket(socket.AF_UNIX); s.bind(name)",
+}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing may change."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in ("file", "context-0.npy"):
+        (folder / name).write_text("text")
+    yield folder
+    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+        ("file", "context-0.npy"), "text"
+    )
+
+
+@pytest.mark.parametrize("what", PUT_IN_PLACE)
+def test_given_frames_replace_what_is_in_their_place(what: str, tmp_path: Path, kept: Path) -> None:
+    answer = "clips[:, :1] = np.load(name)\nnp.save('c.npy', clips)\ndone('c.npy')"
+    found = ask(tmp_path, BEFORE % PUT_IN_PLACE[what] + answer, GIVEN)
+    assert GIVEN.context is not None
+    assert np.array_equal(found[:, :1], GIVEN.context)
+
+
+IN_THE_WAY = {
+    "a folder": ("os.makedirs(name + '/a')", "put something in the way in its scratch folder (Is a directory)"),
+    "no scratch folder": ("os.rmdir(scratch)", "has removed its scratch folder"),
+    "a link there": (
+        "os.rmdir(scratch); os.symlink(os.path.join(os.path.dirname(scratch), 'kept'), scratch)",
+        "put something in the way in its scratch folder (Not a directory)",
+    ),
+    "a file there": ("os.rmdir(scratch); open(scratch, 'w')", "put something in the way"),
+    "no permission": ("os.chmod(scratch, 0o500)", "put something in the way in its scratch folder (Perm"),
+    "no permission below": (
+        "os.makedirs('a/b'); open('a/b/c', 'w')\nfor p in ('a/b', 'a', scratch): os.chmod(p, 0o500)",
+        "put something in the way in its scratch folder (Perm",
+    ),
+    "no access": ("os.chmod(scratch, 0)", "put something in the way in its scratch folder (Perm"),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_given_frames_are_written_to_the_scratch_folder_or_not_at_all(
+    what: str, tmp_path: Path, kept: Path
+) -> None:
+    code, words = IN_THE_WAY[what]
+    closed = tmp_path / "closed"
+    closed.mkdir(0o500)
+    if "(Perm" in words and os.access(closed, os.W_OK):
+        pytest.skip("the superuser has every permission")
+    assert words in refusal(tmp_path, BEFORE % code, GIVEN)
+
+
+def test_a_disk_without_room_is_no_fault_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), OSError("96 requested and 0 written")):
+        monkeypatch.setattr(np, "save", Mock(side_effect=error))
+        with pytest.raises(MachineError):
+            ask(tmp_path, READY, GIVEN)
+
+
+def test_folders_too_deep_to_be_removed_end_no_run(tmp_path: Path) -> None:
+    script, deep = tmp_path / "program.py", "for level in range(1500): os.mkdir('d'); os.chdir('d')\n"
+    script.write_text(READY + deep + "os.chdir(scratch); np.save('c.npy', clips)\ndone('c.npy')" + END)
+    sampler = CommandSampler(shlex.join([sys.executable, str(script)]), {}, timeout=90.0)
+    sampler.put_scratch(tmp_path)
+    try:
+        assert sampler.sample(REQUEST).shape == (2, 3, 4, 6, 3)
+        sampler.close()
+    finally:
+        subprocess.run(["rm", "-rf", "--", *tmp_path.glob(".scratch*")], check=True)
 
 
 class Raising:

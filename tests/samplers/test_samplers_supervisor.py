@@ -212,3 +212,69 @@ def test_a_program_that_cannot_be_started_is_named_with_the_reason(
     with pytest.raises(InputError, match=f"cannot be started: {reason}$"):
         sampler.sample(REQUEST)
     assert not list(tmp_path.glob(".scratch*"))
+
+
+SAYS_WHERE_STREAMS_LEAD = """
+import json, os, sys
+streams = [os.readlink(f"/proc/self/fd/{number}").split(":")[0] for number in range(3)]
+print(json.dumps({"type": "error", "message": " ".join(streams)}), flush=True)
+"""
+CLOSING = """
+import os, sys
+from pathlib import Path
+from vdm_bench.samplers.base import SampleRequest
+from vdm_bench.samplers.command import CommandSampler
+folder = Path(sys.argv[2])
+for number in map(int, sys.argv[3]):
+    os.close(number)
+files = [open(folder / f"mine-{number}", "wb") for number in range(int(sys.argv[4]))]
+sampler = CommandSampler(sys.argv[1], {})
+sampler.put_scratch(folder)
+try:
+    sampler.sample(SampleRequest(indices=(4, 5), seeds=(7, 8), frames=3, height=4, width=6))
+except Exception as error:
+    (folder / "said").write_text(str(error))
+"""
+
+
+@pytest.mark.parametrize("closed", ["2", "02", "12", "012"])
+@pytest.mark.parametrize("files", [0, 3])
+def test_the_streams_of_a_program_are_open_where_those_of_the_harness_are_not(
+    closed: str, files: int, tmp_path: Path
+) -> None:
+    """Or are files that the harness has opened since: what the program opens is never among them."""
+    command = program(tmp_path, SAYS_WHERE_STREAMS_LEAD)
+    arguments = [sys.executable, "-c", CLOSING, command, str(tmp_path), closed, str(files)]
+    subprocess.run(arguments, check=True)
+    assert (tmp_path / "said").read_text().endswith("failed: pipe pipe /dev/null")
+    assert not any((tmp_path / f"mine-{number}").read_bytes() for number in range(files))
+
+
+PRINTS_BEFORE_IT_ANSWERS = """
+import os, sys, time
+for line in ("first", "go on"):
+    print(line, file=sys.stderr, flush=True)
+    while line == "first" and not os.path.exists(%r): time.sleep(0.01)
+print("more\\n" * 100_000, file=sys.stderr, flush=True)
+"""
+
+
+def test_a_reader_of_messages_that_has_seen_enough_does_not_end_the_program(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    command = program(tmp_path, PRINTS_BEFORE_IT_ANSWERS % str(go) + CLIPS)
+    arguments = [sys.executable, "-c", HARNESS % "", command, str(tmp_path)]
+    harness = subprocess.Popen([*arguments], stderr=subprocess.PIPE)
+    assert harness.stderr is not None
+    assert harness.stderr.readline() == b"first\n"
+    harness.stderr.close()
+    go.touch()
+    assert harness.wait() == 0
+
+
+def test_all_that_a_program_prints_comes_before_what_the_harness_says_of_its_end(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    command = program(tmp_path, PRINTS_BEFORE_IT_ANSWERS % str(tmp_path / "go") + "sys.exit(3)")
+    arguments = [sys.executable, "-c", HARNESS % "", command, str(tmp_path)]
+    done = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.startswith("first\ngo on\n" + 100_000 * "more\n" + "\nTraceback")
+    assert "ended with status 3; its own messages are above" in done.stderr

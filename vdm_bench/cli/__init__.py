@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -35,7 +35,7 @@ from vdm_bench.errors import InputError, MachineError, SlowWarning, VdmBenchErro
 from vdm_bench.parallel import check_threads
 from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, whole_number
 from vdm_bench.runtime.printable import printable
-from vdm_bench.stopping import Interrupted, interrupt_on_signals
+from vdm_bench.stopping import heard_signal, interrupt_on_signals
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 
@@ -76,16 +76,30 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     debug = ctx is not None and ctx.params["debug"]
     try:
         yield
-    except KeyboardInterrupt as error:
-        number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
-        goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
-        say(
-            f"stopped by {signal.Signals(number).name}"
-            + ("; the same command goes on where this one stopped" if goes_on else "")
-        )
+    except (click.exceptions.Exit, SystemExit):
+        raise
+    except BaseException as error:
+        number = heard_signal()  # a library may have turned it into an error of its own
+        if number is None and not isinstance(error, KeyboardInterrupt):
+            _tell(error, debug)
+        _tell_of_signal(number or signal.SIGINT, ctx)
         if debug:
             traceback.print_exc()
-        sys.exit(128 + number)
+        sys.exit(128 + (number or signal.SIGINT))
+
+
+def _tell_of_signal(number: int, ctx: click.Context | None) -> None:
+    goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
+    say(
+        f"stopped by {signal.Signals(number).name}"
+        + ("; the same command goes on where this one stopped" if goes_on else "")
+    )
+
+
+def _tell(failure: BaseException, debug: bool) -> NoReturn:
+    """Raise it again, or tell of it and exit."""
+    try:
+        raise failure
     except VdmBenchError as error:
         if debug:
             raise
@@ -94,7 +108,7 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     except click.ClickException as error:
         vars(error).update(message=printable(error.message))  # what was typed and cannot be seen is spelt out
         raise
-    except (click.exceptions.Exit, click.Abort):
+    except click.Abort:
         raise
     except Exception as error:
         if debug:

@@ -14,6 +14,7 @@ import unicodedata
 from typing import Any, BinaryIO, TextIO, cast
 
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.descriptors import open_standard_descriptors
 
 _ERRORS = "vdm-bench-stand-in"
 _ASCII = "vdm-bench-ascii"
@@ -59,7 +60,7 @@ def accept_any_end() -> None:
 
     For the command line, which has a process to itself.
     """
-    _open_closed_descriptors()
+    open_standard_descriptors()
     sys.stdout, sys.stderr = _guarded(sys.stdout, needed=True), _guarded(sys.stderr, needed=False)
 
 
@@ -96,18 +97,6 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "there is no room for what is printed; send it elsewhere"
     return f"what is printed cannot be written ({error.strerror}); send it elsewhere"
-
-
-def _open_closed_descriptors() -> None:
-    """Lead standard descriptors that are closed to nowhere.
-
-    The next file that is opened would get their numbers, and in it what libraries and children print.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
 
 
 def _guarded(stream: TextIO | None, needed: bool) -> TextIO:

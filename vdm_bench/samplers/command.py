@@ -14,6 +14,7 @@ The child ends when its stdin does.
 """
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -36,9 +37,18 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.files import temporary_folder
 from vdm_bench.metrics.npy import read_npy_header
-from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing
+from vdm_bench.runtime.descriptors import is_inherited, open_standard_descriptors
+from vdm_bench.runtime.outside import (
+    Refusal,
+    fault_of_the_machine,
+    is_of_the_machine,
+    open_file,
+    parse_json,
+    parsing,
+)
 from vdm_bench.runtime.printable import printable
 from vdm_bench.samplers.base import SampleRequest, check_kind
+from vdm_bench.samplers.supervisor import remove
 
 VERSION = 1
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -126,10 +136,11 @@ class _Child:
         try:
             self._start(arguments)
         except BaseException:
-            _remove(self.scratch)
+            remove(str(self.scratch))
             raise
 
     def _start(self, arguments: list[str]) -> None:
+        open_standard_descriptors()  # a pipe with such a number would be the program's stream
         told_life, life = os.pipe()
         report, tell_report = os.pipe()
         # Files, as they are closed where nobody holds them any more, which ends the supervisor.
@@ -141,6 +152,7 @@ class _Child:
                 [*supervisor, str(told_life), str(tell_report), str(self.scratch), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=None if is_inherited(2) else subprocess.DEVNULL,
                 bufsize=0,
                 pass_fds=(told_life, tell_report),
                 start_new_session=True,
@@ -195,11 +207,8 @@ class _Child:
         """Have the clips of a request made, and read them."""
         context = None
         if request.context is not None:
-            context = self.scratch / f"context-{number}.npy"
-            try:
-                np.save(context, request.context, allow_pickle=False)
-            except FileNotFoundError as error:
-                raise self.fault("has removed its scratch folder; leave it where it is") from error
+            context = f"context-{number}.npy"
+            self._save(context, request.context)
         content = {
             "number": number,
             "indices": list(request.indices),
@@ -207,7 +216,7 @@ class _Child:
             "frames": request.frames,
             "height": request.height,
             "width": request.width,
-            "context": context and context.name,
+            "context": context,
             "labels": None if request.labels is None else request.labels.tolist(),
             "captions": None if request.captions is None else list(request.captions),
         }
@@ -215,8 +224,35 @@ class _Child:
         if not _is_number(message.get("number"), number):
             raise self.fault(f"answered request {_shown(message.get('number'))}, asked was {number}")
         clips = self._load(message.get("clips"), request)
-        _empty(self.scratch)
+        try:
+            _empty(self.scratch)
+        except OSError as error:
+            raise self._disturbed(error) from error
         return clips
+
+    def _save(self, name: str, array: NDArray[Any]) -> None:
+        """Save an array in the scratch folder, and nowhere else: the program may have put links there."""
+        try:
+            with _opened_folder(self.scratch) as folder:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+                how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                with os.fdopen(os.open(name, how, 0o666, dir_fd=folder), "wb") as file:
+                    np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            raise self._disturbed(error) from error
+
+    def _disturbed(self, error: OSError) -> VdmBenchError:
+        """End the child; give an error about its scratch folder, for the caller to raise."""
+        if error.errno != errno.EEXIST and (is_of_the_machine(error) or not error.errno):
+            self.close(grace=0.0)
+            return fault_of_the_machine(error)
+        if isinstance(error, FileNotFoundError):
+            return self.fault("has removed its scratch folder; leave it where it is")
+        return self.fault(
+            f"has put something in the way in its scratch folder ({error.strerror}); "
+            "write files of other names than `context-...` there, and leave the folder as it is"
+        )
 
     def close(self, grace: float = _GRACE) -> None:
         """End the child and all it has started, once; it gets `grace` seconds to do so by itself."""
@@ -224,7 +260,7 @@ class _Child:
             return
         self.closed = True
         self._end(grace)
-        _remove(self.scratch)
+        remove(str(self.scratch))
 
     def _end(self, grace: float) -> None:
         with contextlib.suppress(OSError):
@@ -349,19 +385,33 @@ def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refus
     return clips.T if header.fortran_order else clips
 
 
-def _empty(folder: Path) -> None:
-    """Remove what a request has left in the scratch folder, whatever it is."""
-    for path in [] if folder.is_symlink() else list(folder.iterdir()):
-        _remove(path)
+@contextlib.contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    """Give a descriptor of a folder, which stays that of the folder whatever comes into its place.
+
+    Raises:
+        OSError: it is none, as a link is, or cannot be opened.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder that the child may have put there."""
-    with contextlib.suppress(OSError):
-        if path.is_symlink() or not path.is_dir():
-            path.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+def _empty(path: Path) -> None:
+    """Remove what a request has left in the scratch folder, whatever it is.
+
+    Raises:
+        OSError: it is no folder any more, or cannot be read.
+    """
+    with _opened_folder(path) as folder:
+        for name in os.listdir(folder):  # noqa: PTH208 - of a descriptor
+            try:
+                os.unlink(name, dir_fd=folder)
+            except OSError:  # a folder
+                with contextlib.suppress(RecursionError):  # it is too deep
+                    shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
 def _wait(reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:

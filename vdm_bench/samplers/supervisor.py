@@ -2,19 +2,25 @@
 
 `python -I -S supervisor.py PARENT LIFE REPORT SCRATCH PROGRAM [ARGUMENT ...]`, with the standard library alone.
 
-It stands between the harness and a sampler's program, in one thread: standard input and output go through to the
-program untouched. Its end of the pipe LIFE becomes readable when the harness says so, or when the harness is
-gone, whatever ended it. Then, or when the program ends, all descendants are killed. On Linux these include what
-called `setsid` or was left by its parent, as orphans become the supervisor's children there; elsewhere it is the
+It stands between the harness and a sampler's program: standard input and output go through to the program
+untouched, and so does standard error, unless it is a pipe. A reader of a pipe may have seen enough, as `head`
+has, which would end the program: so what the program prints there is handed on by a thread.
+
+The supervisor's end of the pipe LIFE becomes readable when the harness says so, or when the harness is gone,
+whatever ended it. Then, or when the program ends, all descendants are killed. On Linux these include what called
+`setsid` or was left by its parent, as orphans become the supervisor's children there; elsewhere it is the
 program's process group. At last the folder SCRATCH is removed.
 
 Into REPORT it writes lines: `started PID` or `failed ERRNO`, then `ended STATUS`, negative after a signal.
 """
 
+import _thread
 import contextlib
+import errno
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +29,7 @@ _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _OF_THE_USER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the harness decides what they end
 _PARENT_ENDED = signal.SIGUSR1
 _PATIENCE = 5.0  # seconds for killed processes to be gone; one may hang in a driver
+_CHUNK = 1 << 16  # bytes that are read at once
 _PPID = 1  # the field of /proc/PID/stat, counted from behind the name
 
 
@@ -38,8 +45,9 @@ def main() -> None:
     # A fork of the harness may hold the other end of LIFE open. The signal comes when a *thread* of the harness
     # ends, too: so it only makes us look.
     control(_SET_PDEATHSIG, _PARENT_ENDED)
+    relayed = _thread.allocate_lock()  # held until all is handed on
     try:
-        child = _start(program, control)
+        child = _start(program, control, relayed)
     except OSError as error:
         _say(report, f"failed {error.errno}")
         return
@@ -47,10 +55,11 @@ def main() -> None:
     _let_go_of_streams()
     status = _wait(child, parent, life, woken)
     _end_all(child)
+    relayed.acquire(timeout=_PATIENCE)  # its last words come before the harness's about it
     _say(report, "ended" if status is None else f"ended {status}")
     while os.getppid() == parent and not _is_over(life, woken):
         pass
-    _remove(scratch)
+    remove(scratch)
 
 
 def _control() -> Callable[[int, int], object]:
@@ -75,13 +84,19 @@ def _wake_on_signals() -> int:
     return woken
 
 
-def _start(program: list[str], control: Callable[[int, int], object]) -> int:
+def _start(program: list[str], control: Callable[[int, int], object], relayed: _thread.LockType) -> int:
     """Start the program in a session of its own; return its number.
+
+    Args:
+        program: with its arguments.
+        control: the system's `prctl`.
+        relayed: is held from here on until all that the program prints to standard error is handed on.
 
     Raises:
         OSError: it cannot be started.
     """
     told, tell = os.pipe()
+    printed, messages = os.pipe() if _may_break(2) else (None, 2)
     child = os.fork()
     if not child:
         try:
@@ -89,6 +104,7 @@ def _start(program: list[str], control: Callable[[int, int], object]) -> int:
             control(_SET_PDEATHSIG, signal.SIGKILL)
             for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
+            os.dup2(messages, 2)
             os.execvp(program[0], program)
         except OSError as error:
             os.write(tell, str(error.errno).encode())
@@ -100,7 +116,36 @@ def _start(program: list[str], control: Callable[[int, int], object]) -> int:
     if failure:
         os.waitpid(child, 0)
         raise OSError(int(failure), os.strerror(int(failure)))
+    if printed is not None:
+        os.close(messages)
+        relayed.acquire()
+        try:
+            _thread.start_new_thread(_relay, (printed, relayed))
+        except RuntimeError as error:
+            _end_all(child)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
     return child
+
+
+def _may_break(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _relay(printed: int, relayed: _thread.LockType) -> None:
+    """Hand on what the program prints to standard error; to nobody once that has no reader."""
+    heard = True
+    while data := os.read(printed, _CHUNK):
+        while heard and data:
+            try:
+                data = data[os.write(2, data) :]
+            except BlockingIOError:  # whoever shares it may have it so
+                poller = select.poll()
+                poller.register(2, select.POLLOUT)
+                poller.poll()
+            except OSError:
+                heard = False
+    relayed.release()
 
 
 def _let_go_of_streams() -> None:
@@ -204,13 +249,25 @@ def _say(report: int, line: str) -> None:
         os.write(report, f"{line}\n".encode())
 
 
-def _remove(folder: str) -> None:
-    """Remove a folder; of a link in its place, the link: what it leads to is not ours."""
+def remove(folder: str) -> None:
+    """Remove a folder in which nothing is at work; of a link in its place, the link: its target is not ours."""
     import shutil  # here, as the program should start soon
 
-    shutil.rmtree(folder, ignore_errors=True)  # refuses links, also one that comes while it is at work
+    with contextlib.suppress(RecursionError):  # the program has made folders that are too deep
+        if not os.path.islink(folder):  # noqa: PTH114
+            _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # refuses links, also one that comes while it is at work
     with contextlib.suppress(OSError):
         os.unlink(folder)  # noqa: PTH108
+
+
+def _open_up(folder: str) -> None:
+    """Take back the permission to remove what is in a folder, where the program has taken it away."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)  # noqa: PTH101
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                _open_up(entry.path)
 
 
 if __name__ == "__main__":
