@@ -203,7 +203,8 @@ class Run:
         sampler, info = self.sampler, self._sampler_info()
         keep_plan(self.out, make_plan(asked, info, sampler, panel), writes=self.world.leads)
         if self.world.leads:
-            sweep(self.out, shared=not alone)  # the other processes wait, and have written nothing yet
+            # The other processes wait, and have written nothing yet.
+            sweep(self.out, SAMPLES_FOLDER, "features", shared=not alone)
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             return self._finished()
