@@ -24,8 +24,8 @@ from vdm_bench.files import (
     write_bytes,
     write_text,
 )
-from vdm_bench.runtime.locks import FOLDER_LOCK, hold, holds_others
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.locks import hold, holds_others
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 
 def test_an_existing_file_is_replaced_not_overwritten(tmp_path: Path) -> None:

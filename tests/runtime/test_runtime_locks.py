@@ -19,8 +19,8 @@ import pytest
 
 from vdm_bench.errors import InputError, PeerError
 from vdm_bench.runtime import locks
-from vdm_bench.runtime.locks import FOLDER_LOCK, hold, hold_file, hold_together, holds_others
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.locks import hold, hold_file, hold_together, holds_others
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 HOLDING = """
 import sys, time
