@@ -32,7 +32,7 @@ from vdm_bench.reference_model.training_options import Hooks as Hooks
 from vdm_bench.reference_model.training_options import TrainingOptions as TrainingOptions
 from vdm_bench.reference_model.training_run import RunConfig, claim
 from vdm_bench.reference_model.training_start import make_optimisers, start_from
-from vdm_bench.reference_model.training_state import Progress, TrainingState, read_state, write_state
+from vdm_bench.reference_model.training_state import FOLDER, Progress, TrainingState, read_state, write_state
 from vdm_bench.reference_model.training_step import LossMeter, batch_losses, learning_rate
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.locks import hold_together
@@ -78,7 +78,7 @@ def train(
             if options.precision == "bf16":
                 warn_if_slow(devices.device)
             claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
-            sweep(out, shared=not alone)
+            sweep(out, FOLDER, "samples", shared=not alone)
         devices.wait()
         trainer.resume()
         return trainer.run()

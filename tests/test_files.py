@@ -2,6 +2,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,13 +17,16 @@ from vdm_bench.files import (
     decode_text,
     is_stream,
     read_text,
+    scratch_folder,
     sweep,
     sweep_beside,
+    system_folder,
     temporary_folder,
     write_bytes,
     write_text,
 )
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.locks import hold, holds_others
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 
 def test_an_existing_file_is_replaced_not_overwritten(tmp_path: Path) -> None:
@@ -259,6 +263,8 @@ def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -
             (left / "more.npy").touch() if living.is_dir() else None
         assert len(list(tmp_path.rglob("*part*"))) == 4
         sweep(tmp_path)
+        assert len(list(tmp_path.rglob("*part*"))) == 4  # not below, unless told
+        sweep(tmp_path, "deep", "none")
         assert set(tmp_path.rglob("*part*")) == {temporary, scratch}
     assert sorted(p.name for p in tmp_path.glob("*")) == [".hidden", "deep", "kept.txt", "x.npy"]
 
@@ -281,6 +287,108 @@ def test_files_that_a_library_makes_beside_its_own_are_swept(tmp_path: Path) -> 
     with pytest.raises(InputError), atomic_path(path, apart=True) as temporary:
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".thesis.part-1.tex",
+        ".movie.part-2.mp4",
+        ".part-",
+        ".x.part-{dead}",
+        ".x.part-{dead}-0a1b2c3",
+        ".x.part-{dead}-0a1b2c3d.tar.gz",
+        ".x.part-{dead}-0a1b2c3d~",
+        "x.part-{dead}-0a1b2c3d.npy",
+        ".x.part-{dead}-0a1b2c3d.npy\n.b.part-c",
+    ],
+)
+def test_files_of_users_are_not_swept_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name.format(dead=dead_here())
+    path.touch()
+    os.utime(path, (time.time() - 100_000,) * 2)
+    for shared in (True, False):
+        sweep(tmp_path, shared=shared)
+        sweep_beside(tmp_path / f"x{path.suffix}", shared=shared)
+    assert path.exists()
+    assert holds_others(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.npy", "a.part-1.npy", "b.part-", "no suffix", "two\nlines.txt", "ü.part-x-0a1b2c3d.é", ".hidden", "x."],
+)
+def test_what_a_killed_writer_left_is_swept_whatever_it_wrote(tmp_path: Path, name: str) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        left = tmp_path / temporary.name.replace(str(Owner.here()), dead_here())
+        left.touch()
+        assert not holds_others(tmp_path)
+        sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == [temporary]
+
+
+def test_sweeping_follows_no_link(tmp_path: Path) -> None:
+    for name in ("run", "other"):
+        (tmp_path / name).mkdir()
+    left = tmp_path / "other" / f".x.part-{dead_here()}-0a1b2c3d.npy"
+    left.touch()
+    (tmp_path / "run/samples").symlink_to("../other")
+    link = tmp_path / "run" / left.name
+    link.symlink_to("../other")
+    sweep(tmp_path / "run", "samples")
+    assert left.exists()
+    assert not link.is_symlink()
+
+
+def test_where_another_lock_lies_what_was_left_elsewhere_stays(tmp_path: Path) -> None:
+    """Another container may write into a part of the folder, or replace a file in it: its lock tells."""
+    (tmp_path / "samples").mkdir()
+    paths = [left_elsewhere(tmp_path), left_elsewhere(tmp_path / "samples")]
+    (tmp_path / ".film.mp4.lock").touch()
+    (tmp_path / "samples" / FOLDER_LOCK).touch()
+    with hold(tmp_path, "run"):
+        sweep(tmp_path, "samples")
+        assert all(path.exists() for path in paths)
+        (tmp_path / ".film.mp4.lock").unlink()
+        (tmp_path / "samples" / FOLDER_LOCK).unlink()
+        sweep(tmp_path, "samples")
+        assert not any(path.exists() for path in paths)
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_what_killed_processes_left_in_the_systems_folder_goes_and_no_more(system: Path) -> None:
+    left = system / f".vdm-bench.part-{dead_here()}-0a1b2c3d-abc_ef1h"
+    below = system / "below" / left.name
+    others = {left_elsewhere(system), below, system / ".vdm-bench.part-1", system / "vdm-bench-abcdefgh"}
+    for path in (*others, left):
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir(exist_ok=True) if path.suffix != ".npy" else None
+    (left / "clip.mp4").touch()
+    with scratch_folder() as folder:
+        (folder / "clip.mp4").touch()
+        assert folder.parent == system.resolve()
+        assert {*system.rglob(".*part*"), system / "vdm-bench-abcdefgh"} == {*others, folder}
+    assert {*system.rglob(".*part*"), system / "vdm-bench-abcdefgh"} == others
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_what_others_left_in_the_systems_folder_stays(system: Path) -> None:
+    left = system / f".vdm-bench.part-{dead_here()}-0a1b2c3d-abc_ef1h"
+    left.mkdir()
+    os.chown(left, 12345, -1)
+    assert system_folder() == system
+    assert left.exists()
+
+
+def dead_here() -> str:
+    """A process of this machine that lives no more."""
+    return str(Owner(Owner.here().place, 2**31 - 7, 1))
 
 
 def left_elsewhere(folder: Path) -> Path:

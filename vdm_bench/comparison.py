@@ -1,7 +1,6 @@
 """Two sources of clips, scored against each other without a protocol: `vdm-bench score`."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from vdm_bench.datasets.folder import ViewedClips, open_clips
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.files import check_writable, sweep
+from vdm_bench.files import check_writable, scratch_folder, sweep
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import Recipe, get_recipes
@@ -120,7 +119,7 @@ def _writing(out: Path | None, world: World, reporter: Reporter) -> Iterator[Non
     with hold_together(out, "score", leads=world.leads, agree=world.agree, note=reporter.note) as alone:
         if world.leads:
             check_writable(out)
-            sweep(out, shared=not alone)
+            sweep(out, "features", shared=not alone)
         world.wait()
         yield
 
@@ -283,5 +282,5 @@ def _feature_folder(out: Path | None) -> Iterator[Path]:
     if out is not None:
         yield out / "features"
         return
-    with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
-        yield Path(folder)
+    with scratch_folder() as folder:
+        yield folder

@@ -1,15 +1,14 @@
 """Why two recipes give different numbers for the same clips: from one to the other, one setting at a time."""
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vdm_bench.comparison import Clips, ScoreOptions, collect_sides, open_sources
 from vdm_bench.distributed import World
 from vdm_bench.errors import InputError
+from vdm_bench.files import scratch_folder
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe, get_recipe
 from vdm_bench.metrics.score import Score
@@ -91,8 +90,8 @@ def explain(
     recipes = [dataclasses.replace(recipe, name=f"step {n}") for n, (_, recipe) in enumerate(walk)]
     sources = open_sources(generated, reference, options, reporter)
     panel = Panel.of_recipes(recipes, options.computing, reporter)
-    with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
-        sides = collect_sides(sources, panel, options, Path(folder), reporter, Stopwatch(), World())
+    with scratch_folder() as folder:
+        sides = collect_sides(sources, panel, options, folder, reporter, Stopwatch(), World())
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     specs = [panel.networks[place].spec for place in panel.places]
     values = [_value_of(score) for score in scores]

@@ -7,6 +7,7 @@ link: its target is replaced. A pipe or a device cannot be replaced: it is writt
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import secrets
@@ -20,9 +21,15 @@ from typing import BinaryIO
 
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.outside import open_file, parsing
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
+# The whole of such a name: users have files of their own with ".part-" in their names.
+_TEMPORARY = re.compile(
+    rf"\..*{re.escape(_MARK)}(?P<owner>[0-9a-f]{{8}}-[1-9]\d{{0,9}}-[0-9a-f]{{1,16}})"
+    r"-[0-9a-f]{8}(-[a-z0-9_]{8})?(\.[^.]*)?",
+    re.DOTALL | re.ASCII,
+)
 _DAY = 86400.0  # seconds
 _STEM = 40  # characters of a file's name in its temporary one: names that are as long as may be leave no room
 _MOST_LINKS = 40  # that lead to one another, as Linux has it
@@ -166,6 +173,45 @@ def temporary_folder(parent: Path, name: str) -> Path:
         raise _unwritable(parent, error) from error
 
 
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder in the system's one for temporary files, and remove it in the end; see `system_folder`.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    folder = temporary_folder(system_folder(), "vdm-bench")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def system_folder() -> Path:
+    """Return the system's folder for temporary files, cleared of what killed processes of this user left there.
+
+    It is searched once by a process, and not below: others keep what they like there.
+    """
+    folder = Path(tempfile.gettempdir())
+    _clear_once(folder)
+    return folder
+
+
+@functools.cache
+def _clear_once(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if is_temporary(entry.name) and _is_mine(entry):
+                _remove_if_left(entry, shared=True)
+
+
+def _is_mine(path: Path) -> bool:
+    try:
+        return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+    except OSError:  # it has gone
+        return False
+
+
 def discard(path: Path) -> None:
     """Remove what stands in the place of a file of ours that is no use, so that it can be written again.
 
@@ -202,16 +248,30 @@ def check_file_writable(path: Path) -> None:
         _prepare(path)[1].unlink()
 
 
-def sweep(folder: Path, *, shared: bool = False) -> None:
-    """Remove the temporary files and folders that killed processes left in `folder` and below.
+def sweep(folder: Path, *parts: str, shared: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in `folder`, and in parts of it.
 
-    Those of processes that live are left alone. Those of another machine, of which that cannot be told, are
-    removed too, unless the folder is shared: then only what is a day old.
+    Those of processes that live are left alone. Those of another machine or container, of which that cannot be
+    told, are removed too, unless the folder is shared: then only what is a day old. Where somebody else's lock
+    lies, a folder is shared.
+
+    Args:
+        folder: that the caller writes into; unless it is shared, the caller holds its lock.
+        parts: folders in it that the caller writes into, too; links are not followed.
+        shared: whether others may be writing there.
     """
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            _remove_if_left(Path(place, name), shared=shared)
-        folders[:] = [name for name in folders if not is_temporary(name)]
+    _sweep_one(folder, shared, FOLDER_LOCK)
+    for part in parts:
+        if not (folder / part).is_symlink():
+            _sweep_one(folder / part, shared, None)
+
+
+def _sweep_one(folder: Path, shared: bool, own_lock: str | None) -> None:
+    with contextlib.suppress(OSError):  # there is no such folder, or it may not be searched
+        entries = list(folder.iterdir())
+        locks = {path.name for path in entries if path.name.startswith(".") and path.name.endswith(".lock")}
+        for entry in entries:
+            _remove_if_left(entry, shared=shared or bool(locks - {own_lock}))
 
 
 def sweep_beside(path: Path, *, shared: bool = False) -> None:
@@ -225,14 +285,15 @@ def sweep_beside(path: Path, *, shared: bool = False) -> None:
 
 def is_temporary(name: str) -> bool:
     """Say whether a file or folder of this name is a temporary one of this project's."""
-    return name.startswith(".") and _MARK in name
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _remove_if_left(path: Path, *, shared: bool) -> None:
     """Remove a temporary file or folder if its owner has died; where it cannot be removed, it stays."""
-    if not is_temporary(path.name):
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
         return
-    owner = Owner.parse(path.name.rpartition(_MARK)[2])
+    owner = Owner.parse(match["owner"])
     lives = owner.lives() if owner else None
     with contextlib.suppress(OSError):
         if lives or (lives is None and shared and time.time() - path.lstat().st_mtime < _DAY):
@@ -325,8 +386,8 @@ def _replaceable(target: Path, path: Path) -> os.stat_result | None:
 def _streamed(path: Path) -> Iterator[Path]:
     """Write to a pipe or a device what stands in a temporary file at the end; see `atomic_path`."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
-            temporary = Path(folder, f"output{path.suffix}")
+        with scratch_folder() as folder:
+            temporary = folder / f"output{path.suffix}"
             temporary.touch()
             yield temporary
             # A reader that has seen enough is no fault.

@@ -6,7 +6,6 @@
 import functools
 import io
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from vdm_bench.conditions import Conditions
 from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.files import scratch_folder
 from vdm_bench.leaderboards.record import ProtocolInfo
 from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery, GalleryRow
 from vdm_bench.leaderboards.report.runs import Run, Runs
@@ -209,8 +209,8 @@ def _film(source: _Source, index: int, fps: float) -> Film | None:
         frames = source.clip(index)
         if min(frames.shape[1:3]) < _SMALL:
             frames = frames.repeat(2, axis=1).repeat(2, axis=2)
-        with tempfile.TemporaryDirectory(prefix="vdm-bench-") as folder:
-            path = Path(folder, "clip.mp4")
+        with scratch_folder() as folder:
+            path = folder / "clip.mp4"
             write_clip(path, frames, fps=fps)
             video = path.read_bytes()
     except IndexError:

@@ -207,7 +207,8 @@ class Run:
         plan = make_plan(asked, info, sampler, panel)
         keep_plan(self.out, plan, writes=self.world.leads)
         if self.world.leads:
-            sweep(self.out, shared=not alone)  # the other processes wait, and have written nothing yet
+            # The other processes wait, and have written nothing yet.
+            sweep(self.out, SAMPLES_FOLDER, "features", shared=not alone)
         self.world.wait()
         if (self.out / RECORD_FILE).exists():
             return self._finished()

@@ -8,7 +8,6 @@ shows that the scores are those of these clips under this protocol; it cannot sh
 import contextlib
 import math
 import secrets
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.distributed import World
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.files import scratch_folder
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, parse_record, read_bytes
 from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
 from vdm_bench.likeness import unlike_counts, unlike_scores, unlike_signatures
@@ -142,8 +142,8 @@ def _verification(
         workers=options.workers,
         recheck=options.recheck,
     )
-    with tempfile.TemporaryDirectory(prefix="vdm-bench-verify-") as folder:
-        remake = _Remake(protocol, Path(folder), asked, reporter, stored)  # the reference must be at hand
+    with scratch_folder() as folder:
+        remake = _Remake(protocol, folder, asked, reporter, stored)  # the reference must be at hand
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
         remake.chosen = frozenset(chosen.tolist())

@@ -36,7 +36,7 @@ class TensorboardTracker:
         """Write a run, once."""
         name = re.sub(r"[^\w.-]+", "-", run.record.name)[:_NAME_LENGTH].strip(".-")
         target = self._folder / f"{name or 'run'}-{run.key[:12]}"
-        sweep(self._folder)  # what killed processes left
+        sweep(self._folder, shared=True)  # what killed processes left; there is no lock
         if target.exists():
             return
         part = temporary_folder(self._folder, "log")

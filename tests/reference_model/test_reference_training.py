@@ -1,5 +1,6 @@
 """Training: a run's result depends on its settings, and not on interruptions or who computes what."""
 
+import dataclasses
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from vdm_bench.reference_model.training_batch import Purpose, stream_seed
 from vdm_bench.reference_model.training_log import LogLine
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.locks import hold
+from vdm_bench.runtime.owners import Owner
 
 LAST = "checkpoints/step-000000006.safetensors"
 
@@ -171,7 +173,8 @@ def test_a_killed_process_goes_on_to_the_same_weights_bit_for_bit(whole: Path, t
 
 
 def test_what_a_killed_writer_left_is_removed(whole: Path, tmp_path: Path) -> None:
-    half = tmp_path / "run/checkpoints/.step-000000002.part-abc.safetensors"
+    dead = dataclasses.replace(Owner.here(), process=2**31 - 7)
+    half = tmp_path / f"run/checkpoints/.step-000000002.part-{dead}-0a1b2c3d.safetensors"
     train_tiny(tmp_path / "run", tiny(steps=1))
     half.write_bytes(b"half")
     train_tiny(tmp_path / "run", tiny(steps=1))

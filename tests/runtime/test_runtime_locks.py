@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -18,8 +19,8 @@ import pytest
 
 from vdm_bench.errors import InputError, PeerError
 from vdm_bench.runtime import locks
-from vdm_bench.runtime.locks import FOLDER_LOCK, hold, hold_file, hold_together, holds_others
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.locks import hold, hold_file, hold_together, holds_others
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 HOLDING = """
 import sys, time
@@ -286,6 +287,49 @@ def test_where_no_file_can_be_made_no_lock_is_needed(tmp_path: Path, monkeypatch
     refused = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(InputError, match=r"cannot write .*: No space left on device"), hold(tmp_path, "run"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("folder", "lock"), [(0o777, 0o666), (0o2775, 0o664), (0o755, 0o644), (0o700, 0o600), (0o733, 0o666)]
+)
+def test_who_may_write_into_a_folder_can_open_its_locks_whatever_the_umask(
+    folder: int, lock: int, tmp_path: Path
+) -> None:
+    place = tmp_path / "shared"
+    place.mkdir()
+    place.chmod(folder)
+    before = os.umask(0o077)
+    try:
+        with hold(place, "run"), hold_file(place / "a.json", "check"):
+            for name in (FOLDER_LOCK, ".a.json.lock"):
+                assert stat.S_IMODE((place / name).stat().st_mode) == lock
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_is_closed_to_others_is_refused_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may open anything, so the system's refusal is played; the folder may be written to."""
+    lock, original = tmp_path / ".a.json.lock", os.open
+    monkeypatch.setattr(locks, "_UNTOLD", 0.05)
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if path == lock and lock.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    lock.touch(0o600)
+    pattern = (
+        rf"a\.json cannot be locked: {re.escape(str(lock))} belongs to user \S+ and is closed to others; have"
+    )
+    with pytest.raises(InputError, match=pattern), hold_file(tmp_path / "a.json", "check"):
+        pass
+    monkeypatch.setattr(locks, "_UNTOLD", 60.0)
+    threading.Timer(0.1, lock.unlink).start()
+    with hold_file(tmp_path / "a.json", "check") as alone:  # it has gone in time
+        assert alone
 
 
 def test_where_there_are_no_locks_it_goes_on_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

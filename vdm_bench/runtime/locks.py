@@ -5,7 +5,7 @@ its process, however that ends, so none is ever left behind. What stands in the 
 removed at the end; whoever has waited for a file that was removed sees that, and takes the new one.
 
 Whoever cannot make a file in a folder cannot write into it either, and needs no lock: so what is finished can be
-looked at on a disk that is read-only.
+looked at on a disk that is read-only. Whoever can make one can open the lock, too, whatever its maker's umask.
 """
 
 import contextlib
@@ -28,9 +28,8 @@ from pathlib import Path
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.files import is_stream, is_temporary, sweep_beside
 from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
-FOLDER_LOCK = ".vdm-bench.lock"
 MOMENTS = 300.0  # seconds to wait for those who need moments each
 ANOTHER_OUT = "wait for it, or choose another --out"
 
@@ -38,6 +37,7 @@ ANOTHER_OUT = "wait for it, or choose another --out"
 _UNWRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
+_CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT})  # a file that is there, or was there a moment ago
 _NO_FILE = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _PAUSE, _UNTOLD, _QUIET = 0.02, 1.0, 1.0  # seconds: between tries; for a holder to say who it is; without a note
 _MOST_REMOVED = 1000  # times that a lock may vanish as it is taken, before its file system is not believed
@@ -228,9 +228,9 @@ def _acquire(lock: Path, wish: _Wish) -> int | None:
 
     wait = _Waiting(lock, wish)
     for _ in range(_MOST_REMOVED):
-        descriptor = _open(lock)
+        descriptor = _opened(lock, wish)
         if descriptor is None:  # or another process has just removed a folder that it had made
-            descriptor = _open(lock)
+            descriptor = _opened(lock, wish)
         if descriptor is None:
             return None
         with contextlib.ExitStack() as opened:
@@ -275,10 +275,48 @@ class _Waiting:
         time.sleep(_PAUSE)
 
 
+def _opened(lock: Path, wish: _Wish) -> int | None:
+    """Open the file of a lock as `_open` does; wait a moment for its maker to open it to others.
+
+    Raises:
+        InputError: see `_open`; or the maker does not, though others may write into the folder.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            return _open(lock)
+        except _ClosedError as error:
+            if time.monotonic() - start >= _UNTOLD:
+                if not os.path.lexists(lock):  # no file can be made, whatever the folder's permissions say
+                    return None
+                raise InputError(
+                    f"{wish.what} cannot be locked: {lock} belongs to {_user_of(lock)} and is closed to others; "
+                    "have it deleted once nothing of theirs writes there, or choose another place"
+                ) from error
+        time.sleep(_PAUSE)
+
+
+def _user_of(path: Path) -> str:
+    try:
+        number = path.lstat().st_uid
+    except OSError:  # it has gone
+        return "another user"
+    with contextlib.suppress(ImportError, KeyError):
+        from pwd import getpwuid
+
+        return f"user {getpwuid(number).pw_name}"
+    return f"user {number}"
+
+
+class _ClosedError(Exception):
+    """The file of a lock cannot be opened, though its folder may be written to."""
+
+
 def _open(lock: Path) -> int | None:
     """Open the file of a lock, which is made if needed; None where no file can be made.
 
     Raises:
+        _ClosedError: it cannot be opened now, though the folder may be written to.
         InputError: it is no file, or cannot be made for want of room, descriptors and the like.
     """
     flags = functools.reduce(operator.or_, (getattr(os, name, 0) for name in _FLAGS))
@@ -291,13 +329,33 @@ def _open(lock: Path) -> int | None:
     except OSError as error:
         if error.errno in _NO_FILE:
             raise _no_file(lock) from error
+        if error.errno in _CLOSED and os.access(lock.parent, os.W_OK | os.X_OK):
+            raise _ClosedError from error
         if error.errno in _UNWRITABLE:
             return None
         raise InputError(f"cannot write {lock}: {error.strerror}; choose a place that is writable") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _no_file(lock)
+    _open_to_others(lock, descriptor)
     return descriptor
+
+
+def _open_to_others(lock: Path, descriptor: int) -> None:
+    """Let all lock it who may write into its folder, whatever the umask and the group of its maker."""
+    if not hasattr(os, "fchmod") or not hasattr(os, "fchown"):
+        return
+    with contextlib.suppress(OSError):  # it is somebody else's, or the file system has no such modes
+        folder, made = lock.parent.stat(), os.fstat(descriptor)
+        writers = folder.st_mode & 0o222
+        mode = folder.st_mode & 0o444 | writers | writers << 1 | 0o600
+        if made.st_uid != os.geteuid() or (stat.S_IMODE(made.st_mode), made.st_gid) == (mode, folder.st_gid):
+            return
+        for user in (folder.st_uid, -1):
+            with contextlib.suppress(OSError):  # only root may give a file away; or not a member of the group
+                os.fchown(descriptor, user, folder.st_gid)
+                break
+        os.fchmod(descriptor, mode)
 
 
 def _no_file(lock: Path) -> InputError:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+FOLDER_LOCK = ".vdm-bench.lock"  # the file, in a folder that one process at a time writes into
+
 _FORM = re.compile(r"(?P<place>[0-9a-f]{8})-(?P<process>[1-9]\d{0,9})-(?P<begun>[0-9a-f]{1,16})")
 _DEAD = "ZX"  # states of processes that have ended, and whose parent has not asked for them yet
 

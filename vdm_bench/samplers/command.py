@@ -25,7 +25,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.files import temporary_folder
+from vdm_bench.files import system_folder, temporary_folder
 from vdm_bench.metrics.npy import read_npy_header
 from vdm_bench.runtime.descriptors import is_inherited, open_standard_descriptors
 from vdm_bench.runtime.outside import (
@@ -81,7 +80,7 @@ class CommandSampler:
         if not self._arguments:
             raise InputError("--sampler-command is empty; give a program with its arguments")
         self._command, self._options, self._timeout = command, options, timeout
-        self._scratch_parent = Path(tempfile.gettempdir())
+        self._scratch_parent = system_folder()
         self._child: _Child | None = None
         self._requests = 0
 
