@@ -60,6 +60,7 @@ def arm(kill: Kill | None, watched: Sequence[str]) -> list[int]:
         if kill.torn is None:
             os.kill(os.getpid(), signal.SIGKILL)
         else:
+            sys.dont_write_bytecode = True  # it would be cut short, and kept
             resource.setrlimit(resource.RLIMIT_FSIZE, (kill.torn, resource.RLIM_INFINITY))
 
     sys.addaudithook(hook)

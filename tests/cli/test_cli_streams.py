@@ -244,6 +244,7 @@ def test_a_file_without_room_is_named(
 LIMITED = """
 import resource, sys
 from vdm_bench.cli import main
+sys.dont_write_bytecode = True  # it would be cut short, and kept
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
 main()
 """

@@ -6,6 +6,7 @@ Whichever it is, the same command ends as ever once the machine is well, and not
 import os
 import random
 import resource
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ ON = (
 
 def limit(what: int, value: int) -> None:
     """Set a limit of the system."""
+    # Python would keep byte code that is cut short, for all processes after this one.
+    sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
     resource.setrlimit(what, (value, resource.getrlimit(what)[1]))
 
 
