@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,9 @@ def as_nobody() -> Iterator[None]:
 
 
 def test_a_finished_run_is_shown_where_nothing_can_be_written() -> None:
+    with as_nobody():
+        if not entry_points(group="vdm_bench.networks"):  # as tox makes its folder for its user alone
+            pytest.skip("the package is installed where nobody else may read")
     with tempfile.TemporaryDirectory() as folder:  # the folders of tests let nobody else in
         Path(folder).chmod(0o755)
         protocol, out = Path(folder, "small.toml"), Path(folder, "run")
