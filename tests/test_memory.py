@@ -1,14 +1,14 @@
 """Memory and open files do not grow with the number of clips, but for a name and a digest of each."""
 
-import functools
-import gc
 import os
-import tracemalloc
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peak_memory import peak_memory
 from torch import Tensor
 
 from vdm_bench.collect import Collector
@@ -39,20 +39,13 @@ def write_clips(folder: Path, count: int, save: Callable[[Path, np.ndarray], Non
     return folder
 
 
-def peak(work: Callable[[], object]) -> int:
-    """Give the most bytes that Python and NumPy held at one time."""
-    gc.collect()
-    tracemalloc.start()
-    kept = work()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    del kept
-    return peak
-
-
 def collect(clips: Path, features: Path) -> FeatureSet:
     dataset = open_clips(clips)
     return Collector([Pixels()], 2, False, Silent()).collect(dataset, len(dataset), features, "clips").features[0]
+
+
+def collect_anew(clips: Path) -> FeatureSet:
+    return collect(clips, Path(tempfile.mkdtemp(dir=clips.parent)))
 
 
 @pytest.mark.parametrize(("save", "suffix"), [(np.save, ".npy"), (np.savez, ".npz")])
@@ -63,7 +56,7 @@ def test_features_of_a_folder_take_no_more_memory_for_more_clips(
     peaks = []
     for count in (300, 2100):
         folder = write_clips(tmp_path / str(count), count, save, suffix)
-        peaks.append(peak(functools.partial(collect, folder, folder / "features")))
+        peaks.append(peak_memory(partial(collect_anew, folder)))
     # A name, a digest and their places in lists. The features of a clip would take 256 bytes more, pixels 768.
     assert (peaks[1] - peaks[0]) / 1800 < 450
 
@@ -81,7 +74,7 @@ def test_a_score_takes_no_more_memory_for_more_clips(name: str) -> None:
 
     few, many = (Evaluation(side(6400), side(count)) for count in (102_400, 204_800))
     recipe = get_recipe(name)
-    assert peak(lambda: many.score(recipe, spec)) < peak(lambda: few.score(recipe, spec)) + 1e5
+    assert peak_memory(lambda: many.score(recipe, spec)) < peak_memory(lambda: few.score(recipe, spec)) + 1e5
 
 
 def test_a_folder_may_hold_more_arrays_than_a_process_may_open(tmp_path: Path) -> None:
