@@ -16,13 +16,13 @@ from pathlib import Path
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Difference, Interval, Score
-from vdm_bench.progress import Console
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.pretrained import PRECISIONS
-from vdm_bench.reproduction.carry_out import Means, Outcome, carry_out
+from vdm_bench.reproduction.execute import Means, Outcome, carry_out
 from vdm_bench.reproduction.plan import Case, Claim, Plan
 from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan
 from vdm_bench.reproduction.tables import VERDICTS
+from vdm_bench.runtime.progress import Console
 
 # The paper takes 9 for Kinetics-600 and 50 for BAIR.
 PREDICTION_WEIGHTS = ("2", "5", "10")

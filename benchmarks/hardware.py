@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from recipe_weights import GOLDEN, i3d_shapes, i3d_weights
 from safetensors.numpy import load_file, save_file
 
-from vdm_bench.audit import rms_errors, spread_of
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.metrics import frechet_distance
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import I3D
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
+from vdm_bench.runs.audit import rms_errors, spread_of
 
 CPUS = {"this one": {}, **{
     name: {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn}

@@ -25,14 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vdm_bench.bfloat16 import is_slow
-from vdm_bench.metrics.features import extract_features
-from vdm_bench.metrics.geometry import PRECISIONS, Precision
+from vdm_bench.metrics.choices import PRECISIONS, Precision
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.i3d import BRANCHES, I3D, MISNAMED, SCOPE
 from vdm_bench.metrics.precision import arithmetic
 from vdm_bench.metrics.weights import catalogue
 from vdm_bench.metrics.weights.entries import Entry
+from vdm_bench.runtime.bfloat16 import is_slow
 
 GFLOP = 55.6  # of a clip of 16x224x224, multiply and add counted apart
 PEER_MEMBER = "cd-fvd-0.1.1/cdfvd/third_party/i3d/pytorch_i3d.py"

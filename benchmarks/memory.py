@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.video.archive import SHARD_CLIPS, ArchiveWriter
 
 COUNTS = (400, 25_600)

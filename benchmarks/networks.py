@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from recipe_weights import c3d_weights, i3d_shapes, i3d_weights, inception_weights
 
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import C3D, I3D
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork

@@ -22,12 +22,12 @@ from torch.overrides import TorchFunctionMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from recipe_weights import GOLDEN, i3d_shapes, i3d_weights
 
-from vdm_bench.bfloat16 import cpu_computes_bfloat16
 from vdm_bench.metrics import frechet_distance
-from vdm_bench.metrics.geometry import Precision
+from vdm_bench.metrics.choices import Precision
 from vdm_bench.metrics.networks import I3D
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.resize import resize
+from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
 
 GOLD = np.load(GOLDEN / "i3d" / "i3d_golden.npz")
 SETS = np.load(GOLDEN / "i3d" / "fvd_golden.npz")

@@ -20,10 +20,10 @@ import av
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES
 from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.parallel import ordered_map
-from vdm_bench.prepare import prepare
-from vdm_bench.progress import Silent
 from vdm_bench.protocols import ClipChoice, Protocol
+from vdm_bench.protocols.prepare import prepare
+from vdm_bench.runtime.progress import Silent
+from vdm_bench.runtime.threads import ordered_map
 
 
 def main() -> None:

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vdm_bench.bfloat16 import cpu_computes_bfloat16
 from vdm_bench.cli.train import changed
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.clips import from_uint8
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.process import Prediction, diffuse, example_losses
-from vdm_bench.reference_model.training import MODEL, TrainingOptions, train
+from vdm_bench.reference_model.training.loop import MODEL, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.training_data import open_batches
+from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
+from vdm_bench.training.data import open_batches
 
 PROBE = 20  # steps
 LEVELS = (-6.0, -3.0, -1.0, 1.0, 3.0, 5.0, 7.0)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from vdm_bench.environment import describe_environment
 from vdm_bench.leaderboards import load_runs
 from vdm_bench.leaderboards.record import (
     ClipCounts,
@@ -27,6 +26,7 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.scoring.environment import describe_environment
 
 METRICS = ("fvd", "psnr", "psnr/best-of-100", "ssim", "ssim/best-of-100")
 

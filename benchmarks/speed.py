@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 
 # Multiply-adds of one 16x32x32 clip: output positions x kernel weights, convolution by convolution.

@@ -32,7 +32,7 @@ from torch import nn
 from unet_peers import CONTENDERS, FRAMES, Contender
 from unet_preset import report_preset, seconds_of
 
-from vdm_bench.bfloat16 import is_slow
+from vdm_bench.runtime.bfloat16 import is_slow
 
 # How much longer a peer's training step is to take, and which share of its memory ours may.
 BOUNDS = {"video-diffusion-pytorch": {32: 1.7, 64: 2.5}, "diffusers": {32: 2.5, 64: 4.0}}

@@ -20,8 +20,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
 from vdm_bench.video.decode import read_video
 
 SIDE = 64

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.groups import ScoreGroup, group_scores
+    from vdm_bench.leaderboards.ranking import ScoreGroup, group_scores
     from vdm_bench.leaderboards.record import (
         ClipCounts,
         Environment,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         write_record,
     )
     from vdm_bench.leaderboards.store import COLUMNS, find_records, load_runs
-    from vdm_bench.leaderboards.tables import format_tables
+    from vdm_bench.leaderboards.tables.formats import format_tables
 
 __all__ = [
     "COLUMNS",

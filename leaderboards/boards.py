@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from vdm_bench.leaderboards.groups import RANK_COLUMNS, ScoreGroup, group_scores, ranked
 from vdm_bench.leaderboards.published import PublishedRow
+from vdm_bench.leaderboards.ranking import RANK_COLUMNS, ScoreGroup, group_scores, ranked
 from vdm_bench.leaderboards.store import COLUMNS
 
 PUBLISHED = "published"

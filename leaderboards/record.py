@@ -33,11 +33,11 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import decode_text, write_text
-from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.soundness import check_signed_counts
+from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
+from vdm_bench.runtime.files import decode_text, write_text
 from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.printable import printable
 

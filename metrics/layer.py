@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.pixels import to_pixels

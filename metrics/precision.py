@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import torch
 
-from vdm_bench.bfloat16 import SLOW, is_slow
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import PRECISIONS, Precision
+from vdm_bench.metrics.choices import PRECISIONS, Precision
+from vdm_bench.runtime.bfloat16 import SLOW, is_slow
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import read_text
-from vdm_bench.metrics.geometry import ASPECTS, PADDINGS, RESIZE_RULES, Aspect, Padding, ResizeRule
+from vdm_bench.metrics.choices import ASPECTS, PADDINGS, RESIZE_RULES, Aspect, Padding, ResizeRule
 from vdm_bench.metrics.statistics import (
     Frechet,
     InceptionScore,
@@ -26,6 +25,7 @@ from vdm_bench.metrics.statistics import (
     Neighbours,
     Statistic,
 )
+from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.outside import parse_toml
 
 GROUP = "vdm_bench.recipes"

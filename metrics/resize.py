@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES, Aspect, ResizeRule
+from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES, Aspect, ResizeRule
 
 
 def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:

@@ -13,13 +13,7 @@ import numpy as np
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
-from vdm_bench.metrics.frechet import FrechetReference, Root
-from vdm_bench.metrics.inception import SplitOrder, inception_score, resampled_split_score, softmax
-from vdm_bench.metrics.jackknife import Groups, Resampled
-from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
-from vdm_bench.metrics.moments import Array, ClassSums, Moments
-from vdm_bench.metrics.neighbours import Measure, resampled_neighbour_score
-from vdm_bench.metrics.reading import (
+from vdm_bench.metrics.features import (
     Features,
     check_count,
     checked_sides,
@@ -29,6 +23,12 @@ from vdm_bench.metrics.reading import (
     limit_groups,
     summarised,
 )
+from vdm_bench.metrics.frechet import FrechetReference, Root
+from vdm_bench.metrics.inception import SplitOrder, inception_score, resampled_split_score, softmax
+from vdm_bench.metrics.jackknife import Groups, Resampled
+from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
+from vdm_bench.metrics.moments import Array, ClassSums, Moments
+from vdm_bench.metrics.prdc import Measure, resampled_neighbour_score
 from vdm_bench.metrics.score import Difference, Extrapolation, GroupKind, Interval
 from vdm_bench.metrics.uncertainty import extrapolate, frechet_floor, resample
 

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.files import atomic_path
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.checksums import TensorSums, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
+from vdm_bench.runtime.files import atomic_path
 from vdm_bench.runtime.outside import open_file, parsing
 
 FORMAT = 1

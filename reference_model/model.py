@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.reference_model.clips import from_uint8, to_uint8
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
 from vdm_bench.reference_model.embeddings import Condition
@@ -15,6 +14,7 @@ from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import extend, window_sampler
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.bfloat16 import warn_if_slow
 
 
 def build_model(preset: str | ModelConfig, **overrides: object) -> VideoUNet:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from vdm_bench.bfloat16 import cpu_computes_bfloat16
+from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
 
 # The same examples in every run, and no limit on the time of one: machines are shared.
 settings.register_profile("suite", derandomize=True, deadline=None)

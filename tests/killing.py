@@ -124,7 +124,7 @@ def start(
     """
     context = multiprocessing.get_context("forkserver")
     # All that a run imports on its way: it shall not import in every process anew.
-    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runner", "av", *preload])
+    context.set_forkserver_preload(["vdm_bench.cli", "vdm_bench.runs.run", "av", *preload])
     names = [str(folder) for folder in watched]
     place = (list(arguments), names, log, errors, dict(environment), kill, setup)
     process = context.Process(target=_command_line, args=place)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.video.write import write_clip
 
 

@@ -12,14 +12,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.progress import Advance
+from vdm_bench.runtime.progress import Advance
 
 LONGEST = 120.0  # seconds that a race may take
 
 # What work imports on its way, so that it comes to its races at once.
 PRELOADED = (
-    *("accelerate", "av", "filelock", "vdm_bench.gate", "vdm_bench.generation", "vdm_bench.prepare"),
-    *("vdm_bench.reference_model.training", "vdm_bench.runner", "vdm_bench.training_data"),
+    *("accelerate", "av", "filelock", "vdm_bench.gate", "vdm_bench.generation.generate"),
+    "vdm_bench.protocols.prepare",
+    *("vdm_bench.reference_model.training.loop", "vdm_bench.runs.run", "vdm_bench.training.data"),
 )
 
 

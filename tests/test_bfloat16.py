@@ -13,18 +13,18 @@ import torch
 from click.testing import CliRunner
 from tiny_model import TINY
 
-from vdm_bench import bfloat16
 from vdm_bench.cli import cli
 from vdm_bench.errors import InputError, SlowWarning
-from vdm_bench.generation_settings import choose
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.precision import check_precision
 from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.model import ReferenceModel, build_model
-from vdm_bench.reference_model.muon import orthogonal
+from vdm_bench.reference_model.training.optimisers import orthogonal
+from vdm_bench.runtime import bfloat16
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_settings import choose
 
 SENTENCE = "this CPU has no bfloat16 arithmetic"
 
@@ -42,7 +42,7 @@ def having(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer(**environment: str) -> str:
-    code = "from vdm_bench.bfloat16 import cpu_computes_bfloat16 as asked; print(asked())"
+    code = "from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16 as asked; print(asked())"
     done = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **environment}, text=True)
     return done.strip()
 

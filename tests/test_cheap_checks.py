@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from vdm_bench import Computing, ScoreOptions, compare, run
 from vdm_bench.cli import cli
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipsError, InputError
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
 from vdm_bench.video.write import write_clip
 
 
@@ -250,7 +250,7 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
 def test_what_cannot_be_had_is_refused_before_anything_is_loaded(
     options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runner.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
     with pytest.raises(InputError, match=words):
         run(small(), out=tmp_path / "run", **options)
 
@@ -267,7 +267,7 @@ def test_an_unknown_sampler_is_refused_before_networks_are_loaded(
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runner.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
     (tmp_path / "file").write_text("no folder")
     clips = np.stack([Shapes("test")[index].frames for index in range(4)])
     out = tmp_path / "file" / "run"
@@ -289,7 +289,7 @@ def test_an_unknown_metric_is_refused_before_clips_are_opened(tmp_path: Path) ->
 def test_clips_that_are_too_short_for_a_network_are_refused_before_any_is_looked_at(
     short: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.collect.compute_features", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr("vdm_bench.scoring.features.compute_features", lambda *arguments: pytest.fail("computed"))
     frames = np.stack([Shapes("test")[index].frames for index in range(4)])
     sides = {"generated": frames, "reference": frames, short: frames[:, :3]}
     with pytest.raises(InputError, match="needs clips of at least 4 frames; these have 3"):

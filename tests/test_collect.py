@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_bench.collect import Collected, Collector
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Score
-from vdm_bench.parallel import ordered_map
-from vdm_bench.progress import Console, Silent
+from vdm_bench.runtime.progress import Console, Silent
+from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.video.clip import Clip
 
 
 class Clips:

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_bench import contents
-from vdm_bench.collect import Collected, Collector
-from vdm_bench.conditions import Conditions
-from vdm_bench.contents import digest_of_clips
 from vdm_bench.datasets import stamps
-from vdm_bench.datasets.base import Clip, ClipDataset, clip_digest
 from vdm_bench.datasets.folder import open_clips
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.distributed import World
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.frame_scores import FrameMeter
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
-from vdm_bench.prepare import prepare
-from vdm_bench.progress import Console
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime.checksums import read_json, write_json
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.progress import Console
+from vdm_bench.scoring import contents
+from vdm_bench.scoring.contents import digest_of_clips
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.frames import FrameMeter
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.arrays import ArrayClips
+from vdm_bench.video.clip import Clip, ClipDataset, clip_digest
 
 FRAMES = np.stack([Shapes("test")[i].frames for i in range(130)])
 OTHER = 255 - FRAMES

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 import vdm_bench
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.distributed import join_world
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.distributed import join_world
 from vdm_bench.runtime.locks import hold
 
 DYING = """
 import os, signal, sys
 from pathlib import Path
 import vdm_bench
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.distributed import join_world
+from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.runtime.distributed import join_world
 from vdm_bench.errors import InputError
 
 class Some(Shapes):
@@ -48,7 +48,7 @@ HELD = """
 import os, sys
 from pathlib import Path
 import vdm_bench
-from vdm_bench.distributed import join_world
+from vdm_bench.runtime.distributed import join_world
 from vdm_bench.errors import VdmBenchError
 
 world = join_world()
@@ -62,7 +62,7 @@ except VdmBenchError as error:
 LEAVING = """
 import atexit
 import torch.distributed as dist
-from vdm_bench.distributed import join_world
+from vdm_bench.runtime.distributed import join_world
 from vdm_bench.errors import InputError
 
 atexit.register(lambda: print("still together" if dist.is_initialized() else "left"))

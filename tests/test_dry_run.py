@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from tiny_model import TINY
 
 from vdm_bench.cli import cli
-from vdm_bench.dry_run import amount
 from vdm_bench.reference_model import build_model
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
+from vdm_bench.runs.forecast import amount
 
 
 @pytest.fixture(autouse=True)

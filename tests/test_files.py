@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
-from vdm_bench.files import (
+from vdm_bench.runtime.files import (
     atomic_path,
     check_file_writable,
     check_writable,

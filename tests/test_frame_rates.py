@@ -13,11 +13,11 @@ from PIL import Image
 
 import vdm_bench
 from vdm_bench.cli import cli
-from vdm_bench.comparison import ScoreOptions, compare
 from vdm_bench.datasets.folder import FolderDataset, ViewedClips
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
+from vdm_bench.scoring.score import ScoreOptions, compare
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip
 

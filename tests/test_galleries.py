@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vdm_bench import run
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
 from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery
 from vdm_bench.leaderboards.report.runs import read_runs
+from vdm_bench.pages.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
 from vdm_bench.protocols import get_protocol
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import Clip
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 from peak_memory import peak_memory
 from torch import Tensor
 
-from vdm_bench.collect import Collector
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.metrics.evaluation import Evaluation, FeatureSet
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
-from vdm_bench.progress import Silent
+from vdm_bench.runtime.progress import Silent
+from vdm_bench.scoring.features import Collector
 
 
 class Pixels(EmbeddedNetwork):

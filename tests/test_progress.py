@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vdm_bench.progress import Console, duration
+from vdm_bench.runtime.progress import Console, duration
 
 
 def test_times_are_said_in_words() -> None:
@@ -23,7 +23,7 @@ def test_a_stage_says_how_far_it_is_and_how_long_it_will_take(
 ) -> None:
     """On a clock of the test's own: ten clips in 20 seconds, said every 45."""
     now = 100.0
-    monkeypatch.setattr("vdm_bench.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("vdm_bench.runtime.progress.time.monotonic", lambda: now)
     with Console(quiet=45.0).stage("samples", 50) as advance:
         for _ in range(5):
             now += 20.0
@@ -39,7 +39,7 @@ def test_what_was_there_before_tells_nothing_of_the_rate(
 ) -> None:
     """As above, with 1,000 clips that an interrupted run has left."""
     now = 100.0
-    monkeypatch.setattr("vdm_bench.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("vdm_bench.runtime.progress.time.monotonic", lambda: now)
     with Console(quiet=45.0).stage("samples", 1050, found=1000) as advance:
         for _ in range(5):
             now += 20.0

@@ -377,7 +377,7 @@ def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
     assert psnr.marks == ("1 generated clip broken and skipped",)
     assert (psnr.n_generated, fields(record, "psnr")["src"]) == (11, "lossy")
     (tmp_path / "run" / "run.json").unlink()
-    monkeypatch.setattr("vdm_bench.frame_scores.FRAME_METRICS", {})
+    monkeypatch.setattr("vdm_bench.scoring.frames.FRAME_METRICS", {})
     again = run(protocol, out=tmp_path / "run", clips=made, skip_broken=True)
     assert again.scores == record.scores
 

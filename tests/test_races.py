@@ -24,22 +24,22 @@ from tiny_model import TINY
 
 import vdm_bench
 from vdm_bench.cli import cli
-from vdm_bench.comparison import ScoreOptions, compare
-from vdm_bench.generation import Order, generate
-from vdm_bench.generation_output import Form, Target
-from vdm_bench.generation_settings import choose
-from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.generation.generate import Order, generate
+from vdm_bench.generation.output import Form, Target
+from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.record import read_record, write_record
-from vdm_bench.prepare import prepare
 from vdm_bench.protocols import get_protocol
+from vdm_bench.protocols.prepare import prepare
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import Preset, SamplingConfig, TrainingConfig
 from vdm_bench.reference_model.pretrained import load_reference_model
-from vdm_bench.reference_model.training import Hooks, TrainingOptions, train
+from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.owners import Owner
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.training_data import open_batches
+from vdm_bench.samplers.reference_settings import choose
+from vdm_bench.scoring.score import ScoreOptions, compare
+from vdm_bench.training.data import open_batches
 from vdm_bench.video.archive import Archive
 
 PROTOCOL = get_protocol("shapes-unconditional").model_copy(

@@ -12,14 +12,14 @@ from safetensors.numpy import save_file
 
 from vdm_bench import run
 from vdm_bench.cli import cli
-from vdm_bench.collect import Collected
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.reference_file import write_reference
 from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.samplers.base import SampleRequest
+from vdm_bench.scoring.features import Collected
+from vdm_bench.scoring.reference import write_reference
 
 
 @pytest.fixture(autouse=True)

@@ -14,28 +14,28 @@ from rotting import flip
 from safetensors.numpy import save
 
 from vdm_bench import run
-from vdm_bench.collect import Collected, Collector
-from vdm_bench.conditions import Conditions
-from vdm_bench.contents import load_clip
-from vdm_bench.datasets.base import Clip, clip_digest, digest_of
 from vdm_bench.datasets.folder import open_clips
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.distributed import World
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipsError, DamagedError, InputError
-from vdm_bench.feature_files import read_header
-from vdm_bench.files import cache_folder
-from vdm_bench.frame_scores import FrameMeter
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
-from vdm_bench.prepare import prepare
-from vdm_bench.progress import Console, Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.data import open_prepared
-from vdm_bench.reference_file import collect_reference, note_on, read_reference, write_reference
+from vdm_bench.protocols.clips import open_prepared
+from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime.checksums import checksum, open_arrays, save_arrays, write_json
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import cache_folder
+from vdm_bench.runtime.progress import Console, Silent
+from vdm_bench.scoring.contents import load_clip
+from vdm_bench.scoring.feature_files import read_header
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.frames import FrameMeter
+from vdm_bench.scoring.reference import collect_reference, note_on, read_reference, write_reference
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import Clip, clip_digest, digest_of
 from vdm_bench.video.view import View
 
 COUNT = 70  # a block of 64 clips and one of 6
@@ -436,7 +436,7 @@ def test_a_clip_is_hashed_once(samples: Path, monkeypatch: pytest.MonkeyPatch) -
         return clip_digest(frames)
 
     monkeypatch.setattr("vdm_bench.video.archive.clip_digest", counted)
-    monkeypatch.setattr("vdm_bench.datasets.base.clip_digest", counted)
+    monkeypatch.setattr("vdm_bench.video.clip.clip_digest", counted)
     for view, times in ((View(), [9]), (View(frames=9), [9]), (View(frames=4), [9, 4])):
         hashed.clear()
         loaded = load_clip(open_clips(samples, view), 66)

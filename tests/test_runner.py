@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from vdm_bench import load_runs, protocols, run
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
-from vdm_bench.progress import Console
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.runtime.progress import Console
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import Clip
 from vdm_bench.video.write import write_clip
 
 

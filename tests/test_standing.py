@@ -6,7 +6,7 @@ import pytest
 
 from vdm_bench.metrics.score import Signature
 from vdm_bench.protocols import get_protocol
-from vdm_bench.standing import why_apart
+from vdm_bench.protocols.eligibility import why_apart
 
 BAIR = get_protocol("bair-prediction")
 SIGNED = {"net": "i3d-k400@fa7df956:logits", "n": "25600", "src": "lossless", "prec": "fp32", "v": "0.1.0"}

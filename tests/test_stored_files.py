@@ -19,21 +19,21 @@ from safetensors.torch import load_file, save_file
 from tiny_model import TINY
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.generation_output import Target, open_sink
-from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.generation.output import Target, open_sink
+from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.record import Record, read_record, write_record
 from vdm_bench.leaderboards.verified import Verification, is_verified, record_digest, write_verification
 from vdm_bench.metrics.weights.entries import Entry, SourceFile, TensorInfo
 from vdm_bench.metrics.weights.store import Store
-from vdm_bench.protocols.data import prepared_plan
+from vdm_bench.protocols.clips import prepared_plan
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.config import Preset
-from vdm_bench.reference_model.text_files import EncoderInfo, TextEmbeddings, caption_digest
-from vdm_bench.reference_model.training_log import LOG, LogLine, RunLog
-from vdm_bench.reference_model.training_run import RunConfig, claim
-from vdm_bench.reference_model.training_state import FOLDER, Progress, read_state, write_state
+from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
+from vdm_bench.reference_model.training.log import LOG, LogLine, RunLog
+from vdm_bench.reference_model.training.run import RunConfig, claim
+from vdm_bench.reference_model.training.state import FOLDER, Progress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.run_plan import keep_plan
+from vdm_bench.runs.plan import keep_plan
 
 BUILDERS = runpy.run_path(str(Path(__file__).parent / "leaderboards" / "conftest.py"))
 

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import ModelConfig, Preset, TrainingConfig
-from vdm_bench.reference_model.text_files import EncoderInfo, TextEmbeddings, caption_digest
-from vdm_bench.reference_model.training_batch import Batch
-from vdm_bench.training_data import ClipBatches, open_batches
+from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
+from vdm_bench.reference_model.training.batch import Batch
+from vdm_bench.training.data import ClipBatches, open_batches
+from vdm_bench.video.clip import Clip
 
 MODEL = ModelConfig(
     frames=2, resolution=8, base_channels=8, multipliers=(1,), head_dim=8, attention_resolutions=()

@@ -10,15 +10,15 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from vdm_bench.cli import cli
-from vdm_bench.collect import Collector
 from vdm_bench.datasets.captioned import open_captioned
 from vdm_bench.datasets.folder import FolderDataset, open_clips
 from vdm_bench.datasets.kinetics import open_kinetics600
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.datasets.windows import WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
-from vdm_bench.progress import Silent
+from vdm_bench.runtime.progress import Silent
+from vdm_bench.scoring.features import Collector
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.decode import count_frames, probe, read_video
 from vdm_bench.video.view import View

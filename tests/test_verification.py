@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 
 from vdm_bench import load_runs, run
 from vdm_bench.cli import cli
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.leaderboards.verified import Verification
 from vdm_bench.metrics.score import Signature
+from vdm_bench.runs.verify import Check, VerifyOptions, verify
 from vdm_bench.runtime.checksums import open_arrays, save_arrays
-from vdm_bench.verification import Check, VerifyOptions, verify
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.write import write_clip
 

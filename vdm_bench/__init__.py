@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vdm_bench.comparison import ScoreOptions as ScoreOptions
-    from vdm_bench.comparison import compare as compare
-    from vdm_bench.comparison import score as score
     from vdm_bench.leaderboards.store import load_runs as load_runs
     from vdm_bench.metrics.networks import Computing as Computing
     from vdm_bench.reference_model.pretrained import load_reference_model as load_reference_model
-    from vdm_bench.runner import run as run
+    from vdm_bench.runs.run import run as run
+    from vdm_bench.scoring.score import ScoreOptions as ScoreOptions
+    from vdm_bench.scoring.score import compare as compare
+    from vdm_bench.scoring.score import score as score
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Computing": "metrics.networks",
-    "ScoreOptions": "comparison",
-    "compare": "comparison",
+    "ScoreOptions": "scoring.score",
+    "compare": "scoring.score",
     "load_reference_model": "reference_model.pretrained",
     "load_runs": "leaderboards.store",
-    "run": "runner",
-    "score": "comparison",
+    "run": "runs.run",
+    "score": "scoring.score",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -1,8 +1,7 @@
 """The project's family of exceptions: what a person can mend, said in one sentence.
 
 The command line prints the message alone and ends with `exit_code`; a traceback appears only with
-`--debug`. The four parts of the project share this module, `vdm_bench.files`, `vdm_bench.bfloat16` and
-`vdm_bench.runtime`, and nothing else.
+`--debug`. The four parts of the project share this module and `vdm_bench.runtime`, and nothing else.
 """
 
 from collections.abc import Sequence

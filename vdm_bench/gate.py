@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import is_stream
-from vdm_bench.leaderboards.baseline import Baseline
-from vdm_bench.leaderboards.check import CheckResult, check_runs
+from vdm_bench.leaderboards.checks.baseline import Baseline
+from vdm_bench.leaderboards.checks.check import CheckResult, check_runs
+from vdm_bench.leaderboards.checks.tolerances import Rule
 from vdm_bench.leaderboards.record import Record, read_record
 from vdm_bench.leaderboards.store import find_records
-from vdm_bench.leaderboards.tolerances import Rule
 from vdm_bench.metrics.jackknife import score_difference
+from vdm_bench.runtime.files import is_stream
 from vdm_bench.runtime.locks import hold_file
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.check import CheckResult
+    from vdm_bench.leaderboards.checks.check import CheckResult
 
 UPDATE = "--vdm-update-baseline"
 
@@ -59,7 +59,7 @@ def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
     ) -> "CheckResult":
         from vdm_bench import gate
         from vdm_bench.errors import VdmBenchError
-        from vdm_bench.leaderboards.check_tables import format_closing, format_tables
+        from vdm_bench.leaderboards.tables.check_tables import format_closing, format_tables
 
         run, baseline = pytestconfig.rootpath / run, pytestconfig.rootpath / baseline
         rules = [fail_on] if isinstance(fail_on, str) else fail_on

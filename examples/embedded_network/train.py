@@ -19,9 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vdm_bench.bfloat16 import cpu_computes_bfloat16
-from vdm_bench.datasets.shapes import Shapes, ShapesLabel
-from vdm_bench.files import write_bytes
+from vdm_bench.datasets.shapes.dataset import Shapes, ShapesLabel
 from vdm_bench.metrics.networks.embedded import (
     CONVOLUTIONS,
     FEATURES,
@@ -31,6 +29,8 @@ from vdm_bench.metrics.networks.embedded import (
     channels_last,
 )
 from vdm_bench.metrics.weights.digest import content_digest
+from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
+from vdm_bench.runtime.files import write_bytes
 
 BATCH = 128
 

@@ -14,7 +14,7 @@ import click
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vdm_bench.files import atomic_path
+from vdm_bench.runtime.files import atomic_path
 
 _WINDOW = 10  # lines of the log that are averaged: the loss of a few steps is mostly the draw of the noise levels
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
-from vdm_bench.leaderboards.views import NOTHING
+from vdm_bench.leaderboards.tables.views import NOTHING
 
 LARGEST = 1e30  # that a plot has room for
 

@@ -18,7 +18,7 @@ from vdm_bench.leaderboards.report.gallery import Gallery
 from vdm_bench.leaderboards.report.plots import Chart, Plot, draw
 from vdm_bench.leaderboards.report.runs import WITHOUT_PROTOCOL, Run, Runs
 from vdm_bench.leaderboards.report.sections import Section, make_section
-from vdm_bench.leaderboards.views import GroupView
+from vdm_bench.leaderboards.tables.views import GroupView
 
 MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from vdm_bench.files import write_bytes
+from vdm_bench.runtime.files import write_bytes
 
 # A browser plays some 75 films at once, not more.
 MOST_FILMS = 72

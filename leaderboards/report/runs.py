@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.store import frame_of_records, read_records
 from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.text import encodable
 
 WITHOUT_PROTOCOL = "comparisons"
 _ID_LENGTH = 12

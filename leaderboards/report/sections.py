@@ -7,11 +7,11 @@ it is sorted by, and a run the link to its details.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vdm_bench.leaderboards.groups import BEST, TIE
+from vdm_bench.leaderboards.ranking import BEST, TIE
 from vdm_bench.leaderboards.report.charts import Row
 from vdm_bench.leaderboards.report.plots import Plot
 from vdm_bench.leaderboards.report.runs import Run
-from vdm_bench.leaderboards.views import NOTHING, NUMERIC, SYMBOLS, GroupView
+from vdm_bench.leaderboards.tables.views import NOTHING, NUMERIC, SYMBOLS, GroupView
 
 # Columns whose titles are signs or short in other formats.
 _TITLES = {"": "place", "marks": "notes"}

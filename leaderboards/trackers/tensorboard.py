@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import sweep, temporary_folder
 from vdm_bench.leaderboards.trackers import LoggedRun, library
+from vdm_bench.runtime.files import sweep, temporary_folder
 
 RECORD_COPY = "record.json"  # not run.json: a search for runs must not find the same one twice
 _NAME_LENGTH = 60

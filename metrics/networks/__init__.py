@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import Precision
+from vdm_bench.metrics.choices import Precision
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks.base import FeatureNetwork

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import Aspect, Padding, Precision, ResizeRule
+from vdm_bench.metrics.choices import Aspect, Padding, Precision, ResizeRule
 from vdm_bench.metrics.precision import arithmetic, check_precision
 from vdm_bench.metrics.resize import fit
 

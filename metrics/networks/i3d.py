@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import Padding
+from vdm_bench.metrics.choices import Padding
 from vdm_bench.metrics.networks.base import (
     NetworkSettings,
     NetworkSpec,

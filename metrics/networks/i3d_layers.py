@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vdm_bench.metrics.geometry import Padding
+from vdm_bench.metrics.choices import Padding
 
 Triple = tuple[int, int, int]
 

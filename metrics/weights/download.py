@@ -30,7 +30,7 @@ _MB = 10**6
 
 
 class Reporter(Protocol):
-    """Where progress goes: `vdm_bench.progress.Console`, for one."""
+    """Where progress goes: `vdm_bench.runtime.progress.Console`, for one."""
 
     def stage(
         self, title: str, total: int, unit: str = "clips"

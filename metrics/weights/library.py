@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import cache_folder
 from vdm_bench.metrics.weights.convert import convert
 from vdm_bench.metrics.weights.digest import content_digest
 from vdm_bench.metrics.weights.download import Reporter, download
 from vdm_bench.metrics.weights.entries import Entry, SourceFile, WrongFileError, catalogue
 from vdm_bench.metrics.weights.sources import locate, recognise
 from vdm_bench.metrics.weights.store import Store, damage_by_tensor
+from vdm_bench.runtime.files import cache_folder
 
 
 def load_weights(name: str, *, reporter: Reporter | None = None) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from vdm_bench.metrics.npy import NPY_HEADER_LOCK
 from vdm_bench.metrics.weights.entries import WrongFileError
+from vdm_bench.runtime.npy import NPY_HEADER_LOCK
 from vdm_bench.runtime.outside import open_file, parsing
 
 _HEADER = 4096  # bytes that an .npy file may have before its values

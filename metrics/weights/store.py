@@ -19,12 +19,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.files import read_text, sweep_beside, text_lines, write_bytes, write_text
 from vdm_bench.metrics.weights.convert import VERSION, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.sources import complaint
 from vdm_bench.runtime.checksums import CHECKSUM, checksum
+from vdm_bench.runtime.files import read_text, sweep_beside, text_lines, write_bytes, write_text
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 

@@ -13,12 +13,12 @@ import torch
 from click.testing import CliRunner, Result
 
 import vdm_bench
-from vdm_bench import demo
 from vdm_bench.cli import cli
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.leaderboards.record import read_record, write_record
 from vdm_bench.metrics.modules import FrechetVideoDistance
 from vdm_bench.protocols import get_protocol
+from vdm_bench.runs import demo
 
 EMBEDDED = ["embedded/fvd", "embedded/is"]
 CLIPS = np.stack([Shapes("test", seed=2)[i].frames for i in range(24)])
@@ -204,12 +204,12 @@ def test_mixed_resolutions_need_a_resize_rule(here: Path) -> None:
 def test_an_internal_fault_is_one_sentence_with_its_own_exit_code(
     monkeypatch: pytest.MonkeyPatch, here: Path
 ) -> None:
-    import vdm_bench.comparison
+    import vdm_bench.scoring.score
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(vdm_bench.comparison, "compare", broken)
+    monkeypatch.setattr(vdm_bench.scoring.score, "compare", broken)
     result = call("score", "clips.npy", "--reference", "other.npy")
     assert (result.exit_code, result.stderr.count("\n")) == (70, 1)
     assert "ZeroDivisionError: oops" in result.stderr

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from vdm_bench import prepare as preparing
 from vdm_bench import run
 from vdm_bench.cli import cli
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.videos import WindowedClips
+from vdm_bench.datasets.windows import WindowedClips
 from vdm_bench.errors import InputError
-from vdm_bench.progress import Silent
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols import prepare as preparing
+from vdm_bench.runtime.progress import Silent
 from vdm_bench.video import archive
 from vdm_bench.video.archive import Archive
+from vdm_bench.video.clip import Clip
 
 
 def call(*arguments: object) -> Result:

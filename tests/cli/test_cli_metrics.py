@@ -9,11 +9,11 @@ from click.testing import CliRunner, Result
 from recipe_weights import GOLDEN, i3d_shapes, i3d_weights
 from safetensors.numpy import save_file
 
-from vdm_bench import comparison
 from vdm_bench.cli import cli
-from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.objects import ArrayDataset
 from vdm_bench.metrics import frechet_distance
+from vdm_bench.scoring import score as comparison
+from vdm_bench.video.clip import Clip
 
 SETS = np.load(GOLDEN / "i3d" / "fvd_golden.npz")
 FVD = json.loads((GOLDEN / "i3d" / "fvd_golden.json").read_text())["P_Q"]["nuclear"]["fvd"]

@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 import vdm_bench
 from vdm_bench.cli import cli
 from vdm_bench.cli.run import _folder_name
-from vdm_bench.datasets.base import Clip
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import name_of, read_record
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
 
 NAMES = [
     *(b"a\xff\xfe", b"b\x1b[2J\x07", b"c\n::error::c", b"d\xe2\x80\xae4pm", b"e\r##[group]", b"f\xc2\x9bm"),

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vdm_bench.cli import cli
-from vdm_bench.datasets.shapes import Shapes
-from vdm_bench.galleries import ClipPlaces
+from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.pages.galleries import ClipPlaces
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_real_clips_of_a_site_come_from_the_data_root(tmp_path: Path, monkeypatc
         asked[folder] = places.data_root
         return folder / "index.html"
 
-    monkeypatch.setattr("vdm_bench.reports.write_html_site", write)
+    monkeypatch.setattr("vdm_bench.pages.write.write_html_site", write)
     result = call("leaderboard", "--html", tmp_path / "site", "--data-root", tmp_path)
     assert result.exit_code == 0, result.output
     assert asked == {tmp_path / "site": tmp_path}

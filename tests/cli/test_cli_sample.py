@@ -12,13 +12,13 @@ from PIL import Image
 from tiny_model import TINY
 
 from vdm_bench.cli import cli
-from vdm_bench.datasets.base import Clip
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig
-from vdm_bench.reference_model.text import EncoderInfo, TextEmbeddings
-from vdm_bench.reference_model.text_files import caption_digest
+from vdm_bench.reference_model.text.embeddings import caption_digest
+from vdm_bench.reference_model.text.encoding import EncoderInfo, TextEmbeddings
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import Clip
 from vdm_bench.video.decode import read_video
 
 

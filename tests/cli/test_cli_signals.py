@@ -28,7 +28,7 @@ time.sleep(600)
 MODULE = """
 import time
 from pathlib import Path
-from vdm_bench.files import atomic_path
+from vdm_bench.runtime.files import atomic_path
 
 def sample(request):
     with atomic_path(Path("file.txt")) as path:
@@ -135,7 +135,7 @@ def is_usual(process: int, number: int) -> bool:
 
 DEAF = """
 import ctypes, sys
-from vdm_bench.stopping import interrupt_on_signals
+from vdm_bench.runtime.stopping import interrupt_on_signals
 interrupt_on_signals()
 lock = ctypes.create_string_buffer(64)
 system = ctypes.CDLL(None)
@@ -165,7 +165,7 @@ def test_the_second_signal_ends_what_hears_of_none() -> None:
 
 LOST = """
 import signal, time
-from vdm_bench.stopping import interrupt_on_signals
+from vdm_bench.runtime.stopping import interrupt_on_signals
 class Dying:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
@@ -188,9 +188,9 @@ def test_a_signal_is_not_lost_in_a_destructor() -> None:
 
 IMPORTS = """
 import sys, time
-import vdm_bench.stopping
-vdm_bench.stopping._LONGEST_IMPORT = float(sys.argv[1])
-vdm_bench.stopping.interrupt_on_signals()
+import vdm_bench.runtime.stopping
+vdm_bench.runtime.stopping._LONGEST_IMPORT = float(sys.argv[1])
+vdm_bench.runtime.stopping.interrupt_on_signals()
 try:
     import asking
     print("goes on", flush=True)
@@ -247,7 +247,7 @@ def test_a_signal_is_told_of_whatever_a_library_makes_of_it(error: str) -> None:
 
 FORKS = """
 import os, signal, threading, time
-from vdm_bench.stopping import interrupt_on_signals
+from vdm_bench.runtime.stopping import interrupt_on_signals
 interrupt_on_signals()
 def fork():
     child = os.fork()
@@ -276,8 +276,8 @@ def test_forks_end_as_usual_and_are_not_taken_for_the_process() -> None:
 
 QUEUED = """
 import signal, sys, time
-from vdm_bench.parallel import ordered_map
-from vdm_bench.stopping import interrupt_on_signals
+from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.runtime.stopping import interrupt_on_signals
 interrupt_on_signals()
 begun = []
 def work(item):

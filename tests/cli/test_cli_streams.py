@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from vdm_bench.cli import cli
 from vdm_bench.cli.streams import stand_in
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.leaderboards.published import published_rows
 
 NAME = "modèle ∞ → 模型 ½"

@@ -15,8 +15,8 @@ from PIL import Image
 
 from vdm_bench.cli import cli
 from vdm_bench.cli.train import peers_named
-from vdm_bench.distributed import PeerError
-from vdm_bench.stopping import Stop
+from vdm_bench.runtime.distributed import PeerError
+from vdm_bench.runtime.stopping import Stop
 
 # A network that learns nothing in these few steps, but runs in no time.
 SMALL = (

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tfrecord_files import encoded, trajectory, write_records
 
 from vdm_bench.datasets.bair import FRAMES, Bair
-from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.datasets.windows import WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.view import View
 

@@ -5,13 +5,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.datasets.folder import FolderDataset, open_clips
 from vdm_bench.datasets.folder_videos import FolderVideos
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.protocols.data import notes_on
+from vdm_bench.protocols.clips import notes_on
 from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip
 

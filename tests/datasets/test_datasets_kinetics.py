@@ -10,7 +10,7 @@ import pytest
 
 from vdm_bench.datasets.captioned import open_captioned
 from vdm_bench.datasets.kinetics import CLASSES, open_kinetics600
-from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.datasets.windows import WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip

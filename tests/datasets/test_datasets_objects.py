@@ -8,7 +8,7 @@ import torch
 
 import vdm_bench
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.video.view import View
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vdm_bench.datasets.shapes import CLASS_COUNT, COLOURS, Scene, Shapes, ShapesLabel
-from vdm_bench.datasets.shapes_draw import _COSINE, FULL_TURN, SHAPES, SIDE, TEXTURES
-from vdm_bench.datasets.shapes_motion import MOTIONS, Motion, motion_offsets
+from vdm_bench.datasets.shapes.dataset import CLASS_COUNT, COLOURS, Scene, Shapes, ShapesLabel
+from vdm_bench.datasets.shapes.draw import _COSINE, FULL_TURN, SHAPES, SIDE, TEXTURES
+from vdm_bench.datasets.shapes.motion import MOTIONS, Motion, motion_offsets
 from vdm_bench.errors import InputError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.datasets.ucf101 import CLASSES, SPLITS, open_ucf101
-from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.datasets.windows import WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip

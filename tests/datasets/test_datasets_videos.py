@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import ClipInfo, DescribedClips
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES
-from vdm_bench.datasets.videos import VideoSet, WindowChoice, WindowedClips
+from vdm_bench.datasets.windows import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.video.clip import ClipInfo, DescribedClips
 from vdm_bench.video.decode import count_frames, read_video
 from vdm_bench.video.view import EachFrame, View, unchanged
 

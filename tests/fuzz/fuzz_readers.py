@@ -15,33 +15,24 @@ import torch
 from fuzz_weights import C3D, CHECKPOINT, STATE_DICT
 from PIL import Image
 
-from vdm_bench.audit import StoredFeatures
 from vdm_bench.cli import options as cli_options
 from vdm_bench.cli.train import changed
-from vdm_bench.collect import Collector
-from vdm_bench.conditions import Conditions
-from vdm_bench.contents import BlockFacts
 from vdm_bench.datasets.bair import Bair
-from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.datasets.captioned import open_captioned
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.kinetics import open_kinetics600
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.datasets.tfrecord import find_records, parse_example
 from vdm_bench.datasets.tfrecord import read_record as read_tfrecord
 from vdm_bench.datasets.ucf101 import open_ucf101
-from vdm_bench.datasets.videos import VideoSet
-from vdm_bench.distributed import World
+from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
-from vdm_bench.files import read_text
-from vdm_bench.frame_scores import FrameMeter
-from vdm_bench.generation_output import Target, open_sink
-from vdm_bench.generation_settings import choose, parsed
-from vdm_bench.leaderboards.baseline import Baseline
+from vdm_bench.generation.output import Target, open_sink
+from vdm_bench.leaderboards.checks.baseline import Baseline
+from vdm_bench.leaderboards.checks.tolerances import Rule
 from vdm_bench.leaderboards.published import parse_entries, parse_rows
 from vdm_bench.leaderboards.record import SCHEMA_VERSION, Record, read_record, write_record
 from vdm_bench.leaderboards.stored import StoredRecord
-from vdm_bench.leaderboards.tolerances import Rule
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
@@ -49,19 +40,28 @@ from vdm_bench.metrics.score import Interval, Score, Signature
 from vdm_bench.metrics.weights.convert import convert
 from vdm_bench.metrics.weights.entries import Entry
 from vdm_bench.metrics.weights.store import Store, read_weights_file
-from vdm_bench.prepare import prepare
-from vdm_bench.progress import Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.reference_file import read_reference, write_reference
+from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.protocols.prepare import prepare
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.config import ModelConfig, Preset, SamplingConfig, TrainingConfig
-from vdm_bench.reference_model.text_files import EncoderInfo, TextEmbeddings, caption_digest
-from vdm_bench.reference_model.training_log import LogLine, RunLog
-from vdm_bench.reference_model.training_run import RunConfig, claim
-from vdm_bench.reference_model.training_state import Progress, read_state, write_state
+from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
+from vdm_bench.reference_model.training.log import LogLine, RunLog
+from vdm_bench.reference_model.training.run import RunConfig, claim
+from vdm_bench.reference_model.training.state import Progress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.run_plan import keep_plan
+from vdm_bench.runs.audit import StoredFeatures
+from vdm_bench.runs.plan import keep_plan
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import read_text
+from vdm_bench.runtime.progress import Silent
+from vdm_bench.samplers.reference_settings import choose, parsed
+from vdm_bench.scoring.contents import BlockFacts
+from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.frames import FrameMeter
+from vdm_bench.scoring.reference import read_reference, write_reference
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.write import write_clip
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)
@@ -156,7 +156,7 @@ class _Clips:
         return len(FRAMES)
 
     def __getitem__(self, index: Any) -> Any:
-        from vdm_bench.datasets.base import Clip
+        from vdm_bench.video.clip import Clip
 
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.leaderboards.record import Curve, ProtocolInfo, Record, SamplerInfo, SkippedClip, write_record
 from vdm_bench.metrics.score import Extrapolation
 from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
 
 Make = Callable[..., Any]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.baseline import Baseline
-from vdm_bench.leaderboards.check import CheckResult, check_runs
+from vdm_bench.leaderboards.checks.baseline import Baseline
+from vdm_bench.leaderboards.checks.check import CheckResult, check_runs
+from vdm_bench.leaderboards.checks.tolerances import Absolute, Relative, Rule
 from vdm_bench.leaderboards.record import ProtocolInfo, Record, write_record
-from vdm_bench.leaderboards.tolerances import Absolute, Relative, Rule
 from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 

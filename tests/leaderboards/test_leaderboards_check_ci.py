@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdm_bench.leaderboards.baseline import Baseline
-from vdm_bench.leaderboards.check import CheckResult, check_runs
-from vdm_bench.leaderboards.check_ci import annotations, junit_xml
-from vdm_bench.leaderboards.check_tables import format_closing, format_tables, headline, markdown_check, sentence
+from vdm_bench.leaderboards.checks.baseline import Baseline
+from vdm_bench.leaderboards.checks.check import CheckResult, check_runs
+from vdm_bench.leaderboards.checks.tolerances import Rule
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.tolerances import Rule
+from vdm_bench.leaderboards.tables.check_tables import (
+    format_closing,
+    format_tables,
+    headline,
+    markdown_check,
+    sentence,
+)
+from vdm_bench.leaderboards.tables.ci import annotations, junit_xml
 from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 

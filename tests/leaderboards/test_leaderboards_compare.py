@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vdm_bench.leaderboards.compare import ROUNDING, Comparison, RunComparison, compare_scores
-from vdm_bench.leaderboards.comparison_tables import format_comparison
+from vdm_bench.leaderboards.checks.compare import ROUNDING, Comparison, RunComparison, compare_scores
 from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.tables.comparisons import format_comparison
 from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 

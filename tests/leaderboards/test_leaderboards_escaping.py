@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text
+from vdm_bench.leaderboards.text import csv_cell, latex_text, markdown_text
 from vdm_bench.runtime.printable import printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[31mred"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.groups import group_scores
+from vdm_bench.leaderboards.ranking import group_scores
 from vdm_bench.leaderboards.store import COLUMNS
 
 Make = Callable[..., Any]

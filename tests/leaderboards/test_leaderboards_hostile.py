@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vdm_bench.leaderboards.tables import format_tables
+from vdm_bench.leaderboards.tables.formats import format_tables
 
 Make = Callable[..., Any]
 FORMATS = ("text", "csv", "markdown", "latex", "json")

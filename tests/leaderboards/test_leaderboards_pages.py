@@ -106,7 +106,7 @@ def test_the_same_runs_give_the_same_bytes_wherever_they_lie(folder: Path, tmp_p
     """In another process with another hash seed, time zone and language, from another folder."""
     shutil.copytree(folder, tmp_path / "moved")
     program = (
-        "import sys; from pathlib import Path; from vdm_bench.reports import write_html, write_html_site\n"
+        "import sys; from pathlib import Path; from vdm_bench.pages.write import write_html, write_html_site\n"
         "runs, out = map(Path, sys.argv[1:])\n"
         "write_html([runs], out / 'report.html'); write_html_site([runs], out / 'site')"
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from page_runs import ATTACKS, FRAMES, LEVEL, write_runs
 
-from vdm_bench.reports import write_html, write_html_site
+from vdm_bench.pages.write import write_html, write_html_site
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.store import COLUMNS, load_runs
-from vdm_bench.leaderboards.tables import format_tables
+from vdm_bench.leaderboards.tables.formats import format_tables
 from vdm_bench.metrics.score import Extrapolation
 
 Make = Callable[..., Any]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_bench.datasets.shapes import Shapes, ShapesLabel
+from vdm_bench.datasets.shapes.dataset import Shapes, ShapesLabel
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.features import BLOCK_CLIPS, block_bounds, extract_features
+from vdm_bench.metrics.extraction import BLOCK_CLIPS, block_bounds, extract_features
 from vdm_bench.metrics.networks import Computing, load_network, network_names
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, Preprocessing
 from vdm_bench.metrics.networks.embedded import CLASSES, HEADS, EmbeddedNetwork

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.frames import HIGHEST_PSNR, psnr, ssim
+from vdm_bench.metrics.frame_metrics import HIGHEST_PSNR, psnr, ssim
 
 RANDOM = np.random.default_rng(0)
 REAL = RANDOM.integers(40, 216, (2, 3, 24, 20, 3), np.uint8)

@@ -13,7 +13,7 @@ from recipe_weights import GOLDEN, Weights, i3d_shapes, i3d_weights
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import frechet_distance
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import I3D
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.networks.i3d_layers import local_max, same_padding

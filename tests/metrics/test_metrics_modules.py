@@ -12,10 +12,10 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.modules import FrechetVideoDistance, KernelVideoDistance, VideoInceptionScore
 from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.networks.base import NetworkSettings, NetworkSpec, Preprocessing, TorchNetwork

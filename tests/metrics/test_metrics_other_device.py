@@ -9,7 +9,7 @@ import pytest
 import torch
 from recipe_weights import GOLDEN, i3d_shapes
 
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.modules import FrechetVideoDistance, KernelVideoDistance, VideoInceptionScore
 from vdm_bench.metrics.networks import C3D, I3D, Inception
 from vdm_bench.metrics.networks.base import NetworkSettings, TorchNetwork

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import RESIZE_RULES
+from vdm_bench.metrics.choices import RESIZE_RULES
 from vdm_bench.metrics.resize import resize
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance, reading
+from vdm_bench.metrics import features as reading
+from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance
 from vdm_bench.metrics.inception import softmax
 from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments, merge_all
-from vdm_bench.metrics.neighbours import neighbour_score
+from vdm_bench.metrics.prdc import neighbour_score
 from vdm_bench.metrics.statistics import (
     Estimate,
     Features,

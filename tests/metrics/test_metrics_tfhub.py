@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import frechet_distance
-from vdm_bench.metrics.features import extract_features
+from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.networks.i3d import I3D
 from vdm_bench.metrics.networks.tfhub import HANDLE, OriginalI3D

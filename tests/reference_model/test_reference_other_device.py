@@ -14,20 +14,20 @@ from tiny_model import TINY
 from tiny_training import PRESET, Clips
 from torch import Tensor, nn
 
-from vdm_bench.generation_settings import METHODS, choose
 from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel, build_model
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import RULES
 from vdm_bench.reference_model.rollout import Stage, cascade, predict, window_sampler
-from vdm_bench.reference_model.training import Hooks, Trainer, TrainingOptions
-from vdm_bench.reference_model.training_devices import Devices
-from vdm_bench.reference_model.training_log import LogLine
-from vdm_bench.reference_model.training_run import RunConfig, claim
+from vdm_bench.reference_model.training.devices import Devices
+from vdm_bench.reference_model.training.log import LogLine
+from vdm_bench.reference_model.training.loop import Hooks, Trainer, TrainingOptions
+from vdm_bench.reference_model.training.run import RunConfig, claim
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.training_data import ClipBatches
+from vdm_bench.samplers.reference_settings import METHODS, choose
+from vdm_bench.training.data import ClipBatches
 
 SAMPLING = SamplingConfig(steps=2, gamma=0.3)
 

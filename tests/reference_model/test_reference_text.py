@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertForPreTraining
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.text import TextEmbeddings, TextEncoder, encode, load_encoder, load_text
-from vdm_bench.reference_model.text_encoder import DEFAULT_ENCODER, DEFAULT_REVISION
-from vdm_bench.reference_model.text_files import Storage, caption_digest
+from vdm_bench.reference_model.text.bert import DEFAULT_ENCODER, DEFAULT_REVISION
+from vdm_bench.reference_model.text.embeddings import Storage, caption_digest
+from vdm_bench.reference_model.text.encoding import TextEmbeddings, TextEncoder, encode, load_encoder, load_text
 
 WORDS = [
     "[PAD]",
@@ -517,7 +517,7 @@ def test_files_need_no_transformers_and_an_encoder_says_that_it_does(
     program = f"""
 import sys
 sys.modules["transformers"] = None
-from vdm_bench.reference_model.text import load_text
+from vdm_bench.reference_model.text.encoding import load_text
 from vdm_bench.errors import InputError
 print(load_text([{LONG!r}], {str(tmp_path / "text.safetensors")!r}).batch([{LONG!r}]).mask.sum().item())
 try:

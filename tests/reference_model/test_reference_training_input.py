@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import PRESET, Clips, tiny, train_tiny
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.pretrained import source_of
-from vdm_bench.reference_model.training import Hooks
-from vdm_bench.reference_model.training_log import LogLine
+from vdm_bench.reference_model.training.log import LogLine
+from vdm_bench.reference_model.training.loop import Hooks
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.video.clip import Clip
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_bench.datasets.base import Clip
 from vdm_bench.reference_model.config import ModelConfig, Preset, TrainingConfig
-from vdm_bench.reference_model.training import Hooks, TrainingOptions, train
-from vdm_bench.reference_model.training_log import LogLine
-from vdm_bench.training_data import ClipBatches
+from vdm_bench.reference_model.training.log import LogLine
+from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, train
+from vdm_bench.training.data import ClipBatches
+from vdm_bench.video.clip import Clip
 
 MODEL = ModelConfig(
     frames=3,

@@ -3,7 +3,6 @@
 import pytest
 
 from vdm_bench.errors import InputError
-from vdm_bench.generation_settings import choose, parsed
 from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.metrics.recipes import recipes
 from vdm_bench.reference_model.config import SamplingConfig, get_preset
@@ -11,6 +10,7 @@ from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reproduction.paper import paper_plan
 from vdm_bench.reproduction.plan import Plan
 from vdm_bench.reproduction.shapes import shapes_plan
+from vdm_bench.samplers.reference_settings import choose, parsed
 
 NUMBERS = "123456"
 PLANS = [*map(paper_plan, NUMBERS), *map(shapes_plan, NUMBERS[1:])]

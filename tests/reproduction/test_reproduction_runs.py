@@ -15,17 +15,17 @@ from tiny_model import TINY
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.score import Difference
-from vdm_bench.progress import Silent
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.reproduction import carry_out as carrying
+from vdm_bench.reproduction import execute as carrying
 from vdm_bench.reproduction import training
-from vdm_bench.reproduction.carry_out import Means, carry_out, verdict
+from vdm_bench.reproduction.execute import Means, carry_out, verdict
 from vdm_bench.reproduction.paper import paper_plan
 from vdm_bench.reproduction.plan import Claim, Model, Plan
 from vdm_bench.reproduction.shapes import shapes_plan
 from vdm_bench.reproduction.tables import format_outcome, plan_lines
-from vdm_bench.stopping import Stop
+from vdm_bench.runtime.progress import Silent
+from vdm_bench.runtime.stopping import Stop
 
 CLIPS = 10  # the fewest that have an interval
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.samplers import make_sampler, sampler_kind
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples, sample_seed

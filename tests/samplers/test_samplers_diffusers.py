@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vdm_bench import run
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.samplers import make_sampler, sampler_kind

@@ -10,23 +10,24 @@ import torch
 from PIL import Image
 from tiny_model import TINY
 
-from vdm_bench import demo, load_reference_model, run
-from vdm_bench.datasets.shapes import Shapes
+from vdm_bench import load_reference_model, run
+from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.generation_settings import choose, parsed, setting_names
-from vdm_bench.progress import Silent
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model import pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig
 from vdm_bench.reference_model.model import ReferenceModel
-from vdm_bench.reference_model.text import EncoderInfo, TextEmbeddings
-from vdm_bench.reference_model.text_files import caption_digest
+from vdm_bench.reference_model.text.embeddings import caption_digest
+from vdm_bench.reference_model.text.encoding import EncoderInfo, TextEmbeddings
 from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runs import demo
+from vdm_bench.runtime.progress import Silent
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples, sample_seed
 from vdm_bench.samplers.baselines import noise
 from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_settings import choose, parsed, setting_names
 
 SAMPLING = SamplingConfig(steps=3, gamma=0.3, reconstruction_weight=5.0)
 

@@ -19,9 +19,9 @@ from torture.findings import BrokenPromiseError
 LONGEST = 120.0  # seconds that a command may take: hundreds of times what it does
 _OUTPUT = ("stdout", "stderr")
 PRELOAD = (
-    "vdm_bench.reference_model.training",
-    "vdm_bench.reports",
-    "vdm_bench.verification",
+    "vdm_bench.reference_model.training.loop",
+    "vdm_bench.pages.write",
+    "vdm_bench.runs.verify",
     "vdm_bench.samplers.reference",
     "accelerate",
     "torch._dynamo",

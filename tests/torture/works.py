@@ -144,8 +144,8 @@ def model_with_text(folder: Path) -> None:
     import torch
     from tiny_model import TINY
 
-    from vdm_bench.reference_model.text import EncoderInfo, TextEmbeddings
-    from vdm_bench.reference_model.text_files import caption_digest
+    from vdm_bench.reference_model.text.embeddings import caption_digest
+    from vdm_bench.reference_model.text.encoding import EncoderInfo, TextEmbeddings
 
     _write_model(folder / "tiny.safetensors", replace(TINY, classes=0, text_dim=8))
     captions = ("a red circle", "a blue square")

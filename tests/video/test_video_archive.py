@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_bench.datasets.base import Clip, clip_digest
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.checksums import sealed
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter, is_archive
 from vdm_bench.video.arrays import ArrayClips
+from vdm_bench.video.clip import Clip, clip_digest
 
 SHAPE = (3, 4, 5)
 

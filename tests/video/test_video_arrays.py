@@ -12,7 +12,7 @@ from peak_memory import peak_memory
 
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, MachineError
-from vdm_bench.metrics.npy import read_npy_header
+from vdm_bench.runtime.npy import read_npy_header
 from vdm_bench.video import arrays
 from vdm_bench.video.arrays import ArrayClips
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from peak_memory import peak_memory
 from PIL import Image
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import FolderDataset
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles
-from vdm_bench.datasets.videos import WindowChoice, WindowedClips
+from vdm_bench.datasets.windows import WindowChoice, WindowedClips
+from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.decode import read_video
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip

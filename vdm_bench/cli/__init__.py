@@ -32,10 +32,10 @@ from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import InputError, MachineError, SlowWarning, VdmBenchError
-from vdm_bench.parallel import check_threads
 from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, whole_number
 from vdm_bench.runtime.printable import printable
-from vdm_bench.stopping import heard_signal, interrupt_on_signals
+from vdm_bench.runtime.stopping import heard_signal, interrupt_on_signals
+from vdm_bench.runtime.threads import check_threads
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 

@@ -11,7 +11,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.output import say, show_json, show_text
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.check import CheckResult
+    from vdm_bench.leaderboards.checks.check import CheckResult
 
 
 @click.command(short_help="Fail if a run is worse than a baseline: for CI.")
@@ -64,12 +64,12 @@ def check(
 
     Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline.
     """
-    from vdm_bench.files import sweep_beside, write_bytes
     from vdm_bench.gate import check as hold
     from vdm_bench.gate import refuse_stream, update
-    from vdm_bench.leaderboards.check_ci import junit_xml
-    from vdm_bench.leaderboards.check_tables import format_closing, format_tables
-    from vdm_bench.progress import Console
+    from vdm_bench.leaderboards.tables.check_tables import format_closing, format_tables
+    from vdm_bench.leaderboards.tables.ci import junit_xml
+    from vdm_bench.runtime.files import sweep_beside, write_bytes
+    from vdm_bench.runtime.progress import Console
 
     if update_baseline:
         refuse_stream(baseline)
@@ -104,8 +104,8 @@ def _print_text(text: str, github: bool) -> None:
 
 
 def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
-    from vdm_bench.leaderboards.check_ci import annotations
-    from vdm_bench.leaderboards.check_tables import markdown_check
+    from vdm_bench.leaderboards.tables.check_tables import markdown_check
+    from vdm_bench.leaderboards.tables.ci import annotations
 
     for line in annotations(result):
         click.echo(line, err=to_stderr)  # elsewhere it might overtake the word that is waited for

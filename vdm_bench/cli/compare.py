@@ -29,10 +29,10 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
     Exit code 3 if nothing is comparable.
     """
     from vdm_bench.errors import InputError, NotComparableError
-    from vdm_bench.leaderboards.compare import RunComparison
-    from vdm_bench.leaderboards.comparison_tables import format_comparison
+    from vdm_bench.leaderboards.checks.compare import RunComparison
     from vdm_bench.leaderboards.record import read_record
     from vdm_bench.leaderboards.store import find_records
+    from vdm_bench.leaderboards.tables.comparisons import format_comparison
     from vdm_bench.metrics.jackknife import score_difference
 
     found = {path.resolve(): path for given in runs for path in find_records(given)}

@@ -8,12 +8,12 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.output import show, show_json
-from vdm_bench.datasets.sources import SOURCES
+from vdm_bench.datasets.registry import SOURCES
 from vdm_bench.errors import InputError, NotComparableError
 
 if TYPE_CHECKING:
-    from vdm_bench.data_check import SideCheck
     from vdm_bench.metrics.networks import Computing
+    from vdm_bench.protocols.data_check import SideCheck
 
 _NAMED = 5  # missing or broken ones that are printed
 _CHECK_HELP = """Say what is there of PROTOCOL's data, what is missing, and whether the counts are the protocol's.
@@ -45,9 +45,9 @@ def data() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all names.")
 def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
     """Check the data of a protocol; the help text is `_CHECK_HELP`."""
-    from vdm_bench.data_check import check_data
-    from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.protocols.data_check import check_data
+    from vdm_bench.runtime.progress import Console
 
     chosen = get_protocol(protocol)
     sides = check_data(chosen, data_root, decode=decode, workers=workers, reporter=Console())
@@ -77,9 +77,9 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
     From then on give --out as the --data-root of `run`, and its folders as --data of `train`. What was
     interrupted goes on when the same command is given again.
     """
-    from vdm_bench.prepare import prepare as write
-    from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.protocols.prepare import prepare as write
+    from vdm_bench.runtime.progress import Console
 
     if data_root is None:
         raise InputError("give --data-root DIR, the folder that the protocol's dataset lies in")
@@ -118,13 +118,13 @@ def export_reference(
 
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
-    from vdm_bench.collect import Collector
-    from vdm_bench.files import check_file_writable
-    from vdm_bench.progress import Console
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.protocols.data import missing_departure, notes_on
-    from vdm_bench.reference_file import collect_reference, write_reference
-    from vdm_bench.scoring import Panel
+    from vdm_bench.protocols.clips import missing_departure, notes_on
+    from vdm_bench.runtime.files import check_file_writable
+    from vdm_bench.runtime.progress import Console
+    from vdm_bench.scoring.features import Collector
+    from vdm_bench.scoring.reference import collect_reference, write_reference
+    from vdm_bench.scoring.suite import Panel
 
     chosen, reporter = get_protocol(protocol), Console()
     path = out or Path(f"{chosen.name}.safetensors")

@@ -20,11 +20,11 @@ def demo(out: Path, workers: int) -> None:
     Prints the table, and writes it with a picture of the clips to report.md, and with plots and clips that play
     to report.html.
     """
-    from vdm_bench.demo import run_demo
     from vdm_bench.leaderboards.store import load_runs
-    from vdm_bench.leaderboards.tables import format_tables
-    from vdm_bench.progress import Console
-    from vdm_bench.reports import REPORT_FILE
+    from vdm_bench.leaderboards.tables.formats import format_tables
+    from vdm_bench.pages.write import REPORT_FILE
+    from vdm_bench.runs.demo import run_demo
+    from vdm_bench.runtime.progress import Console
 
     reporter = Console()
     written = run_demo(out, workers, reporter)

@@ -9,9 +9,9 @@ from vdm_bench.cli import options
 from vdm_bench.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
-    from vdm_bench.explain import Explanation
-    from vdm_bench.metrics.geometry import Aspect, ResizeRule
+    from vdm_bench.metrics.choices import Aspect, ResizeRule
     from vdm_bench.metrics.networks import Computing
+    from vdm_bench.scoring.explain import Explanation
     from vdm_bench.video.timing import Fps
 
 
@@ -49,9 +49,9 @@ def explain(
     \b
     vdm-bench explain samples/ --reference real/ --from fvd --to fvd/stylegan-v
     """
-    from vdm_bench.comparison import ScoreOptions
-    from vdm_bench.explain import explain as compute
-    from vdm_bench.progress import Console
+    from vdm_bench.runtime.progress import Console
+    from vdm_bench.scoring.explain import explain as compute
+    from vdm_bench.scoring.score import ScoreOptions
     from vdm_bench.video.view import View
 
     chosen = ScoreOptions(

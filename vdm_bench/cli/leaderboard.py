@@ -9,7 +9,7 @@ from vdm_bench.cli import options
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.tables import Format
+    from vdm_bench.leaderboards.tables.formats import Format
 
 
 @click.command(short_help="Print published results, with your runs among them.")
@@ -58,10 +58,10 @@ def leaderboard(
         text = "\n".join(map(entry, dict.fromkeys(row.source for row in published)))
         options.write_or_print(text or "% no published results\n", output)
         return
-    from vdm_bench.leaderboards.board_tables import format_boards
     from vdm_bench.leaderboards.boards import make_boards
     from vdm_bench.leaderboards.store import load_runs
-    from vdm_bench.standing import why_apart
+    from vdm_bench.leaderboards.tables.board_tables import format_boards
+    from vdm_bench.protocols.eligibility import why_apart
 
     frame = load_runs(runs, note=options.say_left_out)
     if name is not None:
@@ -70,9 +70,9 @@ def leaderboard(
 
 
 def _write_site(runs: tuple[Path, ...], folder: Path, data_root: Path | None) -> None:
-    from vdm_bench.galleries import ClipPlaces
-    from vdm_bench.progress import Console
-    from vdm_bench.reports import write_html_site
+    from vdm_bench.pages.galleries import ClipPlaces
+    from vdm_bench.pages.write import write_html_site
+    from vdm_bench.runtime.progress import Console
 
     reporter = Console()
     index = write_html_site(runs, folder, places=ClipPlaces(data_root), reporter=reporter)

@@ -77,7 +77,7 @@ def _weights() -> list[Row]:
 
 
 def _datasets() -> list[Row]:
-    from vdm_bench.datasets.shapes import CLASS_COUNT, RESOLUTIONS, SPLITS
+    from vdm_bench.datasets.shapes.dataset import CLASS_COUNT, RESOLUTIONS, SPLITS
 
     sizes = " or ".join(f"{size}x{size}" for size in RESOLUTIONS)
     text = f"procedural, {CLASS_COUNT} classes, {sizes}, any length; splits {', '.join(SPLITS)}"

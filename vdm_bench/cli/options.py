@@ -10,13 +10,13 @@ import click
 
 from vdm_bench.cli.output import say, show_text
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import ASPECTS, PRECISIONS, RESIZE_RULES
+from vdm_bench.metrics.choices import ASPECTS, PRECISIONS, RESIZE_RULES
 from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from vdm_bench.metrics.geometry import Precision
+    from vdm_bench.metrics.choices import Precision
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,8 +40,8 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
         weights: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        from vdm_bench.distributed import local_device
         from vdm_bench.metrics.networks import Computing, pick_device
+        from vdm_bench.runtime.distributed import local_device
 
         if device == "auto" and backend.startswith("tensorflow"):
             device = "cpu"  # where the original graph computes
@@ -145,7 +145,7 @@ def write_or_print(text: str, output: Path | None) -> None:
     if output is None:
         show_text(text)
         return
-    from vdm_bench.files import sweep_beside, write_text
+    from vdm_bench.runtime.files import sweep_beside, write_text
 
     sweep_beside(output, shared=True)
     write_text(output, text)

@@ -38,7 +38,7 @@ def print_record(record: "Record", as_json: bool) -> None:
         show_json(record.model_dump(mode="json"))
         return
     from vdm_bench.leaderboards.store import frame_of
-    from vdm_bench.leaderboards.tables import format_tables
+    from vdm_bench.leaderboards.tables.formats import format_tables
 
     show_text(format_tables(frame_of(record), "text"))
 

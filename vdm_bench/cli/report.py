@@ -10,7 +10,7 @@ from vdm_bench.cli.output import say
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.tables import Format
+    from vdm_bench.leaderboards.tables.formats import Format
 
 _MEGABYTE = 1_000_000
 
@@ -68,12 +68,12 @@ def report(
 
     frame = load_runs(runs, note=options.say_left_out)
     if form == "parquet":
-        from vdm_bench.leaderboards.parquet import write_parquet
+        from vdm_bench.leaderboards.tables.parquet import write_parquet
 
         write_parquet(frame, _needed(output, form))
         say(f"wrote {output}")
         return
-    from vdm_bench.leaderboards.tables import format_tables
+    from vdm_bench.leaderboards.tables.formats import format_tables
 
     options.write_or_print(format_tables(frame, form), output)
 
@@ -87,9 +87,9 @@ def _needed(output: Path | None, form: str) -> Path:
 def _write_page(
     runs: tuple[Path, ...], output: Path, data_root: Path | None, named: tuple[str, ...], embed: int
 ) -> None:
-    from vdm_bench.galleries import ClipPlaces
-    from vdm_bench.progress import Console
-    from vdm_bench.reports import write_html
+    from vdm_bench.pages.galleries import ClipPlaces
+    from vdm_bench.pages.write import write_html
+    from vdm_bench.runtime.progress import Console
 
     reporter = Console()
     places = ClipPlaces(data_root, options.named_paths(named, "--clips", "NAME=PATH, such as mine=samples/"))

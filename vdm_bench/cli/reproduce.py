@@ -92,10 +92,10 @@ def reproduce(
     vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
     vdm-bench reproduce table5 --protocol shapes
     """
-    from vdm_bench.files import check_file_writable
-    from vdm_bench.progress import Console
-    from vdm_bench.reproduction.carry_out import Means, carry_out, check_checkpoints
+    from vdm_bench.reproduction.execute import Means, carry_out, check_checkpoints
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
+    from vdm_bench.runtime.files import check_file_writable
+    from vdm_bench.runtime.progress import Console
 
     if output is not None:
         check_file_writable(output)

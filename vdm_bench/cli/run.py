@@ -80,17 +80,17 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.distributed import join_world
-    from vdm_bench.dry_run import forecast
-    from vdm_bench.galleries import ClipPlaces
     from vdm_bench.leaderboards.record import RECORD_FILE
     from vdm_bench.leaderboards.stored import StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
-    from vdm_bench.progress import Console
+    from vdm_bench.pages.galleries import ClipPlaces
+    from vdm_bench.pages.write import REPORT_FILE, write_html
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.reports import REPORT_FILE, write_html
-    from vdm_bench.run_plan import RunOptions
-    from vdm_bench.runner import Run
+    from vdm_bench.runs.forecast import forecast
+    from vdm_bench.runs.plan import RunOptions
+    from vdm_bench.runs.run import Run
+    from vdm_bench.runtime.distributed import join_world
+    from vdm_bench.runtime.progress import Console
 
     chosen, world = get_protocol(protocol), join_world()
     source, settings = _source(sampler, sampler_command, sampler_timeout, options.key_values(pairs))

@@ -9,14 +9,14 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.output import show
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import RESIZE_RULES
+from vdm_bench.metrics.choices import RESIZE_RULES
 from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
-    from vdm_bench.generation_output import Form
-    from vdm_bench.metrics.geometry import ResizeRule
+    from vdm_bench.generation.output import Form
+    from vdm_bench.metrics.choices import ResizeRule
     from vdm_bench.reference_model.config import ModelConfig
-    from vdm_bench.reference_model.text import TextEmbeddings
+    from vdm_bench.reference_model.text.encoding import TextEmbeddings
 
 # How clips are made: each is a setting of the same name, and None leaves it as the checkpoint says.
 _SETTINGS = (
@@ -99,13 +99,13 @@ def sample(
     vdm-bench sample model.safetensors --count 256 --sampler ddim --steps 64 --label random --guidance-weight 1
     vdm-bench sample model.safetensors --context real/ --context-frames 4 --frames 64 --format mp4
     """
-    from vdm_bench.generation import Order, generate
-    from vdm_bench.generation_output import Target
-    from vdm_bench.generation_settings import choose
+    from vdm_bench.generation.generate import Order, generate
+    from vdm_bench.generation.output import Target
     from vdm_bench.metrics.networks import pick_device
-    from vdm_bench.progress import Console
     from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, source_of
+    from vdm_bench.runtime.progress import Console
     from vdm_bench.samplers.reference import ReferenceSampler
+    from vdm_bench.samplers.reference_settings import choose
 
     target = Target.of(out, form, fps)
     path = checkpoint_path(checkpoint)
@@ -150,6 +150,6 @@ def _text(
             "--caption needs a text encoder: give --text-encoder FOLDER with a BERT's weights, or "
             "--text-embeddings FILE"
         )
-    from vdm_bench.reference_model.text import load_text
+    from vdm_bench.reference_model.text.encoding import load_text
 
     return load_text(captions, file or encoder, text_dim=config.text_dim)

@@ -9,7 +9,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.output import print_record, require_values
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.geometry import Aspect, ResizeRule
+    from vdm_bench.metrics.choices import Aspect, ResizeRule
     from vdm_bench.metrics.networks import Computing
     from vdm_bench.video.timing import Fps
 
@@ -57,9 +57,9 @@ def score(
     vdm-bench score samples/ --reference real/
     vdm-bench score samples/ --reference real/ --frames 16 --size 64 --resize antialias --aspect center-crop
     """
-    from vdm_bench.comparison import DEFAULT_METRICS, ScoreOptions, compare
-    from vdm_bench.distributed import join_world
-    from vdm_bench.progress import Console
+    from vdm_bench.runtime.distributed import join_world
+    from vdm_bench.runtime.progress import Console
+    from vdm_bench.scoring.score import DEFAULT_METRICS, ScoreOptions, compare
     from vdm_bench.video.view import View
 
     world = join_world()

@@ -10,16 +10,16 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.output import say
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import ASPECTS, RESIZE_RULES
+from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES
 from vdm_bench.runtime.outside import parse_toml
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.geometry import Aspect, ResizeRule
+    from vdm_bench.metrics.choices import Aspect, ResizeRule
     from vdm_bench.reference_model.config import Preset
-    from vdm_bench.reference_model.training import Hooks
+    from vdm_bench.reference_model.training.loop import Hooks
     from vdm_bench.reference_model.unet import VideoUNet
-    from vdm_bench.stopping import Stop
-    from vdm_bench.training_data import ClipBatches
+    from vdm_bench.runtime.stopping import Stop
+    from vdm_bench.training.data import ClipBatches
 
 _SECTIONS = ("model", "training", "sampling")
 
@@ -114,10 +114,10 @@ def train(
     torchrun --nproc-per-node 8 -m vdm_bench train ucf101 --data ucf101 --resize antialias --out runs/ucf101
     """
     from vdm_bench.reference_model.pretrained import checkpoint_path
-    from vdm_bench.reference_model.training import TrainingOptions
-    from vdm_bench.reference_model.training import train as run_training
-    from vdm_bench.stopping import Stop
-    from vdm_bench.training_data import open_batches
+    from vdm_bench.reference_model.training.loop import TrainingOptions
+    from vdm_bench.reference_model.training.loop import train as run_training
+    from vdm_bench.runtime.stopping import Stop
+    from vdm_bench.training.data import open_batches
 
     given = {"steps": steps, "batch": batch}
     chosen = changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in given.items() if value)])
@@ -157,7 +157,7 @@ def peers_named() -> Iterator[None]:
     """Say in one sentence that another process has stopped, where torch says it in its own way."""
     from torch.distributed import DistError
 
-    from vdm_bench.distributed import PeerError
+    from vdm_bench.runtime.distributed import PeerError
 
     try:
         yield
@@ -196,10 +196,10 @@ def _value(text: str) -> Any:
 
 def _hooks(preset: "Preset", batches: "ClipBatches", out: Path, stop: "Stop") -> "Hooks":
     """Say what happens along the way: lines on stderr, pictures in the run folder."""
-    from vdm_bench.progress import Console
-    from vdm_bench.reference_model.training import Hooks
-    from vdm_bench.training_preview import CLIPS, write_preview
-    from vdm_bench.training_progress import LogPrinter
+    from vdm_bench.reference_model.training.loop import Hooks
+    from vdm_bench.runtime.progress import Console
+    from vdm_bench.training.preview import CLIPS, write_preview
+    from vdm_bench.training.progress import LogPrinter
 
     def draw(network: "VideoUNet", step: int) -> None:
         condition = next(batches.batches([range(CLIPS)])).condition

@@ -57,9 +57,9 @@ def verify(
     Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something that is needed is not there.
     """
     from vdm_bench.metrics.networks import Computing, pick_device
-    from vdm_bench.progress import Console
-    from vdm_bench.verification import VerifyOptions
-    from vdm_bench.verification import verify as verify_record
+    from vdm_bench.runs.verify import VerifyOptions
+    from vdm_bench.runs.verify import verify as verify_record
+    from vdm_bench.runtime.progress import Console
 
     asked = VerifyOptions(
         samples=samples,

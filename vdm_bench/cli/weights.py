@@ -42,7 +42,7 @@ def fetch(names: tuple[str, ...]) -> None:
     An interrupted download goes on where it stopped. Weights that are here and sound are left alone.
     """
     from vdm_bench.metrics.weights.library import default_library
-    from vdm_bench.progress import Console
+    from vdm_bench.runtime.progress import Console
 
     library = default_library(Console())
     for name in names:

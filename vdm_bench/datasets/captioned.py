@@ -10,10 +10,10 @@ names what cannot be a file below the list, is a clip that cannot be read: it co
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import Row, read_csv, read_json_lines
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
+from vdm_bench.video.clip import ClipInfo
 
 LISTS = ("captions.csv", "captions.jsonl")
 _WAY_OUT = "mend the list"

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.datasets.doubles import Found, refuse_doubles
 from vdm_bench.datasets.links import LinkedFolders
 from vdm_bench.datasets.stamps import stamp
@@ -23,6 +22,7 @@ from vdm_bench.runtime.checksums import read_json
 from vdm_bench.runtime.outside import parsing, refuse_file, status_of
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
+from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.video.decode import Film, read_film
 from vdm_bench.video.images import (
     FRAME_SUFFIXES,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.folder import FolderDataset, is_video, open_clips
 from vdm_bench.errors import BrokenClipError
+from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.decode import count_frames, frame_times, read_film
 from vdm_bench.video.view import EachFrame, unchanged
 

@@ -9,10 +9,10 @@ Videos vanish from YouTube, so hardly anybody has all of them: what is missing i
 from collections.abc import Iterator
 from pathlib import Path
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import Row, read_csv
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
+from vdm_bench.video.clip import ClipInfo
 
 SPLITS = ("train", "val", "test")
 CLASSES = 600

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vdm_bench.datasets.base import Clip, ClipDataset
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.pixels import to_pixels
+from vdm_bench.video.clip import Clip, ClipDataset
 from vdm_bench.video.view import View
 
 AXES = "NTHWC"  # clips, frames, height, width, channels

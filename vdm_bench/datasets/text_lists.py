@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import read_text, text_lines
+from vdm_bench.runtime.files import read_text, text_lines
 from vdm_bench.runtime.outside import parse_json
 
 _LINE_END = re.compile(r"\r\n|\r|\n")

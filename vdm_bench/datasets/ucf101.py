@@ -9,10 +9,10 @@ The class HandStandPushups of `classInd.txt` has the folder HandstandPushups, bu
 
 from pathlib import Path
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.text_lists import read_words
 from vdm_bench.datasets.video_files import VideoFile, VideoFiles, files_there
 from vdm_bench.errors import InputError
+from vdm_bench.video.clip import ClipInfo
 
 VIDEOS = "UCF-101"
 LISTS = "ucfTrainTestlist"

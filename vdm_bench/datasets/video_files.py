@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import ClipInfo
 from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.outside import status_of
+from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.decode import count_frames, read_film
 from vdm_bench.video.images import is_dangling, is_folder
 from vdm_bench.video.view import EachFrame, unchanged

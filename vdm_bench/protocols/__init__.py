@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import read_text
-from vdm_bench.protocols.model import ClipChoice, Protocol
+from vdm_bench.protocols.protocol import ClipChoice, Protocol
+from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.outside import parse_toml
 
 __all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]

@@ -3,7 +3,7 @@
 import sys
 from importlib import resources
 
-from vdm_bench.datasets.sources import SOURCES
+from vdm_bench.datasets.registry import SOURCES
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 
 _HEAD = """# Protocols

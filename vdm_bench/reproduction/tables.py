@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from vdm_bench.dry_run import absent_networks
 from vdm_bench.leaderboards.published import PublishedRow
 from vdm_bench.leaderboards.rounding import rounded, useful_decimals
-from vdm_bench.leaderboards.tables import format_views
-from vdm_bench.leaderboards.views import NOTHING, GroupView, numbered
+from vdm_bench.leaderboards.tables.formats import format_views
+from vdm_bench.leaderboards.tables.views import NOTHING, GroupView, numbered
 from vdm_bench.metrics.score import Difference, Interval, Score
-from vdm_bench.reproduction.carry_out import Means, Outcome, Verdict, missing_for
+from vdm_bench.reproduction.execute import Means, Outcome, Verdict, missing_for
 from vdm_bench.reproduction.plan import Case, Plan
+from vdm_bench.runs.forecast import absent_networks
 
 Format = Literal["text", "markdown", "latex", "json"]
 VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdm_bench.errors import VdmBenchError
-from vdm_bench.progress import Reporter
 from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reproduction.plan import Model
-from vdm_bench.stopping import Stop
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.stopping import Stop
 
 if TYPE_CHECKING:
-    from vdm_bench.reproduction.carry_out import Means
+    from vdm_bench.reproduction.execute import Means
 
 
 class StoppedError(VdmBenchError):
@@ -32,9 +32,9 @@ def train_model(model: Model, folder: Path, means: "Means", reporter: Reporter) 
         InputError: the folder holds another training run.
         StoppedError: it was asked to stop.
     """
-    from vdm_bench.reference_model.training import MODEL, Hooks, TrainingOptions, train
-    from vdm_bench.training_data import open_batches
-    from vdm_bench.training_progress import LogPrinter
+    from vdm_bench.reference_model.training.loop import MODEL, Hooks, TrainingOptions, train
+    from vdm_bench.training.data import open_batches
+    from vdm_bench.training.progress import LogPrinter
 
     preset = get_preset(model.preset).override("training", **model.training)
     options = TrainingOptions(seed=means.seed, precision=means.precision, device=means.computing.device)

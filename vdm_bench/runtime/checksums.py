@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.files import atomic_path, decode_text, write_text
+from vdm_bench.runtime.files import atomic_path, decode_text, write_text
 from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing, read_file
 
 if TYPE_CHECKING:

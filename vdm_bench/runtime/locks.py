@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.files import is_stream, is_temporary, sweep_beside
+from vdm_bench.runtime.files import is_stream, is_temporary, sweep_beside
 from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
 from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.base import ClipDataset
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.printable import printable
+from vdm_bench.video.clip import ClipDataset
 
 _LONGEST_MESSAGE = 500  # characters of what somebody else's error says
 _SHOWN = 80  # characters of a dtype or a shape, in an error message
@@ -98,7 +98,7 @@ class ClosingSampler(Protocol):
 
 @runtime_checkable
 class ScratchSampler(Protocol):
-    """A sampler that writes temporary files, in a folder that `vdm_bench.files.temporary_folder` makes."""
+    """A sampler that writes temporary files, in a folder of `vdm_bench.runtime.files.temporary_folder`."""
 
     def put_scratch(self, parent: Path) -> None:
         """Say where that folder is made; else it is in the system's place for such."""

@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.files import system_folder, temporary_folder
-from vdm_bench.metrics.npy import read_npy_header
 from vdm_bench.runtime.descriptors import is_inherited, open_standard_descriptors
+from vdm_bench.runtime.files import system_folder, temporary_folder
+from vdm_bench.runtime.npy import read_npy_header
 from vdm_bench.runtime.outside import (
     Refusal,
     fault_of_the_machine,

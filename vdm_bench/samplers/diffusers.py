@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.bfloat16 import warn_if_slow
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.bfloat16 import warn_if_slow
 from vdm_bench.runtime.outside import whole_number
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
 

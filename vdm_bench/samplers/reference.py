@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.generation_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 from vdm_bench.metrics.precision import arithmetic
 from vdm_bench.reference_model.clips import from_uint8, to_uint8
 from vdm_bench.reference_model.embeddings import Condition
@@ -26,10 +25,11 @@ from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import extend, window_sampler
 from vdm_bench.reference_model.samplers import evaluations
-from vdm_bench.reference_model.text import TextEmbeddings, load_text
+from vdm_bench.reference_model.text.encoding import TextEmbeddings, load_text
 from vdm_bench.reference_model.unet import check_size
+from vdm_bench.runtime.side_by_side import Stopped, mapped
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
-from vdm_bench.samplers.side_by_side import Stopped, mapped
+from vdm_bench.samplers.reference_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 
 NAME = "reference"
 DESCRIPTION = "the video diffusion model of the paper, from a checkpoint; see docs/reference-model.md"
@@ -247,7 +247,7 @@ class ReferenceSampler:
 def make_reference(setup: SamplerSetup) -> ReferenceSampler:
     """Make the sampler of `--sampler reference` from its options.
 
-    Besides the settings of `generation_settings` these are `checkpoint` (a path, or a model of the package;
+    Besides the settings of `reference_settings` these are `checkpoint` (a path, or a model of the package;
     `shapes` by default), `preset` (refuse models of another), `text` (see `ReferenceSampler`) and `device`.
 
     Raises:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
-from vdm_bench.metrics.npy import NpyHeader, read_npy_header
+from vdm_bench.runtime.npy import NpyHeader, read_npy_header
 from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import open_clip
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.geometry import Aspect, ResizeRule
+from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.video.timing import Fps, exact_rate
 
 # What becomes of each frame as it is read, uint8 [H, W, 3] before and after: large ones need not be kept.

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
-from vdm_bench.files import atomic_path
+from vdm_bench.runtime.files import atomic_path
 
 _BT709 = 1  # ITU-T H.273: primaries, transfer and matrix of BT.709
 _LIMITED_RANGE = 1

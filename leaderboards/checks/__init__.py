@@ -1,0 +1,1 @@
+"""Regression checks: one run compared with another, or with a baseline."""

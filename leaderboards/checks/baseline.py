@@ -1,0 +1,142 @@
+"""The baseline of a check: runs in one JSON file that is kept in the repository, beside the code it guards."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import (
+    RECORD_FILE,
+    Record,
+    first_wrong_field,
+    json_text,
+    parse_json,
+    read_record,
+    require_unchanged,
+    sealed_record,
+)
+from vdm_bench.runtime.files import decode_text, write_text
+from vdm_bench.runtime.outside import read_file
+
+BASELINE_VERSION: Final = 1
+
+Key = tuple[str, str]  # protocol, name
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    baseline_version: Literal[1] = Field(description="Version of this format.")
+    runs: list[Record]
+
+
+def key_of(record: Record) -> Key:
+    """Give what names a run in a baseline: its protocol, if any, and its name."""
+    return (record.protocol.name if record.protocol else "", record.name)
+
+
+def title_of(record: Record) -> str:
+    """Name a run for people: `blurred on shapes-unconditional`."""
+    return f"{record.name} on {record.protocol.name}" if record.protocol else record.name
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The runs of a baseline, by protocol and name.
+
+    Attributes:
+        path: of the file, or of the record or run folder that stands in for one.
+        runs: by key; none where the file is not there.
+        exists: whether the file is there.
+        single: whether a run record stands in for the file; then every run is held against it, whatever its name.
+    """
+
+    path: Path
+    runs: dict[Key, Record]
+    exists: bool = True
+    single: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> "Baseline":
+        """Read a baseline: a file that `write` wrote, a run record, or a run folder.
+
+        Raises:
+            InputError: it cannot be read, or is not sound.
+        """
+        if path.is_dir():
+            path = path / RECORD_FILE
+        if not path.exists():
+            return cls(path, {}, exists=False)
+        data = read_file(path, _unreadable)
+        content = parse_json(data, path)
+        if not isinstance(content, dict) or "baseline_version" not in content:
+            return cls(path, _by_key([read_record(path)], path), single=True)
+        return cls(path, _by_key(_parse(data, content, path), path))
+
+    def run_for(self, record: Record) -> Record | None:
+        """Give the run that a run is checked against: that of its protocol and name, or the single one."""
+        if self.single:
+            return next(iter(self.runs.values()))
+        return self.runs.get(key_of(record))
+
+    def updated(self, records: Iterable[Record]) -> "Baseline":
+        """Give the baseline with runs in it, in the place of those of the same protocol and name.
+
+        A run whose scores are those of the baseline is not put in its place, so that nothing changes in vain.
+
+        Raises:
+            InputError: two of the runs have one name and protocol.
+        """
+        changed = {
+            key: record
+            for key, record in _by_key(records, "what is checked").items()
+            if key not in self.runs or self.runs[key].scores != record.scores
+        }
+        return Baseline(self.path, {**self.runs, **changed})
+
+    def write(self) -> None:
+        """Write the file, runs by protocol and name; equal baselines give equal bytes.
+
+        Raises:
+            InputError: the place is that of a run's own record, or cannot be written.
+        """
+        if self.path.name == RECORD_FILE:
+            raise InputError(f"{self.path} is the record of a run; give another --baseline FILE to write to")
+        runs = [sealed_record(self.runs[key]) for key in sorted(self.runs)]
+        write_text(self.path, json_text({"baseline_version": BASELINE_VERSION, "runs": runs}))
+
+
+def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:
+    runs: dict[Key, Record] = {}
+    for record in records:
+        if key_of(record) in runs:
+            raise InputError(
+                f"{source} holds two runs of one protocol that are called {record.name!r}; give one "
+                "of them another --name"
+            )
+        runs[key_of(record)] = record
+    return runs
+
+
+def _unreadable(source: str, reason: str) -> InputError:
+    return InputError(f"{source} cannot be read: {reason}; mend it, or give another --baseline")
+
+
+def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
+    version = content["baseline_version"]
+    if isinstance(version, int) and version > BASELINE_VERSION:
+        raise InputError(f"{path} was written by a newer version of vdm-bench; update vdm-bench to read it")
+    try:
+        runs = _File.model_validate_json(decode_text(data, path), strict=True).runs
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is no baseline: {first_wrong_field(error)}; mend the field, or delete the file and make it "
+            "anew by --update-baseline"
+        ) from error
+    # A checksum a run, not one for the file, in which two branches would always conflict.
+    for run, said in zip(runs, content["runs"], strict=True):
+        require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or make it anew")
+    return runs

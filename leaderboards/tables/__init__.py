@@ -1,0 +1,1 @@
+"""Tables of records, comparisons and checks, and the formats they are written in."""

@@ -1,0 +1,178 @@
+"""What people read of a comparison: a table of two runs, a matrix of more."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from vdm_bench.leaderboards.checks.compare import Comparison, RunComparison
+from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
+from vdm_bench.metrics.score import Score
+from vdm_bench.runtime.printable import printable
+
+NOTHING = "-"
+_CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
+PAIRED = "in pairs: what clip i of both runs has in common cancels"
+INDEPENDENT = (
+    "as if the runs had nothing in common, for a record lacks its jackknife or is of an older version; too wide "
+    "for runs of one seed"
+)
+NO_INTERVAL = "a score has none, for its clips are too few or all alike: nobody can tell the change from noise"
+
+
+def format_comparison(compared: RunComparison, *, width: int = TEXT_WIDTH) -> str:
+    """Write a comparison for a terminal; names from outside are made harmless.
+
+    Args:
+        compared: two runs, of which the second is judged, or more, for a matrix a metric.
+        width: of the tables, in characters.
+    """
+    if len(compared.runs) == 2:
+        return _lines([*_legend(compared, "AB"), "", *_of_two(compared, width)])
+    numbers = [str(number) for number in range(1, len(compared.runs) + 1)]
+    lines = list(_legend(compared, numbers))
+    for metric in dict.fromkeys(one.metric for found in compared.pairs.values() for one in found):
+        lines += ["", *_matrix(compared, metric, numbers, width)]
+    return _lines(lines)
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _legend(compared: RunComparison, labels: Sequence[str]) -> Iterator[str]:
+    for label, (path, record) in zip(labels, compared.runs, strict=True):
+        yield f"{label}  {record.name}  ({path})"
+
+
+def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
+    found = compared.pairs[0, 1]
+    if found:
+        titles = ("metric", "A", "B", "B - A", interval_title(found), "verdict")
+        rows = [
+            (titled(one.second), *values_and_change(one), f"B is {one.verdict}" if _decided(one) else one.verdict)
+            for one in found
+        ]
+        yield from text_table(titles, rows, right=("A", "B", "B - A"), width=width)
+    else:
+        yield "the two runs have no metric in common"
+    yield from notes(found)
+    (_, a), (_, b) = compared.runs
+    for label, run, other in (("A", a, b), ("B", b, a)):
+        if alone := [metric for metric in _metrics(run) if metric not in _metrics(other)]:
+            yield f"{label} alone has {', '.join(alone)}"
+
+
+def _metrics(record: Record) -> list[str]:
+    return [score.metric for score in record.scores]
+
+
+def _decided(one: Comparison) -> bool:
+    return one.verdict in ("better", "worse")
+
+
+def titled(score: Score) -> str:
+    """Give the name of the metric and its direction."""
+    return f"{score.metric} {'↑' if score.higher_is_better else '↓'}"
+
+
+def interval_title(found: Sequence[Comparison]) -> str:
+    """Give the title of a column of intervals."""
+    levels = {one.interval.level for one in found if one.interval}
+    return f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
+
+
+def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
+    """Give the cells of a comparison: first value, second value, change, interval of the change."""
+    numbers = (one.first.value, one.second.value)
+    if one.change is None:
+        return value_of(one.first), value_of(one.second), NOTHING, NOTHING
+    decimals = max(_decimals(one, value) for value in numbers if value is not None)
+    first, second = (rounded(value or 0.0, decimals) for value in numbers)
+    finest = _decimals(one, one.change)
+    if one.interval is None:
+        return first, second, signed(one.change, finest), NOTHING
+    ends = f"[{rounded(one.interval.low, finest)}, {rounded(one.interval.high, finest)}]"
+    return first, second, signed(one.change, finest), ends
+
+
+def value_of(score: Score | None) -> str:
+    """Give the cell of a score that stands alone."""
+    if score is None or score.value is None:
+        return NOTHING
+    ends = (score.interval.low, score.interval.high) if score.interval else (None, None)
+    return rounded(score.value, useful_decimals(score.value, *ends))
+
+
+def _decimals(one: Comparison, number: float) -> int:
+    ends = (one.interval.low, one.interval.high) if one.interval else (None, None)
+    return useful_decimals(number, *ends)
+
+
+def signed(change: float, decimals: int) -> str:
+    """Print a change with its sign; nothing is 0."""
+    text = rounded(change, decimals)
+    return text if change <= 0 else f"+{text}"
+
+
+def notes(found: Sequence[Comparison]) -> Iterator[str]:
+    """Say how the intervals were made, and what is not comparable and why."""
+    methods = list(dict.fromkeys(one.interval.method for one in found if one.interval))
+    for method in methods:
+        yield f"{method}: {PAIRED if method.startswith('paired') else INDEPENDENT}"
+    reasons = [(one.metric, one.reason) for one in found if one.verdict == "not comparable"]
+    yield from grouped(reasons, "not comparable")
+    if any(one.verdict == "no interval" for one in found):
+        yield f"no interval: {NO_INTERVAL}"
+
+
+def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
+    """Say what is so of some metrics, and why: a line a reason.
+
+    Args:
+        reasons: metric and reason.
+        what: is so.
+    """
+    metrics: dict[str, dict[str, None]] = {}
+    for metric, reason in reasons:
+        metrics.setdefault(reason, {})[metric] = None
+    for reason, names in metrics.items():
+        yield f"{what}: {', '.join(names)}: {reason}"
+
+
+def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
+    """Give the change from the run of the column to the run of the row, and the verdict about the row."""
+    cells = {(i, j): _one_of(compared.pairs[i, j], metric) for i, j in compared.pairs}
+    shown = [one for one in cells.values() if one]
+    rows = []
+    for j, label in enumerate(labels):
+        row = [cells.get((min(i, j), max(i, j))) for i in range(len(labels))]
+        rows.append(
+            [
+                f"{label} {compared.runs[j][1].name}",
+                *(NOTHING if one is None else _cell(one, i < j) for i, one in enumerate(row)),
+            ]
+        )
+    yield titled(shown[0].second)
+    yield "the run of the row less that of the column, and the verdict about the row"
+    yield ""
+    # A cell in pieces could not be read; a line that is too long can.
+    yield from text_table(["", *labels], rows, width=max(width, _CELL * len(rows)))
+    unlike = [one for one in shown if one.verdict == "not comparable"]
+    yield from dict.fromkeys(notes([one for one in shown if one not in unlike]))
+    yield from dict.fromkeys(notes(unlike))
+
+
+def _one_of(found: Sequence[Comparison], metric: str) -> Comparison | None:
+    return next((one for one in found if one.metric == metric), None)
+
+
+_OPPOSITE = {"better": "worse", "worse": "better"}
+
+
+def _cell(one: Comparison, forwards: bool) -> str:
+    """Give a cell; `forwards` where the row is the second run of the comparison."""
+    if one.change is None:
+        return one.verdict
+    verdict = one.verdict if forwards else _OPPOSITE.get(one.verdict, one.verdict)
+    change = one.change if forwards else -one.change
+    return f"{signed(change, _decimals(one, one.change))} {verdict}"

@@ -1,0 +1,88 @@
+"""From clips to features, in fixed blocks.
+
+Clips are taken in blocks of consecutive indices, and within a block in batches of the network's own size, the
+last one filled up and cut off again. So a clip meets the same companions in the network whoever computes its
+block: the features are the same to the last bit for any number of workers, and after an interruption.
+
+On a CPU, libraries choose their kernels, and with them the rounding, by the number of threads. So a forward pass
+takes one thread there, and as many passes run side by side as there are threads.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.metrics.precision import arithmetic
+
+BLOCK_CLIPS = 64
+
+Features = dict[str, NDArray[np.float32]]
+
+
+def block_bounds(count: int) -> list[tuple[int, int]]:
+    """Cut clips 0..count-1 into blocks: half-open ranges of at most `BLOCK_CLIPS`."""
+    return [(start, min(start + BLOCK_CLIPS, count)) for start in range(0, count, BLOCK_CLIPS)]
+
+
+def extract_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor) -> Features:
+    """Compute the layers of one block of clips.
+
+    Args:
+        network: moved to the device it shall compute on.
+        clips: uint8 [N, T, H, W, 3], RGB; they cross to the device as they are and are resized there. Give
+            several networks a tensor that is there already, and it crosses once.
+
+    Returns:
+        float32 [N, d] for each layer of the network's spec.
+
+    Raises:
+        InputError: wrong shape or dtype, a wrong number of frames, or features that are not finite.
+    """
+    features = compute_features(network, clips)
+    for name, values in features.items():
+        if not np.isfinite(values).all():
+            raise InputError(not_finite(network, name))
+    return features
+
+
+def not_finite(network: FeatureNetwork, layer: str, clips: str = "these clips") -> str:
+    """Say that a layer of some clips holds values that are no numbers."""
+    return f"{network.spec.name} gives NaN or infinity in its layer {layer!r} for {clips}"
+
+
+def compute_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor) -> Features:
+    """Compute the layers of one block of clips, be they finite or not; else as `extract_features`."""
+    spec = network.spec
+    pixels = torch.as_tensor(clips).to(network.device)
+    if not len(pixels):
+        return {name: np.empty((0, d), np.float32) for name, d in spec.layers.items()}
+    with arithmetic(spec.precision, network.device):
+        parts = _computed(network, torch.split(pixels, spec.batch_size))
+    return {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
+
+
+def _computed(network: FeatureNetwork, batches: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Compute the layers of each batch."""
+    if network.device.type != "cpu" or not network.spec.concurrent:
+        return [_forward(network, batch) for batch in batches]
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "features", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda batch: _forward(network, batch), batches))
+    finally:
+        torch.set_num_threads(threads)  # part of the setting belongs to the process, not to the thread
+
+
+def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:
+    count, missing = len(batch), network.spec.batch_size - len(batch)
+    if missing:
+        batch = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
+    # Threads have settings of their own; a network from elsewhere may not see to its arithmetic itself.
+    with arithmetic(network.spec.precision, network.device):
+        return {name: layer[:count].cpu() for name, layer in network(batch).items()}

@@ -1,0 +1,275 @@
+"""Training of the reference model, on one device or many, through accelerate (extra `train`).
+
+A run is a folder: `config.json` says what is trained, `log.jsonl` what happened, `checkpoints/` holds the two
+newest states to go on from, `model.safetensors` the averaged weights as of the newest one. `train` goes on where
+the folder ends, and on one machine ends with the same weights, to the last bit on the CPU, as if it had never
+been interrupted.
+
+The formulas are in `process` and `step`, random numbers in `batch`. Several processes, started
+by `torchrun` or `accelerate launch`, share the examples of a step.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
+from vdm_bench.reference_model.config import Preset
+from vdm_bench.reference_model.training.batch import Batch, Purpose, StepDraws, TrainingData, stream_seed
+from vdm_bench.reference_model.training.devices import Devices
+from vdm_bench.reference_model.training.ema import WeightAverage, warmed_decay
+from vdm_bench.reference_model.training.log import LogLine, RunLog
+from vdm_bench.reference_model.training.options import Hooks as Hooks
+from vdm_bench.reference_model.training.options import TrainingOptions as TrainingOptions
+from vdm_bench.reference_model.training.run import RunConfig, claim
+from vdm_bench.reference_model.training.start import make_optimisers, start_from
+from vdm_bench.reference_model.training.state import FOLDER, Progress, TrainingState, read_state, write_state
+from vdm_bench.reference_model.training.step import LossMeter, batch_losses, learning_rate
+from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.bfloat16 import warn_if_slow
+from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.locks import hold_together
+
+MODEL = "model.safetensors"
+
+
+def train(
+    preset: Preset,
+    data: TrainingData,
+    out: Path,
+    options: TrainingOptions | None = None,
+    hooks: Hooks | None = None,
+) -> int:
+    """Train a model, or go on with the run in `out`.
+
+    Args:
+        preset: the model and its training.
+        data: the examples.
+        out: the run's folder; several machines must share it.
+        options: how the run is carried out.
+        hooks: what the caller does along the way.
+
+    Returns:
+        the steps done: `preset.training.steps`, or fewer if it was asked to stop.
+
+    Raises:
+        InputError: accelerate is missing, `out` holds another run, the batch cannot be shared out, or the loss
+            is no longer finite; or another process writes into `out`.
+
+    Warns:
+        SlowWarning: bf16 is far slower than fp32 on this CPU.
+    """
+    options, hooks = options or TrainingOptions(), hooks or Hooks()
+    devices = Devices(options.device, shard=options.shard)
+    note = hooks.on_note
+    with (
+        torch.random.fork_rng(devices=[]),  # the caller's random state is left as it was
+        hold_together(out, "train", leads=devices.leads, agree=devices.agree, note=note) as alone,
+    ):
+        trainer = Trainer(preset, data, out, options, hooks, devices)
+        if devices.leads:
+            if options.precision == "bf16":
+                warn_if_slow(devices.device)
+            claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
+            sweep(out, FOLDER, "samples", shared=not alone)
+        devices.wait()
+        trainer.resume()
+        return trainer.run()
+
+
+class Trainer:
+    """The state of a run while it runs, and its loop.
+
+    Args:
+        preset: the model and its training.
+        data: the examples.
+        out: the run's folder.
+        options: how the run is carried out.
+        hooks: what the caller does along the way.
+        devices: what it runs on.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        data: TrainingData,
+        out: Path,
+        options: TrainingOptions,
+        hooks: Hooks,
+        devices: Devices,
+    ) -> None:
+        self.preset, self.data, self.out = preset, data, out
+        self.options, self.hooks, self.devices = options, hooks, devices
+        self._rows = devices.rows(preset.training.batch, preset.training.accumulation)
+        torch.manual_seed(stream_seed(options.seed, Purpose.WEIGHTS, 0))
+        self.plain = VideoUNet(preset.model)
+        self.init = start_from(self.plain, options.init) if options.init else None
+        self.plain.checkpointing = options.checkpointing
+        if options.compiled:
+            self.plain.compile()
+        self.network = devices.wrap(self.plain)
+        if preset.training.optimiser == "muon" and devices.shard:
+            raise InputError("muon needs whole matrices; leave out --shard, or set training.optimiser to adam")
+        self.optimisers = make_optimisers(self.plain, preset.training)
+        self.average = WeightAverage(self.plain)
+        self.state = TrainingState(self.plain, self.optimisers, self.average)
+        self.progress = self._logged = Progress()
+        self._meter = LossMeter(devices.device)
+
+    def resume(self) -> None:
+        """Take over the newest state of the run's folder, if there is one."""
+        found = read_state(self.out, self.state.shapes)
+        if found is not None:
+            tensors, self.progress = found
+            self.state.load(tensors)
+            self._logged = self.progress
+
+    def run(self) -> int:
+        """Train to the end, or until asked to stop; give the steps done."""
+        self._announce()
+        self.network.train()
+        begin = time.monotonic() - self.progress.seconds
+        with contextlib.closing(self._log_file()) as log, contextlib.closing(self._batches()) as batches:
+            while self.progress.step < self.preset.training.steps:
+                norm = self._step(batches)
+                self.progress = Progress(self.progress.step + 1, time.monotonic() - begin)
+                if self._finish_step(log, norm):
+                    self._say(f"stopped at step {self.progress.step:,}; the same command goes on from here")
+                    break
+        return self.progress.step
+
+    def _say(self, text: str) -> None:
+        if self.devices.leads:
+            self.hooks.on_note(text)
+
+    def _announce(self) -> None:
+        training, step = self.preset.training, self.progress.step
+        if step >= training.steps:
+            self._say(f"{self.out} is trained already: {step:,} steps")
+            return
+        millions = sum(parameter.numel() for parameter in self.plain.parameters()) / 1e6
+        begun = f"going on at step {step:,}" if step else "starting"
+        self._say(
+            f"{self.preset.name}: {millions:.1f} million parameters, {training.steps:,} steps of "
+            f"{training.batch} clips, {self.options.precision} on {self.devices.description}; {begun}"
+        )
+
+    def _step(self, batches: Iterator[Batch]) -> Tensor:
+        """Do one step of the optimiser; give the gradient's norm before clipping."""
+        step, model, training = self.progress.step, self.preset.model, self.preset.training
+        draws = StepDraws(self.options.seed, step, training.batch)
+        for rows in self._rows:
+            more = rows != self._rows[-1]
+            with self.devices.unsynchronised(self.network, when=more):
+                batch = next(batches).to(self.devices.device)
+                with self.devices.autocast(self.options.precision):
+                    losses = batch_losses(self.network, batch, rows, draws, model, training)
+                self.devices.accelerator.backward(losses.values.mean() / len(self._rows))
+            self._meter.add(losses)
+        norm = self.devices.clip(self.network, training.clip_norm or math.inf)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(training, step)
+            optimiser.step()
+            optimiser.zero_grad()
+        self.average.update(warmed_decay(training.ema, step))
+        return norm
+
+    def _finish_step(self, log: RunLog, norm: Tensor) -> bool:
+        """Do what is due after a step; say whether the run is to stop."""
+        step, options = self.progress.step, self.options
+        last = step == self.preset.training.steps
+        stopping = not last and self._stops()
+        saving = last or stopping or step % options.checkpoint_every == 0
+        if saving or step % options.log_every == 0:
+            self._write_line(log, norm)
+        if saving:
+            self._save()
+        if options.sample_every and (last or step % options.sample_every == 0):
+            self._sample()
+        return stopping
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Give this process's pieces of all steps to come, in order."""
+        training, first = self.preset.training, self.progress.step
+        return self.data.batches(
+            range(step * training.batch + rows.start, step * training.batch + rows.stop)
+            for step in range(first, training.steps)
+            for rows in self._rows
+        )
+
+    def _log_file(self) -> RunLog:
+        return RunLog(
+            self.out if self.devices.leads else None,
+            self.progress.step,
+            tensorboard=self.options.tensorboard,
+            note=self._say,
+        )
+
+    def _stops(self) -> bool:
+        """Whether any process was asked to stop; all of them learn of it in the same step."""
+        asked = self.hooks.should_stop()
+        return asked if self.devices.count == 1 else self.devices.any(asked)
+
+    def _write_line(self, log: RunLog, norm: Tensor) -> None:
+        sums, counts = self.devices.total(self._meter.take()).cpu()
+        loss, gradient = float(sums.sum() / counts.sum()), float(norm)
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
+            what = f"gradient's norm is {gradient}" if math.isfinite(loss) else f"loss is {loss}"
+            raise InputError(
+                f"the {what} at step {self.progress.step}; the last checkpoint is from before, but train "
+                "anew with a lower training.learning_rate"
+            )
+        steps = self.progress.step - self._logged.step
+        seconds = max(self.progress.seconds - self._logged.seconds, 1e-9)
+        parts = zip(LossMeter.names(), sums.tolist(), counts.tolist(), strict=True)
+        line = LogLine(
+            step=self.progress.step,
+            loss=loss,
+            loss_by_log_snr={name: total / count for name, total, count in parts if count},
+            gradient_norm=gradient,
+            learning_rate=learning_rate(self.preset.training, self.progress.step - 1),
+            clips_per_second=steps * self.preset.training.batch / seconds,
+            seconds=self.progress.seconds,
+        )
+        self._logged = self.progress
+        if self.devices.leads:
+            log.write(line)
+            self.hooks.on_log(line)
+
+    def _save(self) -> None:
+        """Write the state to go on from, and the model as it is now."""
+        tensors = self.state.gathered(keep=self.devices.leads)
+        if self.devices.leads:
+            write_state(self.out, tensors, self.progress)
+            save_model(self.out / MODEL, self._averaged(tensors), self._info())
+        self.devices.wait()
+
+    def _sample(self) -> None:
+        """Let the caller look at the model as it is now."""
+        tensors = self.state.gathered(keep=self.devices.leads)
+        if self.devices.leads:
+            network = VideoUNet(self.preset.model)
+            network.load_state_dict(self._averaged(tensors))
+            self.hooks.on_sample(network.to(self.devices.device).eval(), self.progress.step)
+        self.devices.wait()
+
+    def _averaged(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give the model's tensors: averages of its parameters, and its buffers as they are."""
+        weights = {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
+        return weights | {name: tensors[f"average.{name}"] for name in self.average.tensors}
+
+    def _info(self) -> CheckpointInfo:
+        training = dataclasses.asdict(self.preset.training)
+        options = self.options
+        summary = {"seed": options.seed, "precision": options.precision, "data": self.data.identity}
+        summary |= {"init": self.init} if self.init else {}
+        preset = self.preset
+        return CheckpointInfo(preset.name, preset.model, preset.sampling, self.progress.step, training | summary)

@@ -1,0 +1,153 @@
+"""What a training run needs to go on exactly: weights, their average, the optimiser's moments, and the step.
+
+One safetensors file a state, with a JSON object in its header and checksums of all of it; nothing is pickled.
+Random numbers and the order of the data need no state (`batch`). Sharded tensors are gathered: the file
+does not depend on how many processes wrote it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from vdm_bench.errors import DamagedError, InputError
+from vdm_bench.reference_model.training.ema import WeightAverage
+from vdm_bench.runtime.checksums import damage, sealed_header, unsealed_header
+from vdm_bench.runtime.fields import Kind, wrong_field
+from vdm_bench.runtime.files import atomic_path
+from vdm_bench.runtime.outside import open_file, parsing
+
+FORMAT = 1
+FOLDER = "checkpoints"
+KEPT = 2  # the newest states; older ones are removed
+
+_KEY = "vdm_bench_training"
+_FIELDS: dict[str, Kind] = {"format": int, "step": int, "seconds": float}
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's, by torch's names
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: steps done.
+        seconds: that training took so far, without the time between interruptions.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """The tensors of a run, wherever they are.
+
+    Args:
+        network: as built, not as wrapped.
+        optimisers: which share its parameters: Adam or AdamW, and Muon, which has its moments from the beginning.
+        average: of its parameters.
+    """
+
+    network: nn.Module
+    optimisers: Sequence[Optimizer]
+    average: WeightAverage
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all tensors, whole, by name."""
+        return {name: tuple(value.shape) for name, value in self._tensors().items()}
+
+    def gathered(self, *, keep: bool) -> dict[str, Tensor]:
+        """Give all tensors on the CPU, whole; nothing where `keep` is false.
+
+        All processes must call it, because sharded tensors are put together from all of them. On a CPU they may
+        be the run's own, not copies: use them before the next step.
+        """
+        whole = {}
+        for name, value in self._tensors().items():
+            if isinstance(value, DTensor):
+                value = value.full_tensor()
+            if keep:
+                whole[name] = value.detach().cpu().contiguous()
+        return whole
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `gathered` gave; each tensor keeps its device, layout and sharding."""
+        with torch.no_grad():
+            for name, mine in self._tensors().items():
+                value = tensors[name].to(mine.device)
+                if isinstance(mine, DTensor):
+                    value = distribute_tensor(value, mine.device_mesh, mine.placements)
+                mine.copy_(value)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        moments: dict[str, Tensor] = {}
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        for optimiser in self.optimisers:
+            for parameter in (parameter for group in optimiser.param_groups for parameter in group["params"]):
+                state = optimiser.state[parameter]
+                if not state:  # Adam makes it in the first step only, by the same rule
+                    state["step"] = torch.zeros((), device=parameter.device)
+                    for kind in _MOMENTS:
+                        state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                moments |= {f"{kind}.{names[parameter]}": tensor for kind, tensor in state.items()}
+        weights = {f"weights.{name}": value for name, value in self.network.state_dict().items()}
+        return weights | {f"average.{name}": value for name, value in self.average.tensors.items()} | moments
+
+
+def states(out: Path) -> list[Path]:
+    """List the states of a run, the newest last."""
+    return sorted((out / FOLDER).glob("step-*.safetensors"))
+
+
+def write_state(out: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    """Write a state whole or not at all, then remove all but the newest."""
+    header = sealed_header({"format": FORMAT, "step": progress.step, "seconds": progress.seconds}, tensors)
+    with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", apart=True) as temporary:
+        save_file(dict(tensors), temporary, {_KEY: header})
+    for path in states(out)[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def read_state(out: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Tensor], Progress] | None:
+    """Read the newest state of a run; None where there is none.
+
+    Args:
+        out: the run's folder.
+        shapes: of the run's tensors, by name.
+
+    Raises:
+        InputError: it is damaged, or of another version.
+    """
+    paths = states(out)
+    if not paths:
+        return None
+    path, before = paths[-1], "goes on from the one before" if paths[:-1] else "starts anew"
+    way_out = f"remove it, and training {before}"
+    open_file(path, damage(way_out)).close()  # the parser would wait for a pipe
+    with parsing(path, damage(way_out)), safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(_KEY, "{}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    header, sums = unsealed_header(text, path, way_out)
+    if header.get("format", FORMAT) != FORMAT:
+        raise InputError(f"{path} was written by another version of vdm-bench; go on with that one")
+    if wrong := wrong_field(header, _FIELDS) or _unlike(tensors, shapes):
+        raise DamagedError(path, wrong, way_out)
+    sums.require(tensors)
+    return tensors, Progress(header["step"], float(header["seconds"]))
+
+
+def _unlike(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Say how tensors differ from those of a run; nothing, if they do not."""
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(found.keys() | shapes.keys()):
+        if found.get(name) != shapes.get(name):
+            return f"{name} has shape {found.get(name)}, and {shapes.get(name)} is needed"
+    return ""

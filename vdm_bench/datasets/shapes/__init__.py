@@ -1,0 +1,1 @@
+"""A small dataset of moving shapes that is drawn, not downloaded."""

@@ -1,0 +1,203 @@
+"""Clips of a reference model as files: the work of `vdm-bench sample`.
+
+Clips are made 64 at a time. A folder says in `sample.json` how they are made; the same command goes on where it
+was interrupted, another one is refused. Every file is whole or not there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.datasets.folder import open_clips
+from vdm_bench.errors import InputError
+from vdm_bench.generation.output import Sink, Target, open_sink, writing_to
+from vdm_bench.metrics.choices import ResizeRule
+from vdm_bench.runtime.files import check_file_writable
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.samplers.base import SampleRequest, checked_samples, sample_seed
+from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.video.archive import SHARD_CLIPS
+from vdm_bench.video.clip import Clip, digest_of
+from vdm_bench.video.view import View
+
+DEFAULT_COUNT = 16
+_MOST_IN_GRID = 256
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which clips are wanted.
+
+    Attributes:
+        count: N; None for 16, or as many as there are captions, or given clips if those are fewer.
+        seed: clip i depends on it and on i alone.
+        frames: T; None for the model's window.
+        labels: of the clips in turn; none for no labels.
+        captions: of the clips in turn; none for no captions.
+        context: clips whose first frames are given, one a clip.
+        context_frames: how many of their frames are given.
+        resize: rule by which the context is resized; None to refuse other sizes.
+    """
+
+    count: int | None = None
+    seed: int = 0
+    frames: int | None = None
+    labels: tuple[int, ...] = ()
+    captions: tuple[str, ...] = ()
+    context: Path | None = None
+    context_frames: int | None = None
+    resize: ResizeRule | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made: how many clips, of (T, H, W), and evaluations of the network for each."""
+
+    count: int
+    shape: tuple[int, int, int]
+    evaluations: int
+
+
+def generate(
+    sampler: ReferenceSampler, window: tuple[int, int], order: Order, target: Target, reporter: Reporter
+) -> Made:
+    """Make clips and write them.
+
+    Args:
+        sampler: of the model.
+        window: frames and side of the clips that the model makes by itself.
+        order: which clips.
+        target: where they go.
+        reporter: where progress goes.
+
+    Raises:
+        InputError: what is wanted cannot be had of this model, or the target cannot be written or holds other
+            clips.
+    """
+    requests = _Requests(order, *window)
+    count = requests.count
+    _require_room(target, count)
+    first = requests[0]
+    sampler.check(first)
+    evaluations = sampler.evaluations(first)
+    shape = (first.frames, first.height, first.width)
+    with writing_to(target, reporter):
+        sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
+        _make(sampler, requests, sink, evaluations, reporter)
+    return Made(count, shape, evaluations)
+
+
+def _make(
+    sampler: ReferenceSampler, requests: "_Requests", sink: Sink, evaluations: int, reporter: Reporter
+) -> None:
+    """Make the clips that a sink does not have yet."""
+    count = requests.count
+    shards = {shard: requests.indices(shard) for shard in range(len(requests))}
+    wanted = [shard for shard, indices in shards.items() if not sink.has(shard, indices)]
+    found = (count - sum(len(shards[shard]) for shard in wanted)) * evaluations
+    with reporter.stage("sampling", count * evaluations, "evaluations", found=found) as advance:
+        for shard in wanted:
+            request = sampler.labelled(requests[shard])
+            frames = checked_samples(sampler.sample(request, advance), request, "reference")
+            sink.write(shard, [_clip(request, row, clip) for row, clip in enumerate(frames)])
+    sink.close()
+
+
+def _require_room(target: Target, count: int) -> None:
+    """Refuse more clips than a file takes."""
+    if target.form == "grid" and count > _MOST_IN_GRID:
+        raise InputError(
+            f"--count {count} is too many for a grid; give at most {_MOST_IN_GRID}, or another --format"
+        )
+    if target.is_file:
+        check_file_writable(target.path)
+    if target.is_file and target.form != "grid" and count > 1:
+        raise InputError(
+            f"--out {target.path} is one film, and {count} clips are asked for; give --count 1, or a folder "
+            f"and --format {target.form}"
+        )
+
+
+class _Requests:
+    """The order, 64 clips at a time."""
+
+    def __init__(self, order: Order, frames: int, side: int) -> None:
+        self._order, self._frames, self._side = order, order.frames or frames, side
+        if (order.context is None) != (order.context_frames is None):
+            raise InputError("give --context CLIPS and --context-frames K together, or neither")
+        self._context = None
+        if order.context is not None and order.context_frames is not None:
+            if order.context_frames >= self._frames:
+                raise InputError(
+                    f"--context-frames {order.context_frames} leaves nothing to make of clips of {self._frames} "
+                    "frames; give fewer, or more --frames"
+                )
+            size = None if order.resize is None else (side, side)
+            self._context = open_clips(order.context, View(order.context_frames, size=size, rule=order.resize))
+        available = DEFAULT_COUNT if self._context is None else len(self._context)
+        self.count = order.count or len(order.captions) or min(DEFAULT_COUNT, available)
+        if self._context is not None and self.count > available:
+            raise InputError(
+                f"{order.context} holds {available} clips, and {self.count} are asked for; give a smaller --count"
+            )
+
+    @property
+    def plan(self) -> dict[str, object]:
+        """What must be the same for a folder to be gone on with."""
+        order = self._order
+        given = None
+        if self._context is not None:
+            given = [digest_of(self._context[index]) for index in range(self.count)]
+        return {
+            "count": self.count,
+            "seed": order.seed,
+            "frames": self._frames,
+            "label": list(order.labels),  # `labels` is a setting of the sampler
+            "caption": list(order.captions),
+            "context": given,
+        }
+
+    def __len__(self) -> int:
+        return -(-self.count // SHARD_CLIPS)
+
+    def indices(self, shard: int) -> Sequence[int]:
+        """Which clips are in a shard."""
+        return range(shard * SHARD_CLIPS, min((shard + 1) * SHARD_CLIPS, self.count))
+
+    def __getitem__(self, shard: int) -> SampleRequest:
+        order, indices = self._order, self.indices(shard)
+        labels = [order.labels[index % len(order.labels)] for index in indices] if order.labels else None
+        captions = (
+            tuple(order.captions[index % len(order.captions)] for index in indices) if order.captions else None
+        )
+        return SampleRequest(
+            indices=tuple(indices),
+            seeds=tuple(sample_seed(order.seed, index) for index in indices),
+            frames=self._frames,
+            height=self._side,
+            width=self._side,
+            context=self._given(indices),
+            labels=None if labels is None else np.array(labels, np.int64),
+            captions=captions,
+        )
+
+    def _given(self, indices: Sequence[int]) -> NDArray[np.uint8] | None:
+        if self._context is None:
+            return None
+        clips = [self._context[index].frames for index in indices]
+        for index, clip in zip(indices, clips, strict=True):
+            if clip.shape[1:3] != (self._side, self._side):
+                raise InputError(
+                    f"clip {index} in {self._order.context} has {clip.shape[1]}x{clip.shape[2]} pixels, and the "
+                    f"model makes {self._side}x{self._side}; give --resize RULE, such as antialias"
+                )
+        return np.stack(clips)
+
+
+def _clip(request: SampleRequest, row: int, frames: NDArray[np.uint8]) -> Clip:
+    label = None if request.labels is None else int(request.labels[row])
+    caption = None if request.captions is None else request.captions[row]
+    return Clip(frames, str(request.indices[row]), label, caption)

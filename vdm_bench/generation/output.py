@@ -1,0 +1,202 @@
+"""Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from vdm_bench import __version__
+from vdm_bench.errors import InputError
+from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.locks import hold, hold_file, holds_others
+from vdm_bench.runtime.plan import Plan, as_json, unlike
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.video.archive import ArchiveWriter
+from vdm_bench.video.clip import Clip
+from vdm_bench.video.sheet import write_contact_sheet
+from vdm_bench.video.write import write_clip
+
+Form: TypeAlias = Literal["archive", "mp4", "webm", "gif", "grid"]
+
+PLAN_FILE = "sample.json"
+_SUFFIXES: dict[str, Form] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".png": "grid"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where clips go, and as what.
+
+    Attributes:
+        path: a folder; for one film or a grid, a file.
+        form: `archive` without loss, films, or a picture of all clips.
+        fps: frames a second, of films and archives.
+    """
+
+    path: Path
+    form: Form
+    fps: float = 8.0
+
+    @classmethod
+    def of(cls, path: Path | None, form: Form | None, fps: float) -> "Target":
+        """Fill in what the user left out: the form by the path's suffix, the path by the form.
+
+        Raises:
+            InputError: the two contradict each other.
+        """
+        said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
+        form = form or said or "archive"
+        if path is None:
+            path = Path("samples.png" if form == "grid" else "samples")
+        if (said is not None and said != form) or (form == "grid" and said is None):
+            wanted = ".png" if form == "grid" else f".{form}, or the name of a folder"
+            raise InputError(f"--out {path} does not fit --format {form}; give it the suffix {wanted}")
+        return cls(path, form, fps)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether everything goes to one file."""
+        return self.path.suffix.lower() in _SUFFIXES
+
+
+class Sink(Protocol):
+    """Takes clips, a shard at a time."""
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        """Say whether a shard is there already."""
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        """Write a shard."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+class _ArchiveSink:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float, maker: str) -> None:
+        self._writer = ArchiveWriter(folder, shape, fps=fps, maker=maker)
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return self._writer.has_shard(shard, len(indices))
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        self._writer.write_shard(shard, clips)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class _FilmSink:
+    """Films in a folder, named by the clip's number; or one film."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return not self._target.is_file and all(self._path(str(index)).exists() for index in indices)
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            write_clip(self._path(clip.key), clip.frames, fps=self._target.fps)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _path(self, key: str) -> Path:
+        target = self._target
+        return target.path if target.is_file else target.path / f"{int(key):06d}.{target.form}"
+
+
+class _Memory:
+    """Clips as a dataset."""
+
+    identity = None
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clips[index]
+
+    def fingerprint(self, index: int) -> str:
+        return self._clips[index].key
+
+
+class _GridSink:
+    """One picture: two clips a row, eight frames of each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._clips = path, list[Clip]()
+
+    def has(self, shard: int, indices: Sequence[int]) -> bool:
+        return False
+
+    def write(self, shard: int, clips: Sequence[Clip]) -> None:
+        self._clips += clips
+
+    def close(self) -> None:
+        pairs = [self._clips[start : start + 2] for start in range(0, len(self._clips), 2)]
+        write_contact_sheet(self._path, [(_title(pair), _Memory(pair)) for pair in pairs])
+
+
+def _title(clips: Sequence[Clip]) -> str:
+    named = [clip.key if clip.label is None else f"{clip.key} (class {clip.label})" for clip in clips]
+    return ", ".join(named)
+
+
+@contextlib.contextmanager
+def writing_to(target: Target, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from writing to a target, and clear away what a killed one left there.
+
+    Raises:
+        InputError: another process is writing to it.
+    """
+    if target.is_file:
+        with hold_file(target.path, "sample", patience=0.0, note=reporter.note):
+            yield
+        return
+    with hold(target.path, "sample", note=reporter.note) as alone:
+        if (target.path / PLAN_FILE).exists() or not holds_others(target.path):
+            sweep(target.path, shared=not alone)
+        yield
+
+
+def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, object]) -> Sink:
+    """Open a target for clips of (T, H, W).
+
+    Args:
+        target: where they go.
+        shape: of the clips.
+        plan: how they are made; a folder with clips made in another way is refused.
+
+    Raises:
+        InputError: the target cannot be written, or holds something else.
+    """
+    if target.form == "grid":
+        return _GridSink(target.path)
+    whole = as_json({**plan, "format": target.form, "fps": target.fps, "version": __version__})
+    if not target.is_file:
+        _keep_plan(target.path, whole)
+    if target.form != "archive":
+        return _FilmSink(target)
+    maker = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+    return _ArchiveSink(target.path, shape, target.fps, maker)
+
+
+def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:
+    """Write how the clips of a folder are made, or refuse a folder with others."""
+    kept, new = Plan(folder / PLAN_FILE, "clips"), plan
+    old = kept.read()
+    if old is not None and (settings := unlike(old, new)):
+        raise kept.refusal(settings)
+    if old is None:
+        if holds_others(folder):
+            raise InputError(
+                f"{folder} is not empty, and its files are not of this command; choose another --out"
+            )
+        kept.write(new)

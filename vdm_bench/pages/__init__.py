@@ -1,0 +1,1 @@
+"""Pages and tables on disk, with the clips that they show."""

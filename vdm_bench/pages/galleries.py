@@ -1,0 +1,220 @@
+"""Clips of runs side by side, encoded for a page: what is real, and what each model made.
+
+`leaderboards.report` shows them, and knows neither archives nor codecs; the two meet in `Gallery`.
+"""
+
+import functools
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.leaderboards.record import ProtocolInfo
+from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery, GalleryRow
+from vdm_bench.leaderboards.report.runs import Run, Runs
+from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.runtime.files import scratch_folder
+from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.video.archive import Archive, is_archive
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.write import write_clip
+
+MOST_ROWS = 6
+MOST_COLUMNS = MOST_FILMS // MOST_ROWS
+REAL = "real clips"
+FOLLOWED = "what really followed"
+_FPS = 8.0  # of clips that do not say
+_FPS_RANGE = (1.0, 60.0)
+# Films keep one colour for four pixels: small clips are doubled, so that each pixel keeps its own.
+_SMALL = 128
+
+Frames = NDArray[np.uint8]  # [T, H, W, 3]
+
+
+@dataclass(frozen=True)
+class ClipPlaces:
+    """Where clips lie that are not in a run's folder.
+
+    Attributes:
+        data_root: of the protocols' datasets; `shapes` needs none.
+        named: clips by name: that of a run, or of a further column of every gallery.
+    """
+
+    data_root: Path | None = None
+    named: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A column of a gallery: its name, and clip i; a clip that is not there is an error."""
+
+    name: str
+    clip: Callable[[int], Frames]
+
+
+@dataclass
+class _Columns:
+    """Columns that are being gathered, with what is to be said about them."""
+
+    sources: list[_Source] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    labels: Callable[[int], str] = "clip {}".format
+    fps: float = _FPS
+    without: list[str] = field(default_factory=list)
+
+
+def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = None) -> list[Gallery]:
+    """Make a gallery for each protocol, best run first, where there are clips of a model.
+
+    Raises:
+        InputError: named clips that are not there.
+    """
+    named = {name: open_clips(path) for name, path in places.named.items()}
+    of_runs = {run.record.name for run in runs.runs}
+    further = [_Source(name, _frames_of(clips)) for name, clips in named.items() if name not in of_runs]
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs.runs:
+        groups.setdefault(_key(run.record.protocol), []).append(run)
+    galleries = []
+    for own in groups.values():
+        columns = _Columns()
+        _add_runs(columns, sorted(own, key=_order), named)
+        columns.sources += further
+        if columns.sources:
+            _add_real(columns, own[0].record.protocol, places.data_root)
+            galleries.append(_encoded(own[0], columns, reporter or Silent()))
+    return galleries
+
+
+def _key(protocol: ProtocolInfo | None) -> tuple[str, str]:
+    return (protocol.name, protocol.digest) if protocol else ("", "")
+
+
+def _order(run: Run) -> float:
+    """Best first by the run's first score."""
+    score = next(iter(run.record.scores), None)
+    if score is None or score.value is None:
+        return math.inf
+    return -score.value if score.higher_is_better else score.value
+
+
+def _add_runs(columns: _Columns, runs: Sequence[Run], named: Mapping[str, ClipDataset]) -> None:
+    for run in runs:
+        name = run.record.name
+        folder = run.folder / SAMPLES_FOLDER
+        try:
+            archive = Archive(folder) if name not in named and is_archive(folder) else None
+        except InputError:
+            archive = None
+        if archive is None and name not in named:
+            columns.without.append(name)
+            continue
+        if archive is not None:
+            low, high = _FPS_RANGE
+            columns.fps = archive.fps if low <= archive.fps <= high else _FPS
+            columns.labels = functools.partial(_label, archive)
+        clips = named[name] if archive is None else archive
+        columns.sources.append(_Source(name, _frames_of(clips)))
+    if len(columns.sources) > MOST_COLUMNS - 1:
+        columns.notes.append(f"The best {MOST_COLUMNS - 1} of {len(columns.sources)} runs are shown.")
+        del columns.sources[MOST_COLUMNS - 1 :]
+    if columns.without:
+        shown, more = columns.without[:3], len(columns.without) - 3
+        names = ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
+        columns.notes.append(f"Without clips in the run's folder: {names}.")
+
+
+def _label(archive: Archive, index: int) -> str:
+    """Name a row by what was asked for."""
+    try:
+        entry = archive.entry(index)
+    except (IndexError, InputError):  # there is none, or its list is damaged
+        return f"clip {index}"
+    if entry.caption is not None:
+        return f"clip {index}: {entry.caption}"
+    return f"clip {index}" if entry.label is None else f"clip {index}, class {entry.label}"
+
+
+def _frames_of(clips: ClipDataset) -> Callable[[int], Frames]:
+    return lambda index: clips[index].frames
+
+
+def _add_real(columns: _Columns, info: ProtocolInfo | None, data_root: Path | None) -> None:
+    """Put the real clips first, where the protocol is this package's and its data are at hand."""
+    if info is None or info.name not in protocol_names():
+        return
+    protocol = get_protocol(info.name)
+    if protocol.digest != info.digest:
+        return
+    try:
+        real = _real(protocol, data_root)
+        real.clip(0)
+    except InputError as error:
+        columns.notes.append(f"Real clips are not shown: {error}.")
+        return
+    columns.sources.insert(0, real)
+    if protocol.context_frames:
+        columns.notes.append(f"The first {protocol.context_frames} frames are given.")
+
+
+def _real(protocol: Protocol, data_root: Path | None) -> _Source:
+    if protocol.task == "prediction":
+        conditions = Conditions(protocol, data_root)
+        return _Source(FOLLOWED, lambda index: conditions.truth(index).frames)
+    return _Source(REAL, _frames_of(protocol.open_dataset(protocol.reference, data_root)))
+
+
+def _encoded(run: Run, columns: _Columns, reporter: Reporter) -> Gallery:
+    info = run.record.protocol
+    rows = []
+    with reporter.stage("clips of the report", MOST_ROWS * len(columns.sources)) as advance:
+        for index in range(MOST_ROWS):
+            films = []
+            for source in columns.sources:
+                try:
+                    films.append(_film(source, index, columns.fps))
+                except InputError as error:
+                    # Without the name of the file: a page tells nothing of the place it was made at.
+                    reason = error.reason if isinstance(error, BrokenClipError) else "cannot be shown"
+                    columns.notes.append(f"Clip {index} of {source.name}: {reason}.")
+                    films.append(None)
+                advance(1)
+            if any(films):
+                rows.append(GalleryRow(columns.labels(index), tuple(films)))
+    return Gallery(
+        protocol=run.protocol,
+        title=info.name if info else "Without a protocol",
+        columns=tuple(source.name for source in columns.sources),
+        rows=tuple(rows),
+        fps=columns.fps,
+        notes=tuple(columns.notes),
+    )
+
+
+def _film(source: _Source, index: int, fps: float) -> Film | None:
+    """Encode a clip; None where there is none.
+
+    Raises:
+        InputError: it cannot be read or shown.
+    """
+    try:
+        frames = source.clip(index)
+        if min(frames.shape[1:3]) < _SMALL:
+            frames = frames.repeat(2, axis=1).repeat(2, axis=2)
+        with scratch_folder() as folder:
+            path = folder / "clip.mp4"
+            write_clip(path, frames, fps=fps)
+            video = path.read_bytes()
+    except IndexError:
+        return None
+    poster = io.BytesIO()
+    Image.fromarray(frames[len(frames) // 2]).save(poster, "PNG", optimize=True)
+    return Film(video, poster.getvalue(), len(frames))

@@ -1,0 +1,71 @@
+"""Pages of runs with their clips: what `vdm-bench report --format html` and `leaderboard --html` write."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vdm_bench.leaderboards.report.runs import Runs, read_runs
+from vdm_bench.leaderboards.report.writing import EMBEDDED_BYTES, PageOptions, write_report, write_site
+from vdm_bench.pages.galleries import ClipPlaces, make_galleries
+from vdm_bench.protocols.eligibility import why_apart
+from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.locks import hold
+from vdm_bench.runtime.progress import Reporter, Silent
+
+REPORT_FILE = "report.html"  # in a run folder
+
+
+def write_html(
+    paths: Iterable[Path],
+    page: Path,
+    *,
+    places: ClipPlaces | None = None,
+    embed: int = EMBEDDED_BYTES,
+    reporter: Reporter | None = None,
+) -> None:
+    """Write one self-contained HTML file about runs.
+
+    Args:
+        paths: run folders, folders of them, or `run.json` files.
+        page: the file to write.
+        places: where clips lie that are not in a run's folder.
+        embed: bytes of clips in the file; others are written to a folder beside it.
+        reporter: where progress, and records left out, are told; nowhere by default.
+
+    Raises:
+        InputError: no sound record, clips that are not there, or a file that cannot be written.
+    """
+    runs, reporter = _told(paths, reporter)
+    galleries = make_galleries(runs, places or ClipPlaces(), reporter)
+    write_report(runs, page, PageOptions(why_apart, galleries, embed))
+
+
+def write_html_site(
+    paths: Iterable[Path],
+    folder: Path,
+    *,
+    places: ClipPlaces | None = None,
+    embed: int = EMBEDDED_BYTES,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Write a site about runs: a page for each protocol, and `index.html`; as `write_html`, but for a folder.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        InputError: no sound record, clips that are not there, or a file that cannot be written.
+    """
+    runs, reporter = _told(paths, reporter)
+    galleries = make_galleries(runs, places or ClipPlaces(), reporter)
+    way_out = "wait for it, or choose another --html"
+    with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
+        sweep(folder, shared=not alone)
+        return write_site(runs, folder, PageOptions(why_apart, galleries, embed))
+
+
+def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
+    reporter = reporter or Silent()
+    runs = read_runs(paths)
+    for sentence in runs.left_out:
+        reporter.note(f"left out: {sentence}")
+    return runs, reporter

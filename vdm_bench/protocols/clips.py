@@ -1,0 +1,197 @@
+"""The clips of a protocol: its datasets by name, and where they lie."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vdm_bench.datasets.folder import FolderDataset, ViewedArchive
+from vdm_bench.datasets.windows import NotedVideos, VideoSet, WindowChoice, WindowedClips
+from vdm_bench.errors import InputError
+from vdm_bench.protocols.protocol import DIGEST_LENGTH, ClipChoice, Protocol
+from vdm_bench.runtime.fields import Kind
+from vdm_bench.runtime.plan import Plan
+from vdm_bench.video.archive import Archive
+from vdm_bench.video.clip import DescribedClips
+from vdm_bench.video.timing import READING_VERSION
+from vdm_bench.video.view import View
+
+PREPARED_FILE = "prepared.json"  # in a folder of prepared clips: how far it is
+
+_PREPARED_FIELDS: dict[str, Kind] = {
+    "wanted": int,
+    "next": int,
+    "shards": int,
+    "broken": list[tuple[int, str, str]],
+    "clips": int,
+    "whole": bool,
+    "videos": int,
+    "missing": list[str],
+}
+
+
+def _bair(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.bair import Bair
+
+    return Bair(root, split, protocol.camera or "main")
+
+
+def _ucf101(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.ucf101 import open_ucf101
+
+    return open_ucf101(root, split, protocol.split_list or 1)
+
+
+def _kinetics600(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.kinetics import open_kinetics600
+
+    return open_kinetics600(root, split)
+
+
+def _captioned(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.captioned import open_captioned
+
+    return open_captioned(root / split)
+
+
+def _folder(protocol: Protocol, split: str, root: Path) -> VideoSet:
+    from vdm_bench.datasets.folder_videos import FolderVideos
+
+    return FolderVideos(root / split)
+
+
+_VIDEOS: dict[str, Callable[[Protocol, str, Path], VideoSet]] = {
+    "bair": _bair,
+    "ucf101": _ucf101,
+    "kinetics600": _kinetics600,
+    "captioned": _captioned,
+    "folder": _folder,
+}
+
+
+def source_of(protocol: Protocol, choice: ClipChoice) -> str:
+    """Name the clips of a choice: `bair-main/test/first`. The clips of `shapes` are named to the last bit."""
+    if protocol.dataset == "shapes":
+        return str(open_clips_of(protocol, choice, None, protocol.resolution).identity)
+    view = protocol.camera or protocol.split_list
+    dataset = f"{protocol.dataset}-{view}" if view else protocol.dataset
+    return f"{dataset}/{choice.text}"
+
+
+def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
+    """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
+    fields = ("dataset", "camera", "split_list", "frames", "stride", "resize", "aspect")
+    content = {field: getattr(protocol, field) for field in fields} | {"size": size, **choice.model_dump()}
+    content["reading"] = READING_VERSION
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"clips-{digest[:DIGEST_LENGTH]}"
+
+
+class PreparedArchive(ViewedArchive):
+    """Prepared clips, with what was missing of the videos they were made of.
+
+    Args:
+        folder: that holds them.
+        state: what `data prepare` left beside them.
+    """
+
+    def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
+        archive = Archive(folder)
+        if archive.maker not in (None, folder.name):
+            raise InputError(
+                f"{folder} holds the clips of {archive.maker}; give it that name, or prepare it again"
+            )
+        super().__init__(archive, View())
+        self.missing: Sequence[str] = state.get("missing", ())
+        self.videos: int = state.get("videos", 0)
+
+
+def open_prepared(folder: Path) -> PreparedArchive | None:
+    """Open the prepared clips of a folder; None where they are not there, or not all of them.
+
+    Raises:
+        InputError: the archive, or what is kept of its making, is damaged.
+    """
+    state = prepared_plan(folder).read()
+    return PreparedArchive(folder, state) if state is not None and state["whole"] else None
+
+
+def prepared_plan(folder: Path) -> Plan:
+    """Give the file that says how far the prepared clips of a folder are."""
+    way_out = f"delete {folder} and prepare it again"
+    return Plan(folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out)
+
+
+def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:
+    """Give the names of the videos that belong to the set behind clips and are not there, and how many belong."""
+    if isinstance(clips, PreparedArchive):
+        return clips.missing, clips.videos + len(clips.missing)
+    if isinstance(clips, WindowedClips):
+        return clips.videos.missing, len(clips.videos) + len(clips.videos.missing)
+    return (), 0
+
+
+def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedClips) -> list[str]:
+    """Say how a set without some of its videos departs from the protocol, whatever the dataset.
+
+    Also where enough clips are left: they are cut out of other videos than those that the protocol chooses.
+    """
+    missing, total = missing_videos(clips)
+    where = f"{protocol.dataset}/{choice.split}"
+    return [f"{len(missing):,} of {total:,} videos of {where} are missing"] if missing else []
+
+
+def notes_on(clips: DescribedClips) -> list[str]:
+    """Give what a person should know of clips, or of the videos behind them, a sentence each."""
+    if isinstance(clips, FolderDataset | ViewedArchive):
+        return clips.notes
+    if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):
+        return list(clips.videos.notes)
+    return []
+
+
+def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
+    """Return the folder that a protocol's dataset lies in.
+
+    Raises:
+        InputError: none is given, or it is no folder.
+    """
+    if data_root is None:
+        raise InputError(
+            f"{protocol.name} needs the dataset {protocol.dataset}; give --data-root DIR, the folder it lies in "
+            f"(`vdm-bench data check {protocol.name} --help` says where to get it)"
+        )
+    if not data_root.is_dir():
+        raise InputError(f"--data-root {data_root} is no folder; give the one that holds {protocol.dataset}")
+    return data_root
+
+
+def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> VideoSet:
+    """Open the videos of a split of the protocol's dataset.
+
+    Raises:
+        InputError: there is no folder of data, or not what belongs there.
+    """
+    return _VIDEOS[protocol.dataset](protocol, split, check_data_root(protocol, data_root))
+
+
+def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> DescribedClips:
+    """Open the clips of a choice, prepared ones where there are; see `Protocol.open_dataset`."""
+    if protocol.dataset == "shapes":
+        from vdm_bench.datasets.shapes.dataset import Shapes
+
+        return Shapes(choice.split, seed=choice.seed, resolution=size, frames=protocol.frames)
+    if data_root is not None:
+        prepared = open_prepared(data_root / prepared_name(protocol, choice, size))
+        if prepared is not None:
+            return prepared
+    return open_windows(protocol, choice, data_root, size)
+
+
+def open_windows(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> WindowedClips:
+    """Open the clips of a choice as they are cut out of the dataset's videos."""
+    windows = WindowChoice(choice.windows, choice.per_video, choice.replacement, choice.seed, choice.crops)
+    sized = (size, size) if protocol.resize else None
+    view = View(protocol.frames, protocol.stride, sized, protocol.resize, protocol.aspect)
+    return WindowedClips(open_videos(protocol, choice.split, data_root), windows, view)

@@ -1,0 +1,159 @@
+"""Features that someone else has computed, held against those of some clips computed again.
+
+What is stored is found by the content of each clip, never by the name of a file. Clips whose stored features are
+missing, damaged or not finite are computed again, too.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.contents import LoadedClip
+from vdm_bench.errors import DamagedError
+from vdm_bench.scoring.feature_files import array_name, read_features, read_header
+from vdm_bench.metrics.extraction import Features
+from vdm_bench.metrics.networks.base import FeatureNetwork
+
+
+def rms_errors(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give the root mean square, over the dimensions, of the error of each clip's features, float32 [N, d]."""
+    error = found.astype(np.float64) - expected
+    errors: NDArray[np.float64] = np.sqrt((error**2).mean(axis=1))
+    return errors
+
+
+def spread_of(blocks: Iterable[NDArray[np.float32]]) -> float:
+    """Give the spread between clips of features [n, d], block by block: the root of their mean variance."""
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for block in blocks:
+        values = block.astype(np.float64)
+        count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
+    return float(np.sqrt((squares / count - (total / count) ** 2).mean()))
+
+
+class StoredFeatures:
+    """The features in a folder, by the SHA-256 of the clips.
+
+    Args:
+        folder: `features/` of a run; it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._places: dict[str, tuple[Path, int]] = {}
+        for path in sorted(folder.glob("[!.]*.safetensors")):
+            with contextlib.suppress(DamagedError):
+                digests = read_header(path).digests
+                self._places |= {digest: (path, row) for row, digest in enumerate(digests)}
+        self._read = functools.lru_cache(maxsize=32)(_read)
+
+    def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:
+        """Give the features of a clip, or None where they are no use.
+
+        Args:
+            digest: SHA-256 of the clip.
+            widths: names of the layers that are needed, and their dimensions.
+        """
+        if digest not in self._places:
+            return None
+        path, row = self._places[digest]
+        found = {name: self._read(path, name) for name in widths}
+        rows = {
+            name: values[row]
+            for name, values in found.items()
+            if values is not None and values.ndim == 2 and row < len(values) and values.dtype == np.float32
+        }
+        sound = all(
+            name in rows and len(rows[name]) == width and np.isfinite(rows[name]).all()
+            for name, width in widths.items()
+        )
+        return rows if sound else None
+
+
+def _read(path: Path, name: str) -> NDArray[np.float32] | None:
+    try:
+        return read_features(path, name)
+    except DamagedError:
+        return None
+
+
+@dataclass
+class Findings:
+    """What an audit found.
+
+    Attributes:
+        computed: clips whose features were computed again.
+        compared: clips of these whose features were stored, too.
+        errors: of the stored features of these, by name of the layer; root mean squares over the dimensions.
+        worst: the largest error as a share of the layer's spread between reference clips; 0 where nothing was
+            compared.
+    """
+
+    computed: int = 0
+    compared: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    worst: float = 0.0
+
+    def compare(self, name: str, stored: NDArray[np.float32], again: NDArray[np.float32]) -> None:
+        """Note the largest error of a layer of some clips, [n, d]."""
+        largest = float(rms_errors(stored, again).max(initial=0.0))
+        self.errors[name] = max(self.errors.get(name, 0.0), largest)
+
+    def judge(self, networks: Sequence[FeatureNetwork], reference: Collected) -> None:
+        """Find the worst error, once all are noted.
+
+        The scale is that of the reference: the generated clips' would be in the hands of who stored the features,
+        as one clip far away makes any spread large.
+        """
+        for number, (network, features) in enumerate(zip(networks, reference.features, strict=True)):
+            for layer in network.spec.layers:
+                error = self.errors.get(array_name(number, layer), 0.0)
+                if error and layer not in features.refused:
+                    spread = spread_of(features.blocks(layer))
+                    self.worst = max(self.worst, error / spread if spread else math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auditor(Collector):
+    """Collects stored features; those of chosen clips, and what is not stored, it computes again.
+
+    Attributes:
+        stored: by someone else.
+        chosen: indices of clips to compute again in any case.
+        findings: filled on the way.
+    """
+
+    stored: StoredFeatures
+    chosen: frozenset[int]
+    findings: Findings = field(default_factory=Findings)
+
+    def extract(self, clips: Sequence[LoadedClip]) -> tuple[Features, dict[str, str]]:
+        """Give the layers of all networks for clips of one block, and why others are not there."""
+        widths = self.layers
+        known = [self.stored.rows(clip.digest, widths) for clip in clips]
+        again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self.chosen]
+        computed, refused = super().extract([clips[n] for n in again]) if again else ({}, {})
+        both = [(place, rows) for place, n in enumerate(again) if (rows := known[n]) is not None]
+        self.findings.computed += len(again)
+        self.findings.compared += len(both)
+        arrays = {
+            name: np.empty((len(clips), width), np.float32)
+            for name, width in widths.items()
+            if name not in refused
+        }
+        for name, values in arrays.items():
+            for n, rows in enumerate(known):
+                if rows is not None:
+                    values[n] = rows[name]
+            if again:
+                values[again] = computed[name]
+            if both:
+                stored, fresh = zip(*((rows[name], computed[name][place]) for place, rows in both), strict=True)
+                self.findings.compare(name, np.stack(stored), np.stack(fresh))
+        return arrays, refused

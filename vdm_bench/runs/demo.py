@@ -1,0 +1,84 @@
+"""The demonstration: every baseline, and the reference model, under one protocol; a table and a picture."""
+
+from pathlib import Path
+
+from vdm_bench.video.sheet import write_contact_sheet
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.datasets.folder import SAMPLES_FOLDER
+from vdm_bench.runtime.files import sweep, write_text
+from vdm_bench.leaderboards.store import load_runs
+from vdm_bench.leaderboards.tables.formats import format_tables
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.protocols import get_protocol
+from vdm_bench.reference_model.pretrained import packaged_models
+from vdm_bench.pages.write import REPORT_FILE, write_html
+from vdm_bench.runs.run import run
+from vdm_bench.runtime.locks import hold
+from vdm_bench.samplers import REFERENCE
+from vdm_bench.samplers.baselines import BASELINES
+from vdm_bench.video.archive import Archive
+
+PROTOCOL = "shapes-unconditional"
+PICTURE = "contact-sheet.png"
+
+# The reference model is given less than the protocol asks for, so that any CPU gets through it in minutes. Its
+# scores are marked and ranked apart; `vdm-bench run shapes-unconditional --sampler reference` does the whole.
+# Eight steps come within 4 of the FVD of twelve (docs/reference-model.md); fewer than 48 clips double the floor.
+MODEL = "shapes"
+MODEL_CLIPS = 48
+MODEL_OPTIONS = {
+    "checkpoint": MODEL,
+    "sampler": "dpm-solver",
+    "steps": "8",
+    "labels": "random",
+    "guidance_weight": "2",
+}
+
+
+def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
+    """Run the baselines, and the reference model if the package has it; write `report.md`, a picture and a page.
+
+    Args:
+        out: folder for the runs and the report.
+        workers: threads that decode.
+        reporter: where progress goes.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        InputError: `out` cannot be written.
+    """
+    with hold(out, "demo", note=reporter.note) as alone:
+        sweep(out, shared=not alone)
+        return _run_demo(out, workers, reporter)
+
+
+def _run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
+    protocol = get_protocol(PROTOCOL)
+    rows: list[tuple[str, ClipDataset]] = [("test set", protocol.open_dataset(protocol.reference))]
+    for name in BASELINES:
+        folder = out / "runs" / name
+        run(protocol, out=folder, sampler=name, workers=workers, reporter=reporter)
+        rows.append((name, Archive(folder / SAMPLES_FOLDER)))
+    if MODEL in packaged_models():
+        folder = out / "runs" / REFERENCE
+        run(
+            protocol,
+            out=folder,
+            sampler=REFERENCE,
+            options=MODEL_OPTIONS,
+            limit=MODEL_CLIPS,
+            workers=workers,
+            reporter=reporter,
+        )
+        rows.append((REFERENCE, Archive(folder / SAMPLES_FOLDER)))
+    write_contact_sheet(out / PICTURE, rows)
+    tables = format_tables(load_runs(out / "runs"), "markdown").strip()
+    report = (
+        f"# {protocol.name}\n\n{protocol.title}. Protocol {protocol.digest}.\n\n{tables}\n\n"
+        f"![Real and generated clips, a row each]({PICTURE})\n"
+    )
+    write_text(out / "report.md", report)
+    write_html([out / "runs"], out / REPORT_FILE, reporter=reporter)
+    return out / "report.md"

@@ -1,0 +1,190 @@
+"""What a run would make, and how long it would take: nothing is written.
+
+A few clips are made and looked at by the networks, to see how long that takes; networks whose weights are not
+here are not timed.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_bench.runtime.distributed import World
+from vdm_bench.errors import InputError
+from vdm_bench.metrics.extraction import compute_features
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.recipes import get_recipes
+from vdm_bench.metrics.weights.library import default_library
+from vdm_bench.runtime.progress import Silent, duration
+from vdm_bench.protocols import Protocol
+from vdm_bench.runs.plan import RunOptions
+from vdm_bench.runs.run import Run
+from vdm_bench.samplers.base import ClosingSampler, CountingSampler, Sampler, call_sampler
+from vdm_bench.scoring.suite import Panel
+
+_TIMED = 2  # clips
+Pixels = NDArray[np.uint8]
+
+_PREFIXES = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be.
+
+    Attributes:
+        clips: to generate.
+        shape: (T, H, W) of them.
+        reference: clips of the reference.
+        evaluations: of the sampler's network for one clip; None where it does not tell.
+        sample_bytes: of the clip archive.
+        feature_bytes: of the features of both sides.
+        sample_seconds: for one clip; None where clips are there already.
+        feature_seconds: for one clip, all networks together; None where weights are not here.
+        absent: networks whose weights are not here.
+        refusals: why some networks do not take the clips; metrics that need them will have no value.
+        departures: from the protocol.
+    """
+
+    clips: int
+    shape: tuple[int, int, int]
+    reference: int
+    evaluations: int | None
+    sample_bytes: int
+    feature_bytes: int
+    sample_seconds: float | None
+    feature_seconds: float | None
+    absent: list[str]
+    refusals: list[str]
+    departures: list[str]
+
+    def lines(self) -> list[str]:
+        """Say it."""
+        work = ""
+        if self.evaluations is not None:
+            total = self.evaluations * self.clips
+            work = f"; {self.evaluations:,} evaluations of the network a clip, {total:,} in all"
+        size = "x".join(map(str, self.shape))
+        lines = [
+            "a dry run: nothing is written",
+            f"samples: {self.clips:,} clips of {size}, {amount(self.sample_bytes)}{work}",
+            f"features: {self.clips:,} clips and {self.reference:,} real ones, {amount(self.feature_bytes)}",
+            f"time: {self._time()}",
+        ]
+        lines += [f"weights to download: {', '.join(self.absent)}"] if self.absent else []
+        lines += [f"metrics without a value: {reason}" for reason in self.refusals]
+        return lines + [f"departs from the protocol: {what}" for what in self.departures]
+
+    def _time(self) -> str:
+        parts, total = [], 0.0
+        for what, seconds, count in (
+            ("samples", self.sample_seconds, self.clips),
+            ("features", self.feature_seconds, self.clips + self.reference),
+        ):
+            if seconds is not None:
+                parts.append(f"{what} {duration(seconds * count)} ({seconds:.2g} s a clip)")
+                total += seconds * count
+        if not parts:
+            return "not known"
+        return f"about {duration(total)} with one process: {', '.join(parts)}; timed on a few clips"
+
+
+def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
+    """Look at what a run would make.
+
+    Args:
+        protocol: that would be followed.
+        options: of the run.
+
+    Raises:
+        InputError: as the run itself would.
+    """
+    run = Run(protocol, Path(), options, Silent(), World())
+    side = protocol.sample_size
+    shape = (protocol.frames, side, side)
+    sampler = run.sampler
+    clips, seconds, evaluations = None, None, None
+    if sampler is not None:
+        clips, seconds, evaluations = _try_sampler(run, sampler)
+    feature_bytes, feature_seconds, absent, refusals = _try_networks(protocol, options, clips)
+    reference = protocol.reference_count
+    return Forecast(
+        clips=run.count,
+        shape=shape,
+        reference=reference,
+        evaluations=evaluations,
+        sample_bytes=0 if sampler is None else run.count * int(np.prod(shape)) * 3,
+        feature_bytes=feature_bytes * (run.count + reference),
+        sample_seconds=seconds,
+        feature_seconds=feature_seconds,
+        absent=absent,
+        refusals=refusals,
+        departures=run.departures,
+    )
+
+
+def amount(size: int) -> str:
+    """Say a number of bytes.
+
+    >>> amount(5_033_164_800)
+    '5.03 GB'
+    """
+    for power, prefix in enumerate(_PREFIXES):
+        if size < 1000 ** (power + 1) or prefix == _PREFIXES[-1]:
+            return f"{size / 1000**power:.3g} {prefix}"
+    raise AssertionError
+
+
+def absent_networks(protocol: Protocol, computing: Computing) -> list[str]:
+    """Name the networks of a protocol's metrics whose weights are not here."""
+    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
+    names = dict.fromkeys(recipe.network for recipe in recipes)
+    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
+    return [name for name in names if computing.needs_download(name) and name not in here]
+
+
+def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]:
+    """Make some clips: these, seconds for one, and evaluations for one."""
+    request = run.conditions.request(range(_TIMED), run.options.seed)
+    evaluations = sampler.evaluations(request) if isinstance(sampler, CountingSampler) else None
+    start = time.monotonic()
+    clips = call_sampler(sampler, request, "of this run", lambda steps: None)
+    seconds = (time.monotonic() - start) / _TIMED
+    if isinstance(sampler, ClosingSampler):
+        sampler.close()
+    return clips, seconds, evaluations
+
+
+def _try_networks(
+    protocol: Protocol, options: RunOptions, clips: Pixels | None
+) -> tuple[int, float | None, list[str], list[str]]:
+    """Give bytes of features of a clip, seconds for one, networks whose weights are not here, and refusals."""
+    absent = absent_networks(protocol, options.computing)
+    present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
+    if not present:
+        return 0, None, absent, []
+    panel = Panel.of(present, options.computing, Silent())
+    size = 4 * sum(sum(network.spec.layers.values()) for network in panel.networks)
+    side, seconds = protocol.resolution, 0.0
+    errors: list[InputError] = []
+    pixels = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
+    if clips is not None and clips.shape[2:4] == (side, side):
+        pixels = torch.from_numpy(np.array(clips[:1]))
+    for network in panel.networks:
+        # A whole batch, as fewer clips are filled up to one; the first pass prepares what later ones find.
+        batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
+        try:
+            compute_features(network, batch)
+        except InputError as error:
+            errors.append(error)
+            continue
+        start = time.monotonic()
+        compute_features(network, batch)
+        seconds += (time.monotonic() - start) / len(batch)
+    if len(errors) == len(panel.networks):
+        raise errors[0]
+    return size, seconds, absent, [str(error) for error in errors]

@@ -1,0 +1,250 @@
+"""What a run is: kept in its folder, so that nothing but the same run goes on there.
+
+A plan has two parts: what was asked for, which is known at once, and what that came to, which takes networks and
+a sampler to tell. By the first another run is refused, and a finished one found, before anything is loaded.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vdm_bench import __version__
+from vdm_bench.datasets.folder import PLAN_FILE
+from vdm_bench.datasets.stamps import stamp
+from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
+from vdm_bench.metrics.networks import Computing, entry_of
+from vdm_bench.metrics.recipes import get_recipes
+from vdm_bench.protocols import Protocol
+from vdm_bench.reference_model.pretrained import checkpoint_path
+from vdm_bench.runtime.fields import Kind
+from vdm_bench.runtime.plan import Plan, as_json
+from vdm_bench.samplers import REFERENCE
+from vdm_bench.samplers.base import RecordingSampler, Sampler
+from vdm_bench.samplers.callable import code_digest, code_module, module_digest
+from vdm_bench.scoring.suite import Panel
+
+# Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
+_ASKED = "asked"
+_MODULE = "sampler module"
+
+_FIELDS: dict[str, Kind] = {
+    "protocol": str,
+    "protocol_digest": str,
+    "clips": int,
+    "data": str | None,
+    "name": str,
+    "sampler": dict,
+    "skip_broken": bool,
+    "missing videos": str | None,
+    "networks": list[str],
+    "sampler code": str | None,
+    _MODULE: str | None,
+    _ASKED: dict | None,
+}
+_OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # plans of earlier versions are without
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a protocol is run: the keywords of `vdm_bench.run`, which describes them."""
+
+    sampler: str | Sampler | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    clips: Path | None = None
+    data_root: Path | None = None
+    reference_stats: Path | None = None
+    seed: int = 0
+    limit: int | None = None
+    skip_broken: bool = False
+    computing: Computing = field(default_factory=Computing)
+    workers: int = 2
+    name: str | None = None
+    recheck: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+def ask(protocol: Protocol, options: RunOptions, count: int, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Put down what a run's result hangs on, as far as it is known before networks and sampler are loaded.
+
+    Args:
+        protocol: that is followed.
+        options: of the run.
+        count: clips to generate.
+        source: of the clips: the fields `kind`, `spec` and `seed` of a record's sampler.
+
+    Raises:
+        InputError: an unknown metric.
+    """
+    return {
+        "protocol": protocol.name,
+        "protocol_digest": protocol.digest,
+        "clips": count,
+        "data": None if options.data_root is None else str(options.data_root.resolve()),
+        "name": options.name or source["spec"],
+        "sampler": dict(source),
+        "skip_broken": options.skip_broken,
+        _ASKED: _settings(protocol, options),
+    }
+
+
+def make_plan(
+    asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, panel: Panel
+) -> dict[str, Any]:
+    """Put down all that a run's result hangs on.
+
+    Args:
+        asked: as of `ask`.
+        info: description of the sampler.
+        sampler: itself, for a digest of the file that defines it.
+        panel: the metrics with their networks.
+    """
+    return {
+        **asked,
+        "sampler": info.model_dump(mode="json"),
+        "sampler code": None if sampler is None else code_digest(sampler),
+        _MODULE: None if sampler is None else code_module(sampler),
+        "networks": sorted({network.spec.cache_key for network in panel.networks}),
+    }
+
+
+def maker_of_clips(plan: Mapping[str, Any]) -> str:
+    """Name all in a plan that decides clip i, whatever their number: a digest."""
+    deciding = {key: plan[key] for key in ("protocol_digest", "sampler", "sampler code")}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | None) -> bool:
+    """Say whether a folder holds a run that was asked for in the same words, and its record.
+
+    Where it is not found so, it may still be the same run: `keep_plan` tells, once all is loaded.
+
+    Args:
+        out: the run folder.
+        asked: as of `ask`.
+        sampler: as it was given.
+
+    Raises:
+        InputError: the folder holds another run, or its plan is damaged or cannot be read.
+    """
+    plan, new = _plan_of(out), as_json(asked)
+    old = plan.read()
+    if old is None:
+        return False
+    if _refuse_another(plan, old, new) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
+        return False
+    return _same_code(old, sampler) and (out / RECORD_FILE).exists()
+
+
+def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
+    """Write the plan of a run into its folder, or refuse a folder that holds another one.
+
+    A run of fewer clips goes on: clip i is the same in both. Its record, if it has one, is kept beside the new
+    one as `run-N.json`, N its number of clips.
+
+    Args:
+        out: the run folder.
+        plan: of the run.
+        writes: whether this process writes.
+
+    Raises:
+        InputError: the folder holds another run, or its plan is damaged or cannot be read.
+    """
+    folder, new = _plan_of(out), as_json(plan)
+    old = folder.read()
+    grows = old is not None and _refuse_another(folder, old, new)
+    if writes and old != new:
+        # In this order: a record that lies beside a plan of more clips would be taken for theirs.
+        if old is not None and grows:
+            with contextlib.suppress(FileNotFoundError):
+                (out / RECORD_FILE).replace(out / f"run-{old['clips']}.json")
+        folder.write(new)
+
+
+def _plan_of(out: Path) -> Plan:
+    return Plan(out / PLAN_FILE, "a run", _FIELDS, _OF_LATE)
+
+
+def _refuse_another(plan: Plan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Refuse a folder with another run; say whether it is one of fewer clips, which goes on."""
+    other = [key for key in new if key not in (_ASKED, _MODULE) and not _alike(old.get(key), new[key])]
+    if other == ["clips"] and old["clips"] < new["clips"]:
+        return True
+    if other:
+        named = {"clips": "number of clips", "missing videos": "set of missing videos"}
+        raise plan.refusal(named.get(key, key) for key in other)
+    return False
+
+
+def _alike(old: Any, new: Any) -> bool:
+    """Compare what both tell; less is known of a sampler that has not been made."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(key in old and old[key] == value for key, value in new.items())
+    return bool(old == new)
+
+
+def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
+    """Give all other words of a run with the content of the files they name; None where that cannot be told.
+
+    What these words stand for - weights, code, settings that nobody chose - is in the other fields of a plan.
+    """
+    recipes = [recipe for name in protocol.metrics for recipe in get_recipes(name)]
+    computing, sampler = options.computing, options.sampler
+    if computing.backend != "torch":
+        return None
+    named = dict(options.options)
+    if sampler == REFERENCE:
+        from vdm_bench.samplers.reference import DEFAULT_CHECKPOINT
+
+        named.setdefault("checkpoint", DEFAULT_CHECKPOINT)
+        named["checkpoint"] = str(checkpoint_path(named["checkpoint"]))
+    files = {key: _content(Path(value)) for key, value in named.items()}
+    weights = {name: _content(path) for name, path in computing.weights.items()}
+    if "unsettled" in (*files.values(), *weights.values()):
+        return None
+    return {
+        "version": __version__,
+        "recipes": hashlib.sha256(repr(recipes).encode()).hexdigest(),
+        "networks": {recipe.network: _package(recipe.network) for recipe in recipes},
+        "options": dict(options.options),
+        "recorded": dict(sampler.recorded_settings) if isinstance(sampler, RecordingSampler) else None,
+        "files": files,
+        "precision": computing.precision,
+        "compiled": computing.compiled,
+        "weights": weights,
+    }
+
+
+def _package(network: str) -> str | None:
+    package = entry_of(network).dist
+    return None if package is None else f"{package.name} {package.version}"
+
+
+def _content(path: Path) -> str | None:
+    """Give a digest of a file, or of what the file system tells of a folder; None of what is neither."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        if not path.is_dir():
+            return None
+        found = stamp(sorted(path.rglob("*")))
+    except OSError:
+        return None
+    return "unsettled" if found is None else hashlib.sha256(os.fsencode(found)).hexdigest()
+
+
+def _same_code(old: Mapping[str, Any], sampler: str | Sampler | None) -> bool:
+    """Say whether the file that defined the sampler of a run is the same, without importing it."""
+    if sampler is None:
+        return old.get("sampler code") is None
+    if not isinstance(sampler, str):
+        return bool(old.get("sampler code") == code_digest(sampler))
+    module = old.get(_MODULE)
+    return isinstance(module, str) and module_digest(module, sampler) == old.get("sampler code")

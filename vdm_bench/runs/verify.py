@@ -1,0 +1,287 @@
+"""Is a record true of its clips? The work of `vdm-bench verify`.
+
+The run is made again from the clips alone: same protocol, same metrics, the reference from its source. Features
+may be taken from the run folder, of which a random share is computed again. Then both records are compared. This
+shows that the scores are those of these clips under this protocol; it cannot show that a model made the clips.
+"""
+
+import contextlib
+import math
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from vdm_bench import __version__
+from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.contents import digest_of_clips, load_clip
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.datasets.folder import open_clips
+from vdm_bench.runtime.distributed import World
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.runtime.files import scratch_folder
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, parse_record, read_bytes
+from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
+from vdm_bench.runs.likeness import unlike_counts, unlike_scores, unlike_signatures
+from vdm_bench.metrics.choices import PRECISIONS, Precision
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.score import Score, Signature
+from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.runs.plan import RunOptions
+from vdm_bench.runs.run import Run
+from vdm_bench.runtime.locks import hold_file
+
+DEFAULT_SHARE = 0.1
+
+# How far another machine may be off; docs/numerical-error.md says what was measured.
+# Features: of the clip that is worst, as a share of the spread between reference clips.
+FEATURE_TOLERANCE: dict[Precision, float] = {"fp32": 2e-4, "tf32": 5e-2, "bf16": 3e-1}
+# Scores: see `unlike_scores`.
+SCORE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: of the check, one word.
+        fault: what is not as the record says, or None.
+        found: what is as it says, in words.
+    """
+
+    name: str
+    fault: str | None
+    found: str
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How a record is verified.
+
+    Attributes:
+        samples: the clips: a clip archive, a run folder, or whatever `vdm-bench run --clips` takes.
+        protocol: name or file of the record's protocol, where it does not come with the package.
+        share: of the clips whose stored features are computed again, in (0, 1].
+        seed: by which they are chosen, from 0 on; None for one that nobody could know before.
+        data_root: of the protocol's dataset.
+        reference_stats: features of the reference instead.
+        computing: device and weights; the precision is that of the record.
+        workers: threads that decode.
+        recheck: read and hash every clip of the reference, whatever is remembered of its file.
+    """
+
+    samples: Path
+    protocol: str | None = None
+    share: float = DEFAULT_SHARE
+    seed: int | None = None
+    data_root: Path | None = None
+    reference_stats: Path | None = None
+    computing: Computing = field(default_factory=Computing)
+    workers: int = 2
+    recheck: bool = False
+
+
+def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = None) -> list[Check]:
+    """Verify a record; where it holds, `verified.json` is written beside it, and else removed.
+
+    Args:
+        record: the file, or its run folder.
+        options: how.
+        reporter: where progress goes; nowhere by default.
+
+    Returns:
+        What was checked, in order, up to the first fault.
+
+    Raises:
+        InputError: the record cannot be read, follows no protocol, or clips or reference are not at hand.
+    """
+    path = record / RECORD_FILE if record.is_dir() else record
+    reporter = reporter or Silent()
+    checks: list[Check] = []
+    # Not the folder's lock: the note counts for the bytes that it names, whatever is written beside it.
+    with hold_file(verified_file(path), "verify", way_out="wait for it", patience=0.0, note=reporter.note):
+        with contextlib.suppress(_RefutedError):
+            note = _verification(path, read_bytes(path), options, reporter, checks)
+            write_verification(note, path)
+            return checks
+        verified_file(path).unlink(missing_ok=True)
+        return checks
+
+
+class _RefutedError(Exception):
+    """A check found a fault, and the ones after it make no sense."""
+
+
+def _check(checks: list[Check], name: str, fault: str | None, found: str = "") -> None:
+    checks.append(Check(name, fault, found))
+    if fault is not None:
+        raise _RefutedError(fault)
+
+
+def _verification(
+    path: Path, data: bytes, options: VerifyOptions, reporter: Reporter, checks: list[Check]
+) -> Verification:
+    """Check one thing after the other, from cheap to dear."""
+    record = _sound_record(path, data, checks)
+    protocol = _protocol_of(record, path, options, checks)
+    precision = _precision_of(record, checks)
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    stored = StoredFeatures(path.parent / "features")
+    asked = RunOptions(
+        clips=options.samples,
+        data_root=options.data_root,
+        reference_stats=options.reference_stats,
+        skip_broken=True,
+        computing=replace(options.computing, precision=precision),
+        workers=options.workers,
+        recheck=options.recheck,
+    )
+    with scratch_folder() as folder:
+        remake = _Remake(protocol, folder, asked, reporter, stored)  # the reference must be at hand
+        count = _same_clips(record, protocol, options, reporter, checks)
+        chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
+        remake.chosen = frozenset(chosen.tolist())
+        remade = remake.record()
+    _check(checks, "counts", unlike_counts(record, remade), f"{record.generated.scored} clips as recorded")
+    signed = ", ".join(f"{score.metric} {score.digest}" for score in record.scores)
+    _check(checks, "signatures", unlike_signatures(record, remade), signed)
+    _same_features(remake.findings, count, precision, checks)
+    values = ", ".join(_valued(score) for score in remade.scores)
+    _check(
+        checks, "scores", unlike_scores(record, remade, SCORE_TOLERANCE[precision]), f"computed again: {values}"
+    )
+    return Verification(
+        record_sha256=record_digest(data),
+        verified=datetime.now(UTC).replace(microsecond=0),
+        code_version=__version__,
+        device=remade.environment.device,
+        protocol=protocol.name,
+        clips=count,
+        computed_again=remake.findings.computed,
+        seed=seed,
+        checks={check.name: check.found for check in checks},
+    )
+
+
+def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
+    try:
+        record = parse_record(data, path)
+    except InputError as error:
+        _check(checks, "record", str(error))
+        raise
+    _check(checks, "record", None, f"sound, of version {record.schema_version}")
+    return record
+
+
+def _protocol_of(record: Record, path: Path, options: VerifyOptions, checks: list[Check]) -> Protocol:
+    if record.protocol is None:
+        raise InputError(
+            f"{path} follows no protocol, so there is nothing to hold its signatures against; verify records of "
+            "`vdm-bench run`"
+        )
+    protocol = get_protocol(options.protocol or record.protocol.name)
+    fault = None
+    if (record.protocol.name, record.protocol.digest) != (protocol.name, protocol.digest):
+        fault = (
+            f"the record is of {record.protocol.name} with the digest {record.protocol.digest}, and that of "
+            f"{protocol.name} is {protocol.digest}"
+        )
+    _check(checks, "protocol", fault, f"{protocol.name}, digest {protocol.digest}")
+    return protocol
+
+
+def _precision_of(record: Record, checks: list[Check]) -> Precision:
+    """Give the precision that all scores of networks are signed with."""
+    signed = {dict(Signature.parse(score.signature).fields).get("prec") for score in record.scores} - {None}
+    known = [precision for precision in PRECISIONS if precision in signed]
+    if len(signed) != 1 or len(known) != 1:
+        _check(checks, "signatures", "the scores are not signed with one precision, such as prec:fp32")
+    return known[0]
+
+
+def _same_clips(
+    record: Record, protocol: Protocol, options: VerifyOptions, reporter: Reporter, checks: list[Check]
+) -> int:
+    """Compare the content of the clips before anything is computed from them; give their number."""
+    clips = open_clips(options.samples, protocol.scored_view)
+    count = min(len(clips), protocol.generated_count)
+    claimed = record.generated
+    if claimed.digest is None:
+        _check(checks, "clips", "the record holds no digest of its clips; make it again by this version")
+    digests, broken = _digests(clips, count, options.workers, reporter)
+    fault = None
+    if digest_of_clips(digests) != claimed.digest:
+        fault = (
+            f"the {len(digests)} clips in {options.samples} are not the {claimed.scored} that were scored, or "
+            f"stand in another order{f'; {broken[0]}' if broken else ''}"
+        )
+    _check(checks, "clips", fault, f"{len(digests)} clips with the content that was scored")
+    return count
+
+
+def _digests(
+    clips: ClipDataset, count: int, workers: int, reporter: Reporter
+) -> tuple[list[str], list[BrokenClipError]]:
+    """Read the clips: the SHA-256 of each, and why others cannot be read."""
+    digests, broken = list[str](), list[BrokenClipError]()
+    with reporter.stage("content of the clips", count) as advance:
+        for loaded in ordered_map(lambda index: load_clip(clips, index), range(count), workers):
+            if isinstance(loaded, BrokenClipError):
+                broken.append(loaded)
+            else:
+                digests.append(loaded.digest)
+            advance(1)
+    return digests, broken
+
+
+def _same_features(findings: Findings, count: int, precision: Precision, checks: list[Check]) -> None:
+    found, allowed = f"{findings.computed} of {count} clips computed again", FEATURE_TOLERANCE[precision]
+    if findings.compared:
+        found += (
+            f"; stored features are off by at most {findings.worst:.1e} of the spread (allowed: {allowed:.0e})"
+        )
+    fault = None if findings.worst <= allowed else f"the stored features are not those of the clips: {found}"
+    _check(checks, "features", fault, found)
+
+
+def _valued(score: Score) -> str:
+    return f"{score.metric} {score.status if score.value is None else format(score.value, '.6g')}"
+
+
+class _Remake(Run):
+    """The run once more, from its clips; features are computed again in part, of the clips in `chosen`."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        out: Path,
+        options: RunOptions,
+        reporter: Reporter,
+        stored: StoredFeatures,
+    ) -> None:
+        super().__init__(protocol, out, options, reporter, World())
+        self.stored, self.chosen, self.findings = stored, frozenset[int](), Findings()
+
+    def _reference(self, collector: Collector) -> Collected:
+        self.reference = super()._reference(collector)
+        return self.reference
+
+    def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
+        auditor = Auditor(
+            collector.networks,
+            collector.workers,
+            collector.skip_broken,
+            collector.reporter,
+            stored=self.stored,
+            chosen=self.chosen,
+            findings=self.findings,
+        )
+        generated = super()._generated(auditor, clips)
+        self.findings.judge(collector.networks, self.reference)
+        return generated

@@ -1,0 +1,98 @@
+"""Files of features: one for the clips of a block, with checksums, which whoever reads it holds against it.
+
+A file that is missing and one that is damaged are the same to its reader: it computes the features again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench.errors import DamagedError
+from vdm_bench.metrics.extraction import Features
+from vdm_bench.runtime.checksums import StoredArrays, open_arrays, save_arrays
+from vdm_bench.runtime.files import write_bytes
+from vdm_bench.video.clip import is_digest
+
+# Part of the key of every file: raise it when features or the layout of their files change.
+FEATURES_VERSION = 4
+
+
+def array_name(number: int, layer: str) -> str:
+    """Name a layer of a collector's network in the files of features."""
+    return f"{number}.{layer}"
+
+
+@dataclass(frozen=True)
+class BlockHeader:
+    """What stands before the features of a block.
+
+    Attributes:
+        digests: SHA-256 of each clip.
+        refused: why there are no features of a layer, by its `array_name`.
+        widths: dimensions of each layer that is there, by its `array_name`.
+    """
+
+    digests: Sequence[str]
+    refused: Mapping[str, str]
+    widths: Mapping[str, int]
+
+    def holds(self, needed: Mapping[str, int]) -> bool:
+        """Say whether layers of these dimensions are there, by their `array_name`, or refused."""
+        return all(self.widths.get(name) == width or name in self.refused for name, width in needed.items())
+
+
+def write_features(path: Path, digests: Sequence[str], arrays: Features, refused: Mapping[str, str]) -> None:
+    """Write the features of a block.
+
+    Args:
+        path: of the file.
+        digests: SHA-256 of each clip.
+        arrays: float32 [n, d] of each layer, by its `array_name`.
+        refused: why there are none of a layer.
+    """
+    # `save_file` would make a file that only its owner may read, and the cache may be shared.
+    write_bytes(path, save_arrays(arrays, {"digests": list(digests), "refused": dict(refused)}))
+
+
+def read_header(path: Path) -> BlockHeader:
+    """Read what a file of features is of.
+
+    Raises:
+        DamagedError: it is not there, or is no such file, or not what was written.
+    """
+    with open_arrays(path) as stored:
+        digests: Any = stored.facts.get("digests")
+        refused: Any = stored.facts.get("refused")
+        if not (_are_digests(digests) and _are_reasons(refused)):
+            raise DamagedError(path, "it does not say which clips it is of", stored.way_out)
+        return BlockHeader(digests, refused, _widths(stored, len(digests)))
+
+
+def read_features(path: Path, name: str) -> NDArray[np.float32]:
+    """Read a layer, float32 [n, d], by its `array_name`.
+
+    Raises:
+        DamagedError: it is not there, or not what was written.
+    """
+    with open_arrays(path) as stored:
+        return stored.read(name)
+
+
+def _are_digests(found: Any) -> bool:
+    return isinstance(found, list) and all(map(is_digest, found))
+
+
+def _are_reasons(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(reason, str) for reason in found.values())
+
+
+def _widths(stored: StoredArrays, rows: int) -> dict[str, int]:
+    for name, shape in stored.shapes.items():
+        if len(shape) != 2 or shape[0] != rows or stored.types[name] != "F32":
+            found = f"{stored.types[name]} [{', '.join(map(str, shape))}]"
+            raise DamagedError(stored.path, f"{name} is {found} and not F32 [{rows}, d]", stored.way_out)
+    return {name: shape[1] for name, shape in stored.shapes.items()}

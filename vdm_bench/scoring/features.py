@@ -1,0 +1,399 @@
+"""From datasets to features: decode, hash, check and extract, block by block, resumable.
+
+The features of a block are stored in a file that is named by a hash over everything they depend on: the content
+of the clips, the networks and their weights, and the version of this code. So a run that is started again finds
+what it has, and nothing that has changed is ever taken for the same. What the content of a block is need not be
+read again each time: see `contents`. Stored features carry checksums; those that are damaged are computed again,
+even when that shows only as a score reads them.
+
+A clip is decoded once, and crosses to the device once, for all networks. Where several processes work together,
+each computes every n-th block, and then all get all blocks.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_bench.errors import BrokenClipError, BrokenClipsError, DamagedError, InputError
+from vdm_bench.metrics.evaluation import FeatureSet
+from vdm_bench.metrics.extraction import Features, block_bounds, compute_features, not_finite
+from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.metrics.rates import Plays
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import discard, write_bytes
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.scoring.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
+from vdm_bench.scoring.feature_files import (
+    FEATURES_VERSION,
+    BlockHeader,
+    array_name,
+    read_features,
+    read_header,
+    write_features,
+)
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.view import View
+
+SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The features of a dataset and what happened on the way.
+
+    Attributes:
+        features: for the scores, one set for each network, in the order of the networks.
+        broken: clips that were left out.
+        digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
+        digests: SHA-256 of each clip, in order; None where they are not known.
+    """
+
+    features: list[FeatureSet]
+    broken: list[BrokenClipError]
+    digest: str | None = None
+    digests: Sequence[str] | None = None
+
+    def shared_with(self, other: "Collected") -> int:
+        """Count the clips whose pixels are those of a clip of another set; 0 where that is not known."""
+        there = set(other.digests or ())
+        return sum(digest in there for digest in self.digests or ())
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Clips whose features are stored.
+
+    Attributes:
+        dataset: that they are of.
+        indices: of the clips, and of those beside them that cannot be read.
+        facts: what was found in them.
+        path: of the file of features.
+        title: names the dataset in notes and errors.
+    """
+
+    dataset: ClipDataset
+    indices: range
+    facts: BlockFacts
+    path: Path
+    title: str
+
+
+@dataclass(frozen=True)
+class Collector:
+    """How features are collected.
+
+    Attributes:
+        networks: feature networks; each clip is decoded once for all of them. Without any, clips are only hashed.
+        workers: threads that decode.
+        skip_broken: leave out clips that cannot be read instead of refusing.
+        reporter: where progress goes.
+        world: the processes that share the work.
+        recheck: read and hash every clip, whatever is remembered of its file.
+        way_out: what to do where clips cannot be read.
+    """
+
+    networks: Sequence[FeatureNetwork]
+    workers: int
+    skip_broken: bool
+    reporter: Reporter
+    world: World = field(default_factory=World)
+    recheck: bool = False
+    way_out: str = SKIP_BROKEN
+    _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
+
+    def collect(
+        self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
+    ) -> Collected:
+        """Compute or find the features of clips 0..count-1.
+
+        Args:
+            dataset: the clips.
+            count: how many; at most the length of the dataset.
+            folder: where the features of the blocks are stored, and what the clips hold.
+            title: names the clips in progress and errors.
+            name: stands before the digest of the content, where the dataset is named by that.
+
+        Raises:
+            BrokenClipsError: clips cannot be read and shall not be skipped; all of them are named.
+            InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
+                not give is `refused` in its features, with a note.
+        """
+        facts: list[BlockFacts] = []
+        shape: Shape | None = None
+        bounds = block_bounds(count)
+        with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
+            for block in self._blocks(
+                Memory(dataset, bounds, folder, self.workers), dataset, bounds, folder, title
+            ):
+                facts.append(block)
+                shape = shape or block.shape
+                if shape and block.shape and shape != block.shape:
+                    raise unlike((f"the first clips of {title}", shape), ("a later one", block.shape))
+                start, stop = bounds[len(facts) - 1]
+                advance(stop - start)
+        broken = [BrokenClipError(source, reason) for block in facts for source, reason in block.broken]
+        if broken and not self.skip_broken:
+            raise BrokenClipsError(title, count, broken, self.way_out)
+        digests = [digest for block in facts for digest in block.digests]
+        if self.networks and not digests:
+            raise InputError("not a single clip could be read; there is nothing to score")
+        stored = [
+            _Block(dataset, range(*bound), block, self._path(folder, block), title)
+            for bound, block in zip(bounds, facts, strict=True)
+            if block.digests and self.networks
+        ]
+        headers = [self._header(block) for block in stored]
+        sets = [self._feature_set(number, stored, headers, facts, name) for number in range(len(self.networks))]
+        for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
+            self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
+        return Collected(sets, broken, digest_of_clips(digests), digests)
+
+    def first_shape(self, dataset: ClipDataset, count: int, title: str) -> Shape:
+        """Read the first clip that can be read, to see before hours of work whether clips fit: (T, H, W).
+
+        Args:
+            dataset: the clips.
+            count: how many; at most the length of the dataset.
+            title: names the clips in errors.
+
+        Raises:
+            BrokenClipsError: the first clip cannot be read and shall not be skipped; all that cannot are named.
+            InputError: not one can be read.
+        """
+        for index in range(count):
+            item = load_clip(dataset, index)
+            if isinstance(item, LoadedClip):
+                frames, height, width, _ = item.clip.frames.shape
+                return frames, height, width
+            if not self.skip_broken:
+                rest = ordered_map(lambda index: load_clip(dataset, index), range(index + 1, count), self.workers)
+                broken = [item, *(other for other in rest if isinstance(other, BrokenClipError))]
+                raise BrokenClipsError(title, count, broken, self.way_out)
+        raise InputError(f"not a single clip of {title} could be read; there is nothing to score")
+
+    def _blocks(
+        self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path, title: str
+    ) -> Iterator[BlockFacts]:
+        """Give each block's facts, computing what is missing while the next clips are decoded."""
+        known = self._believed(memory, len(bounds), folder, title)
+        missing = [number for number, facts in enumerate(known) if facts is None]
+        owners = {number: self.world.owner(place) for place, number in enumerate(missing)}
+        mine = [number for number in missing if owners[number] == self.world.rank]
+        indices = [index for number in mine for index in range(*bounds[number])]
+        decoded = ordered_map(lambda index: load_clip(dataset, index), indices, self.workers)
+        computed: dict[int, BlockFacts] = {}
+        if self.world.size > 1:
+            for number in mine:
+                computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
+        for number, facts in enumerate(known):
+            if facts is not None:
+                yield facts
+                continue
+            if self.world.size == 1:
+                found = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
+            else:
+                found = self._exchange(computed.get(number), folder, owners[number])
+            memory.keep(number, found)
+            yield found
+
+    def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockFacts | None]:
+        """Give the facts of blocks whose clips need not be read: all is stored, and a sample is as remembered."""
+        known = [None] * count if self.recheck else memory.recall()
+        for path in memory.damaged:
+            self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
+        # Processes may see different folders: a block is there only if everyone has it.
+        there = self.world.everyone([facts is not None and self._stored(folder, facts) for facts in known])
+        found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
+        taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
+        mine = [block for place, block in enumerate(taken) if self.world.owner(place) == self.world.rank]
+        changed = memory.first_changed(mine)
+        if self.world.everyone([changed is None])[0]:
+            return found
+        memory.forget()
+        self.reporter.note(
+            f"{title}: {changed or 'a clip'} is not what it was when it was last read, though its file looks the "
+            f"same; all {title} are read again"
+        )
+        return [None] * count
+
+    def _exchange(self, computed: BlockFacts | None, folder: Path, owner: int) -> BlockFacts:
+        """Bring a block from the process that has computed it to all others."""
+        mine = self.world.rank == owner
+        sent = self.world.send(computed.to_json().encode() if computed else None, owner)
+        facts = BlockFacts.from_json(json.loads(sent))
+        if facts.digests and self.networks:
+            path = self._path(folder, facts)
+            data = self.world.send(path.read_bytes() if mine else None, owner)
+            if not mine:
+                write_bytes(path, data)
+        if not self._stored(folder, facts):
+            raise InputError(f"features in {folder} were damaged as soon as they were written; check the disk")
+        return facts
+
+    def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
+        """Compute the layers of all networks for clips of one block.
+
+        Returns:
+            The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
+            Both are named by `array_name`.
+
+        Raises:
+            InputError: no network takes the clips.
+        """
+        pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
+        arrays: Features = {}
+        refused: dict[str, str] = {}
+        errors: list[InputError] = []
+        for number, network in enumerate(self.networks):
+            try:
+                layers = compute_features(network, pixels)
+            except InputError as error:
+                errors.append(error)
+                refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
+                continue
+            for layer, values in layers.items():
+                rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+                if len(rows):
+                    first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
+                    refused[array_name(number, layer)] = first
+                else:
+                    arrays[array_name(number, layer)] = values
+        if len(errors) == len(self.networks):
+            raise errors[0]
+        return arrays, refused
+
+    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockFacts:
+        """Compute the features of a block that has been read, unless those of the same content are there."""
+        facts = BlockFacts.of(loaded)
+        if not self._stored(folder, facts):
+            self._extract_to(self._path(folder, facts), loaded)
+        return facts
+
+    def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
+        clips = [item for item in loaded if isinstance(item, LoadedClip)]
+        write_features(path, [clip.digest for clip in clips], *self.extract(clips))
+
+    def _stored(self, folder: Path, facts: BlockFacts) -> bool:
+        """Say whether all features of a block are there that are needed, as far as their header tells."""
+        nothing = not (facts.digests and self.networks)
+        if nothing:
+            return True
+        path = self._path(folder, facts)
+        try:
+            header = read_header(path)
+            if header.digests == facts.digests and header.holds(self.layers):
+                return True
+        except DamagedError:
+            pass
+        if os.path.lexists(path) and path not in self._noted:
+            self._noted.add(path)
+            self._give_up(path, facts)
+        return False
+
+    def _give_up(self, path: Path, facts: BlockFacts) -> None:
+        """Say that a file of features is damaged, and make room for another."""
+        count = len(facts.digests)
+        clips = f"{count} clip{'' if count == 1 else 's'}"
+        self.reporter.note(f"features of {clips} in {path} were damaged and are computed again")
+        if not path.is_file():
+            discard(path)
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Dimensions of each layer that a block has, by its `array_name`."""
+        return {
+            array_name(number, layer): width
+            for number, network in enumerate(self.networks)
+            for layer, width in network.spec.layers.items()
+        }
+
+    def _header(self, block: _Block) -> BlockHeader:
+        try:
+            return read_header(block.path)
+        except DamagedError:  # since it was last looked at
+            self._restore(block)
+            return read_header(block.path)
+
+    def _read(self, block: _Block, name: str) -> NDArray[np.float32]:
+        """Read a layer of a block, float32 [n, d]; where it is damaged it is computed again by this process."""
+        try:
+            return read_features(block.path, name)
+        except DamagedError:
+            self._restore(block)
+            return read_features(block.path, name)
+
+    def _restore(self, block: _Block) -> None:
+        """Compute the features of a block again from its clips.
+
+        Raises:
+            DamagedError: the clips are not those that the features were of.
+        """
+        self._give_up(block.path, block.facts)
+        loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
+        if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
+            changed = f"the clips of {block.title} that its features are of have changed since they were read"
+            raise DamagedError(block.path, changed, "start again")
+        self._extract_to(block.path, loaded)
+
+    def _path(self, folder: Path, facts: BlockFacts) -> Path:
+        digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
+        for network in self.networks:
+            layers = ",".join(network.spec.layers)
+            digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())
+        for clip in facts.digests:
+            digest.update(f"\n{clip}".encode())
+        return folder / f"{digest.hexdigest()[:40]}.safetensors"
+
+    def _feature_set(
+        self,
+        number: int,
+        stored: Sequence[_Block],
+        headers: Sequence[BlockHeader],
+        facts: Sequence[BlockFacts],
+        name: str | None,
+    ) -> FeatureSet:
+        digests = [digest for block in facts for digest in block.digests]
+        content = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:12]
+        refused: dict[str, str] = {}
+        for header in headers:
+            for array, reason in header.refused.items():
+                owner, _, layer = array.partition(".")
+                if owner == str(number):
+                    refused.setdefault(layer, reason)
+
+        def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
+            return (self._read(block, array_name(number, layer)) for block in stored)
+
+        dataset = stored[0].dataset
+        return FeatureSet(
+            identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
+            clip_shape=next(block.shape for block in facts if block.shape is not None),
+            count=len(digests),
+            blocks=blocks,
+            lossy=any(block.lossy for block in facts),
+            skipped=sum(len(block.broken) for block in facts),
+            repeated=len(digests) - len(set(digests)),
+            refused=refused,
+            plays=_plays(dataset, facts),
+        )
+
+
+def _plays(dataset: ClipDataset, facts: Sequence[BlockFacts]) -> Plays:
+    rates = [rate for block in facts for rate in block.fps]
+    known = [rate for rate in rates if rate is not None]
+    view = getattr(dataset, "view", None)
+    return Plays(
+        slowest=min(known, default=None),
+        fastest=max(known, default=None),
+        asked=view.rate if isinstance(view, View) else None,
+        without=len(rates) - len(known),
+        uneven=sum(block.uneven for block in facts),
+    )

@@ -1,0 +1,322 @@
+"""PSNR and SSIM of predictions: measured block by block, resumable, and made into scores and curves.
+
+Given frames are left out. A prediction of condition c is held against the frames that follow in clip c. Where
+conditions come round again, a condition has K predictions, and the best of them is scored, too.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_bench import __version__
+from vdm_bench.errors import DamagedError, InputError
+from vdm_bench.leaderboards.record import Curve
+from vdm_bench.metrics.choices import SSIM_WINDOW
+from vdm_bench.metrics.extraction import block_bounds
+from vdm_bench.metrics.frame_metrics import FRAME_METRICS, HIGHEST_PSNR
+from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
+from vdm_bench.metrics.score import Score, Signature
+from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.runtime.checksums import open_arrays, read_json, save_arrays, write_json
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import discard, write_bytes
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.scoring.contents import LoadedClip, load_clip, readers, sample_of
+from vdm_bench.video.clip import Clip, ClipDataset, digest_of, is_digest
+
+# Part of the name of a block's file: raise it when values or layout change.
+_VERSION = 3
+
+# What else changes the value of a metric, for its signature.
+_OWN_FIELDS = {
+    "psnr": {"cap": f"{HIGHEST_PSNR:g}dB"},
+    "ssim": {"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"},
+}
+
+Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
+_BLOCK_NAME = re.compile(r"frames-[0-9a-f]{40}\.safetensors")
+
+
+@dataclass(frozen=True)
+class FrameMeasures:
+    """What was measured.
+
+    Attributes:
+        tables: by metric.
+        truths: digest of each condition clip.
+        lossy: whether generated clips come from a lossy encoding.
+    """
+
+    tables: Mapping[str, Table]
+    truths: Sequence[str]
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What was measured of some clips, as it is stored.
+
+    Attributes:
+        tables: by metric.
+        truths: digest of each condition clip.
+        clips: digest of each generated clip; None of one that cannot be read.
+        lossy: whether any comes from a lossy encoding.
+    """
+
+    tables: Mapping[str, Table]
+    truths: Sequence[str]
+    clips: Sequence[str | None]
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class FrameMeter:
+    """How predictions are measured.
+
+    Attributes:
+        metrics: names in `FRAME_METRICS`.
+        conditions: whose clips go on as it really was.
+        folder: where blocks are stored; all processes see it.
+        workers: threads.
+        reporter: where progress goes.
+        world: the processes that share the work.
+        recheck: measure every clip, whatever was measured before.
+    """
+
+    metrics: Sequence[str]
+    conditions: Conditions
+    folder: Path
+    workers: int
+    reporter: Reporter
+    world: World
+    recheck: bool = False
+
+    def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
+        """Measure clips 0 to count - 1, or find what was measured before.
+
+        Of each block that is found a sample of the clips is read again, as `vdm_bench.scoring.contents` does.
+        """
+        bounds = block_bounds(count)
+        keys = [self._key(clips, *block) for block in bounds] if self.world.leads else []
+        # Those of one process: a file system may tell each machine something else.
+        shared = self.world.send(" ".join(keys).encode() if self.world.leads else None, 0)
+        paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
+        mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
+        found = {} if self.recheck else {n: self._read(paths[n], bounds[n]) for n in mine}
+        stored = {number: block for number, block in found.items() if block is not None}
+        if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:
+            self.reporter.note(
+                "clips are not what they were when their frames were measured; all are measured anew"
+            )
+            stored = {}
+        with self.reporter.stage("frames of the generated clips", count) as advance:
+            for number, (path, (start, stop)) in enumerate(zip(paths, bounds, strict=True)):
+                if number in mine and number not in stored:
+                    _write(path, self._block(clips, range(start, stop)))
+                advance(stop - start)
+        self.world.wait()
+        blocks = [self._measured(clips, path, bound) for path, bound in zip(paths, bounds, strict=True)]
+        tables = {name: np.concatenate([block.tables[name] for block in blocks]) for name in self.metrics}
+        truths = [digest for block in blocks for digest in block.truths]
+        return FrameMeasures(tables, truths, any(block.lossy for block in blocks))
+
+    def _measured(self, clips: ClipDataset, path: Path, bound: tuple[int, int]) -> _Block:
+        """Read a block that some process has measured or found whole; measure it again if it is damaged now."""
+        block = self._read(path, bound)
+        if block is None and os.path.lexists(path):
+            _write(path, self._block(clips, range(*bound)))
+            block = self._read(path, bound)
+        if block is None:
+            raise InputError(
+                f"{path}, just measured, cannot be read; check the disk, and give an --out that all processes see"
+            )
+        return block
+
+    def _read(self, path: Path, bound: tuple[int, int]) -> _Block | None:
+        """Read the block that is named at `path`; None where it is missing, or damaged, which is noted."""
+        count = bound[1] - bound[0]
+        given, whole = self.conditions.protocol.context_frames, self.conditions.protocol.frames
+        try:
+            return _read(path, self.metrics, (count, whole - given))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except InputError as error:
+            damaged = Path(error.path) if isinstance(error, DamagedError) else path
+        if os.path.lexists(damaged):
+            clips = f"{count} clip{'' if count == 1 else 's'}"
+            self.reporter.note(f"frame measures of {clips} in {damaged} were damaged and are computed again")
+            if not damaged.is_file():
+                discard(damaged)
+        return None
+
+    def _block(self, clips: ClipDataset, indices: range) -> _Block:
+        given = self.conditions.protocol.context_frames
+        rows: list[dict[str, Table]] = []
+        truths, digests, lossy = list[str](), list[str | None](), False
+
+        def measured(index: int) -> tuple[dict[str, Table], str, LoadedClip | None]:
+            truth, clip = self._pair(clips, index)
+            return self._values(truth.frames, clip, given), digest_of(truth), clip
+
+        for values, truth, clip in ordered_map(measured, indices, self.workers):
+            rows.append(values)
+            truths.append(truth)
+            digests.append(_digest(clip))
+            lossy |= clip is not None and clip.clip.lossy
+        tables = {name: np.stack([row[name] for row in rows]) for name in self.metrics}
+        return _Block(tables, truths, digests, lossy)
+
+    def _pair(self, clips: ClipDataset, index: int) -> tuple[Clip, LoadedClip | None]:
+        """Read what really followed, and what was predicted; None where that cannot be read."""
+        clip = load_clip(clips, index)
+        # A broken one is named, or counted, where the features are computed.
+        return self.conditions.truth(index), clip if isinstance(clip, LoadedClip) else None
+
+    def _values(self, truth: NDArray[np.uint8], clip: LoadedClip | None, given: int) -> dict[str, Table]:
+        if clip is None:
+            return dict.fromkeys(self.metrics, np.full(len(truth) - given, np.nan))
+        pair = clip.clip.frames[None, given:], truth[None, given:]
+        return {name: FRAME_METRICS[name](*pair)[0] for name in self.metrics}
+
+    def _as_stored(
+        self, clips: ClipDataset, stored: Mapping[int, _Block], bounds: Sequence[tuple[int, int]]
+    ) -> bool:
+        """Say whether a sample of the clips of stored blocks, and of what they are held against, is unchanged."""
+
+        def same(place: tuple[int, int]) -> bool:
+            number, row = place
+            truth, clip = self._pair(clips, bounds[number][0] + row)
+            block = stored[number]
+            return (digest_of(truth), _digest(clip)) == (block.truths[row], block.clips[row])
+
+        places = []
+        for number, block in stored.items():
+            lost = [row for row, digest in enumerate(block.clips) if digest is None]
+            places += [(number, row) for row in {*lost, *sample_of(range(len(block.clips)))}]
+        return all(ordered_map(same, places, self.workers))
+
+    def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
+        digest = hashlib.sha256(f"frames {_VERSION} {self.metrics} {readers()}".encode())
+        for index in range(start, stop):
+            for fingerprint in (clips.fingerprint(index), self.conditions.fingerprint(index)):
+                # Where it cannot be told whether a clip has changed, nothing is found.
+                known = secrets.token_hex() if fingerprint is None else fingerprint
+                digest.update(f"\n{known}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:40]
+
+
+def _digest(clip: LoadedClip | None) -> str | None:
+    return None if clip is None else clip.digest
+
+
+def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[Score], dict[str, Curve]]:
+    """Give scores and curves: the mean over all predictions, and over the best of each condition.
+
+    The interval is over conditions: by how much would the score move with other videos?
+    """
+    protocol = conditions.protocol
+    scores: list[Score] = []
+    curves: dict[str, Curve] = {}
+    content = hashlib.sha256("\n".join(sorted(set(measures.truths))).encode()).hexdigest()[:12]
+    for name, table in measures.tables.items():
+        each = min(conditions.round_length, len(table))
+        rounds = -(-len(table) // each)
+        # Of a last round that is not whole, which a limit leaves.
+        lacking = np.full((rounds * each - len(table), table.shape[1]), np.nan)
+        by_round = np.concatenate([table, lacking]).reshape(rounds, each, -1)
+        by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
+        fields = {
+            "in": f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}",
+            "task": protocol.task_signature,
+            "ref": f"{protocol.source_of(protocol.conditions)}@{content}/{each}",
+            "n": str(len(table)) if rounds == 1 or len(lacking) else f"{each}x{rounds}",
+            "src": "lossy" if measures.lossy else "lossless",
+            "v": __version__,
+        } | _OWN_FIELDS[name]
+        of_clips = by_round.mean(axis=2)
+        ways = {name: np.nanmean(of_clips, axis=0)}
+        if rounds > 1 and not len(lacking):
+            ways[f"{name}/best-of-{rounds}"] = np.nanmax(of_clips, axis=0)
+        scores += [_score(metric, values, table, fields) for metric, values in ways.items()]
+        curves[name] = _curve(by_round, protocol.context_frames)
+    return scores, curves
+
+
+def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) -> Score:
+    signature = Signature.of(metric, fields)
+    lost = int(np.isnan(table).any(axis=1).sum())
+    interval = interval_of_mean(values.tolist(), "conditions")
+    return Score(
+        metric=metric,
+        value=float(values.mean()),
+        higher_is_better=True,
+        n_reference=0,
+        n_generated=len(table) - lost,
+        signature=str(signature),
+        digest=signature.digest,
+        interval=interval,
+        marks=(f"{lost} generated {'clip' if lost == 1 else 'clips'} broken and skipped",) if lost else (),
+        jackknife=tuple(resampled_mean(values.tolist()).without.tolist()),
+        jackknife_groups="permuted-conditions" if interval else None,
+    )
+
+
+def _curve(by_round: Table, given: int) -> Curve:
+    """The mean over all predictions of each frame, with its standard error over conditions."""
+    of_conditions = np.nanmean(by_round, axis=0)  # [conditions, T]
+    errors = None
+    if len(of_conditions) > 1:
+        errors = (np.nanstd(of_conditions, axis=0, ddof=1) / np.sqrt(len(of_conditions))).tolist()
+    return Curve(
+        frames=list(range(given, given + by_round.shape[2])),
+        values=np.nanmean(of_conditions, axis=0).tolist(),
+        standard_errors=errors,
+    )
+
+
+def _write(path: Path, block: _Block) -> None:
+    """Store a block under its content, and its name at `path`, which is named after the clips' files."""
+    facts = {"truths": list(block.truths), "clips": list(block.clips), "lossy": block.lossy}
+    data = save_arrays(block.tables, facts)
+    name = f"frames-{hashlib.sha256(data).hexdigest()[:40]}.safetensors"
+    write_bytes(path.with_name(name), data)
+    write_json(path, {"block": name})
+
+
+def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
+    """Read the block that is named at `path`: tables of this shape.
+
+    Raises:
+        FileNotFoundError: none is named.
+        InputError: it is missing or damaged, or what names it is.
+    """
+    name = read_json(path).get("block")
+    if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
+        raise DamagedError(path, "it names no block", "delete it, and it is made again")
+    with open_arrays(path.with_name(name)) as stored:
+        tables = {metric: stored.read(metric) for metric in metrics}
+        found: list[Any] = [stored.facts.get(key) for key in ("truths", "clips", "lossy")]
+        are_of_shape = all(table.shape == shape and table.dtype == np.float64 for table in tables.values())
+        if not (are_of_shape and _are_facts(shape[0], *found)):
+            raise DamagedError(stored.path, "it holds no measures of these clips", stored.way_out)
+    return _Block(tables, *found)
+
+
+def _are_facts(count: int, truths: Any, clips: Any, lossy: Any) -> bool:
+    return (
+        isinstance(truths, list)
+        and isinstance(clips, list)
+        and (len(truths), len(clips)) == (count, count)
+        and all(map(is_digest, truths))
+        and all(clip is None or is_digest(clip) for clip in clips)
+        and isinstance(lossy, bool)
+    )

@@ -1,0 +1,286 @@
+"""Two sources of clips, scored against each other without a protocol: `vdm-bench score`."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vdm_bench.datasets.folder import ViewedClips, open_clips
+from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
+from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.recipes import Recipe, get_recipes
+from vdm_bench.metrics.score import Score
+from vdm_bench.protocols.clips import notes_on
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import check_writable, scratch_folder, sweep
+from vdm_bench.runtime.locks import hold_together
+from vdm_bench.runtime.printable import printable
+from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.suite import Panel, Side, Stopwatch, lead, make_record
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.timing import Fps
+from vdm_bench.video.view import View
+
+DEFAULT_METRICS = ("fvd",)
+
+# A path, a list of paths, an array, a tensor, a list of either of one a clip, or a dataset.
+Clips = str | Path | NDArray[Any] | Tensor | Sequence[str | Path | NDArray[Any] | Tensor] | ClipDataset
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How two sources are compared.
+
+    Attributes:
+        metrics: names of recipes, or TOML files with recipes; one name stands for a list of one.
+        view: frames and size taken of every clip, of both sources; its rate is that of videos, and clips without
+            a rate, as those in memory, are taken to play at it.
+        strips: whether images are clips of their own, strips of square frames.
+        skip_broken: leave out clips that cannot be read.
+        computing: how networks compute.
+        workers: threads that decode.
+        name: how the generated clips are called in tables; their source, if None.
+        out: folder for `run.json` and features, or None to keep nothing.
+        value_range: values of black and white of clips of floats in memory, such as (0, 1); others than these are
+            not looked at by it.
+        layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.objects`.
+        recheck: read and hash every clip, whatever is remembered of its file.
+
+    Raises:
+        InputError: no metric, or no name.
+    """
+
+    metrics: str | Sequence[str] = DEFAULT_METRICS
+    view: View = field(default_factory=View)
+    strips: bool = False
+    skip_broken: bool = False
+    computing: Computing = field(default_factory=Computing)
+    workers: int = 2
+    name: str | None = None
+    out: Path | None = None
+    value_range: Range | None = None
+    layout: str | None = None
+    recheck: bool = False
+
+    def __post_init__(self) -> None:
+        chosen = [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        named = isinstance(chosen, list | tuple) and all(isinstance(name, str) for name in chosen)
+        if not named or not chosen:
+            raise InputError(f"metrics are names, one or more, such as ['fvd']; these are {self.metrics!r}")
+        object.__setattr__(self, "metrics", tuple(chosen))
+        check_name(self.name)
+
+
+def compare(
+    generated: Clips,
+    reference: Clips,
+    options: ScoreOptions,
+    reporter: Reporter | None = None,
+    world: World | None = None,
+) -> Record:
+    """Score generated clips against reference clips.
+
+    Args:
+        generated: a path or a list of paths; clips in memory, uint8 [N, T, H, W, 3] or as `options` say, as an
+            array, a tensor, or a list of either of one a clip; or a dataset.
+        reference: the same.
+        options: how.
+        reporter: where progress goes; nowhere by default.
+        world: the processes that share the work, of `vdm_bench.runtime.distributed.join_world`; this one alone
+            by default.
+
+    Returns:
+        The record; it is written to `options.out` too, if that is given.
+
+    Raises:
+        InputError: bad input; broken clips are all named.
+    """
+    world = world or World()
+    reporter = reporter if reporter and world.leads else Silent()
+    recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
+    sources = open_sources(generated, reference, options, reporter)
+    with _writing(options.out, world, reporter):
+        return _compared(generated, sources, recipes, options, reporter, world)
+
+
+@contextlib.contextmanager
+def _writing(out: Path | None, world: World, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from writing into the folder, if any, and clear away what a killed one left there."""
+    if out is None:
+        yield
+        return
+    with hold_together(out, "score", leads=world.leads, agree=world.agree, note=reporter.note) as alone:
+        if world.leads:
+            check_writable(out)
+            sweep(out, "features", shared=not alone)
+        world.wait()
+        yield
+
+
+def _compared(
+    generated: Clips,
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    recipes: Sequence[Recipe],
+    options: ScoreOptions,
+    reporter: Reporter,
+    world: World,
+) -> Record:
+    panel = Panel.of_recipes(recipes, options.computing, reporter)
+    stopwatch = Stopwatch()
+    with _feature_folder(options.out) as folder:
+        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, world)
+        record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
+    if options.out is not None and world.leads:
+        write_record(record, options.out / RECORD_FILE)
+    return record
+
+
+def open_sources(
+    generated: Clips, reference: Clips, options: ScoreOptions, reporter: Reporter
+) -> dict[str, tuple[str, ClipDataset]]:
+    """Open both sides, `generated` and `reference`: how each is called, and its clips.
+
+    Raises:
+        InputError: there are no clips.
+    """
+    return {
+        side: (_describe(source, side), _open(source, side, options, reporter))
+        for side, source in (("generated", generated), ("reference", reference))
+    }
+
+
+def collect_sides(
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    panel: Panel,
+    options: ScoreOptions,
+    folder: Path,
+    reporter: Reporter,
+    stopwatch: Stopwatch,
+    world: World,
+) -> dict[str, Side]:
+    """Collect the features of both sides into `folder`.
+
+    Raises:
+        InputError: bad input; broken clips are all named.
+    """
+    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world, options.recheck)
+    for title, dataset in sources.values():
+        panel.check_frames(collector.first_shape(dataset, len(dataset), title)[0])
+    sides = {}
+    for side, (title, dataset) in sources.items():
+        with stopwatch.stage(f"{side} features"):
+            collected = collector.collect(dataset, len(dataset), folder / side, title)
+        sides[side] = Side(title, len(dataset), collected)
+    return sides
+
+
+def _record(
+    generated: Clips, sides: dict[str, Side], panel: Panel, options: ScoreOptions, stopwatch: Stopwatch
+) -> Record:
+    with stopwatch.stage("scores"):
+        scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
+    return make_record(
+        name=options.name or name_of(_describe(generated, "generated")),
+        protocol=None,
+        sampler=SamplerInfo(kind="clips", spec=_describe(generated, "generated"), settings={}, seed=None),
+        reference=sides["reference"],
+        generated=sides["generated"],
+        scores=scores,
+        stopwatch=stopwatch,
+        device=str(panel.networks[0].device),
+    )
+
+
+def score(
+    generated: Clips,
+    reference: Clips,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    *,
+    device: str = "cpu",
+    value_range: Range | None = None,
+    layout: str | None = None,
+    fps: Fps | None = None,
+) -> list[Score]:
+    """Score generated clips against reference clips; `compare` takes more options.
+
+    Args:
+        generated: a path or a list of paths; clips in memory as an array, a tensor on any device, or a list of
+            either of one a clip; or a dataset. Clips in memory are uint8 [N, T, H, W, 3], RGB in 0..255, or with
+            one channel, gray; floats, and other orders of the axes, need the next but two arguments.
+        reference: the same.
+        metrics: names of recipes, such as `fvd`, or TOML files with recipes.
+        device: where networks compute.
+        value_range: values of black and white of clips of floats, such as (0, 1): x becomes
+            round((x - black) * 255 / (white - black)), halves to even.
+        layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
+            list are without N. Clips that can only be NTHWC are taken as such.
+        fps: frames a second at which the videos of both sides are taken; `"stored"` for their frames as they
+            are stored; None for each video's own rate. Clips without a rate, as those in memory, are taken to
+            play at it, and marked.
+
+    Returns:
+        A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.
+
+    Raises:
+        InputError: bad input.
+    """
+    options = ScoreOptions(
+        metrics=metrics,
+        view=View(fps=fps),
+        computing=Computing(device=device),
+        value_range=value_range,
+        layout=layout,
+    )
+    return compare(generated, reference, options).scores
+
+
+def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
+    if isinstance(source, str | Path):
+        return _open_path(source, options, reporter)
+    if are_paths(source):
+        return JoinedClips([_open_path(path, options, reporter) for path in source], options.view)
+    if isinstance(source, ClipDataset):
+        _check_identity(source, side)
+        clips: ClipDataset = source
+    else:
+        clips = ArrayDataset(source, side, layout=options.layout, value_range=options.value_range)
+    return clips if options.view == View() else ViewedClips(clips, options.view, _describe(source, side))
+
+
+def _check_identity(clips: ClipDataset, side: str) -> None:
+    """Refuse, before the work, what cannot stand in a signature."""
+    name: object = clips.identity
+    if name is not None and not (isinstance(name, str) and name and "|" not in name and printable(name) == name):
+        raise InputError(
+            f"the identity of the {side} clips is {name!r}; give visible characters without '|', or None"
+        )
+
+
+def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
+    dataset = open_clips(Path(source), options.view, strips=options.strips)
+    for note in notes_on(dataset):
+        reporter.note(note)
+    return dataset
+
+
+def _describe(source: Clips, side: str) -> str:
+    if are_paths(source):
+        more = "" if len(source) == 1 else f" and {len(source) - 1:,} more"
+        return f"{source[0]}{more}"
+    return str(source) if isinstance(source, str | Path) else f"{side} clips in memory"
+
+
+@contextlib.contextmanager
+def _feature_folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out / "features"
+        return
+    with scratch_folder() as folder:
+        yield folder

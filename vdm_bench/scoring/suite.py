@@ -1,0 +1,209 @@
+"""Scores of collected features, and the record of a run: what `score` and `run` share."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import ClipCounts, Curve, ProtocolInfo, Record, SamplerInfo, SkippedClip
+from vdm_bench.metrics.evaluation import Evaluation
+from vdm_bench.metrics.frechet import one_thread
+from vdm_bench.metrics.networks import Computing, check_computing, load_network
+from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
+from vdm_bench.metrics.recipes import Recipe, get_recipes
+from vdm_bench.metrics.score import Score
+from vdm_bench.metrics.weights import provide
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.progress import Reporter
+from vdm_bench.scoring.environment import describe_environment
+from vdm_bench.scoring.features import Collected
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Metrics to compute, and the networks they need.
+
+    Attributes:
+        recipes: in the order asked for, without repetition.
+        networks: each with the settings and layers that some of the recipes share.
+        places: for each recipe, the index of its network.
+    """
+
+    recipes: Sequence[Recipe]
+    networks: Sequence[FeatureNetwork]
+    places: Sequence[int]
+
+    @classmethod
+    def of(cls, metrics: Sequence[str], computing: Computing, reporter: Reporter) -> "Panel":
+        """Load what the metrics need; two that differ in their statistic alone share a network's pass.
+
+        Raises:
+            InputError: an unknown metric, weights that cannot be had, or a device that is not there.
+        """
+        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
+
+    @classmethod
+    def of_recipes(cls, recipes: Sequence[Recipe], computing: Computing, reporter: Reporter) -> "Panel":
+        """Load what recipes need."""
+        recipes = list({recipe.name: recipe for recipe in recipes}.values())
+        names = dict.fromkeys(recipe.network for recipe in recipes)
+        if idle := [name for name in computing.weights if name not in names]:
+            raise InputError(
+                f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
+            )
+        check_computing(names, computing)
+        for name in names:
+            if computing.needs_download(name):
+                provide(name, reporter=reporter)
+        loaded = {name: load_network(name, computing) for name in names}
+        layers: dict[tuple[str, NetworkSettings], dict[str, None]] = {}
+        passes = [(recipe.network, _settings(recipe, computing)) for recipe in recipes]
+        for recipe, key in zip(recipes, passes, strict=True):
+            layers.setdefault(key, {})[recipe.layer] = None
+        networks = [
+            loaded[name].configured(replace(settings, layers=tuple(layers[name, settings])))
+            for name, settings in layers
+        ]
+        order = list(layers)
+        return cls(recipes, networks, [order.index(key) for key in passes])
+
+    def check_frames(self, frames: int) -> None:
+        """Refuse clips of a length that no network takes, before any is looked at.
+
+        Where only some networks take them, the metrics of the others get a status in place of a value.
+
+        Raises:
+            InputError: no network takes clips of so many frames.
+        """
+        errors: list[InputError] = []
+        for network in self.networks:
+            try:
+                check_frames(frames, network.spec)
+            except InputError as error:
+                errors.append(error)
+        if errors and len(errors) == len(self.networks):
+            raise errors[0]
+
+    def scores(
+        self,
+        reference: Collected,
+        generated: Collected,
+        *,
+        task: str | None = None,
+        expected_generated: int | None = None,
+        round_length: int | None = None,
+        conditions: int | None = None,
+    ) -> list[Score]:
+        """Compute every metric from features that were collected with this panel's networks.
+
+        Args:
+            reference: real clips.
+            generated: clips of a model.
+            task: what the model was given, as in signatures.
+            expected_generated: the protocol's number of generated clips.
+            round_length: score each so many generated clips by themselves, and average.
+            conditions: the generated clips were made for so many conditions in turn.
+
+        On one thread: sums and products round differently on more, and a score shall be the same to the last
+        bit wherever it is computed.
+        """
+        shared = generated.shared_with(reference)
+        with one_thread():
+            return [
+                Evaluation(
+                    reference.features[place],
+                    generated.features[place],
+                    task,
+                    expected_generated,
+                    round_length,
+                    shared,
+                    conditions,
+                ).score(recipe, self.networks[place].spec)
+                for recipe, place in zip(self.recipes, self.places, strict=True)
+            ]
+
+
+def _settings(recipe: Recipe, computing: Computing) -> NetworkSettings:
+    return NetworkSettings(
+        rule=recipe.resize,
+        aspect=recipe.aspect,
+        padding=recipe.padding,
+        epsilon=recipe.epsilon,
+        precision=computing.precision,
+        compiled=computing.compiled,
+    )
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison, for the record: where its clips came from and how many were expected."""
+
+    source: str
+    expected: int
+    collected: Collected
+
+    def counts(self) -> ClipCounts:
+        """Give the counts a record holds."""
+        features = self.collected.features[0]
+        return ClipCounts(
+            source=self.source,
+            expected=self.expected,
+            scored=features.count,
+            skipped=[SkippedClip(source=b.source, reason=b.reason) for b in self.collected.broken],
+            repeated=features.repeated,
+            lossy=features.lossy,
+            digest=self.collected.digest,
+        )
+
+
+def lead(world: World, make: Callable[[], Record]) -> Record:
+    """Let the leading process make a record, and give it to all."""
+    made = make() if world.leads else None
+    data = world.send(made.model_dump_json().encode() if made else None, 0)
+    # Until all are here: the leading process soon lets go of the folder, into which a slower one may still write.
+    world.wait()
+    return made or Record.model_validate_json(data)
+
+
+def make_record(
+    *,
+    name: str,
+    protocol: ProtocolInfo | None,
+    sampler: SamplerInfo,
+    reference: Side,
+    generated: Side,
+    scores: list[Score],
+    curves: dict[str, Curve] | None = None,
+    stopwatch: Stopwatch,
+    device: str,
+) -> Record:
+    """Put a record together, dated now."""
+    return Record(
+        schema_version=1,
+        name=name,
+        created=datetime.now(UTC).replace(microsecond=0),
+        protocol=protocol,
+        sampler=sampler,
+        reference=reference.counts(),
+        generated=generated.counts(),
+        scores=scores,
+        curves=curves or {},
+        timing_seconds=stopwatch.seconds,
+        environment=describe_environment(device),
+    )

@@ -1,0 +1,46 @@
+"""Pictures of what a model in training makes: the same clips, from the same noise, each time."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vdm_bench.reference_model.config import SamplingConfig
+from vdm_bench.reference_model.embeddings import Condition
+from vdm_bench.reference_model.model import ReferenceModel
+from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.runtime.files import atomic_path
+
+CLIPS = 8
+_FRAMES = 8  # of each clip, from its first to its last
+_GAP = 2
+_SAMPLING = SamplingConfig(
+    sampler="ddim", steps=32
+)  # quick, and without noise of its own: pictures change slowly
+
+
+def write_preview(path: Path, network: VideoUNet, condition: Condition) -> None:
+    """Sample clips and draw them as a PNG: a row a clip, time from left to right.
+
+    Args:
+        path: of the picture.
+        network: in eval mode.
+        condition: of the clips; their number is taken from it, or is `CLIPS`.
+    """
+    model = ReferenceModel(network, network.config, _SAMPLING)
+    given = condition.labels if condition.labels is not None else condition.text
+    seeds = range(CLIPS if given is None else len(given))
+    clips = model.sample(seeds, condition=condition.to(next(network.parameters()).device)).cpu().numpy()
+    with atomic_path(path) as temporary:
+        Image.fromarray(tiled(clips)).save(temporary)
+
+
+def tiled(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay clips, uint8 [N, T, H, W, 3], out as a picture: a row a clip, at most eight frames of it."""
+    length = clips.shape[1]
+    picked = clips[:, np.linspace(0, length - 1, min(_FRAMES, length)).round().astype(int)]
+    count, frames, height, width, _ = picked.shape
+    sheet = np.full((count, height + _GAP, frames, width + _GAP, 3), 255, np.uint8)
+    sheet[:, :height, :, :width] = picked.transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(count * (height + _GAP), frames * (width + _GAP), 3)

@@ -1,0 +1,47 @@
+"""A picture of clips: a row for each source, frames from left to right."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from vdm_bench.runtime.files import atomic_path
+from vdm_bench.video.clip import ClipDataset
+
+_TILE = 56  # side of a frame on the sheet, in pixels
+_GAP = 4
+_LABEL = 148
+_CLIPS, _FRAMES = 2, 8
+_INK, _PAPER = (32, 32, 32), (255, 255, 255)
+
+
+def write_contact_sheet(path: Path, rows: Sequence[tuple[str, ClipDataset]]) -> None:
+    """Draw two clips of each source, eight frames of each, as a PNG.
+
+    Args:
+        path: of the picture.
+        rows: label and clips of each source.
+    """
+    clip_width = _FRAMES * _TILE + (_FRAMES - 1)
+    width = _LABEL + _CLIPS * (clip_width + 4 * _GAP)
+    sheet = Image.new("RGB", (width, len(rows) * (_TILE + _GAP) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(15)
+    for row, (label, clips) in enumerate(rows):
+        top = _GAP + row * (_TILE + _GAP)
+        draw.text((_GAP * 2, top + _TILE // 2), label, _INK, font, anchor="lm")
+        for number in range(min(_CLIPS, len(clips))):
+            left = _LABEL + number * (clip_width + 4 * _GAP)
+            for column, frame in enumerate(_spread(clips[number].frames)):
+                tile = Image.fromarray(frame).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+                sheet.paste(tile, (left + column * (_TILE + 1), top))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)
+
+
+def _spread(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take frames evenly from the first to the last."""
+    picked: NDArray[np.uint8] = frames[np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)]
+    return picked
