@@ -30,7 +30,7 @@ FRAMES, SIDE = 16, 64
 READ = """
 import sys, time
 from pathlib import Path
-from vdm_bench.scoring.contents import load_clip
+from vdm_bench.video.contents import load_clip
 from vdm_bench.datasets.folder import open_clips
 start = time.process_time()
 clips = open_clips(Path(sys.argv[1]))

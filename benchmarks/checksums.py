@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from vdm_bench import ScoreOptions, compare
-from vdm_bench.datasets import stamps
 from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.runtime import stamps
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
-from vdm_bench.scoring.contents import load_clip
 from vdm_bench.scoring.feature_files import BlockHeader, read_features, write_features
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter, _pixel_file, _read_row
 from vdm_bench.video.clip import Clip
+from vdm_bench.video.contents import load_clip
 
 BOUND = 1.03
 LAYERS = {"embedded": 240, "i3d": 400, "c3d": 4096}
@@ -78,7 +78,7 @@ def without_checks() -> contextlib.ExitStack:
     """Switch all checks off that a score makes."""
     stack = contextlib.ExitStack()
     stack.enter_context(mock.patch("vdm_bench.scoring.features.read_features", plain_features))
-    stack.enter_context(mock.patch("vdm_bench.scoring.contents.read_json", plain_json))
+    stack.enter_context(mock.patch("vdm_bench.video.contents.read_json", plain_json))
     stack.enter_context(mock.patch("vdm_bench.scoring.features.read_header", plain_header))
     stack.enter_context(mock.patch("vdm_bench.video.archive.unsealed", plain_object))
     return stack

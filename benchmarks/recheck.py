@@ -20,14 +20,14 @@ import numpy as np
 from PIL import Image
 
 from vdm_bench import ScoreOptions, compare
-from vdm_bench.datasets import stamps
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.runtime import stamps
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.contents import BlockFacts, Memory
 from vdm_bench.scoring.features import Collector
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
+from vdm_bench.video.contents import BlockFacts, Memory
 from vdm_bench.video.write import write_clip
 
 BOUND = 0.05

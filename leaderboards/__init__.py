@@ -4,55 +4,47 @@ The names below are loaded when they are used, so that importing this package st
 with `load_runs`, `group_scores` and `format_tables` alone.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.ranking import ScoreGroup, group_scores
-    from vdm_bench.leaderboards.record import (
-        ClipCounts,
-        Environment,
-        ProtocolInfo,
-        Record,
-        SamplerInfo,
-        SkippedClip,
-        read_record,
-        record_schema,
-        write_record,
-    )
-    from vdm_bench.leaderboards.store import COLUMNS, find_records, load_runs
-    from vdm_bench.leaderboards.tables.formats import format_tables
-
-__all__ = [
-    "COLUMNS",
-    "ClipCounts",
-    "Environment",
-    "ProtocolInfo",
-    "Record",
-    "SamplerInfo",
-    "ScoreGroup",
-    "SkippedClip",
-    "find_records",
-    "format_tables",
-    "group_scores",
-    "load_runs",
-    "read_record",
-    "record_schema",
-    "write_record",
-]
+    from vdm_bench.leaderboards.ranking import ScoreGroup as ScoreGroup
+    from vdm_bench.leaderboards.ranking import group_scores as group_scores
+    from vdm_bench.leaderboards.record import ClipCounts as ClipCounts
+    from vdm_bench.leaderboards.record import Environment as Environment
+    from vdm_bench.leaderboards.record import ProtocolInfo as ProtocolInfo
+    from vdm_bench.leaderboards.record import Record as Record
+    from vdm_bench.leaderboards.record import SamplerInfo as SamplerInfo
+    from vdm_bench.leaderboards.record import SkippedClip as SkippedClip
+    from vdm_bench.leaderboards.record import read_record as read_record
+    from vdm_bench.leaderboards.record import record_schema as record_schema
+    from vdm_bench.leaderboards.record import write_record as write_record
+    from vdm_bench.leaderboards.store import COLUMNS as COLUMNS
+    from vdm_bench.leaderboards.store import find_records as find_records
+    from vdm_bench.leaderboards.store import load_runs as load_runs
+    from vdm_bench.leaderboards.tables.formats import format_tables as format_tables
 
 _HOMES = {
-    "groups": ("ScoreGroup", "group_scores"),
-    "store": ("COLUMNS", "find_records", "load_runs"),
-    "tables": ("format_tables",),
+    "COLUMNS": "store",
+    "ClipCounts": "record",
+    "Environment": "record",
+    "ProtocolInfo": "record",
+    "Record": "record",
+    "SamplerInfo": "record",
+    "ScoreGroup": "ranking",
+    "SkippedClip": "record",
+    "find_records": "store",
+    "format_tables": "tables.formats",
+    "group_scores": "ranking",
+    "load_runs": "store",
+    "read_record": "record",
+    "record_schema": "record",
+    "write_record": "record",
 }
+__all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((module for module, names in _HOMES.items() if name in names), "record")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 Needs torch, numpy, scipy and safetensors alone. The public names below are loaded when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.frechet import frechet_distance as frechet_distance
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.score import Score as Score
     from vdm_bench.metrics.score import Signature as Signature
 
-_HOME = {
+_HOMES = {
     "Interval": "score",
     "Moments": "moments",
     "Score": "score",
@@ -24,10 +25,6 @@ _HOME = {
     "inception_score": "inception",
     "kernel_distance": "kernel",
 }
-__all__ = list(_HOME)
+__all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOMES)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench import __version__
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.jackknife import difference_of_means
@@ -18,6 +17,7 @@ from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
 from vdm_bench.metrics.statistics import Estimate, Features, Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
+from vdm_bench.version import __version__
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
 

@@ -4,8 +4,9 @@ Needs torch, numpy and safetensors alone; training also accelerate, text also tr
 loaded when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from vdm_bench.reference_model.config import ModelConfig as ModelConfig
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vdm_bench.reference_model.process import Prediction as Prediction
     from vdm_bench.reference_model.unet import VideoUNet as VideoUNet
 
-_HOME = {
+_HOMES = {
     "Condition": "embeddings",
     "CosineSchedule": "process",
     "ModelConfig": "config",
@@ -31,10 +32,6 @@ _HOME = {
     "build_model": "model",
     "load_reference_model": "pretrained",
 }
-__all__ = list(_HOME)
+__all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOMES)

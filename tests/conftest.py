@@ -31,7 +31,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written just now count as ones of yesterday: nothing else will write to them at once."""
-    monkeypatch.setattr("vdm_bench.datasets.stamps.UNSETTLED_NS", 0)
+    monkeypatch.setattr("vdm_bench.runtime.stamps.UNSETTLED_NS", 0)
 
 
 @pytest.fixture(scope="session")

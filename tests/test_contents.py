@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_bench.datasets import stamps
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
@@ -17,16 +16,17 @@ from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.protocols.prepare import prepare
+from vdm_bench.runtime import stamps
 from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.progress import Console
-from vdm_bench.scoring import contents
-from vdm_bench.scoring.contents import digest_of_clips
 from vdm_bench.scoring.features import Collected, Collector
 from vdm_bench.scoring.frames import FrameMeter
+from vdm_bench.video import contents
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.arrays import ArrayClips
 from vdm_bench.video.clip import Clip, ClipDataset, clip_digest
+from vdm_bench.video.contents import digest_of_clips
 
 FRAMES = np.stack([Shapes("test")[i].frames for i in range(130)])
 OTHER = 255 - FRAMES

@@ -20,9 +20,9 @@ from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, MachineError
 from vdm_bench.runtime import outside
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.contents import load_clip
 from vdm_bench.video import reader
 from vdm_bench.video.clip import clip_digest
+from vdm_bench.video.contents import load_clip
 from vdm_bench.video.decode import read_video
 from vdm_bench.video.write import write_clip
 

@@ -202,10 +202,9 @@ def imports_of(path: Path, name: str) -> set[str]:
 
 
 COMMON = {
-    "vdm_bench",
-    "vdm_bench.__version__",
     "vdm_bench.errors",
     "vdm_bench.runtime",
+    "vdm_bench.version",
 }
 
 

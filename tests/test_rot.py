@@ -29,13 +29,13 @@ from vdm_bench.runtime.checksums import checksum, open_arrays, save_arrays, writ
 from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import cache_folder
 from vdm_bench.runtime.progress import Console, Silent
-from vdm_bench.scoring.contents import load_clip
 from vdm_bench.scoring.feature_files import read_header
 from vdm_bench.scoring.features import Collected, Collector
 from vdm_bench.scoring.frames import FrameMeter
 from vdm_bench.scoring.reference import collect_reference, note_on, read_reference, write_reference
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.clip import Clip, clip_digest, digest_of
+from vdm_bench.video.contents import load_clip
 from vdm_bench.video.view import View
 
 COUNT = 70  # a block of 64 clips and one of 6

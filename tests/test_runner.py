@@ -166,7 +166,7 @@ def test_growing_a_run_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("run_plan.Plan.write", "runner.collect_reference"):
+    for step in ("runs.plan.Plan.write", "runs.run.collect_reference"):
         with monkeypatch.context() as patch:
             patch.setattr(f"vdm_bench.{step}", stop)
             with pytest.raises(KeyboardInterrupt):

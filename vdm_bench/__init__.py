@@ -3,8 +3,10 @@
 The public names are loaded when they are first used: importing this package loads neither torch nor pandas.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
+from vdm_bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.store import load_runs as load_runs
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
     from vdm_bench.scoring.score import compare as compare
     from vdm_bench.scoring.score import score as score
 
-__version__ = "0.1.0"
-
-_HOME = {
+_HOMES = {
     "Computing": "metrics.networks",
     "ScoreOptions": "scoring.score",
     "compare": "scoring.score",
@@ -26,10 +26,6 @@ _HOME = {
     "run": "runs.run",
     "score": "scoring.score",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *_HOMES]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOMES)

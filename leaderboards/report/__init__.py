@@ -5,25 +5,30 @@ lets nothing else in. It holds what its records hold and nothing of the place or
 the same runs give the same bytes.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.report.gallery import Film, Gallery, GalleryRow
-    from vdm_bench.leaderboards.report.runs import Runs, read_runs
-    from vdm_bench.leaderboards.report.writing import PageOptions, write_report, write_site
-
-__all__ = ["Film", "Gallery", "GalleryRow", "PageOptions", "Runs", "read_runs", "write_report", "write_site"]
+    from vdm_bench.leaderboards.report.gallery import Film as Film
+    from vdm_bench.leaderboards.report.gallery import Gallery as Gallery
+    from vdm_bench.leaderboards.report.gallery import GalleryRow as GalleryRow
+    from vdm_bench.leaderboards.report.runs import Runs as Runs
+    from vdm_bench.leaderboards.report.runs import read_runs as read_runs
+    from vdm_bench.leaderboards.report.writing import PageOptions as PageOptions
+    from vdm_bench.leaderboards.report.writing import write_report as write_report
+    from vdm_bench.leaderboards.report.writing import write_site as write_site
 
 _HOMES = {
-    "gallery": ("Film", "Gallery", "GalleryRow"),
-    "runs": ("Runs", "read_runs"),
-    "writing": ("PageOptions", "write_report", "write_site"),
+    "Film": "gallery",
+    "Gallery": "gallery",
+    "GalleryRow": "gallery",
+    "PageOptions": "writing",
+    "Runs": "runs",
+    "read_runs": "runs",
+    "write_report": "writing",
+    "write_site": "writing",
 }
+__all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOMES)

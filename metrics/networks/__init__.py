@@ -10,13 +10,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import Precision
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks.base import FeatureNetwork
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 GROUP = "vdm_bench.networks"
 BACKENDS = ("torch", "tensorflow")
-
-_HOME = {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,4 @@ def _make(name: str, computing: Computing) -> "FeatureNetwork":
     return make(weights=read_weights_file(computing.weights[name]))
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"})

@@ -5,8 +5,9 @@ name: what a file holds is checked by size, digest and, where they are published
 public names below are loaded when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.weights.digest import content_digest as content_digest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.weights.library import verify as verify
     from vdm_bench.metrics.weights.store import read_weights_file as read_weights_file
 
-_HOME = {
+_HOMES = {
     "Entry": "entries",
     "catalogue": "entries",
     "content_digest": "digest",
@@ -32,10 +33,6 @@ _HOME = {
     "read_weights_file": "store",
     "verify": "library",
 }
-__all__ = list(_HOME)
+__all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOMES)

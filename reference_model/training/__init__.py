@@ -1,1 +1,19 @@
 """Training of the model."""
+
+from typing import TYPE_CHECKING
+
+from vdm_bench.runtime.lazy import lazy
+
+if TYPE_CHECKING:
+    from vdm_bench.reference_model.training.loop import train as train
+    from vdm_bench.reference_model.training.options import Hooks as Hooks
+    from vdm_bench.reference_model.training.options import TrainingOptions as TrainingOptions
+
+_HOMES = {
+    "Hooks": "options",
+    "TrainingOptions": "options",
+    "train": "loop",
+}
+__all__ = list(_HOMES)
+
+__getattr__ = lazy(__name__, _HOMES)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vdm_bench.datasets import stamps
-from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import MachineError
+from vdm_bench.runtime import stamps
+from vdm_bench.runtime.stamps import stamp
 
 LONG_AGO = 315532800
 

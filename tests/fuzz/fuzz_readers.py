@@ -56,12 +56,12 @@ from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.samplers.reference_settings import choose, parsed
-from vdm_bench.scoring.contents import BlockFacts
 from vdm_bench.scoring.features import Collector
 from vdm_bench.scoring.frames import FrameMeter
 from vdm_bench.scoring.reference import read_reference, write_reference
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.contents import BlockFacts
 from vdm_bench.video.write import write_clip
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)

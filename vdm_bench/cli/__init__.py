@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import click
 
-from vdm_bench import __version__
 from vdm_bench.cli import options
 from vdm_bench.cli.check import check
 from vdm_bench.cli.compare import compare
@@ -36,6 +35,7 @@ from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, w
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.stopping import heard_signal, interrupt_on_signals
 from vdm_bench.runtime.threads import check_threads
+from vdm_bench.version import __version__
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 

@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.stamps import stamp
 from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.view import EachFrame, unchanged
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.doubles import Found, refuse_doubles
 from vdm_bench.datasets.links import LinkedFolders
-from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.runtime.checksums import read_json
 from vdm_bench.runtime.outside import parsing, refuse_file, status_of
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
 from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips

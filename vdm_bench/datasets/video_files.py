@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.outside import status_of
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.decode import count_frames, read_film
 from vdm_bench.video.images import is_dangling, is_folder

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from vdm_bench import __version__
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import sweep
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
 from vdm_bench.runtime.plan import Plan, as_json, unlike
 from vdm_bench.runtime.progress import Reporter
+from vdm_bench.version import __version__
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
 from vdm_bench.video.sheet import write_contact_sheet

@@ -19,9 +19,9 @@ from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.plan import as_json
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.contents import LoadedClip, load_clip, sample_of
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
 from vdm_bench.video.clip import Clip, DescribedClips, digest_of
+from vdm_bench.video.contents import LoadedClip, load_clip, sample_of
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.scoring.contents import LoadedClip
+from vdm_bench.video.contents import LoadedClip
 from vdm_bench.errors import DamagedError
 from vdm_bench.scoring.feature_files import array_name, read_features, read_header
 from vdm_bench.metrics.extraction import Features

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vdm_bench import __version__
+from vdm_bench.version import __version__
 from vdm_bench.datasets.folder import PLAN_FILE
-from vdm_bench.datasets.stamps import stamp
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
 from vdm_bench.metrics.recipes import get_recipes

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_bench import __version__
+from vdm_bench.version import __version__
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
 from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.scoring.contents import digest_of_clips, load_clip
+from vdm_bench.video.contents import digest_of_clips, load_clip
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.runtime.distributed import World

@@ -5,8 +5,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from vdm_bench import __version__
 from vdm_bench.leaderboards.record import Environment
+from vdm_bench.version import __version__
 
 # What can change a number or the reading of a clip.
 _PACKAGES = ("torch", "numpy", "av", "pillow", "safetensors")

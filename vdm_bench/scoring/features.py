@@ -30,7 +30,6 @@ from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import discard, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
 from vdm_bench.scoring.feature_files import (
     FEATURES_VERSION,
     BlockHeader,
@@ -40,6 +39,7 @@ from vdm_bench.scoring.feature_files import (
     write_features,
 )
 from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
 from vdm_bench.video.view import View
 
 SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips

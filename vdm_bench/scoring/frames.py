@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench import __version__
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.choices import SSIM_WINDOW
@@ -30,8 +29,9 @@ from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import discard, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.contents import LoadedClip, load_clip, readers, sample_of
+from vdm_bench.version import __version__
 from vdm_bench.video.clip import Clip, ClipDataset, digest_of, is_digest
+from vdm_bench.video.contents import LoadedClip, load_clip, readers, sample_of
 
 # Part of the name of a block's file: raise it when values or layout change.
 _VERSION = 3
@@ -103,7 +103,7 @@ class FrameMeter:
     def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
         """Measure clips 0 to count - 1, or find what was measured before.
 
-        Of each block that is found a sample of the clips is read again, as `vdm_bench.scoring.contents` does.
+        Of each block that is found a sample of the clips is read again, as `vdm_bench.video.contents` does.
         """
         bounds = block_bounds(count)
         keys = [self._key(clips, *block) for block in bounds] if self.world.leads else []

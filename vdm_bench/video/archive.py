@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.stamps import stamp
 from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed, unsealed
 from vdm_bench.runtime.files import atomic_path, write_text
 from vdm_bench.runtime.npy import read_npy_header
 from vdm_bench.runtime.outside import open_file, parsing, refuse_file, status_of
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import Clip, clip_digest, digest_of, is_digest
 
 HEADER_FILE = "archive.json"
