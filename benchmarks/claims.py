@@ -13,13 +13,13 @@ import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+from vdm_bench.leaderboards.text import rounded, useful_decimals
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.score import Difference, Interval, Score
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model.pretrained import PRECISIONS
-from vdm_bench.reproduction.execute import Means, Outcome, carry_out
-from vdm_bench.reproduction.plan import Case, Claim, Plan
+from vdm_bench.reference_model.model import PRECISIONS
+from vdm_bench.reproduction.execute import Outcome, carry_out
+from vdm_bench.reproduction.plan import Case, Claim, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan
 from vdm_bench.reproduction.tables import VERDICTS
 from vdm_bench.runtime.progress import Console
@@ -28,7 +28,7 @@ from vdm_bench.runtime.progress import Console
 PREDICTION_WEIGHTS = ("2", "5", "10")
 
 
-def prediction_plan(steps: int) -> Plan:
+def prediction_plan(steps: int) -> ReproductionPlan:
     """Plan prediction by reconstruction guidance of several weights, and by both ways of replacement.
 
     Args:
@@ -48,7 +48,7 @@ def prediction_plan(steps: int) -> Plan:
         Case(key, key, protocol, PACKAGED.name, {"steps": str(steps), **chosen})
         for key, chosen in options.items()
     ]
-    return Plan(
+    return ReproductionPlan(
         table="",
         title="prediction of 12 frames from 4",
         cases=tuple(cases),
@@ -59,12 +59,12 @@ def prediction_plan(steps: int) -> Plan:
     )
 
 
-def table_plan(table: str) -> Callable[[int], Plan]:
+def table_plan(table: str) -> Callable[[int], ReproductionPlan]:
     """Give what makes the plan of a table for a number of steps."""
     return lambda steps: shapes_plan(table, steps=steps)
 
 
-PLANS: dict[str, Callable[[int], Plan]] = {
+PLANS: dict[str, Callable[[int], ReproductionPlan]] = {
     "table5": table_plan("5"),
     "table2": table_plan("2"),
     "prediction": prediction_plan,
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.claim or PLANS:
         plan = PLANS[name](arguments.steps)
-        means = Means(
+        means = ReproductionOptions(
             out=arguments.out / name,
             checkpoints={PACKAGED.name: arguments.checkpoint} if arguments.checkpoint else {},
             limit=arguments.limit,
@@ -97,14 +97,14 @@ def main() -> None:
         print("\n".join(("", *verdict_table(outcome))), flush=True)
 
 
-def head(plan: Plan, means: Means, steps: int) -> Iterable[str]:
+def head(plan: ReproductionPlan, means: ReproductionOptions, steps: int) -> Iterable[str]:
     """Say what was run."""
     title = f"Table {plan.table}: {plan.title}" if plan.table else plan.title.capitalize()
     clips = f"{means.limit or plan.limit} clips a case, {steps} steps, {means.precision}"
     yield f"**{title}.** `{plan.cases[0].protocol.name}`, {clips}."
 
 
-def score_table(plan: Plan, outcome: Outcome) -> Iterable[str]:
+def score_table(plan: ReproductionPlan, outcome: Outcome) -> Iterable[str]:
     """Every case, with every metric of the plan and its interval."""
     metrics = dict.fromkeys(plan.metrics.values())
     yield f"| case | {' | '.join(metrics)} |"

@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 
 from vdm_bench.datasets.folder import VIDEO_SUFFIXES
-from vdm_bench.datasets.folder_videos import FolderVideos
+from vdm_bench.datasets.video_folder import FolderVideos
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.protocols import ClipChoice, Protocol
 from vdm_bench.protocols.prepare import prepare

@@ -20,10 +20,9 @@ import torch
 from vdm_bench.cli.train import changed
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.reference_model.checkpoint import load_model
-from vdm_bench.reference_model.clips import from_uint8
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.embeddings import Condition
-from vdm_bench.reference_model.process import Prediction, diffuse, example_losses
+from vdm_bench.reference_model.process import Prediction, diffuse, example_losses, from_uint8
 from vdm_bench.reference_model.training.loop import MODEL, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16

@@ -26,7 +26,7 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
-from vdm_bench.scoring.environment import describe_environment
+from vdm_bench.scoring.suite import describe_environment
 
 METRICS = ("fvd", "psnr", "psnr/best-of-100", "ssim", "ssim/best-of-100")
 

@@ -26,7 +26,6 @@ REAL = "real data"  # the "method" of real clips
 
 CSV_FILE = "published.csv"
 BIB_FILE = "published.bib"
-_DATA = "vdm_bench.leaderboards.published_data"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _package_entries() -> Mapping[str, str]:
 
 
 def _read(name: str) -> str:
-    return resources.files(_DATA).joinpath(name).read_text("utf-8")
+    return resources.files(__package__).joinpath("published_data", name).read_text("utf-8")
 
 
 def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:

@@ -4,18 +4,37 @@ Scores are comparable if the digests of their signatures are equal, and only the
 group of its own.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.published import PublishedRow
+from vdm_bench.leaderboards.store import COLUMNS
 from vdm_bench.metrics.score import Signature
 
 BEST = "best"
 TIE = "tie"
 RANK_COLUMNS = ("rank", "mark")
+PUBLISHED = "published"
+RUN = "run"
+
+# What a board has beside the columns of `load_runs`; `marks` of a published row are its caveats.
+_OWN_COLUMNS = {
+    "origin": "`published` or `run`",
+    "group": "how a published row departs from its protocol; empty where it does not",
+    "half": "of a published pair a/b, which one this is",
+    "text": "the number exactly as published",
+    "spread": "what stands behind the plus-minus sign, exactly as published",
+    "table": "table of Ho et al. 2022, or `later`",
+    "source": "paper that states the number",
+    "apart": "why an own run does not stand among published rows; empty where it does",
+}
+BOARD_COLUMNS = (*RANK_COLUMNS, *_OWN_COLUMNS, *(column.name for column in COLUMNS))
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +142,142 @@ def _ties_with_first(rows: pd.DataFrame) -> "pd.Series[bool]":
     equal = rows["value"] == best["value"]
     ties: pd.Series[bool] = (overlap | equal).fillna(False).astype(bool) & rows["value"].notna()
     return ties
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Rows that are ranked together, best first.
+
+    Attributes:
+        protocol: its name; empty for runs without one.
+        metric: name of the recipe.
+        group: how the published rows depart from the protocol; empty where they do not, and for own runs.
+        half: of published pairs a/b, which number this is; a part of `group`.
+        pair: the group without the half.
+        higher_is_better: direction of the metric.
+        rows: the columns `BOARD_COLUMNS`.
+        apart: own runs that do not stand among published rows, as `group_scores` gives them; else None.
+    """
+
+    protocol: str
+    metric: str
+    group: str
+    half: str
+    pair: str
+    higher_is_better: bool
+    rows: pd.DataFrame
+    apart: ScoreGroup | None = None
+
+
+def make_boards(
+    published: Sequence[PublishedRow], runs: pd.DataFrame, why_apart: Callable[[Row], str]
+) -> list[Board]:
+    """Rank published rows and own runs.
+
+    Protocols stand in the order of the published rows, metrics and groups likewise, the empty group first.
+    Behind the boards of a metric stand the own runs that are apart, a board for each digest.
+
+    Args:
+        published: what `published_rows` gave.
+        runs: what `load_runs` gave.
+        why_apart: gets a row of `runs`, and says why it must not stand among published rows; empty if it may.
+
+    Raises:
+        InputError: what `group_scores` refuses.
+    """
+    reasons = [why_apart(row) for row in records(runs)]
+    own = runs.assign(apart=pd.Series(reasons, index=runs.index, dtype="string"))
+    boards = []
+    for protocol in dict.fromkeys([*(row.protocol for row in published), *_protocols(runs)]):
+        there = [row for row in published if row.protocol == protocol]
+        here = own[runs["protocol"].fillna("") == protocol]
+        for metric in dict.fromkeys([*(row.metric for row in there), *sorted(here["metric"].unique())]):
+            rows = [row for row in there if row.metric == metric]
+            boards += _of_metric(protocol, metric, rows, here[here["metric"] == metric])
+    return boards
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows of a frame as dictionaries."""
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _protocols(runs: pd.DataFrame) -> list[str]:
+    names = sorted(runs["protocol"].fillna("").unique())
+    return [*filter(None, names), *(name for name in names if not name)]
+
+
+def _of_metric(protocol: str, metric: str, published: Sequence[PublishedRow], runs: pd.DataFrame) -> list[Board]:
+    groups = sorted(dict.fromkeys(row.group for row in published), key=bool)
+    own = _apart_of_one_another(runs) if "" in groups else runs.assign(apart="")
+    among = own[own["apart"] == ""] if "" in groups else own[:0]
+    boards = []
+    for group in groups:
+        rows = [row for row in published if row.group == group]
+        first = rows[0]
+        frame = _ranked_models(rows, among if not group else among[:0], higher_is_better=first.higher_is_better)
+        boards.append(Board(protocol, metric, group, first.half, first.pair, first.higher_is_better, frame))
+    apart = own.drop(index=among.index)
+    return boards + [
+        Board(protocol, metric, "", "", "", scores.higher_is_better, _frame([], scores.rows), scores)
+        for scores in (group_scores(apart) if len(apart) else [])
+    ]
+
+
+def _apart_of_one_another(runs: pd.DataFrame) -> pd.DataFrame:
+    """Let the runs of one digest alone stand among published rows: those of several are not comparable.
+
+    It is the digest of most runs, and among equals of the latest one.
+    """
+    among = runs[runs["apart"] == ""]
+    digests = among.groupby("digest")["created"].agg(["size", "max"]).sort_values(["size", "max"])
+    if len(digests) < 2:
+        return runs
+    chosen = digests.index[-1]
+    reason = f"its signature is not that of the own runs among them, which have the digest {chosen}"
+    others = (runs["apart"] == "") & (runs["digest"] != chosen)
+    return runs.assign(apart=runs["apart"].mask(others, reason))
+
+
+def _ranked_models(
+    published: Sequence[PublishedRow], runs: pd.DataFrame, *, higher_is_better: bool
+) -> pd.DataFrame:
+    """Rank all rows but those of real clips, which stand last, without a rank."""
+    models = _frame([row for row in published if not row.is_real], runs)
+    real = _frame([row for row in published if row.is_real], runs[:0])
+    frame = ranked(models, higher_is_better=higher_is_better)
+    return pd.concat([frame, real], ignore_index=True) if len(real) else frame
+
+
+def _frame(published: Sequence[PublishedRow], runs: pd.DataFrame) -> pd.DataFrame:
+    """Put rows of both kinds under the columns of a board; what a row does not have is missing."""
+    rows: list[dict[str, Any]] = [*map(_published, published), *({"origin": RUN, **row} for row in records(runs))]
+    columns = dict.fromkeys(_OWN_COLUMNS, "string") | {column.name: column.dtype for column in COLUMNS}
+    nullable = {"int64": "Int64", "bool": "boolean"}
+    frame = pd.DataFrame(
+        {
+            name: pd.Series([row.get(name) for row in rows], dtype=nullable.get(dtype, dtype))
+            for name, dtype in columns.items()
+        }
+    )
+    for place, name in enumerate(RANK_COLUMNS):
+        if name in runs.columns:
+            frame.insert(place, name, runs[name].reset_index(drop=True))
+    return frame
+
+
+def _published(row: PublishedRow) -> dict[str, Any]:
+    taken = {
+        key: value
+        for key, value in asdict(row).items()
+        if key not in ("method", "caveats", "spread", "spread_text")
+    }
+    return {
+        **taken,
+        "origin": PUBLISHED,
+        "name": row.method,
+        "spread": row.spread_text or None,
+        "marks": row.caveats,
+        "departures": (),
+        "status": "ok",
+    }

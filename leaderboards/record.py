@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -33,7 +33,6 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
@@ -407,3 +406,62 @@ def json_text(content: Any) -> str:
 
 if __name__ == "__main__":
     sys.stdout.write(json_text(record_schema()))
+
+
+def check_signed_counts(score: Score, skipped: int) -> None:
+    """Refuse a score that was made from another number of clips than its signature says.
+
+    `n` is a number of clips, or AxB: A clips in each of B rounds; of frame by frame scores it counts the clips
+    that were skipped, too. Where reference clips enter the score, `ref` ends in their number.
+
+    Args:
+        score: of a record.
+        skipped: generated clips that the record says were skipped.
+
+    Raises:
+        ValueError: so it is.
+    """
+    metric, fields = score.metric, dict(Signature.parse(score.signature).fields)
+    if "n" in fields:
+        signed = math.prod(_count(score, "n", part) for part in fields["n"].split("x"))
+        if not signed - skipped <= score.n_generated <= signed:
+            raise ValueError(
+                f"{metric} is signed n:{fields['n']}, but is made of {score.n_generated} generated clips"
+            )
+    if "ref" in fields and score.n_reference:
+        counted = fields["ref"].rpartition("/")[2]
+        if _count(score, "ref", counted) != score.n_reference:
+            raise ValueError(
+                f"{metric} is signed ref:{fields['ref']}, but is made of {score.n_reference} reference clips"
+            )
+
+
+def _count(score: Score, key: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{key} in the signature of {score.metric} gives no number of clips")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record that was read.
+
+    Attributes:
+        path: of its file.
+        data: the bytes of the file.
+        record: what they say.
+    """
+
+    path: Path
+    data: bytes
+    record: Record
+
+    @classmethod
+    def read(cls, path: Path) -> "StoredRecord":
+        """Read a record.
+
+        Raises:
+            InputError: it cannot be read, or is not sound.
+        """
+        data = read_bytes(path)
+        return cls(path, data, parse_record(data, path))

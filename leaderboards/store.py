@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Record
-from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, StoredRecord
 from vdm_bench.leaderboards.text import encodable
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score

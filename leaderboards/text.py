@@ -3,7 +3,14 @@
 Every function takes any text and gives one line that a reader of the format shows as `printable(text)`.
 """
 
+import io
 import re
+from collections.abc import Collection, Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from vdm_bench.runtime.printable import printable
 
@@ -20,6 +27,13 @@ _LATEX = {
 }
 # The four that start a formula, and their full-width forms, which spreadsheets read likewise.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
+DIGITS_OF_HALF_WIDTH = 2
+DIGITS_WITHOUT_INTERVAL = 4
+_MOST_DECIMALS = 15
+_ALL_DIGITS = 17
+# Powers of ten between which a number is printed without an exponent.
+_PLAIN_EXPONENTS = range(-5, 9)
+TEXT_WIDTH = 100
 
 
 def encodable(text: str) -> str:
@@ -51,3 +65,76 @@ def latex_text(text: str) -> str:
     """Make text safe for LaTeX: every character that starts a command or has a meaning is spelt out."""
     text = "".join(_LATEX.get(character, character) for character in printable(text, None))
     return re.sub("-(?=-)", "-{}", text)  # two hyphens would become a dash
+
+
+def useful_decimals(value: float, low: float | None, high: float | None) -> int:
+    """Give the decimal place to round to; negative means tens, hundreds and so on.
+
+    Two significant digits of the interval's half width, or four of the value where there is no interval or
+    one of no width.
+
+    Example:
+        >>> useful_decimals(123.456, 120.0, 126.0), useful_decimals(123.456, None, None)
+        (1, 1)
+        >>> useful_decimals(1234.5, 1000.0, 1500.0), useful_decimals(0.012345, None, None)
+        (-1, 5)
+    """
+    half_width = 0.0 if low is None or high is None else high / 2 - low / 2
+    if half_width > 0:
+        return DIGITS_OF_HALF_WIDTH - 1 - _exponent(half_width, DIGITS_OF_HALF_WIDTH)
+    return DIGITS_WITHOUT_INTERVAL - 1 - _exponent(value, DIGITS_WITHOUT_INTERVAL)
+
+
+def rounded(value: float, decimals: int) -> str:
+    """Print a number to a decimal place, with an exponent only where it would be unreadable without.
+
+    Example:
+        >>> rounded(123.456, 1), rounded(1234.5, -1), rounded(-0.001, 2), rounded(3.217e-07, 9)
+        ('123.5', '1230', '0.00', '3.22e-07')
+    """
+    exponent = _exponent(value, _ALL_DIGITS)
+    if exponent not in _PLAIN_EXPONENTS and exponent + decimals >= 0:
+        return f"{value:.{exponent + decimals}e}"
+    shown = min(max(decimals, 0), _MOST_DECIMALS)
+    return f"{round(value, min(decimals, 0)) if decimals < 0 else value:z.{shown}f}"
+
+
+def _exponent(value: float, digits: int) -> int:
+    """Power of ten of the first digit, once `value` is rounded to so many significant digits."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
+
+
+def text_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    width: int = TEXT_WIDTH,
+) -> list[str]:
+    """Give the lines of a table.
+
+    Args:
+        titles: of the columns.
+        rows: cells in the order of the titles; any text, which is made printable.
+        right: titles of the columns that are aligned to the right.
+        width: of the table, in characters; longer cells are folded.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for title in titles:
+        table.add_column(
+            Text(printable(title, None)), justify="right" if title in right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell, None)) for cell in row))
+    target = io.StringIO()
+    console = Console(
+        file=target,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+    )
+    console.print(table)
+    # Once more: a line may begin in the middle of a cell.
+    return [printable(line.rstrip(), None) for line in target.getvalue().split("\n")[:-1]]

@@ -1,7 +1,7 @@
 """From features to scores: a recipe applied to the features of a reference and of generated clips."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,17 +9,40 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
-from vdm_bench.metrics.jackknife import difference_of_means
+from vdm_bench.metrics.jackknife import difference_of_means, interval_of_mean, resampled_mean
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import Plays, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
-from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import Difference, Score, Signature
 from vdm_bench.metrics.statistics import Estimate, Features, Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 from vdm_bench.version import __version__
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
+
+
+def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
+    """Give the mean of the scores of rounds of clips, each against the same reference.
+
+    Given frames and reference stay, and each round is drawn anew, so the scores are independent, and their spread
+    gives the interval; where all are equal, as of a collapsed model, there is none. A mean of scores at finite
+    numbers has no limit to extrapolate to. One round is itself.
+    """
+    if len(rounds) == 1:
+        return rounds[0]
+    values = [one.value for one in rounds]
+    floors = [one.floor for one in rounds if one.floor is not None]
+    floor = sum(floors) / len(floors) if floors else None
+    resampled = resampled_mean(values)
+    if resampled.says_nothing:
+        return Estimate(resampled.value, floor=floor)
+    return Estimate(
+        sum(values) / len(values),
+        interval_of_mean(values, "rounds"),
+        floor,
+        jackknife=tuple(resampled.without.tolist()),
+        jackknife_groups="permuted-rounds",
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vdm_bench.reference_model.embeddings import Condition as Condition
     from vdm_bench.reference_model.model import ReferenceModel as ReferenceModel
     from vdm_bench.reference_model.model import build_model as build_model
-    from vdm_bench.reference_model.pretrained import load_reference_model as load_reference_model
+    from vdm_bench.reference_model.model import load_reference_model as load_reference_model
     from vdm_bench.reference_model.process import CosineSchedule as CosineSchedule
     from vdm_bench.reference_model.process import Prediction as Prediction
     from vdm_bench.reference_model.unet import VideoUNet as VideoUNet

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from vdm_bench.errors import InputError
@@ -268,10 +269,13 @@ def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
         raise InputError(f"{source}: {error}") from error
 
 
+def _presets() -> Traversable:
+    return resources.files("vdm_bench.reference_model").joinpath("presets")
+
+
 def preset_names() -> list[str]:
     """Give the names of the presets in the package."""
-    files = resources.files("vdm_bench.reference_model.presets").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    return sorted(file.name.removesuffix(".toml") for file in _presets().iterdir())
 
 
 def get_preset(name: str) -> Preset:
@@ -285,7 +289,7 @@ def get_preset(name: str) -> Preset:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
         raise InputError(f"there is no preset {name!r}; {hint}")
-    text = resources.files("vdm_bench.reference_model.presets").joinpath(f"{name}.toml").read_text("utf-8")
+    text = _presets().joinpath(f"{name}.toml").read_text("utf-8")
     table = tomllib.loads(text)
     return Preset(
         name=name,

@@ -15,8 +15,8 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 
 Operator: TypeAlias = Callable[[Tensor], Tensor]
-Rule: TypeAlias = Literal["area", "bilinear", "antialias"]
-RULES: tuple[Rule, ...] = ("area", "bilinear", "antialias")
+DownsamplingRule: TypeAlias = Literal["area", "bilinear", "antialias"]
+RULES: tuple[DownsamplingRule, ...] = ("area", "bilinear", "antialias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Downsample:
     """
 
     factor: int
-    rule: Rule = "bilinear"
+    rule: DownsamplingRule = "bilinear"
 
     def __post_init__(self) -> None:
         if self.factor < 1:

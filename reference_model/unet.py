@@ -18,7 +18,7 @@ from vdm_bench.reference_model.embeddings import Condition, Embedding
 from vdm_bench.reference_model.layers import FrameNorm, Resample, ResidualBlock
 
 
-class Stage(nn.Module):
+class UNetBlock(nn.Module):
     """A residual block, and where the resolution has attention, a spatial and then a temporal one."""
 
     def __init__(
@@ -69,7 +69,7 @@ class VideoUNet(nn.Module):
         self.entry = nn.Conv2d(pixels, widths[0], 3, padding=1)
         down, skips = _way_down(config, widths, sides)
         self.down = nn.ModuleList(down)
-        self.middle = nn.ModuleList([_middle(config, widths[-1]), Stage(config, widths[-1], widths[-1], 0)])
+        self.middle = nn.ModuleList([_middle(config, widths[-1]), UNetBlock(config, widths[-1], widths[-1], 0)])
         up = _way_up(config, widths, sides, skips)
         self.up, self._joins = nn.ModuleList(up), [stage.block.resample == "keep" for stage in up]
         self.exit_norm = FrameNorm(widths[0])
@@ -139,38 +139,38 @@ def check_size(config: ModelConfig, height: int, width: int) -> None:
         )
 
 
-def _way_down(config: ModelConfig, widths: list[int], sides: list[int]) -> tuple[list[Stage], list[int]]:
+def _way_down(config: ModelConfig, widths: list[int], sides: list[int]) -> tuple[list[UNetBlock], list[int]]:
     """Make the stages down; give also the channels of all skip connections, the entry's first."""
-    stages: list[Stage] = []
+    stages: list[UNetBlock] = []
     current, skips = widths[0], [widths[0]]
     for level, (width, side) in enumerate(zip(widths, sides, strict=True)):
         for _ in range(config.blocks):
-            stages.append(Stage(config, current, width, side))
+            stages.append(UNetBlock(config, current, width, side))
             current = width
             skips.append(current)
         if level + 1 < len(widths):
-            stages.append(Stage(config, current, current, side, "down"))
+            stages.append(UNetBlock(config, current, current, side, "down"))
             skips.append(current)
     return stages, skips
 
 
-def _middle(config: ModelConfig, width: int) -> Stage:
+def _middle(config: ModelConfig, width: int) -> UNetBlock:
     """The first stage of the middle always attends, whatever its resolution."""
     side = config.resolution // config.stride
     attending = dataclasses.replace(config, attention_resolutions=(side,))
-    return Stage(attending, width, width, side)
+    return UNetBlock(attending, width, width, side)
 
 
-def _way_up(config: ModelConfig, widths: list[int], sides: list[int], skips: list[int]) -> list[Stage]:
+def _way_up(config: ModelConfig, widths: list[int], sides: list[int], skips: list[int]) -> list[UNetBlock]:
     """Make the stages up: one block more a resolution, each joined with a skip connection."""
-    stages: list[Stage] = []
+    stages: list[UNetBlock] = []
     current, skips = widths[-1], list(skips)
     for level in reversed(range(len(widths))):
         for _ in range(config.blocks + 1):
-            stages.append(Stage(config, current + skips.pop(), widths[level], sides[level]))
+            stages.append(UNetBlock(config, current + skips.pop(), widths[level], sides[level]))
             current = widths[level]
         if level:
-            stages.append(Stage(config, current, widths[level - 1], sides[level - 1], "up"))
+            stages.append(UNetBlock(config, current, widths[level - 1], sides[level - 1], "up"))
             current = widths[level - 1]
     return stages
 

@@ -18,7 +18,7 @@ LONGEST = 120.0  # seconds that a race may take
 
 # What work imports on its way, so that it comes to its races at once.
 PRELOADED = (
-    *("accelerate", "av", "filelock", "vdm_bench.gate", "vdm_bench.generation.generate"),
+    *("accelerate", "av", "filelock", "vdm_bench.leaderboards.checks.check", "vdm_bench.generation.generate"),
     "vdm_bench.protocols.prepare",
     *("vdm_bench.reference_model.training.loop", "vdm_bench.runs.run", "vdm_bench.training.data"),
 )

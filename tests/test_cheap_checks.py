@@ -166,7 +166,7 @@ def test_a_finished_run_is_not_found_where_a_file_of_its_sampler_has_changed(tmp
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from vdm_bench.reference_model.pretrained import checkpoint_path
+    from vdm_bench.reference_model.model import checkpoint_path
 
     options = {"steps": "2", "labels": "random", "checkpoint": str(tmp_path / "model.safetensors")}
     with safe_open(checkpoint_path("shapes"), "pt") as file:

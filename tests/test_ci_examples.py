@@ -15,8 +15,8 @@ import click
 import pytest
 import yaml
 
-from vdm_bench import gate
 from vdm_bench.cli import cli
+from vdm_bench.leaderboards.checks.check import check_runs, update_baseline
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import get_protocol
 
@@ -206,5 +206,5 @@ def test_the_example_test_makes_a_run_and_checks_it(tmp_path: Path, monkeypatch:
     test(lambda *given, **named: calls.append((given, named)), tmp_path / "run")
     ((given, named),) = calls
     assert read_record(given[0] / "run.json").name == "my-model"
-    gate.update(given[0], Path(named["baseline"]))
-    assert gate.check(given[0], Path(named["baseline"]), named["fail_on"]).exit_code == 0
+    update_baseline(given[0], Path(named["baseline"]))
+    assert check_runs(given[0], Path(named["baseline"]), named["fail_on"]).exit_code == 0

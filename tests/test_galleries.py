@@ -15,7 +15,7 @@ from PIL import Image
 from vdm_bench import run
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery
+from vdm_bench.leaderboards.report.gallery import MOST_FILMS, EncodedClip, Gallery
 from vdm_bench.leaderboards.report.runs import read_runs
 from vdm_bench.pages.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
 from vdm_bench.protocols import get_protocol
@@ -38,14 +38,14 @@ def galleries(folder: Path, **named: Path) -> dict[str, Gallery]:
     return {found.title: found for found in make_galleries(read_runs([folder]), ClipPlaces(named=named))}
 
 
-def decoded(film: Film | None) -> NDArray[np.uint8]:
+def decoded(film: EncodedClip | None) -> NDArray[np.uint8]:
     assert film is not None
     with av.open(io.BytesIO(film.video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return np.stack(frames)
 
 
-def assert_same(film: Film | None, clip: NDArray[np.uint8]) -> None:
+def assert_same(film: EncodedClip | None, clip: NDArray[np.uint8]) -> None:
     """A film shows a clip, doubled, as nearly as H.264 does, and its poster a frame of it."""
     frames = decoded(film)
     assert frames.shape == (len(clip), 2 * clip.shape[1], 2 * clip.shape[2], 3)

@@ -1,6 +1,7 @@
 """Every protocol from end to end, on a miniature of its data in the true format."""
 
 import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
-from vdm_bench.protocols.page import page
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive
 from vdm_bench.video.write import write_clip
@@ -171,7 +172,7 @@ def test_kinetics600_prediction(data: Mapping[str, Path], computing: Computing, 
     assert request.context is not None
     assert request.context.shape == (4, 5, 64, 64, 3)
     # Given frames and reference are of the same windows.
-    reference = protocol.open_dataset(protocol.reference, data["kinetics600"])
+    reference = open_dataset(protocol, protocol.reference, data["kinetics600"])
     assert all(np.array_equal(request.context[i], reference[i].frames[:5]) for i in range(4))
     assert [score.metric for score in record.scores] == ["fvd", "i3d/is", "psnr", "ssim"]
     assert fields(record, "fvd")["task"] == "prediction-5-of-16@kinetics600/test/random-seed0"
@@ -222,7 +223,7 @@ def test_ucf101_class(data: Mapping[str, Path], computing: Computing, tmp_path: 
     counts = {"reference_count": 2, "generated_count": 2}
     record, request, protocol = run_small("ucf101-class", counts, data, computing, tmp_path)
     assert counts_of(record) == (2, 2)
-    conditions = protocol.open_dataset(protocol.conditions, data["ucf101"])
+    conditions = open_dataset(protocol, protocol.conditions, data["ucf101"])
     assert request.labels is not None
     assert request.labels.tolist() == [conditions[i].label for i in range(2)]
     assert sorted(request.labels.tolist()) == [0, 1]
@@ -247,7 +248,7 @@ def test_text_video(
     record, request, protocol = run_small(name, counts, data, computing, tmp_path)
     assert counts_of(record) == (2, 2)
     assert request.frames == frames
-    conditions = protocol.open_dataset(protocol.conditions, data["captioned"])
+    conditions = open_dataset(protocol, protocol.conditions, data["captioned"])
     assert request.captions == tuple(conditions[i].caption for i in range(2))
     assert len(record.scores) == len(protocol.metrics)
     assert fields(record, "fvd")["task"] == "text@captioned/test/random-seed0"
@@ -258,7 +259,7 @@ def test_shapes_twins_give_labels_and_captions(task: str, tmp_path: Path) -> Non
     protocol = get_protocol(f"shapes-{task}").model_copy(update={"reference_count": 64, "generated_count": 12})
     sampler = Remembering()
     record = run(protocol, out=tmp_path / "a", sampler=sampler)
-    conditions = protocol.open_dataset(protocol.conditions)
+    conditions = open_dataset(protocol, protocol.conditions)
     infos = [conditions.info(i) for i in range(12)]
     request = sampler.only
     if task == "class":
@@ -278,7 +279,7 @@ def test_labels_come_round_again_with_their_conditions(tmp_path: Path) -> None:
     assert sampler.only.labels is not None
     labels = sampler.only.labels.tolist()
     assert (
-        labels[5:] == labels[:5] == [protocol.open_dataset(protocol.conditions).info(i).label for i in range(5)]
+        labels[5:] == labels[:5] == [open_dataset(protocol, protocol.conditions).info(i).label for i in range(5)]
     )
 
 
@@ -307,7 +308,7 @@ class Near:
     """Predicts what followed, off by one more in each round and by two more in each frame."""
 
     def __init__(self, protocol: Protocol, data_root: Path | None) -> None:
-        self.clips = protocol.open_dataset(protocol.conditions, data_root, protocol.sample_size)
+        self.clips = open_dataset(protocol, protocol.conditions, data_root, protocol.sample_size)
         self.conditions, self.given = protocol.conditions_used, protocol.context_frames
 
     def sample(self, request: SampleRequest) -> np.ndarray:
@@ -366,7 +367,7 @@ def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
         update={"reference_count": 64, "generated_count": 12, "metrics": ("embedded/is",)}
     )
     made = tmp_path / "films"
-    conditions = protocol.open_dataset(protocol.conditions)
+    conditions = open_dataset(protocol, protocol.conditions)
     for index in range(12):
         write_clip(made / f"{index:02}.mp4", conditions[index].frames)
     (made / "03.mp4").write_bytes(b"")
@@ -454,5 +455,7 @@ def test_a_field_at_its_default_changes_no_digest() -> None:
 
 
 def test_the_page_in_the_docs_is_that_of_the_files() -> None:
-    written = (Path(__file__).parents[1] / "docs/protocols.md").read_text("utf-8")
-    assert written == page(), "write it again: python -m vdm_bench.protocols.page > docs/protocols.md"
+    docs = Path(__file__).parents[1] / "docs"
+    made = runpy.run_path(str(docs / "protocols_page.py"))["page"]()
+    again = "write it again: python docs/protocols_page.py > docs/protocols.md"
+    assert (docs / "protocols.md").read_text("utf-8") == made, again

@@ -32,12 +32,12 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.prepare import prepare
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import Preset, SamplingConfig, TrainingConfig
-from vdm_bench.reference_model.pretrained import load_reference_model
+from vdm_bench.reference_model.model import load_reference_model
 from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.owners import Owner
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.reference_settings import choose
+from vdm_bench.samplers.sampling_settings import choose
 from vdm_bench.scoring.score import ScoreOptions, compare
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.archive import Archive

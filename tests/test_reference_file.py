@@ -16,6 +16,7 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.scoring.features import Collected
@@ -99,7 +100,7 @@ def test_clips_of_the_reference_among_the_generated_ones_are_marked(tmp_path: Pa
     root = miniatures.write_ucf101(tmp_path / "data")
     path, protocol = write_protocol(tmp_path / "p.toml")
     export(path, root, tmp_path / "made.safetensors")
-    real = protocol.open_dataset(protocol.reference, root)
+    real = open_dataset(protocol, protocol.reference, root)
     copied = np.stack([real[index].frames for index in (3, 19, 3)])
     changed = copied.copy()
     changed[:, 0, 0, 0, 0] ^= 1

@@ -11,6 +11,7 @@ from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols.clips import open_dataset, task_signature
 from vdm_bench.runtime.progress import Console
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.video.archive import Archive, ArchiveWriter
@@ -90,7 +91,7 @@ def test_a_protocol_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     assert fvd.value == pytest.approx(fvd.floor, rel=0.5)
     assert inception.value is not None
     assert 180 < inception.value < 240
-    assert f"|task:{protocol.task_signature}|" in fvd.signature
+    assert f"|task:{task_signature(protocol)}|" in fvd.signature
     assert "|ref:shapes-v1/test/seed0/1024|n:1024|" in fvd.signature
     assert len(Archive(tmp_path / "run" / "samples")) == 1024
     assert fvd.marks == ()
@@ -215,7 +216,7 @@ def test_a_run_does_not_go_on_with_other_code(tmp_path: Path, monkeypatch: pytes
 
 def test_predictions_may_come_as_lossy_films_but_not_in_another_order(tmp_path: Path) -> None:
     protocol = small("shapes-prediction", 24)
-    conditions = protocol.open_dataset(protocol.conditions)
+    conditions = open_dataset(protocol, protocol.conditions)
     for suffix in ("mp4", "webm", "gif"):
         for index in range(24):
             write_clip(tmp_path / suffix / f"{index:03d}.{suffix}", conditions[index].frames)
@@ -237,7 +238,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
 def test_a_prediction_gives_the_first_frames_of_the_condition_clips(tmp_path: Path) -> None:
     sampler, protocol = Gray(), small("shapes-prediction")
     run(protocol, out=tmp_path, sampler=sampler)
-    conditions = protocol.open_dataset(protocol.conditions)
+    conditions = open_dataset(protocol, protocol.conditions)
     context = sampler.requests[1].context
     assert context is not None
     assert np.array_equal(context[5], conditions[69].frames[:4])

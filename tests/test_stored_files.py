@@ -30,8 +30,8 @@ from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, sav
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
 from vdm_bench.reference_model.training.log import LOG, LogLine, RunLog
-from vdm_bench.reference_model.training.run import RunConfig, claim
-from vdm_bench.reference_model.training.state import FOLDER, Progress, read_state, write_state
+from vdm_bench.reference_model.training.loop import RunConfig, claim
+from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runs.plan import keep_plan
 
@@ -160,7 +160,7 @@ STATE = {
 
 
 def state(folder: Path) -> Path:
-    write_state(folder, STATE, Progress(7, 12.5))
+    write_state(folder, STATE, TrainingProgress(7, 12.5))
     return folder / FOLDER / "step-000000007.safetensors"
 
 
@@ -439,7 +439,7 @@ def test_checkpoints_of_half_the_bytes_are_checked_too(storage: torch.dtype, tmp
 
 def test_a_state_of_other_tensors_is_refused_and_the_one_before_goes_on(tmp_path: Path) -> None:
     state(tmp_path)
-    write_state(tmp_path, STATE | {"weights.a": torch.zeros(4)}, Progress(9, 20.0))
+    write_state(tmp_path, STATE | {"weights.a": torch.zeros(4)}, TrainingProgress(9, 20.0))
     words = (
         r"step-000000009\S+ is damaged: weights.a has shape \(4,\), .*; remove it, .* goes on from the one before"
     )

@@ -12,7 +12,7 @@ from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import ModelConfig, Preset, TrainingConfig
 from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
-from vdm_bench.reference_model.training.batch import Batch
+from vdm_bench.reference_model.training.step import Batch
 from vdm_bench.training.data import ClipBatches, open_batches
 from vdm_bench.video.clip import Clip
 

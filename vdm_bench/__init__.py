@@ -11,7 +11,7 @@ from vdm_bench.version import __version__ as __version__
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.store import load_runs as load_runs
     from vdm_bench.metrics.networks import Computing as Computing
-    from vdm_bench.reference_model.pretrained import load_reference_model as load_reference_model
+    from vdm_bench.reference_model.model import load_reference_model as load_reference_model
     from vdm_bench.runs.run import run as run
     from vdm_bench.scoring.score import ScoreOptions as ScoreOptions
     from vdm_bench.scoring.score import compare as compare

@@ -57,16 +57,16 @@ def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
         fail_on: str | Sequence[str] = (),
         strict: bool = False,
     ) -> "CheckResult":
-        from vdm_bench import gate
         from vdm_bench.errors import VdmBenchError
-        from vdm_bench.leaderboards.tables.check_tables import format_closing, format_tables
+        from vdm_bench.leaderboards.checks.check import check_runs, update_baseline
+        from vdm_bench.leaderboards.tables.comparisons import format_closing, format_tables
 
         run, baseline = pytestconfig.rootpath / run, pytestconfig.rootpath / baseline
         rules = [fail_on] if isinstance(fail_on, str) else fail_on
         try:
             if pytestconfig.getoption(UPDATE):
-                gate.update(run, baseline)
-            result = gate.check(run, baseline, rules, strict=strict)
+                update_baseline(run, baseline)
+            result = check_runs(run, baseline, rules, strict=strict)
         except VdmBenchError as error:
             message = str(error)
         else:

@@ -1,15 +1,19 @@
 """The check of runs against a baseline: what got worse by more than is allowed, and by more than noise."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from vdm_bench.errors import NotComparableError
+from vdm_bench.errors import InputError, NotComparableError
 from vdm_bench.leaderboards.checks.baseline import Baseline, title_of
-from vdm_bench.leaderboards.checks.compare import Comparison, Differ, Verdict, compare_scores
-from vdm_bench.leaderboards.checks.tolerances import NO_WORSE, Rule, check_patterns
-from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.checks.compare import Comparison, Verdict, compare_scores
+from vdm_bench.leaderboards.checks.tolerances import NO_WORSE, ToleranceRule, check_patterns
+from vdm_bench.leaderboards.record import Record, read_record
+from vdm_bench.leaderboards.store import find_records
 from vdm_bench.metrics.score import Score
+from vdm_bench.runtime.files import is_stream
+from vdm_bench.runtime.locks import hold_file
 
 FINE = 0
 REGRESSION = 1
@@ -36,8 +40,8 @@ class Finding:
 
     metric: str
     mark: Mark
-    rules: tuple[Rule, ...]
-    broken: tuple[Rule, ...] = ()
+    rules: tuple[ToleranceRule, ...]
+    broken: tuple[ToleranceRule, ...] = ()
     compared: Comparison | None = None
     before: Score | None = None
     now: Score | None = None
@@ -126,11 +130,10 @@ class CheckResult:
         return {"baseline": self.baseline, "strict": self.strict, "exit_code": self.exit_code, "runs": runs}
 
 
-def check_runs(
+def check_records(
     runs: Sequence[tuple[str, Record]],
     baseline: Baseline,
-    rules: Sequence[Rule],
-    difference: Differ,
+    rules: Sequence[ToleranceRule],
     *,
     strict: bool = False,
 ) -> CheckResult:
@@ -141,7 +144,6 @@ def check_runs(
         baseline: the runs to hold them against.
         rules: what may not get worse, and by how much; a metric that no rule covers is shown alone. Without any
             rule no metric may get worse by more than noise.
-        difference: see `compare_scores`.
         strict: count changes within noise, too.
 
     Raises:
@@ -153,8 +155,7 @@ def check_runs(
     )
     chosen = tuple(rules) or NO_WORSE
     checks = [
-        RunCheck(path, run, old, tuple(_findings(run, old, baseline, chosen, difference, strict)))
-        for path, run, old in pairs
+        RunCheck(path, run, old, tuple(_findings(run, old, baseline, chosen, strict))) for path, run, old in pairs
     ]
     return CheckResult(str(baseline.path), strict, tuple(checks))
 
@@ -163,8 +164,7 @@ def _findings(
     run: Record,
     old: Record | None,
     baseline: Baseline,
-    rules: Sequence[Rule],
-    difference: Differ,
+    rules: Sequence[ToleranceRule],
     strict: bool,
 ) -> Iterator[Finding]:
     known = {score.metric: score for score in old.scores} if old else {}
@@ -173,7 +173,7 @@ def _findings(
         covering = tuple(rule for rule in rules if rule.covers(metric))
         before, now = known.get(metric), new.get(metric)
         if before and now:
-            yield _compared(before, now, covering, difference, strict)
+            yield _compared(before, now, covering, strict)
         else:
             reason = _no_baseline(baseline, run, old) if now else "the run has no such score"
             yield Finding(metric, "missing", covering, before=before, now=now, reason=reason)
@@ -188,9 +188,67 @@ def _no_baseline(baseline: Baseline, run: Record, old: Record | None) -> str:
     return f"the baseline has no {title_of(run)}; it has {known}"
 
 
-def _compared(before: Score, now: Score, covering: tuple[Rule, ...], difference: Differ, strict: bool) -> Finding:
-    found = compare_scores(before, now, difference)
-    broken: tuple[Rule, ...] = ()
+def _compared(before: Score, now: Score, covering: tuple[ToleranceRule, ...], strict: bool) -> Finding:
+    found = compare_scores(before, now)
+    broken: tuple[ToleranceRule, ...] = ()
     if found.change is not None:
         broken = tuple(rule for rule in covering if rule.broken_by(found, strict=strict))
     return Finding(now.metric, found.verdict, covering, broken, found, before, now, found.reason)
+
+
+def check_runs(run: Path, baseline: Path, fail_on: Sequence[str] = (), *, strict: bool = False) -> CheckResult:
+    """Hold a run, or all runs of a folder, against a baseline.
+
+    Args:
+        run: run folder, folder of such, or `run.json`.
+        baseline: baseline file, or a run folder or `run.json` in its place.
+        fail_on: rules such as `fvd:5%`; without any, no metric may get worse by more than noise.
+        strict: count changes within noise, too.
+
+    Raises:
+        InputError: a file or rule cannot be used.
+    """
+    rules = [ToleranceRule.parse(text) for text in fail_on]
+    return check_records(_runs(run), Baseline.read(baseline), rules, strict=strict)
+
+
+def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | None = None) -> bool:
+    """Put a run, or all runs of a folder, into a baseline file; make the file if there is none.
+
+    Others that update it at the same time are waited for, so that nobody's runs are lost.
+
+    Args:
+        run: run folder, folder of such, or `run.json`.
+        baseline: baseline file.
+        note: told, in a sentence, of whom is waited for.
+
+    Returns:
+        Whether the file was changed; it is not if it has these scores already.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    refuse_stream(baseline)
+    with hold_file(baseline, "check", way_out="wait for it, or choose another --baseline", note=note):
+        old = Baseline.read(baseline)
+        new = old.updated(record for _, record in _runs(run))
+        if old.exists and new.runs == old.runs and not old.single:
+            return False
+        new.write()
+        return True
+
+
+def refuse_stream(baseline: Path) -> None:
+    """Refuse a pipe or a device in the place of a baseline that is to be updated, before it is waited for.
+
+    Raises:
+        InputError: it is one.
+    """
+    if is_stream(baseline):
+        raise InputError(
+            f"{baseline} is a pipe or a device, and no baseline can be kept there; give a file by --baseline"
+        )
+
+
+def _runs(run: Path) -> list[tuple[str, Record]]:
+    return [(str(path), read_record(path)) for path in find_records(run)]

@@ -1,21 +1,20 @@
 """Two runs, metric by metric: by how much they differ, whether that is more than noise, or why none can say.
 
-The difference and its interval come from outside, as `metrics.jackknife.score_difference` gives them.
+The interval of a difference is the jackknife's: `metrics.jackknife.score_difference`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 from vdm_bench.leaderboards.record import Record
+from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Difference, Score, Signature
 
 Verdict = Literal["better", "worse", "within noise", "no interval", "not comparable"]
 Differing = Sequence[tuple[str, str | None, str | None]]
-Differ = Callable[[Score, Score], Difference | None]
-
 # Of the larger value. In float32 two machines differ by 3e-7 of a score (docs/numerical-error.md), and the clips
 # of two equal runs have all their noise in common, so that rounding could pass for a difference.
 ROUNDING = 1e-4
@@ -79,13 +78,12 @@ class Comparison:
         }
 
 
-def compare_scores(first: Score, second: Score, difference: Differ) -> Comparison:
+def compare_scores(first: Score, second: Score) -> Comparison:
     """Compare two scores of one metric.
 
     Args:
         first: the score to compare with.
         second: the score to judge.
-        difference: gives the first argument's value less the second's, with its interval.
     """
     differing = Signature.parse(first.signature).differences(Signature.parse(second.signature))
     if differing:
@@ -96,7 +94,7 @@ def compare_scores(first: Score, second: Score, difference: Differ) -> Compariso
     if first.value is None or second.value is None:
         status = first.status if first.value is None else second.status
         return Comparison(first, second, "not comparable", reason=f"no value: {status}")
-    change, found = second.value - first.value, difference(second, first)
+    change, found = second.value - first.value, score_difference(second, first)
     if not math.isfinite(change):
         return Comparison(first, second, "not comparable", reason="the change is too large a number")
     compared = Comparison(first, second, "within noise", change, found)
@@ -108,14 +106,10 @@ def compare_scores(first: Score, second: Score, difference: Differ) -> Compariso
     return Comparison(first, second, "no interval" if found is None else verdict, change, found)
 
 
-def compare_records(first: Record, second: Record, difference: Differ) -> list[Comparison]:
+def compare_records(first: Record, second: Record) -> list[Comparison]:
     """Compare every metric that two runs have in common, in the order of the first."""
     others = {score.metric: score for score in second.scores}
-    return [
-        compare_scores(score, others[score.metric], difference)
-        for score in first.scores
-        if score.metric in others
-    ]
+    return [compare_scores(score, others[score.metric]) for score in first.scores if score.metric in others]
 
 
 def differing_keys(differing: Differing) -> str:
@@ -136,13 +130,10 @@ class RunComparison:
     pairs: dict[tuple[int, int], list[Comparison]]
 
     @classmethod
-    def of(cls, runs: Iterable[tuple[str, Record]], difference: Differ) -> "RunComparison":
+    def of(cls, runs: Iterable[tuple[str, Record]]) -> "RunComparison":
         """Compare runs."""
         runs = list(runs)
-        pairs = {
-            (i, j): compare_records(runs[i][1], runs[j][1], difference)
-            for i, j in combinations(range(len(runs)), 2)
-        }
+        pairs = {(i, j): compare_records(runs[i][1], runs[j][1]) for i, j in combinations(range(len(runs)), 2)}
         return cls(runs, pairs)
 
     @property

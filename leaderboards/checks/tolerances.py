@@ -56,7 +56,7 @@ class Relative:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ToleranceRule:
     """A limit for the metrics that a pattern names.
 
     Attributes:
@@ -68,7 +68,7 @@ class Rule:
     tolerance: Tolerance
 
     @classmethod
-    def parse(cls, text: str) -> "Rule":
+    def parse(cls, text: str) -> "ToleranceRule":
         """Read `METRIC:LIMIT`, such as `fvd:5%` or `embedded/is:0.5`.
 
         Raises:
@@ -107,10 +107,10 @@ class Rule:
 
 
 # Where no rule is given: nothing may get worse by more than noise.
-NO_WORSE = (Rule("*", Absolute(0.0)),)
+NO_WORSE = (ToleranceRule("*", Absolute(0.0)),)
 
 
-def check_patterns(rules: Sequence[Rule], metrics: Sequence[str]) -> None:
+def check_patterns(rules: Sequence[ToleranceRule], metrics: Sequence[str]) -> None:
     """Refuse a rule about no metric at all: a slip of the pen would never fail.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
-    from vdm_bench.leaderboards.report.gallery import Film as Film
+    from vdm_bench.leaderboards.report.gallery import EncodedClip as EncodedClip
     from vdm_bench.leaderboards.report.gallery import Gallery as Gallery
     from vdm_bench.leaderboards.report.gallery import GalleryRow as GalleryRow
     from vdm_bench.leaderboards.report.runs import Runs as Runs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vdm_bench.leaderboards.report.writing import write_site as write_site
 
 _HOMES = {
-    "Film": "gallery",
+    "EncodedClip": "gallery",
     "Gallery": "gallery",
     "GalleryRow": "gallery",
     "PageOptions": "writing",

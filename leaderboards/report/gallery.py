@@ -20,7 +20,7 @@ _STEM_KEPT = 200
 
 
 @dataclass(frozen=True)
-class Film:
+class EncodedClip:
     """A clip, encoded.
 
     Attributes:
@@ -56,7 +56,7 @@ class GalleryRow:
     """
 
     label: str
-    films: tuple[Film | None, ...]
+    films: tuple[EncodedClip | None, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def placed(galleries: Sequence[Gallery], page: Path, budget: int) -> list[Galler
     return done
 
 
-def _with_address(film: Film, page: Path | None) -> Film:
+def _with_address(film: EncodedClip, page: Path | None) -> EncodedClip:
     if page is None:
         return replace(film, address=_embedded("video/mp4", film.video))
     name = f"{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"

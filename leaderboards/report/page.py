@@ -15,8 +15,6 @@ from markupsafe import Markup
 
 from vdm_bench.runtime.printable import printable
 
-_TEMPLATES = "vdm_bench.leaderboards.report.templates"
-
 
 def render(template: str, page: object, *, linked: bool = False) -> str:
     """Fill a template.
@@ -68,7 +66,7 @@ def _visible(value: Any) -> Any:
 
 @functools.cache
 def _read(name: str) -> str:
-    return resources.files(_TEMPLATES).joinpath(name).read_text("utf-8")
+    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from vdm_bench.leaderboards.report.chart import Line, LineChart, Point, ScoreChart
+from vdm_bench.leaderboards.report.charts import Line, LineChart, Point, ScoreChart
 from vdm_bench.runtime.printable import printable
 
 _WIDTH, _ROW, _MARGIN, _HEIGHT = 5.2, 0.27, 0.95, 3.1  # inches

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from vdm_bench.leaderboards.record import Record
+from vdm_bench.leaderboards.record import Record, StoredRecord
 from vdm_bench.leaderboards.store import frame_of_records, read_records
-from vdm_bench.leaderboards.stored import StoredRecord
 from vdm_bench.leaderboards.text import encodable
 
 WITHOUT_PROTOCOL = "comparisons"
@@ -19,7 +18,7 @@ _ID_LENGTH = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ReportedRun:
     """One run of a page.
 
     Attributes:
@@ -53,12 +52,12 @@ class Runs:
         left_out: a sentence for each record that was refused.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportedRun, ...]
     frame: pd.DataFrame
     left_out: tuple[str, ...] = ()
 
     @cached_property
-    def by_path(self) -> dict[str, Run]:
+    def by_path(self) -> dict[str, ReportedRun]:
         """The runs by the column `path` of the frame."""
         return {encodable(str(run.path)): run for run in self.runs}
 
@@ -82,7 +81,7 @@ def read_runs(paths: Iterable[Path]) -> Runs:
     return Runs(_with_anchors(read), frame_of_records(read, note=left_out.append), tuple(left_out))
 
 
-def _with_anchors(read: Iterable[StoredRecord]) -> tuple[Run, ...]:
+def _with_anchors(read: Iterable[StoredRecord]) -> tuple[ReportedRun, ...]:
     """Name each run by its content; copies of one run are numbered."""
     seen: Counter[str] = Counter()
     runs = []
@@ -90,5 +89,5 @@ def _with_anchors(read: Iterable[StoredRecord]) -> tuple[Run, ...]:
         digest = hashlib.sha256(found.record.model_dump_json().encode()).hexdigest()[:_ID_LENGTH]
         seen[digest] += 1
         anchor = f"run-{digest}" + (f"-{seen[digest]}" if seen[digest] > 1 else "")
-        runs.append(Run(found.path, found.record, anchor))
+        runs.append(ReportedRun(found.path, found.record, anchor))
     return tuple(runs)

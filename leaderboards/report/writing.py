@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import published_rows
+from vdm_bench.leaderboards.ranking import make_boards
 from vdm_bench.leaderboards.report.content import Table, make_page
 from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
-from vdm_bench.leaderboards.tables.board_views import view_with_boards
+from vdm_bench.leaderboards.tables.views import view_with_boards
 from vdm_bench.runtime.files import is_stream, sweep, sweep_beside, write_text
 
 INDEX = "index.html"

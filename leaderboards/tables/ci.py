@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from vdm_bench.leaderboards.checks.baseline import title_of
 from vdm_bench.leaderboards.checks.check import CheckResult, Finding, RunCheck
-from vdm_bench.leaderboards.tables.check_tables import sentence
+from vdm_bench.leaderboards.tables.comparisons import sentence
 from vdm_bench.runtime.printable import printable
 
 

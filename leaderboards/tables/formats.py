@@ -8,16 +8,17 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.ranking import RANK_COLUMNS, ScoreGroup, group_scores
+from vdm_bench.leaderboards.ranking import BOARD_COLUMNS, RANK_COLUMNS, Board, ScoreGroup, group_scores, records
 from vdm_bench.leaderboards.store import COLUMNS
-from vdm_bench.leaderboards.tables.views import NUMERIC, GroupView, view_groups
-from vdm_bench.leaderboards.text import csv_cell, latex_text, markdown_text
-from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
+from vdm_bench.leaderboards.tables.views import NUMERIC, GroupView, view_boards, view_groups
+from vdm_bench.leaderboards.text import TEXT_WIDTH, csv_cell, latex_text, markdown_text, text_table
+from vdm_bench.runtime.files import sweep_beside, write_bytes
 from vdm_bench.runtime.printable import printable
 
 __all__ = ["Format", "ScoreGroup", "format_tables", "group_scores"]
@@ -172,3 +173,69 @@ def _latex(view: GroupView) -> str:
         r"\end{table}",
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def format_boards(boards: Sequence[Board], format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002
+    """Write boards as text that ends in a newline; the formats are those of `format_tables`.
+
+    In `csv` and `json` a published row has its number as it was published in `text`, and its caveats in `marks`.
+
+    Raises:
+        InputError: no such format.
+    """
+    check_format(format)
+    match format:
+        case "csv":
+            return csv_text(BOARD_COLUMNS, [row for board in boards for row in _rows(board)])
+        case "json":
+            return json.dumps({"boards": [*map(_content, boards)]}, indent=2, allow_nan=False) + "\n"
+        case _:
+            return format_views(view_boards(boards), format, width=width)
+
+
+def _content(board: Board) -> dict[str, Any]:
+    return {
+        "protocol": board.protocol or None,
+        "metric": board.metric,
+        "group": board.group,
+        "higher_is_better": board.higher_is_better,
+        "apart": board.apart is not None,
+        "rows": _rows(board),
+    }
+
+
+def _rows(board: Board) -> list[dict[str, Any]]:
+    return [{column: plain_value(row[column]) for column in BOARD_COLUMNS} for row in records(board.rows)]
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write the scores of `load_runs`, ranked as in tables, with the columns `rank` and `mark` in front.
+
+    Tuples of texts become lists of texts; all other columns come back from `pandas.read_parquet` as they were.
+
+    Args:
+        frame: what `load_runs` gave.
+        path: of the file; written atomically.
+
+    Raises:
+        InputError: pyarrow is not installed, or the file cannot be written.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs pyarrow; install it by pip install 'vdm-bench[parquet]', or choose another --format"
+        ) from error
+    empty = frame.iloc[:0].assign(rank=pd.array([], "Int64"), mark=pd.array([], "string"))
+    columns = ["rank", "mark", *(column.name for column in COLUMNS)]
+    rows = pd.concat([empty, *(group.rows for group in group_scores(frame))], ignore_index=True)[columns]
+    schema = pa.Schema.from_pandas(rows, preserve_index=False)
+    for column in COLUMNS:
+        if column.dtype == "object":  # lists, even where all are empty
+            place = schema.get_field_index(column.name)
+            schema = schema.set(place, pa.field(column.name, pa.list_(pa.string())))
+    target = io.BytesIO()
+    parquet.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), target)
+    sweep_beside(path, shared=True)
+    write_bytes(path, target.getvalue())

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.record import Record, StoredRecord
 from vdm_bench.leaderboards.text import encodable
 from vdm_bench.runtime.printable import printable
 

@@ -51,7 +51,7 @@ class NetworkSettings:
         layers: layers to compute; all of them, if empty.
         rule: resize rule.
         aspect: aspect rule.
-        padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d_layers`).
+        padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d`).
         epsilon: of the batch normalisation of I3D.
         precision: of the network's arithmetic.
         compiled: whether `torch.compile` prepares the network; changes values by rounding only.

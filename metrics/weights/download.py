@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
-from vdm_bench.metrics.weights.sources import complaint
+from vdm_bench.metrics.weights.store import complaint
 from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PIECE = 1 << 16
 _MB = 10**6
 
 
-class Reporter(Protocol):
+class DownloadReporter(Protocol):
     """Where progress goes: `vdm_bench.runtime.progress.Console`, for one."""
 
     def stage(
@@ -53,7 +53,7 @@ def download(
     entry: Entry,
     source: SourceFile,
     folder: Path,
-    reporter: Reporter | None,
+    reporter: DownloadReporter | None,
     refuse: Callable[[SourceFile, Path], str] = complaint,
 ) -> Path:
     """Bring a file of an entry into `folder`, from the first of its addresses that gives the right bytes.
@@ -97,7 +97,7 @@ def way_out(entry: Entry) -> str:
     )
 
 
-def _retrieve(url: str, source: SourceFile, target: Path, title: str, reporter: Reporter | None) -> None:
+def _retrieve(url: str, source: SourceFile, target: Path, title: str, reporter: DownloadReporter | None) -> None:
     import pooch  # type: ignore[import-untyped]
 
     def download_to(url: str, output_file: str, _: object) -> None:
@@ -110,7 +110,7 @@ def _retrieve(url: str, source: SourceFile, target: Path, title: str, reporter: 
     pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=download_to)
 
 
-def _resume(url: str, part: Path, size: int | None, title: str, reporter: Reporter | None) -> None:
+def _resume(url: str, part: Path, size: int | None, title: str, reporter: DownloadReporter | None) -> None:
     """Download what is missing of `part`.
 
     Raises:
@@ -123,7 +123,7 @@ def _resume(url: str, part: Path, size: int | None, title: str, reporter: Report
         _continue(url, part, size, title, reporter)
 
 
-def _continue(url: str, part: Path, size: int | None, title: str, reporter: Reporter | None) -> None:
+def _continue(url: str, part: Path, size: int | None, title: str, reporter: DownloadReporter | None) -> None:
     done = part.stat().st_size if part.exists() else 0
     if done == size:
         return  # whole, but the process ended before it was renamed
@@ -190,7 +190,7 @@ def _total(response: "Response", done: int, size: int | None) -> int:
 
 
 def _stage(
-    reporter: Reporter | None, title: str, total: int
+    reporter: DownloadReporter | None, title: str, total: int
 ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
     return reporter.stage(title, total, "MB") if reporter else contextlib.nullcontext(lambda steps: None)
 

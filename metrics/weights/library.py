@@ -12,14 +12,13 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.weights.convert import convert
 from vdm_bench.metrics.weights.digest import content_digest
-from vdm_bench.metrics.weights.download import Reporter, download
+from vdm_bench.metrics.weights.download import DownloadReporter, download
 from vdm_bench.metrics.weights.entries import Entry, SourceFile, WrongFileError, catalogue
-from vdm_bench.metrics.weights.sources import locate, recognise
-from vdm_bench.metrics.weights.store import Store, damage_by_tensor
+from vdm_bench.metrics.weights.store import Store, damage_by_tensor, locate, recognise
 from vdm_bench.runtime.files import cache_folder
 
 
-def load_weights(name: str, *, reporter: Reporter | None = None) -> dict[str, Tensor]:
+def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> dict[str, Tensor]:
     """Load weights of the catalogue, downloading them if they are not in the cache.
 
     Args:
@@ -36,7 +35,7 @@ def load_weights(name: str, *, reporter: Reporter | None = None) -> dict[str, Te
     return default_library(reporter).load(name)
 
 
-def fetch(name: str, *, reporter: Reporter | None = None) -> Path:
+def fetch(name: str, *, reporter: DownloadReporter | None = None) -> Path:
     """Download weights into the cache unless they are there; give the path of their safetensors file.
 
     Raises:
@@ -63,7 +62,7 @@ def verify(*names: str) -> dict[str, str]:
     return default_library().verify(*names)
 
 
-def provide(name: str, *, reporter: Reporter | None = None) -> None:
+def provide(name: str, *, reporter: DownloadReporter | None = None) -> None:
     """Download weights that are not in the cache, with progress; whether they are sound is checked on loading.
 
     Raises:
@@ -74,7 +73,7 @@ def provide(name: str, *, reporter: Reporter | None = None) -> None:
         library.fetch(name)
 
 
-def default_library(reporter: Reporter | None = None) -> "Library":
+def default_library(reporter: DownloadReporter | None = None) -> "Library":
     """Give the catalogue that comes with the package, over the user's cache folder."""
     return Library(catalogue(), cache_folder() / "weights", reporter)
 
@@ -91,7 +90,7 @@ class Library:
 
     entries: Mapping[str, Entry]
     folder: Path
-    reporter: Reporter | None = None
+    reporter: DownloadReporter | None = None
 
     @property
     def store(self) -> Store:

@@ -21,7 +21,7 @@ __all__ = [
     "SAMPLERS",
     "Callback",
     "Counted",
-    "Sampler",
+    "DiffusionSampler",
     "StepInfo",
     "ancestral",
     "clipped",
@@ -32,8 +32,8 @@ __all__ = [
     "sample",
 ]
 
-Sampler: TypeAlias = Callable[..., Tensor]
-SAMPLERS: dict[str, Sampler] = dict(
+DiffusionSampler: TypeAlias = Callable[..., Tensor]
+SAMPLERS: dict[str, DiffusionSampler] = dict(
     zip(SAMPLER_NAMES, (ancestral, predictor_corrector, ddim, dpm_solver), strict=True)
 )
 

@@ -23,7 +23,7 @@ from vdm_bench.reference_model.text.embeddings import TextBatch as TextBatch
 from vdm_bench.reference_model.text.embeddings import TextEmbeddings as TextEmbeddings
 
 TooLong: TypeAlias = Literal["cut", "refuse"]
-Progress: TypeAlias = Callable[[int, int], None]  # (captions done, of how many)
+OnProgress: TypeAlias = Callable[[int, int], None]  # (captions done, of how many)
 
 
 def encode(
@@ -32,7 +32,7 @@ def encode(
     *,
     batch_size: int = 32,
     too_long: TooLong = "cut",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> TextEmbeddings:
     """Embed captions: each text once, the empty one not at all (it is unconditional).
 
@@ -88,7 +88,7 @@ def load_text(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     revision: str | None = None,
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> TextEmbeddings:
     """Get the embeddings of captions from wherever they come.
 

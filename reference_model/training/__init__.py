@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
+    from vdm_bench.reference_model.training.loop import Hooks as Hooks
+    from vdm_bench.reference_model.training.loop import TrainingOptions as TrainingOptions
     from vdm_bench.reference_model.training.loop import train as train
-    from vdm_bench.reference_model.training.options import Hooks as Hooks
-    from vdm_bench.reference_model.training.options import TrainingOptions as TrainingOptions
 
 _HOMES = {
     "Hooks": "options",

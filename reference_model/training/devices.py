@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from vdm_bench.errors import InputError, PeerError
-from vdm_bench.reference_model.unet import Stage, VideoUNet
+from vdm_bench.reference_model.unet import UNetBlock, VideoUNet
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,7 +69,7 @@ class Devices:
         # FSDP cuts weights along their first axis, and takes them in their common layout alone.
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks this
         mesh = init_device_mesh(self.device.type, (self.count,))
-        for module in [module for module in network.modules() if isinstance(module, Stage)]:
+        for module in [module for module in network.modules() if isinstance(module, UNetBlock)]:
             fully_shard(module, mesh=mesh)
         fully_shard(network, mesh=mesh)
         return network

@@ -13,31 +13,168 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
-from vdm_bench.reference_model.config import Preset
-from vdm_bench.reference_model.training.batch import Batch, Purpose, StepDraws, TrainingData, stream_seed
+from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
+from vdm_bench.reference_model.config import Preset, TrainingConfig
+from vdm_bench.reference_model.model import source_of
 from vdm_bench.reference_model.training.devices import Devices
-from vdm_bench.reference_model.training.ema import WeightAverage, warmed_decay
 from vdm_bench.reference_model.training.log import LogLine, RunLog
-from vdm_bench.reference_model.training.options import Hooks as Hooks
-from vdm_bench.reference_model.training.options import TrainingOptions as TrainingOptions
-from vdm_bench.reference_model.training.run import RunConfig, claim
-from vdm_bench.reference_model.training.start import make_optimisers, start_from
-from vdm_bench.reference_model.training.state import FOLDER, Progress, TrainingState, read_state, write_state
-from vdm_bench.reference_model.training.step import LossMeter, batch_losses, learning_rate
+from vdm_bench.reference_model.training.optimisers import Muon, WeightAverage, warmed_decay
+from vdm_bench.reference_model.training.state import (
+    FOLDER,
+    TrainingProgress,
+    TrainingState,
+    read_state,
+    states,
+    write_state,
+)
+from vdm_bench.reference_model.training.step import (
+    Batch,
+    LossMeter,
+    Purpose,
+    StepDraws,
+    TrainingData,
+    batch_losses,
+    learning_rate,
+    stream_seed,
+)
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 from vdm_bench.runtime.files import sweep
-from vdm_bench.runtime.locks import hold_together
+from vdm_bench.runtime.locks import hold_together, holds_others
+from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
 
+CONFIG = "config.json"
 MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a run's weights depend on.
+
+    Attributes:
+        preset: the model and its training.
+        seed: of all random numbers.
+        precision: of the network.
+        data: name of the data.
+        init: name of the checkpoint that it started from, if any.
+    """
+
+    preset: Preset
+    seed: int
+    precision: str
+    data: str
+    init: str | None = None
+
+    def table(self) -> dict[str, Any]:
+        """Give the settings by dotted name, as JSON keeps them."""
+        flat: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "precision", "data", "init")}
+        for section in ("model", "training"):
+            values = dataclasses.asdict(getattr(self.preset, section))
+            flat |= {f"{section}.{key}": list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+        return flat
+
+
+def claim(out: Path, config: RunConfig) -> None:
+    """Make `out` the folder of this run, or find that it is already; the number of steps may have grown.
+
+    Raises:
+        InputError: it holds a run with other settings, or something else; or its settings are damaged.
+    """
+    kept = FolderPlan(out / CONFIG, "a run", way_out="restore it, or choose another --out")
+    wanted = as_json({"preset": config.preset.name, **config.table()})
+    if not kept.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
+        raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
+    if not states(out):  # nothing that could be gone on from: settings may still change
+        kept.write(wanted)
+        return
+    found = kept.read()
+    if found is None:
+        raise InputError(f"{kept.path} is not there, and {out} holds a run; {kept.way_out}")
+    # Under a constant learning rate a longer run is the same run, gone on with.
+    longer = config.preset.training.schedule == "constant" and type(found.get("training.steps")) is int
+    free = {"training.steps"} if longer else set()
+    if settings := [key for key in unlike(found, wanted) if key not in free]:
+        raise kept.refusal(
+            (f"{key} ({found.get(key)} and not {wanted.get(key)})" for key in settings),
+            "give the settings it was started with, or choose another --out",
+        )
+    if found != wanted:
+        kept.write(wanted)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a run is carried out; nothing here but `seed`, `precision` and `init` changes its result.
+
+    Attributes:
+        seed: of the initial weights, the order of the data and all noise.
+        precision: `bf16` for autocast; weights, optimiser and average stay float32.
+        init: checkpoint whose weights the run starts from; None for new ones. Clips of another length may have
+            been what it was trained on.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        shard: share out weights and moments over the processes (FSDP), where one device cannot hold them.
+        compiled: compile the network.
+        checkpointing: gradient checkpointing.
+        checkpoint_every: steps between checkpoints; the last step has one always.
+        sample_every: steps between previews; 0 for none.
+        log_every: steps between lines of the log.
+        tensorboard: write TensorBoard's files too.
+    """
+
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    init: Path | None = None
+    device: str = "auto"
+    shard: bool = False
+    compiled: bool = False
+    checkpointing: bool = False
+    checkpoint_every: int = 1000
+    sample_every: int = 0
+    log_every: int = 20
+    tensorboard: bool = False
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore_text(text: str) -> None:
+    pass
+
+
+def _ignore_line(line: LogLine) -> None:
+    pass
+
+
+def _ignore_model(network: VideoUNet, step: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the caller does along the way, in the leading process.
+
+    Attributes:
+        on_note: gets a sentence now and then.
+        on_log: gets every line of the log.
+        on_sample: gets the network with averaged weights, on the device in eval mode, and the steps done.
+        should_stop: asked after every step, in all processes; a run that stops leaves a checkpoint.
+    """
+
+    on_note: Callable[[str], None] = _ignore_text
+    on_log: Callable[[LogLine], None] = _ignore_line
+    on_sample: Callable[[VideoUNet, int], None] = _ignore_model
+    should_stop: Callable[[], bool] = _never
 
 
 def train(
@@ -120,7 +257,7 @@ class Trainer:
         self.optimisers = make_optimisers(self.plain, preset.training)
         self.average = WeightAverage(self.plain)
         self.state = TrainingState(self.plain, self.optimisers, self.average)
-        self.progress = self._logged = Progress()
+        self.progress = self._logged = TrainingProgress()
         self._meter = LossMeter(devices.device)
 
     def resume(self) -> None:
@@ -139,7 +276,7 @@ class Trainer:
         with contextlib.closing(self._log_file()) as log, contextlib.closing(self._batches()) as batches:
             while self.progress.step < self.preset.training.steps:
                 norm = self._step(batches)
-                self.progress = Progress(self.progress.step + 1, time.monotonic() - begin)
+                self.progress = TrainingProgress(self.progress.step + 1, time.monotonic() - begin)
                 if self._finish_step(log, norm):
                     self._say(f"stopped at step {self.progress.step:,}; the same command goes on from here")
                     break
@@ -273,3 +410,42 @@ class Trainer:
         summary |= {"init": self.init} if self.init else {}
         preset = self.preset
         return CheckpointInfo(preset.name, preset.model, preset.sampling, self.progress.step, training | summary)
+
+
+def start_from(network: VideoUNet, checkpoint: Path) -> str:
+    """Give a network the weights of a checkpoint; give the checkpoint's name.
+
+    Raises:
+        InputError: it is no sound checkpoint, or one of another architecture.
+    """
+    state, mine = load_model(checkpoint)[0].state_dict(), network.state_dict()
+    unlike = [name for name in sorted(state.keys() | mine.keys()) if _shape(state, name) != _shape(mine, name)]
+    if unlike:
+        raise InputError(
+            f"{checkpoint} is of another architecture than what is trained: {unlike[0]} is "
+            f"{_shape(state, unlike[0])} there and {_shape(mine, unlike[0])} here; frames and resolution alone "
+            "may differ"
+        )
+    network.load_state_dict(state)
+    return source_of(checkpoint)
+
+
+def _shape(tensors: dict[str, Tensor], name: str) -> str:
+    return "x".join(map(str, tensors[name].shape)) if name in tensors else "missing"
+
+
+def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimizer]:
+    """Make Adam, or AdamW, in one kernel for all parameters; or Muon for matrices and Adam for the others."""
+    matrices = inner_matrices(network) if config.optimiser == "muon" else []
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    taken = set(matrices)
+    others = [parameter for parameter in network.parameters() if parameter not in taken]
+    adam = kind(others, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True)
+    return [Muon(matrices, config.learning_rate), adam] if matrices else [adam]
+
+
+def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
+    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
+    stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
+    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.reference_model.training.ema import WeightAverage
+from vdm_bench.reference_model.training.optimisers import WeightAverage
 from vdm_bench.runtime.checksums import damage, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
@@ -33,7 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's, by torch's names
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """How far a run is.
 
     Attributes:
@@ -107,7 +107,7 @@ def states(out: Path) -> list[Path]:
     return sorted((out / FOLDER).glob("step-*.safetensors"))
 
 
-def write_state(out: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+def write_state(out: Path, tensors: Mapping[str, Tensor], progress: TrainingProgress) -> None:
     """Write a state whole or not at all, then remove all but the newest."""
     header = sealed_header({"format": FORMAT, "step": progress.step, "seconds": progress.seconds}, tensors)
     with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", apart=True) as temporary:
@@ -116,7 +116,9 @@ def write_state(out: Path, tensors: Mapping[str, Tensor], progress: Progress) ->
         path.unlink(missing_ok=True)
 
 
-def read_state(out: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Tensor], Progress] | None:
+def read_state(
+    out: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Tensor], TrainingProgress] | None:
     """Read the newest state of a run; None where there is none.
 
     Args:
@@ -141,7 +143,7 @@ def read_state(out: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[s
     if wrong := wrong_field(header, _FIELDS) or _unlike(tensors, shapes):
         raise DamagedError(path, wrong, way_out)
     sums.require(tensors)
-    return tensors, Progress(header["step"], float(header["seconds"]))
+    return tensors, TrainingProgress(header["step"], float(header["seconds"]))
 
 
 def _unlike(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -20,6 +20,7 @@ from vdm_bench.metrics.evaluation import paired_difference
 from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.protocols import get_protocol
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.scoring.features import Collector
@@ -83,7 +84,7 @@ def test_the_difference_of_two_runs_is_that_of_their_features(made: Path, here: 
     network = load_network("embedded")
     protocol = get_protocol("shapes-unconditional")
     collector = Collector([network], 2, False, Silent())
-    real = collect_reference(protocol, protocol.open_dataset(protocol.reference), collector).features[0]
+    real = collect_reference(protocol, open_dataset(protocol, protocol.reference), collector).features[0]
     a, b = (
         collector.collect(
             open_clips(made / "runs" / name), 64, made / "runs" / name / "features", "clips"

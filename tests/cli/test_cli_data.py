@@ -15,6 +15,7 @@ from vdm_bench.datasets.windows import WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols import prepare as preparing
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.video import archive
 from vdm_bench.video.archive import Archive
@@ -137,7 +138,7 @@ def test_labels_and_captions_are_prepared_too(tmp_path: Path) -> None:
     root = miniatures.write_captioned(tmp_path / "data")
     protocol = small("text-video", reference_count=4, generated_count=4)
     (made,) = preparing.prepare(protocol, root, root, workers=2, skip_broken=False, reporter=Silent())
-    clips = protocol.open_dataset(protocol.conditions, root)
+    clips = open_dataset(protocol, protocol.conditions, root)
     assert not isinstance(clips, WindowedClips)  # an archive, although the videos lie beside it
     captions = {miniatures.clips(4, 24).info(i).caption for i in range(4)}
     assert {clips.info(i).caption for i in range(4)} == captions
@@ -238,14 +239,14 @@ def test_a_larger_protocol_adds_to_what_a_smaller_one_prepared(tmp_path: Path) -
     assert make(3).clips == 4
     pixels = [Archive(many.folder)[i].frames for i in range(4)]
     direct = get_protocol("kinetics600-prediction")
-    clips = direct.open_dataset(direct.reference, root)
+    clips = open_dataset(direct, direct.reference, root)
     assert all(np.array_equal(pixels[i], clips[i].frames) for i in range(4))
 
 
 def test_a_broken_clip_is_listed_once_where_an_archive_becomes_longer(tmp_path: Path) -> None:
     root = miniatures.write_kinetics600(tmp_path / "data", count=4)
     whole = get_protocol("kinetics600-prediction")
-    first = whole.open_dataset(whole.reference, root).info(0).key
+    first = open_dataset(whole, whole.reference, root).info(0).key
     next((root / "test").rglob(f"{first}*")).write_bytes(b"")
     for count in (2, 4):
         protocol = small("kinetics600-prediction", reference_count=count, generated_count=count)
@@ -260,7 +261,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     (made.folder / "prepared.json").write_text("{}")
     message = r"prepared.json is damaged: its field 'wanted' is missing; delete .*clips-\w+ and prepare it again"
     with pytest.raises(InputError, match=message):
-        protocol.open_dataset(protocol.reference, root)
+        open_dataset(protocol, protocol.reference, root)
     with pytest.raises(InputError, match=message):
         preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
 

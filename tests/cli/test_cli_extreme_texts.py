@@ -10,7 +10,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import SamplingConfig, get_preset
-from vdm_bench.samplers.reference_settings import choose, parsed
+from vdm_bench.samplers.sampling_settings import choose, parsed
 
 DIGITS = "9" * 5000
 DEEP = "[" * 3000

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vdm_bench.datasets.folder import FolderDataset, open_clips
-from vdm_bench.datasets.folder_videos import FolderVideos
 from vdm_bench.datasets.shapes.dataset import Shapes
+from vdm_bench.datasets.video_folder import FolderVideos
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.protocols.clips import notes_on
 from vdm_bench.video.archive import ArchiveWriter

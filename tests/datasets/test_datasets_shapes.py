@@ -6,8 +6,16 @@ import pytest
 import scipy.stats
 
 from vdm_bench.datasets.shapes.dataset import CLASS_COUNT, COLOURS, Scene, Shapes, ShapesLabel
-from vdm_bench.datasets.shapes.draw import _COSINE, FULL_TURN, SHAPES, SIDE, TEXTURES
-from vdm_bench.datasets.shapes.motion import MOTIONS, Motion, motion_offsets
+from vdm_bench.datasets.shapes.draw import (
+    _COSINE,
+    FULL_TURN,
+    MOTIONS,
+    SHAPES,
+    SIDE,
+    TEXTURES,
+    Motion,
+    motion_offsets,
+)
 from vdm_bench.errors import InputError
 
 

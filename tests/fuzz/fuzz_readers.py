@@ -29,10 +29,9 @@ from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
 from vdm_bench.generation.output import Target, open_sink
 from vdm_bench.leaderboards.checks.baseline import Baseline
-from vdm_bench.leaderboards.checks.tolerances import Rule
+from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.published import parse_entries, parse_rows
-from vdm_bench.leaderboards.record import SCHEMA_VERSION, Record, read_record, write_record
-from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.record import SCHEMA_VERSION, Record, StoredRecord, read_record, write_record
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
@@ -41,21 +40,22 @@ from vdm_bench.metrics.weights.convert import convert
 from vdm_bench.metrics.weights.entries import Entry
 from vdm_bench.metrics.weights.store import Store, read_weights_file
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.protocols.prepare import prepare
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.config import ModelConfig, Preset, SamplingConfig, TrainingConfig
 from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
 from vdm_bench.reference_model.training.log import LogLine, RunLog
-from vdm_bench.reference_model.training.run import RunConfig, claim
-from vdm_bench.reference_model.training.state import Progress, read_state, write_state
+from vdm_bench.reference_model.training.loop import RunConfig, claim
+from vdm_bench.reference_model.training.state import TrainingProgress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runs.audit import StoredFeatures
 from vdm_bench.runs.plan import keep_plan
 from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.samplers.reference_settings import choose, parsed
+from vdm_bench.samplers.sampling_settings import choose, parsed
 from vdm_bench.scoring.features import Collector
 from vdm_bench.scoring.frames import FrameMeter
 from vdm_bench.scoring.reference import read_reference, write_reference
@@ -289,7 +289,7 @@ def _prepare(folder: Path) -> None:
 def _read_prepared(folder: Path) -> None:
     protocol = _small_protocol()
     try:
-        _each(protocol.open_dataset(protocol.reference, folder / "out"))
+        _each(open_dataset(protocol, protocol.reference, folder / "out"))
     except MachineError:
         raise
     except VdmBenchError:
@@ -374,7 +374,7 @@ _TENSORS = {"weights.a": torch.ones(3), "average.a": torch.ones(3)}
 
 
 def _state(folder: Path) -> None:
-    write_state(folder, _TENSORS, Progress(3, 1.5))
+    write_state(folder, _TENSORS, TrainingProgress(3, 1.5))
 
 
 def _read_state(folder: Path) -> None:
@@ -653,7 +653,7 @@ READERS: dict[str, Reader] = {
         _write("a.txt", 'training.steps=7\nmodel.multipliers=[1, 2]\ntraining.loss="x"\ntraining.ema=0.5\n'),
         _lines_of(lambda line: changed("shapes", [line])),
     ),
-    "tolerances": Reader(_write("a.txt", "fvd:5%\nprdc/*:0.02\n*:0\n"), _lines_of(Rule.parse)),
+    "tolerances": Reader(_write("a.txt", "fvd:5%\nprdc/*:0.02\n*:0\n"), _lines_of(ToleranceRule.parse)),
     "sizes and rates": Reader(_write("a.txt", "64\n128x96\n8\n30000/1001\nstored\n"), _lines_of(_size_or_rate)),
     "named paths": Reader(
         _write("a.txt", "i3d-k400=mine.safetensors\n"), _lines_of(lambda line: cli_options.weight_files([line]))

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.boards import BOARD_COLUMNS, Board, make_boards
 from vdm_bench.leaderboards.published import PublishedRow, published_rows
+from vdm_bench.leaderboards.ranking import BOARD_COLUMNS, Board, make_boards
 from vdm_bench.leaderboards.record import ProtocolInfo
 from vdm_bench.leaderboards.store import load_runs
-from vdm_bench.leaderboards.tables.board_tables import format_boards
+from vdm_bench.leaderboards.tables.formats import format_boards
 
 Make = Callable[..., Any]
 

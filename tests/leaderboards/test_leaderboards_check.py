@@ -9,10 +9,9 @@ import pytest
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.checks.baseline import Baseline
-from vdm_bench.leaderboards.checks.check import CheckResult, check_runs
-from vdm_bench.leaderboards.checks.tolerances import Absolute, Relative, Rule
+from vdm_bench.leaderboards.checks.check import CheckResult, check_records
+from vdm_bench.leaderboards.checks.tolerances import Absolute, Relative, ToleranceRule
 from vdm_bench.leaderboards.record import ProtocolInfo, Record, write_record
-from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 
 Make = Callable[..., Score]
@@ -23,16 +22,16 @@ Check = Callable[..., CheckResult]
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("fvd:5%", Rule("fvd", Relative(5))),
-        ("embedded/is:0.5", Rule("embedded/is", Absolute(0.5))),
-        ("prdc/*:2e-2", Rule("prdc/*", Absolute(0.02))),
-        ("psnr/best-of-100:0%", Rule("psnr/best-of-100", Relative(0))),
-        ("a:b:1.5%", Rule("a:b", Relative(1.5))),
+        ("fvd:5%", ToleranceRule("fvd", Relative(5))),
+        ("embedded/is:0.5", ToleranceRule("embedded/is", Absolute(0.5))),
+        ("prdc/*:2e-2", ToleranceRule("prdc/*", Absolute(0.02))),
+        ("psnr/best-of-100:0%", ToleranceRule("psnr/best-of-100", Relative(0))),
+        ("a:b:1.5%", ToleranceRule("a:b", Relative(1.5))),
     ],
 )
-def test_a_rule_is_read(text: str, rule: Rule) -> None:
-    assert Rule.parse(text) == rule
-    assert Rule.parse(str(rule)) == rule
+def test_a_rule_is_read(text: str, rule: ToleranceRule) -> None:
+    assert ToleranceRule.parse(text) == rule
+    assert ToleranceRule.parse(str(rule)) == rule
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_a_rule_is_read(text: str, rule: Rule) -> None:
 )
 def test_what_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"is not METRIC:LIMIT, such as fvd:5% or embedded/is:0\.5"):
-        Rule.parse(text)
+        ToleranceRule.parse(text)
 
 
 def test_a_relative_limit_is_of_the_size_of_the_baseline() -> None:
@@ -61,8 +60,8 @@ def check(make_score: Make, make_record: MakeRecord) -> Check:
             for v, end in zip((100.0, value), ends, strict=True)
         )
         baseline = Baseline(Path("baseline.json"), {("bair-prediction", "model"): old})
-        parsed = [Rule.parse(rule) for rule in rules]
-        return check_runs([("runs/model", new)], baseline, parsed, score_difference, strict=strict)
+        parsed = [ToleranceRule.parse(rule) for rule in rules]
+        return check_records([("runs/model", new)], baseline, parsed, strict=strict)
 
     return run
 
@@ -110,8 +109,8 @@ def gate(make_record: MakeRecord) -> Check:
 
     def run(now: list[Score], before: list[Score], *rules: str) -> CheckResult:
         baseline = Baseline(Path("b.json"), {("bair-prediction", "model"): make_record("model", *before)})
-        parsed = [Rule.parse(rule) for rule in rules]
-        return check_runs([("runs/model", make_record("model", *now))], baseline, parsed, score_difference)
+        parsed = [ToleranceRule.parse(rule) for rule in rules]
+        return check_records([("runs/model", make_record("model", *now))], baseline, parsed)
 
     return run
 
@@ -180,16 +179,16 @@ def test_each_run_is_held_against_its_own_baseline(make_record: MakeRecord, make
     runs = [make_record(name, make_score(value)) for name, value in (("a", 10.0), ("b", 20.0))]
     runs.append(of_protocol(make_record("a", make_score(30.0, metric="kvd")), "ucf101-class"))
     baseline = Baseline(Path("b.json"), {}).updated(runs)
-    result = check_runs([("", run) for run in runs], baseline, [], score_difference)
+    result = check_records([("", run) for run in runs], baseline, [])
     assert result.exit_code == 0
     assert [check.baseline for check in result.runs] == runs
     other = make_record("c", make_score(10.0))
-    result = check_runs([("", other)], baseline, [], score_difference)
+    result = check_records([("", other)], baseline, [])
     assert result.exit_code == 3
     reason = result.findings[0].reason
     assert reason.startswith("the baseline has no c on bair-prediction; it has a on bair-prediction, b on bair")
     # Nor does a baseline of one run stand for all.
-    alone = check_runs([("", other)], Baseline(Path("b.json"), {}).updated(runs[:1]), [], score_difference)
+    alone = check_records([("", other)], Baseline(Path("b.json"), {}).updated(runs[:1]), [])
     assert alone.exit_code == 3
 
 

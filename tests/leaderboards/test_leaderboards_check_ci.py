@@ -11,18 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdm_bench.leaderboards.checks.baseline import Baseline
-from vdm_bench.leaderboards.checks.check import CheckResult, check_runs
-from vdm_bench.leaderboards.checks.tolerances import Rule
+from vdm_bench.leaderboards.checks.check import CheckResult, check_records
+from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.tables.check_tables import (
+from vdm_bench.leaderboards.tables.ci import annotations, junit_xml
+from vdm_bench.leaderboards.tables.comparisons import (
     format_closing,
     format_tables,
     headline,
     markdown_check,
     sentence,
 )
-from vdm_bench.leaderboards.tables.ci import annotations, junit_xml
-from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 
 Make = Callable[..., Score]
@@ -50,8 +49,11 @@ def checked(make_score: Make, make_record: MakeRecord) -> Callable[..., CheckRes
         old = make_record("model", *scores(100, 50, 30, 1, n=10), make_score(7.0, metric=f"gone{text}"))
         new = make_record(f"model{printable_name(text)}", *scores(120, 70, 31, 1, n=20))
         baseline = Baseline(Path(path), {("bair-prediction", new.name): old})
-        rules = [Rule(f"{name}*", Rule.parse("x:5%").tolerance) for name in ("fvd", "is", "unlike", "gone")]
-        return check_runs([("runs/model", new)], baseline, rules, score_difference)
+        rules = [
+            ToleranceRule(f"{name}*", ToleranceRule.parse("x:5%").tolerance)
+            for name in ("fvd", "is", "unlike", "gone")
+        ]
+        return check_records([("runs/model", new)], baseline, rules)
 
     return make
 
@@ -97,9 +99,7 @@ def test_a_score_without_a_value_is_not_said_to_be_made_in_another_way(
 ) -> None:
     score = replace(make_score(1.0, ends=(0, 2)), value=None, interval=None, status="too few")
     record = make_record("m", score)
-    result = check_runs(
-        [("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [], score_difference
-    )
+    result = check_records([("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [])
     assert format_closing(result, "--update-baseline").splitlines() == [
         "no answer: fvd",
         "if the change is meant, --update-baseline takes the run as the new baseline",
@@ -109,13 +109,13 @@ def test_a_score_without_a_value_is_not_said_to_be_made_in_another_way(
 def test_the_headline_says_how_it_ended(make_record: MakeRecord, make_score: Make) -> None:
     def ended(*scores: Score) -> str:
         baseline = Baseline(Path("b"), {("bair-prediction", "m"): make_record("m", make_score(1.0, ends=(0, 2)))})
-        return headline(check_runs([("", make_record("m", *scores))], baseline, [], score_difference))
+        return headline(check_records([("", make_record("m", *scores))], baseline, []))
 
     assert ended(make_score(1.0, ends=(0, 2))) == "no regression"
     assert ended(make_score(9.0, ends=(8, 10))) == "regression: fvd"
     assert ended() == "no answer: fvd"
     empty = Baseline(Path("b"), {("bair-prediction", "m"): make_record("m")})
-    result = check_runs([("", make_record("m"))], empty, [], score_difference)
+    result = check_records([("", make_record("m"))], empty, [])
     assert headline(result) == "no answer: there is nothing to compare"
 
 

@@ -9,7 +9,6 @@ import pytest
 from vdm_bench.leaderboards.checks.compare import ROUNDING, Comparison, RunComparison, compare_scores
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.tables.comparisons import format_comparison
-from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Score
 
 Make = Callable[..., Score]
@@ -25,7 +24,7 @@ def judge(make_score: Make) -> Callable[..., Comparison]:
             make_score(value, ends=None if value is None else (value - half, value + half), **fields)
             for value, half in ((first, 3), (second, 4))
         ]
-        return compare_scores(*scores, score_difference)
+        return compare_scores(*scores)
 
     return compare
 
@@ -60,7 +59,7 @@ def test_what_machines_differ_by_is_no_difference(make_score: Make) -> None:
     def against(change: float) -> Comparison:
         first = make_score(100.0, ends=(90, 110), jackknife=groups)
         second = make_score(100 + change, ends=(90, 110), jackknife=tuple(group + change for group in groups))
-        return compare_scores(first, second, score_difference)
+        return compare_scores(first, second)
 
     assert against(0.9 * 100 * ROUNDING).verdict == "within noise"
     assert against(1.1 * 100 * ROUNDING).verdict == "worse"
@@ -74,12 +73,12 @@ def test_pairs_tell_apart_what_independent_intervals_do_not(make_score: Make) ->
     groups = tuple(float(group) for group in range(90, 110))
     shifted = tuple(group + 1 + 0.01 * (group % 2) for group in groups)
     first, second = make_score(100.0, ends=(80, 120)), make_score(101.0, ends=(80, 120))
-    assert compare_scores(first, second, score_difference).verdict == "within noise"
+    assert compare_scores(first, second).verdict == "within noise"
     first, second = (
         make_score(value, ends=(80, 120), jackknife=jackknife)
         for value, jackknife in ((100.0, groups), (101.0, shifted))
     )
-    assert compare_scores(first, second, score_difference).verdict == "worse"
+    assert compare_scores(first, second).verdict == "worse"
 
 
 def test_a_record_of_consecutive_groups_is_no_pair_of_one_of_permuted_groups(make_score: Make) -> None:
@@ -87,22 +86,22 @@ def test_a_record_of_consecutive_groups_is_no_pair_of_one_of_permuted_groups(mak
     groups = tuple(float(group) for group in range(90, 110))
     first = make_score(100.0, ends=(80, 120), jackknife=groups)
     second = make_score(101.0, ends=(80, 120), jackknife=groups, jackknife_groups="permuted-clips")
-    found = compare_scores(first, second, score_difference)
+    found = compare_scores(first, second)
     assert found.verdict == "within noise"
     assert found.interval is not None
     assert found.interval.method == "independent-intervals"
 
 
 def test_few_clips_give_no_verdict(make_score: Make) -> None:
-    found = compare_scores(make_score(10.0), make_score(20.0), score_difference)
+    found = compare_scores(make_score(10.0), make_score(20.0))
     assert (found.verdict, found.change, found.interval) == ("no interval", 10.0, None)
-    assert compare_scores(make_score(10.0), make_score(10.0), score_difference).verdict == "within noise"
+    assert compare_scores(make_score(10.0), make_score(10.0)).verdict == "within noise"
 
 
 def test_unlike_signatures_are_named_and_never_compared(make_score: Make) -> None:
     first = make_score(10.0, n=256, signed={"ref": "bair/256", "task": "prediction-1"})
     second = make_score(1.0, n=100, signed={"ref": "bair/256", "prec": "bf16"})
-    found = compare_scores(first, second, score_difference)
+    found = compare_scores(first, second)
     assert (found.verdict, found.change) == ("not comparable", None)
     assert list(found.differing) == [
         ("task", "prediction-1", None),
@@ -116,23 +115,23 @@ def test_the_version_of_the_software_is_no_difference(make_score: Make) -> None:
     scores = [
         make_score(value, ends=(0, 20), version=version) for value, version in ((10.0, "0.1"), (9.0, "2.0"))
     ]
-    assert compare_scores(*scores, score_difference).verdict == "within noise"
+    assert compare_scores(*scores).verdict == "within noise"
 
 
 def test_scores_without_a_value_or_with_two_directions_are_not_comparable(make_score: Make) -> None:
     nothing, some = make_score(None, status="too few clips"), make_score(10.0)
     for pair in ((nothing, some), (some, nothing)):
-        found = compare_scores(*pair, score_difference)
+        found = compare_scores(*pair)
         assert (found.verdict, found.reason) == ("not comparable", "no value: too few clips")
-    found = compare_scores(some, make_score(10.0, higher_is_better=True), score_difference)
+    found = compare_scores(some, make_score(10.0, higher_is_better=True))
     assert "contradict each other about the direction" in found.reason
 
 
 def test_numbers_of_any_size_are_survived(make_score: Make) -> None:
-    found = compare_scores(make_score(-1.5e308), make_score(1.5e308), score_difference)
+    found = compare_scores(make_score(-1.5e308), make_score(1.5e308))
     assert (found.verdict, found.change) == ("not comparable", None)
     wide = [make_score(value, ends=(-1.5e308, 1.5e308)) for value in (1e307, 2e307)]
-    found = compare_scores(*wide, score_difference)
+    found = compare_scores(*wide)
     assert (found.verdict, found.interval) == ("no interval", None)
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -151,7 +150,7 @@ def records(make_record: MakeRecord, make_score: Make) -> list[Record]:
 
 def text_of(*records: Record) -> str:
     runs = [(f"runs/{record.name}", record) for record in records]
-    return format_comparison(RunComparison.of(runs, score_difference))
+    return format_comparison(RunComparison.of(runs))
 
 
 def squeezed(text: str) -> list[str]:
@@ -207,14 +206,14 @@ def test_names_cannot_move_the_cursor(make_record: MakeRecord, make_score: Make)
     status = "no\x1b[2J value"
     a, b = (make_record("name", make_score(None, metric="m\x1b[2J", status=status)) for _ in range(2))
     runs = [("runs/\x1b[2J", a), ("runs/b", b)]
-    text = format_comparison(RunComparison.of(runs, score_difference))
+    text = format_comparison(RunComparison.of(runs))
     assert "\x1b" not in text
     assert text.count("\\x1b[2J") >= 3
 
 
 def test_json_holds_all_digits(records: list[Record]) -> None:
     runs = [("x", record) for record in records]
-    content = RunComparison.of(runs, score_difference).to_dict()
+    content = RunComparison.of(runs).to_dict()
     assert [run["name"] for run in content["runs"]] == ["old", "new", "other"]
     first = content["comparisons"][0]
     assert (first["first"], first["second"], first["metric"]) == (0, 1, "fvd")
@@ -228,6 +227,6 @@ def test_json_holds_all_digits(records: list[Record]) -> None:
 def test_nothing_is_comparable_where_all_signatures_differ(
     records: list[Record], make_record: MakeRecord
 ) -> None:
-    assert RunComparison.of([("", record) for record in records], score_difference).comparable
+    assert RunComparison.of([("", record) for record in records]).comparable
     alone = make_record("other", *(score for score in records[2].scores if score.metric == "is"))
-    assert not RunComparison.of([("", records[0]), ("", alone)], score_difference).comparable
+    assert not RunComparison.of([("", records[0]), ("", alone)]).comparable

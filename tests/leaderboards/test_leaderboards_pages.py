@@ -19,7 +19,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.leaderboards.record import ProtocolInfo, Record, read_record, write_record
 from vdm_bench.leaderboards.report import (
-    Film,
+    EncodedClip,
     Gallery,
     GalleryRow,
     PageOptions,
@@ -30,7 +30,7 @@ from vdm_bench.leaderboards.report import (
 from vdm_bench.leaderboards.report.gallery import placed
 
 Make = Callable[..., Any]
-TEMPLATES = resources.files("vdm_bench.leaderboards.report.templates")
+TEMPLATES = resources.files("vdm_bench.leaderboards.report") / "templates"
 
 
 class Parsed(HTMLParser):
@@ -88,8 +88,8 @@ def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def gallery(rows: int, columns: int, size: int = 100) -> Gallery:
     """A gallery of films that are no films, of a size each."""
 
-    def film(row: int, column: int) -> Film:
-        return Film(bytes([row, column]) * (size // 2), b"poster", 16)
+    def film(row: int, column: int) -> EncodedClip:
+        return EncodedClip(bytes([row, column]) * (size // 2), b"poster", 16)
 
     names = tuple(f"model {number}" for number in range(columns))
     films = [

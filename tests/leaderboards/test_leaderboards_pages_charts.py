@@ -9,13 +9,13 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import PublishedRow
+from vdm_bench.leaderboards.ranking import make_boards
 from vdm_bench.leaderboards.record import Curve, Record, SamplerInfo, write_record
-from vdm_bench.leaderboards.report.chart import Metric
 from vdm_bench.leaderboards.report.charts import (
     MOST_LINES,
     MOST_SCORES,
+    Metric,
     count_charts,
     curve_charts,
     guidance_charts,

@@ -8,7 +8,7 @@ import pytest
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.store import COLUMNS, load_runs
-from vdm_bench.leaderboards.tables.parquet import write_parquet
+from vdm_bench.leaderboards.tables.formats import write_parquet
 
 pytest.importorskip("pyarrow")
 from pyarrow import parquet

@@ -10,10 +10,10 @@ import pytest
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards import published
-from vdm_bench.leaderboards.boards import make_boards
 from vdm_bench.leaderboards.published import HALVES, citation, parse_entries, parse_rows, published_rows
+from vdm_bench.leaderboards.ranking import make_boards
 from vdm_bench.leaderboards.store import load_runs
-from vdm_bench.leaderboards.tables.board_tables import format_boards
+from vdm_bench.leaderboards.tables.formats import format_boards
 from vdm_bench.metrics.recipes import recipes
 from vdm_bench.protocols import get_protocol, protocol_names
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdm_bench.leaderboards.rounding import rounded, useful_decimals
+from vdm_bench.leaderboards.text import rounded, useful_decimals
 
 numbers = st.floats(-1e12, 1e12)
 

@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 
 from vdm_bench.cli import cli
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import Curve, SamplerInfo, write_record
-from vdm_bench.leaderboards.stored import StoredRecord
+from vdm_bench.leaderboards.record import Curve, SamplerInfo, StoredRecord, write_record
 from vdm_bench.leaderboards.trackers import (
     LoggedRun,
     log_record,

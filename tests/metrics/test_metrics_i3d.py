@@ -16,7 +16,7 @@ from vdm_bench.metrics import frechet_distance
 from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import I3D
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
-from vdm_bench.metrics.networks.i3d_layers import local_max, same_padding
+from vdm_bench.metrics.networks.i3d import local_max, same_padding
 from vdm_bench.metrics.resize import resize
 
 LOGITS = 2e-4  # absolute, on logits with a standard deviation of 0.8

@@ -10,7 +10,7 @@ from recipe_weights import GOLDEN, Weights, inception_weights
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.networks import inception_layers
+from vdm_bench.metrics.networks import inception as inception_layers
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.networks.inception import Inception
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.evaluation import mean_of_rounds
 from vdm_bench.metrics.jackknife import (
     Groups,
     Resampled,
@@ -19,7 +20,6 @@ from vdm_bench.metrics.jackknife import (
     resampled_mean,
     score_difference,
 )
-from vdm_bench.metrics.rounds import mean_of_rounds
 from vdm_bench.metrics.score import GroupKind, Interval, Score, Signature
 from vdm_bench.metrics.statistics import (
     Estimate,

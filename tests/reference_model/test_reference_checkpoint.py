@@ -15,7 +15,7 @@ from tiny_model import TINY
 
 import vdm_bench
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model import pretrained
+from vdm_bench.reference_model import model as pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.unet import VideoUNet

@@ -15,7 +15,7 @@ from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import SamplingConfig
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.samplers.reference_settings import choose, parsed
+from vdm_bench.samplers.sampling_settings import choose, parsed
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NUMBER = r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]"

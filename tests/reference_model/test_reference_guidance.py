@@ -25,7 +25,7 @@ from vdm_bench.reference_model.guidance import (
     weight_of_scale,
 )
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import RULES, Operator, Rule
+from vdm_bench.reference_model.observations import RULES, DownsamplingRule, Operator
 from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, posterior
 from vdm_bench.reference_model.samplers import Counted, StepInfo, ancestral, evaluations, sample
 
@@ -90,7 +90,7 @@ def test_the_oracle_of_two_correlated_frames(
 # Observation operators against matrices written down without them.
 
 
-def line_weights(size: int, factor: int, rule: Rule) -> np.ndarray:
+def line_weights(size: int, factor: int, rule: DownsamplingRule) -> np.ndarray:
     """How a line becomes shorter, pixel by pixel."""
     weights = np.zeros((size // factor, size))
     for row in range(size // factor):
@@ -110,7 +110,9 @@ def line_weights(size: int, factor: int, rule: Rule) -> np.ndarray:
     return weights
 
 
-def matrix_of(shape: tuple[int, int, int, int], frames: Sequence[int], factor: int, rule: Rule) -> np.ndarray:
+def matrix_of(
+    shape: tuple[int, int, int, int], frames: Sequence[int], factor: int, rule: DownsamplingRule
+) -> np.ndarray:
     """The operator "these frames, made smaller" on flattened clips (C, T, H, W)."""
     channels, count, height, width = shape
     picked = np.eye(count)[list(frames)]
@@ -121,7 +123,7 @@ def matrix_of(shape: tuple[int, int, int, int], frames: Sequence[int], factor: i
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("size", "factor"), [((8, 12), 1), ((8, 12), 2), ((9, 6), 3), ((8, 16), 4)])
 def test_downsampling_equals_its_definition_and_its_gradient_is_the_transpose(
-    rule: Rule, size: tuple[int, int], factor: int
+    rule: DownsamplingRule, size: tuple[int, int], factor: int
 ) -> None:
     clips = normal(2, 3, 2, *size).requires_grad_()
     rows, columns = (line_weights(side, factor, rule) for side in size)

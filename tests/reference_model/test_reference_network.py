@@ -14,7 +14,7 @@ from vdm_bench.reference_model import Condition, ModelConfig, VideoUNet, build_m
 from vdm_bench.reference_model.attention import SpatialAttention, TemporalAttention
 from vdm_bench.reference_model.embeddings import Embedding, sinusoid
 from vdm_bench.reference_model.layers import FrameNorm, ResidualBlock
-from vdm_bench.reference_model.unet import Stage, check_size
+from vdm_bench.reference_model.unet import UNetBlock, check_size
 
 TINY = ModelConfig(
     frames=4,
@@ -49,7 +49,7 @@ LEVELS = torch.tensor([-3.0, 2.0], dtype=torch.float64)
 
 def without_temporal_attention(made: VideoUNet) -> VideoUNet:
     for module in made.modules():
-        if isinstance(module, Stage):
+        if isinstance(module, UNetBlock):
             module.temporal = None
     return made
 

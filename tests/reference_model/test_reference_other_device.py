@@ -22,11 +22,10 @@ from vdm_bench.reference_model.observations import RULES
 from vdm_bench.reference_model.rollout import Stage, cascade, predict, window_sampler
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine
-from vdm_bench.reference_model.training.loop import Hooks, Trainer, TrainingOptions
-from vdm_bench.reference_model.training.run import RunConfig, claim
+from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, claim
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.reference_settings import METHODS, choose
+from vdm_bench.samplers.sampling_settings import METHODS, choose
 from vdm_bench.training.data import ClipBatches
 
 SAMPLING = SamplingConfig(steps=2, gamma=0.3)

@@ -9,7 +9,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.guidance import VARIANTS, Downsample, Frames, Given, Variant
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import RULES, Rule
+from vdm_bench.reference_model.observations import RULES, DownsamplingRule
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import (
     Stage,
@@ -17,11 +17,12 @@ from vdm_bench.reference_model.rollout import (
     cascade,
     extend,
     fill_between,
+    plan,
     predict,
+    roll,
     super_resolve,
     window_sampler,
 )
-from vdm_bench.reference_model.windows import plan, roll
 
 T = 8
 COVARIANCE = autoregressive(T, 0.9)
@@ -343,7 +344,7 @@ def test_a_longer_super_resolution_begins_with_the_same_blocks(large_model: Deno
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_super_resolution_observes_by_the_factor_of_the_shapes_and_the_rule_named(
-    factor: int, rule: Rule
+    factor: int, rule: DownsamplingRule
 ) -> None:
     window = Recorder(white)
     super_resolve(window, torch.zeros(2, 1, 4, 6 // factor, 6 // factor), NoiseStream([0, 1], LARGE), rule=rule)

@@ -12,7 +12,7 @@ from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import CosineSchedule, Prediction, alpha_sigma, posterior, transition
 from vdm_bench.reference_model.samplers import (
     Counted,
-    Sampler,
+    DiffusionSampler,
     StepInfo,
     ancestral,
     ddim,
@@ -41,7 +41,7 @@ SCHEDULE = CosineSchedule()
     ],
 )
 def test_final_variance_of_standard_normal_data(
-    sampler: Sampler, steps: int, gamma: float, variance: float, dtype: torch.dtype
+    sampler: DiffusionSampler, steps: int, gamma: float, variance: float, dtype: torch.dtype
 ) -> None:
     # With the exact denoiser a sampler is linear in its noise: its answer to a unit impulse in each draw is that
     # draw's coefficient, and their squares add up to the variance. So this is exact, and runs the sampler itself.
@@ -53,7 +53,7 @@ def test_final_variance_of_standard_normal_data(
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC)
-def test_real_noise_gives_the_variance_of_independent_draws(sampler: Sampler) -> None:
+def test_real_noise_gives_the_variance_of_independent_draws(sampler: DiffusionSampler) -> None:
     # A stream that gave the same numbers twice would be seen here.
     found = sampler(standard, NoiseStream([5], (200_000,)), steps=16, clip="none").double()
     exact = sampler(standard, impulses(32), steps=16, clip="none").square().sum()
@@ -134,7 +134,7 @@ def exact_flow(z: Tensor, schedule: CosineSchedule) -> Tensor:
     return alpha[1] * MEAN + deviation[1] * (z - alpha[0] * MEAN) / deviation[0]
 
 
-def solver_errors(sampler: Sampler, schedule: CosineSchedule, steps: tuple[int, ...]) -> list[float]:
+def solver_errors(sampler: DiffusionSampler, schedule: CosineSchedule, steps: tuple[int, ...]) -> list[float]:
     start = torch.tensor([-2.0, -0.5, 0.3, 1.7], dtype=torch.float64)
     return [
         float(
@@ -160,7 +160,7 @@ def solver_errors(sampler: Sampler, schedule: CosineSchedule, steps: tuple[int, 
     ],
 )
 def test_solvers_converge_to_the_flow_at_their_order(
-    sampler: Sampler, ends: float, low: float, high: float
+    sampler: DiffusionSampler, ends: float, low: float, high: float
 ) -> None:
     errors = solver_errors(sampler, CosineSchedule(-ends, ends), (512, 1024))
     assert errors[1] < 2e-3
@@ -197,7 +197,7 @@ def test_the_second_step_of_dpm_solver_extrapolates_half_a_step_and_the_last_doe
 
 
 @pytest.mark.parametrize("sampler", DETERMINISTIC)
-def test_deterministic_samplers_draw_noise_once(sampler: Sampler) -> None:
+def test_deterministic_samplers_draw_noise_once(sampler: DiffusionSampler) -> None:
     noise = Given([torch.zeros(1, 2)])
     sampler(gaussian, noise, steps=7)
     assert noise.drawn == 1

@@ -14,7 +14,7 @@ from vdm_bench.reference_model.process import CosineSchedule, Prediction, alpha_
 from vdm_bench.reference_model.samplers import (
     SAMPLERS,
     Counted,
-    Sampler,
+    DiffusionSampler,
     StepInfo,
     ancestral,
     clipped,
@@ -32,14 +32,14 @@ SCHEDULE = CosineSchedule()
 
 @pytest.mark.parametrize("steps", [1, 2, 50])
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_data_that_is_one_point_is_reached(sampler: Sampler, steps: int) -> None:
+def test_data_that_is_one_point_is_reached(sampler: DiffusionSampler, steps: int) -> None:
     found = sampler(constant(0.6), NoiseStream([1, 2], (3,)), steps=steps, clip="none")
     assert torch.allclose(found, torch.full((2, 3), 0.6), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("clip", ["none", "static", "dynamic"])
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_a_sample_is_the_same_bit_for_bit_in_any_batch(sampler: Sampler, clip: Clipping) -> None:
+def test_a_sample_is_the_same_bit_for_bit_in_any_batch(sampler: DiffusionSampler, clip: Clipping) -> None:
     seeds = [2**40 + 3, 0, 17, 2**63 - 1, 5]
 
     def of(chosen: list[int]) -> Tensor:
@@ -54,7 +54,7 @@ def test_a_sample_is_the_same_bit_for_bit_in_any_batch(sampler: Sampler, clip: C
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4, 5)])
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_examples_may_have_any_shape(sampler: Sampler, shape: tuple[int, ...]) -> None:
+def test_examples_may_have_any_shape(sampler: DiffusionSampler, shape: tuple[int, ...]) -> None:
     found = sampler(gaussian, NoiseStream([1, 2], shape), steps=3)
     assert found.shape == (2, *shape)
     assert found.dtype == torch.float32
@@ -63,7 +63,7 @@ def test_examples_may_have_any_shape(sampler: Sampler, shape: tuple[int, ...]) -
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_a_gpu_gives_the_samples_of_the_cpu(sampler: Sampler) -> None:
+def test_a_gpu_gives_the_samples_of_the_cpu(sampler: DiffusionSampler) -> None:
     on_cpu = sampler(gaussian, NoiseStream([1, 2], (3, 4)), steps=8)
     on_gpu = sampler(gaussian, NoiseStream([1, 2], (3, 4), device="cuda"), steps=8)
     assert on_gpu.is_cuda
@@ -81,7 +81,7 @@ def test_evaluations_are_counted(name: str, correct_last: bool) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_a_callback_sees_each_step_with_a_clipped_consistent_prediction(sampler: Sampler) -> None:
+def test_a_callback_sees_each_step_with_a_clipped_consistent_prediction(sampler: DiffusionSampler) -> None:
     states: list[StepInfo] = []
     sampler(constant(3.0), NoiseStream([1], (4,)), steps=5, callback=states.append)
     assert [state.index for state in states] == [0, 1, 2, 3, 4]
@@ -95,7 +95,7 @@ def test_a_callback_sees_each_step_with_a_clipped_consistent_prediction(sampler:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_no_graph_outlives_an_evaluation(sampler: Sampler) -> None:
+def test_no_graph_outlives_an_evaluation(sampler: DiffusionSampler) -> None:
     states: list[StepInfo] = []
 
     def guided(z: Tensor, log_snr: Tensor) -> Prediction:
@@ -149,7 +149,7 @@ def test_dynamic_thresholding_works_on_each_example_and_only_above_1() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_results_are_in_range_unless_clipping_is_off(sampler: Sampler) -> None:
+def test_results_are_in_range_unless_clipping_is_off(sampler: DiffusionSampler) -> None:
     def wide(z: Tensor, log_snr: Tensor) -> Prediction:
         return gaussian(z, log_snr, 0.0, 3.0)
 
@@ -241,7 +241,7 @@ def test_a_corrector_without_guidance_is_given_where_it_is_asked_for_and_only_th
         (ancestral, {"clip_percentile": 99.5}),
     ],
 )
-def test_settings_out_of_range_are_named(sampler: Sampler, wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_named(sampler: DiffusionSampler, wrong: dict[str, object]) -> None:
     name, value = next(iter(wrong.items()))
     with pytest.raises(InputError, match=f"{name} .*{value}"):
         sampler(gaussian, NoiseStream([1], (2,)), **{"steps": 3, **wrong})

@@ -11,10 +11,10 @@ from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks.embedded import HEADS, EmbeddedNetwork
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.config import get_preset
-from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, packaged_models
+from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, packaged_models
 from vdm_bench.samplers.base import SampleRequest, sample_seed
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.reference_settings import choose
+from vdm_bench.samplers.sampling_settings import choose
 
 pytestmark = pytest.mark.skipif(not packaged_models(), reason="no trained model comes with this version")
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import load_model
-from vdm_bench.reference_model.training.batch import Purpose, stream_seed
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks
+from vdm_bench.reference_model.training.step import Purpose, stream_seed
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.owners import Owner

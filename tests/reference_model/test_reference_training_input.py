@@ -12,7 +12,7 @@ from tiny_training import PRESET, Clips, tiny, train_tiny
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import load_model
-from vdm_bench.reference_model.pretrained import source_of
+from vdm_bench.reference_model.model import source_of
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks
 from vdm_bench.reference_model.unet import VideoUNet

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from vdm_bench.reference_model.config import TrainingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.process import SPACES, CosineSchedule, Prediction, Space, alpha_sigma
-from vdm_bench.reference_model.training.batch import Batch, StepDraws
-from vdm_bench.reference_model.training.step import Losses, LossMeter, batch_losses, learning_rate
+from vdm_bench.reference_model.training.step import (
+    Batch,
+    Losses,
+    LossMeter,
+    StepDraws,
+    batch_losses,
+    learning_rate,
+)
 from vdm_bench.training.data import ClipBatches
 
 

@@ -8,15 +8,15 @@ from vdm_bench.metrics.recipes import recipes
 from vdm_bench.reference_model.config import SamplingConfig, get_preset
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reproduction.paper import paper_plan
-from vdm_bench.reproduction.plan import Plan
+from vdm_bench.reproduction.plan import ReproductionPlan
 from vdm_bench.reproduction.shapes import shapes_plan
-from vdm_bench.samplers.reference_settings import choose, parsed
+from vdm_bench.samplers.sampling_settings import choose, parsed
 
 NUMBERS = "123456"
 PLANS = [*map(paper_plan, NUMBERS), *map(shapes_plan, NUMBERS[1:])]
 
 
-def settings(plan: Plan) -> dict[str, dict[str, str]]:
+def settings(plan: ReproductionPlan) -> dict[str, dict[str, str]]:
     return {
         case.key: {key: value for key, value in case.options.items() if key != "preset"} for case in plan.cases
     }
@@ -84,7 +84,7 @@ def test_models_are_trained_as_appendix_a_says() -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.table} {plan.title}")
-def test_plans_are_sound(plan: Plan) -> None:
+def test_plans_are_sound(plan: ReproductionPlan) -> None:
     assert len({case.key for case in plan.cases}) == len(plan.cases)
     for case in plan.cases:
         assert case.protocol.generated_count >= (plan.limit or 0)

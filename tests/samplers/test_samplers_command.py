@@ -17,6 +17,7 @@ from vdm_bench.cli import cli
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.command import CommandSampler
 from vdm_bench.video.archive import Archive
@@ -75,7 +76,7 @@ def test_the_example_runs_in_an_environment_without_torch(
     assert record.sampler.settings == {"levels": "8"}
     assert record.generated.scored == 70
     clips = Archive(tmp_path / "a" / "samples")
-    given = small("shapes-prediction").open_dataset(get_protocol("shapes-prediction").conditions)
+    given = open_dataset(small("shapes-prediction"), get_protocol("shapes-prediction").conditions)
     assert np.array_equal(clips[69].frames[:4], given[69].frames[:4])
     assert len(np.unique(clips[69].frames[15])) <= 3  # one colour
 

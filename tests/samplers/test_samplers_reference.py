@@ -14,7 +14,7 @@ from vdm_bench import load_reference_model, run
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model import pretrained
+from vdm_bench.reference_model import model as pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig
 from vdm_bench.reference_model.model import ReferenceModel
@@ -27,7 +27,7 @@ from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples, sample_seed
 from vdm_bench.samplers.baselines import noise
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.reference_settings import choose, parsed, setting_names
+from vdm_bench.samplers.sampling_settings import choose, parsed, setting_names
 
 SAMPLING = SamplingConfig(steps=3, gamma=0.3, reconstruction_weight=5.0)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.side_by_side import Stopped, mapped
+from vdm_bench.runtime.threads import Stopped, mapped
 
 
 def test_the_error_that_stopped_the_others_is_raised_and_not_that_they_stopped(

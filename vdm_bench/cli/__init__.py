@@ -20,7 +20,7 @@ from vdm_bench.cli.explain import explain
 from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.log import log
-from vdm_bench.cli.output import say
+from vdm_bench.cli.options import say
 from vdm_bench.cli.report import report
 from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run

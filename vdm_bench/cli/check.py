@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import say, show_json, show_text
+from vdm_bench.cli.options import say, show_json, show_text
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.checks.check import CheckResult
@@ -64,21 +64,21 @@ def check(
 
     Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline.
     """
-    from vdm_bench.gate import check as hold
-    from vdm_bench.gate import refuse_stream, update
-    from vdm_bench.leaderboards.tables.check_tables import format_closing, format_tables
+    from vdm_bench.leaderboards.checks.check import check_runs, refuse_stream
+    from vdm_bench.leaderboards.checks.check import update_baseline as update
     from vdm_bench.leaderboards.tables.ci import junit_xml
+    from vdm_bench.leaderboards.tables.comparisons import format_closing, format_tables
     from vdm_bench.runtime.files import sweep_beside, write_bytes
     from vdm_bench.runtime.progress import Console
 
     if update_baseline:
         refuse_stream(baseline)
-    result = hold(run, baseline, fail_on, strict=strict)
+    result = check_runs(run, baseline, fail_on, strict=strict)
     text = format_tables(result)
     if update_baseline:
         changed = update(run, baseline, note=Console().note)
         say(f"wrote {baseline}" if changed else f"{baseline} has these scores already")
-        result = hold(run, baseline, fail_on, strict=strict)
+        result = check_runs(run, baseline, fail_on, strict=strict)
     if result.exit_code or not update_baseline:
         text += format_closing(result, "--update-baseline")
     if junit:
@@ -104,8 +104,8 @@ def _print_text(text: str, github: bool) -> None:
 
 
 def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
-    from vdm_bench.leaderboards.tables.check_tables import markdown_check
     from vdm_bench.leaderboards.tables.ci import annotations
+    from vdm_bench.leaderboards.tables.comparisons import markdown_check
 
     for line in annotations(result):
         click.echo(line, err=to_stderr)  # elsewhere it might overtake the word that is waited for

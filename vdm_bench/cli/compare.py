@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show_json, show_text
+from vdm_bench.cli.options import show_json, show_text
 
 
 @click.command(short_help="Compare two runs, or each of several with each.")
@@ -33,13 +33,12 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
     from vdm_bench.leaderboards.record import read_record
     from vdm_bench.leaderboards.store import find_records
     from vdm_bench.leaderboards.tables.comparisons import format_comparison
-    from vdm_bench.metrics.jackknife import score_difference
 
     found = {path.resolve(): path for given in runs for path in find_records(given)}
     if len(found) < 2:
         raise InputError(f"there is one run in {' '.join(map(str, runs))}; give two or more to compare")
     records = [(str(path), read_record(path)) for path in found.values()]
-    compared = RunComparison.of(records, score_difference)
+    compared = RunComparison.of(records)
     if as_json:
         show_json(compared.to_dict())
     else:

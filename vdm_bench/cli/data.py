@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show, show_json
+from vdm_bench.cli.options import show, show_json
 from vdm_bench.datasets.registry import SOURCES
 from vdm_bench.errors import InputError, NotComparableError
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
-    from vdm_bench.protocols.data_check import SideCheck
+    from vdm_bench.protocols.prepare import SideCheck
 
 _NAMED = 5  # missing or broken ones that are printed
 _CHECK_HELP = """Say what is there of PROTOCOL's data, what is missing, and whether the counts are the protocol's.
@@ -46,7 +46,7 @@ def data() -> None:
 def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
     """Check the data of a protocol; the help text is `_CHECK_HELP`."""
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.protocols.data_check import check_data
+    from vdm_bench.protocols.prepare import check_data
     from vdm_bench.runtime.progress import Console
 
     chosen = get_protocol(protocol)
@@ -119,7 +119,7 @@ def export_reference(
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.protocols.clips import missing_departure, notes_on
+    from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset
     from vdm_bench.runtime.files import check_file_writable
     from vdm_bench.runtime.progress import Console
     from vdm_bench.scoring.features import Collector
@@ -130,7 +130,7 @@ def export_reference(
     path = out or Path(f"{chosen.name}.safetensors")
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; give the name of a file in it")
-    clips = chosen.open_dataset(chosen.reference, data_root)
+    clips = open_dataset(chosen, chosen.reference, data_root)
     departures = missing_departure(chosen, chosen.reference, clips)
     for sentence in (*notes_on(clips), *departures):
         reporter.note(sentence)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show_text
+from vdm_bench.cli.options import show_text
 
 
 @click.command(short_help="Score baselines and a model offline and print a table: start here.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show_json, show_text
+from vdm_bench.cli.options import show_json, show_text
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule

@@ -58,9 +58,9 @@ def leaderboard(
         text = "\n".join(map(entry, dict.fromkeys(row.source for row in published)))
         options.write_or_print(text or "% no published results\n", output)
         return
-    from vdm_bench.leaderboards.boards import make_boards
+    from vdm_bench.leaderboards.ranking import make_boards
     from vdm_bench.leaderboards.store import load_runs
-    from vdm_bench.leaderboards.tables.board_tables import format_boards
+    from vdm_bench.leaderboards.tables.formats import format_boards
     from vdm_bench.protocols.eligibility import why_apart
 
     frame = load_runs(runs, note=options.say_left_out)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from vdm_bench.cli.output import show, show_json
+from vdm_bench.cli.options import show, show_json
 
 Row = dict[str, str]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import say
+from vdm_bench.cli.options import say
 from vdm_bench.errors import VdmBenchError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import say
+from vdm_bench.cli.options import say
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def report(
 
     frame = load_runs(runs, note=options.say_left_out)
     if form == "parquet":
-        from vdm_bench.leaderboards.tables.parquet import write_parquet
+        from vdm_bench.leaderboards.tables.formats import write_parquet
 
         write_parquet(frame, _needed(output, form))
         say(f"wrote {output}")

@@ -11,7 +11,7 @@ from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import Computing
-    from vdm_bench.reproduction.plan import Plan
+    from vdm_bench.reproduction.plan import ReproductionPlan
     from vdm_bench.reproduction.tables import Format
 
 _TABLES = tuple(f"table{number}" for number in range(1, 7))
@@ -92,7 +92,8 @@ def reproduce(
     vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
     vdm-bench reproduce table5 --protocol shapes
     """
-    from vdm_bench.reproduction.execute import Means, carry_out, check_checkpoints
+    from vdm_bench.reproduction.execute import carry_out, check_checkpoints
+    from vdm_bench.reproduction.plan import ReproductionOptions
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
     from vdm_bench.runtime.files import check_file_writable
     from vdm_bench.runtime.progress import Console
@@ -100,7 +101,7 @@ def reproduce(
     if output is not None:
         check_file_writable(output)
     plan = _plan(table, protocol, steps, training_steps)
-    means = Means(
+    means = ReproductionOptions(
         out=out or Path("runs", "reproduce", f"{table}-{protocol}" if protocol else table),
         checkpoints=_named(checkpoints, plan),
         data_root=data_root,
@@ -119,7 +120,7 @@ def reproduce(
     options.write_or_print(format_outcome(plan, carry_out(plan, means, Console()), form), output)
 
 
-def _plan(table: str, protocol: str | None, steps: int | None, training_steps: int | None) -> "Plan":
+def _plan(table: str, protocol: str | None, steps: int | None, training_steps: int | None) -> "ReproductionPlan":
     from vdm_bench.reproduction.paper import paper_plan
     from vdm_bench.reproduction.shapes import STEPS, shapes_plan
 
@@ -133,7 +134,7 @@ def _plan(table: str, protocol: str | None, steps: int | None, training_steps: i
     return paper_plan(number)
 
 
-def _named(checkpoints: Sequence[str], plan: "Plan") -> Mapping[str, str]:
+def _named(checkpoints: Sequence[str], plan: "ReproductionPlan") -> Mapping[str, str]:
     """Read checkpoints: `NAME=FILE`, or the file alone where there is one model."""
     named = {}
     for text in checkpoints:

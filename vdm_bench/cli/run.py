@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import print_record, require_values, say, show
+from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.leaderboards.record import RECORD_FILE
-    from vdm_bench.leaderboards.stored import StoredRecord
+    from vdm_bench.leaderboards.record import RECORD_FILE, StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
     from vdm_bench.pages.galleries import ClipPlaces
     from vdm_bench.pages.write import REPORT_FILE, write_html

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show
+from vdm_bench.cli.options import show
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import RESIZE_RULES
 from vdm_bench.runtime.outside import whole_number
@@ -102,10 +102,10 @@ def sample(
     from vdm_bench.generation.generate import Order, generate
     from vdm_bench.generation.output import Target
     from vdm_bench.metrics.networks import pick_device
-    from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, source_of
+    from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, source_of
     from vdm_bench.runtime.progress import Console
     from vdm_bench.samplers.reference import ReferenceSampler
-    from vdm_bench.samplers.reference_settings import choose
+    from vdm_bench.samplers.sampling_settings import choose
 
     target = Target.of(out, form, fps)
     path = checkpoint_path(checkpoint)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import print_record, require_values
+from vdm_bench.cli.options import print_record, require_values
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule

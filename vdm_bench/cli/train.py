@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import say
+from vdm_bench.cli.options import say
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES
 from vdm_bench.runtime.outside import parse_toml
@@ -113,7 +113,7 @@ def train(
     vdm-bench train bair --data bair/train --out runs/bair
     torchrun --nproc-per-node 8 -m vdm_bench train ucf101 --data ucf101 --resize antialias --out runs/ucf101
     """
-    from vdm_bench.reference_model.pretrained import checkpoint_path
+    from vdm_bench.reference_model.model import checkpoint_path
     from vdm_bench.reference_model.training.loop import TrainingOptions
     from vdm_bench.reference_model.training.loop import train as run_training
     from vdm_bench.runtime.stopping import Stop
@@ -198,8 +198,7 @@ def _hooks(preset: "Preset", batches: "ClipBatches", out: Path, stop: "Stop") ->
     """Say what happens along the way: lines on stderr, pictures in the run folder."""
     from vdm_bench.reference_model.training.loop import Hooks
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.training.preview import CLIPS, write_preview
-    from vdm_bench.training.progress import LogPrinter
+    from vdm_bench.training.preview import CLIPS, LogPrinter, write_preview
 
     def draw(network: "VideoUNet", step: int) -> None:
         condition = next(batches.batches([range(CLIPS)])).condition

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import show
+from vdm_bench.cli.options import show
 
 REFUTED = 1
 

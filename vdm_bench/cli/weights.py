@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vdm_bench.cli import options
-from vdm_bench.cli.output import say, show, show_json
+from vdm_bench.cli.options import say, show, show_json
 
 
 @click.group(short_help="Fetch, import and check pretrained weights.")

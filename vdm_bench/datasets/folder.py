@@ -23,7 +23,7 @@ from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
 from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
-from vdm_bench.video.decode import Film, read_film
+from vdm_bench.video.decode import DecodedVideo, read_film
 from vdm_bench.video.images import (
     FRAME_SUFFIXES,
     frame_files,
@@ -68,7 +68,7 @@ PLAN_FILE = "plan.json"
 _KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
 _DEEPEST = 100  # folders in one another that are searched
 
-Reader = Callable[[Path, View], Film]
+Reader = Callable[[Path, View], DecodedVideo]
 
 
 class _Entry(NamedTuple):
@@ -129,7 +129,7 @@ class FolderDataset:
         entry, path = self._entries[index], self.path_of(index)
         if entry.read is None:
             stored = self._arrays.open(path).read(entry.row or 0, _span(self.view))
-            film = Film(_select(stored, self.view, str(path)), lossless=True)
+            film = DecodedVideo(_select(stored, self.view, str(path)), lossless=True)
         else:
             film = entry.read(path, self.view)
         frames, key = self.view.resized(film.frames), self._key(entry)
@@ -360,17 +360,17 @@ def _still_images(folder: Path, children: Sequence[str]) -> list[str]:
     return images
 
 
-def _read_video(path: Path, view: View) -> Film:
+def _read_video(path: Path, view: View) -> DecodedVideo:
     return read_film(path, view.indices(), stride=view.stride, fps=view.fps, each=view.frame)
 
 
-def _read_frames(folder: Path, view: View) -> Film:
+def _read_frames(folder: Path, view: View) -> DecodedVideo:
     frames = read_frame_folder(folder, view.indices(), stride=view.stride, each=view.frame)
-    return Film(frames, all(map(is_lossless_image, frame_files(folder))))
+    return DecodedVideo(frames, all(map(is_lossless_image, frame_files(folder))))
 
 
-def _read_strip(path: Path, view: View) -> Film:
-    return Film(_select(read_strip(path), view, str(path)), is_lossless_image(path))
+def _read_strip(path: Path, view: View) -> DecodedVideo:
+    return DecodedVideo(_select(read_strip(path), view, str(path)), is_lossless_image(path))
 
 
 class _Arrays:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import sweep
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
-from vdm_bench.runtime.plan import Plan, as_json, unlike
+from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.version import __version__
 from vdm_bench.video.archive import ArchiveWriter
@@ -190,7 +190,7 @@ def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, objec
 
 def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:
     """Write how the clips of a folder are made, or refuse a folder with others."""
-    kept, new = Plan(folder / PLAN_FILE, "clips"), plan
+    kept, new = FolderPlan(folder / PLAN_FILE, "clips"), plan
     old = kept.read()
     if old is not None and (settings := unlike(old, new)):
         raise kept.refusal(settings)

@@ -17,9 +17,10 @@ from PIL import Image
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import ProtocolInfo
-from vdm_bench.leaderboards.report.gallery import MOST_FILMS, Film, Gallery, GalleryRow
-from vdm_bench.leaderboards.report.runs import Run, Runs
+from vdm_bench.leaderboards.report.gallery import MOST_FILMS, EncodedClip, Gallery, GalleryRow
+from vdm_bench.leaderboards.report.runs import ReportedRun, Runs
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.progress import Reporter, Silent
@@ -80,7 +81,7 @@ def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = N
     named = {name: open_clips(path) for name, path in places.named.items()}
     of_runs = {run.record.name for run in runs.runs}
     further = [_Source(name, _frames_of(clips)) for name, clips in named.items() if name not in of_runs]
-    groups: dict[tuple[str, str], list[Run]] = {}
+    groups: dict[tuple[str, str], list[ReportedRun]] = {}
     for run in runs.runs:
         groups.setdefault(_key(run.record.protocol), []).append(run)
     galleries = []
@@ -98,7 +99,7 @@ def _key(protocol: ProtocolInfo | None) -> tuple[str, str]:
     return (protocol.name, protocol.digest) if protocol else ("", "")
 
 
-def _order(run: Run) -> float:
+def _order(run: ReportedRun) -> float:
     """Best first by the run's first score."""
     score = next(iter(run.record.scores), None)
     if score is None or score.value is None:
@@ -106,7 +107,7 @@ def _order(run: Run) -> float:
     return -score.value if score.higher_is_better else score.value
 
 
-def _add_runs(columns: _Columns, runs: Sequence[Run], named: Mapping[str, ClipDataset]) -> None:
+def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str, ClipDataset]) -> None:
     for run in runs:
         name = run.record.name
         folder = run.folder / SAMPLES_FOLDER
@@ -169,10 +170,10 @@ def _real(protocol: Protocol, data_root: Path | None) -> _Source:
     if protocol.task == "prediction":
         conditions = Conditions(protocol, data_root)
         return _Source(FOLLOWED, lambda index: conditions.truth(index).frames)
-    return _Source(REAL, _frames_of(protocol.open_dataset(protocol.reference, data_root)))
+    return _Source(REAL, _frames_of(open_dataset(protocol, protocol.reference, data_root)))
 
 
-def _encoded(run: Run, columns: _Columns, reporter: Reporter) -> Gallery:
+def _encoded(run: ReportedRun, columns: _Columns, reporter: Reporter) -> Gallery:
     info = run.record.protocol
     rows = []
     with reporter.stage("clips of the report", MOST_ROWS * len(columns.sources)) as advance:
@@ -199,7 +200,7 @@ def _encoded(run: Run, columns: _Columns, reporter: Reporter) -> Gallery:
     )
 
 
-def _film(source: _Source, index: int, fps: float) -> Film | None:
+def _film(source: _Source, index: int, fps: float) -> EncodedClip | None:
     """Encode a clip; None where there is none.
 
     Raises:
@@ -217,4 +218,4 @@ def _film(source: _Source, index: int, fps: float) -> Film | None:
         return None
     poster = io.BytesIO()
     Image.fromarray(frames[len(frames) // 2]).save(poster, "PNG", optimize=True)
-    return Film(video, poster.getvalue(), len(frames))
+    return EncodedClip(video, poster.getvalue(), len(frames))

@@ -11,7 +11,7 @@ from vdm_bench.datasets.windows import NotedVideos, VideoSet, WindowChoice, Wind
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.protocol import DIGEST_LENGTH, ClipChoice, Protocol
 from vdm_bench.runtime.fields import Kind
-from vdm_bench.runtime.plan import Plan
+from vdm_bench.runtime.plan import FolderPlan
 from vdm_bench.video.archive import Archive
 from vdm_bench.video.clip import DescribedClips
 from vdm_bench.video.timing import READING_VERSION
@@ -56,7 +56,7 @@ def _captioned(protocol: Protocol, split: str, root: Path) -> VideoSet:
 
 
 def _folder(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.folder_videos import FolderVideos
+    from vdm_bench.datasets.video_folder import FolderVideos
 
     return FolderVideos(root / split)
 
@@ -70,10 +70,21 @@ _VIDEOS: dict[str, Callable[[Protocol, str, Path], VideoSet]] = {
 }
 
 
+def task_signature(protocol: Protocol) -> str:
+    """Return the task as in signatures: what was given, and from which clips."""
+    if protocol.task == "unconditional":
+        return protocol.task
+    given = f"-{protocol.context_frames}-of-{protocol.frames}" if protocol.context_frames else ""
+    return f"{protocol.task}{given}@{source_of(protocol, protocol.conditions)}"
+
+
 def source_of(protocol: Protocol, choice: ClipChoice) -> str:
-    """Name the clips of a choice: `bair-main/test/first`. The clips of `shapes` are named to the last bit."""
+    """Return the name of a choice's clips, as in signatures: `bair-main/test/first`.
+
+    The clips of `shapes` are named to the last bit; real data get a digest of their content beside it.
+    """
     if protocol.dataset == "shapes":
-        return str(open_clips_of(protocol, choice, None, protocol.resolution).identity)
+        return str(open_dataset(protocol, choice).identity)
     view = protocol.camera or protocol.split_list
     dataset = f"{protocol.dataset}-{view}" if view else protocol.dataset
     return f"{dataset}/{choice.text}"
@@ -117,10 +128,12 @@ def open_prepared(folder: Path) -> PreparedArchive | None:
     return PreparedArchive(folder, state) if state is not None and state["whole"] else None
 
 
-def prepared_plan(folder: Path) -> Plan:
+def prepared_plan(folder: Path) -> FolderPlan:
     """Give the file that says how far the prepared clips of a folder are."""
     way_out = f"delete {folder} and prepare it again"
-    return Plan(folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out)
+    return FolderPlan(
+        folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out
+    )
 
 
 def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:
@@ -176,8 +189,21 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
     return _VIDEOS[protocol.dataset](protocol, split, check_data_root(protocol, data_root))
 
 
-def open_clips_of(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> DescribedClips:
-    """Open the clips of a choice, prepared ones where there are; see `Protocol.open_dataset`."""
+def open_dataset(
+    protocol: Protocol, choice: ClipChoice, data_root: Path | None = None, size: int | None = None
+) -> DescribedClips:
+    """Open the clips of a choice at the protocol's length, prepared ones where there are.
+
+    Args:
+        protocol: that they are of.
+        choice: `protocol.reference` or `protocol.conditions`.
+        data_root: where the dataset lies; `shapes` needs none.
+        size: height and width in pixels; the protocol's resolution by default.
+
+    Raises:
+        InputError: the dataset is not there, or has not the split.
+    """
+    size = size or protocol.resolution
     if protocol.dataset == "shapes":
         from vdm_bench.datasets.shapes.dataset import Shapes
 

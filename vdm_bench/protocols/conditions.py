@@ -1,23 +1,31 @@
 """What a protocol gives to each generated clip: frames, a label, a caption; and ready clips held against it."""
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_bench.datasets.folder import open_clips
+from vdm_bench.datasets.video_folder import FolderVideos
 from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.protocols import Protocol
-from vdm_bench.protocols.clips import missing_departure, missing_videos, notes_on
+from vdm_bench.protocols.clips import missing_departure, missing_videos, notes_on, open_dataset
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.samplers.base import SampleRequest, sample_seed
 from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
+from vdm_bench.video.contents import first_shape
+from vdm_bench.video.view import View
 
 # Mean absolute difference, in 255ths, by which given frames may change in a lossy video file. A test holds
 # that H.264, VP9 and GIF stay below it on `shapes`, and that clips in another order do not.
 LOSSY_CONTEXT_TOLERANCE = 12.0
+GENERATED = "the generated clips"  # how they are called in progress and errors
 
 
 class Conditions:
@@ -59,7 +67,7 @@ class Conditions:
     def _clips(self) -> DescribedClips:
         """At the size at which clips are generated."""
         protocol = self.protocol
-        return protocol.open_dataset(protocol.conditions, self._data_root, protocol.sample_size)
+        return open_dataset(protocol, protocol.conditions, self._data_root, protocol.sample_size)
 
     @functools.cached_property
     def _scored(self) -> DescribedClips:
@@ -67,7 +75,7 @@ class Conditions:
         protocol = self.protocol
         if protocol.sample_size == protocol.resolution:
             return self._clips
-        return protocol.open_dataset(protocol.conditions, self._data_root)
+        return open_dataset(protocol, protocol.conditions, self._data_root)
 
     def __len__(self) -> int:
         """Count the clips to be generated: whole rounds over the conditions that are there."""
@@ -170,3 +178,66 @@ def _caption(info: ClipInfo) -> str:
     if info.caption is None:
         raise InputError(f"{info.key} has no caption, and the protocol's task is to generate by caption")
     return info.caption
+
+
+@dataclass(frozen=True)
+class GivenClips:
+    """Given clips as a protocol scores them.
+
+    Attributes:
+        clips: at the protocol's length and size.
+        count: how many of them are scored.
+        departures: from the protocol, in words.
+    """
+
+    clips: DescribedClips
+    count: int
+    departures: list[str]
+
+
+def open_scored(folder: Path, protocol: Protocol) -> DescribedClips:
+    """Open given clips at the protocol's length, and at the size at which they are scored.
+
+    Raises:
+        InputError: there are none.
+    """
+    return open_clips(folder, protocol.scored_view)
+
+
+def open_given(
+    folder: Path, conditions: Conditions, wanted: int, workers: int, *, skip_broken: bool = False
+) -> GivenClips:
+    """Open given clips, and check them.
+
+    Args:
+        folder: that holds them, or an archive, or a run folder.
+        conditions: what a sampler would have been given.
+        wanted: how many clips a sampler would have made.
+        workers: threads that decode.
+        skip_broken: pass over clips that cannot be read.
+
+    Raises:
+        InputError: there are none, they have another size than the protocol's, or those of a prediction do not
+            begin with the frames given to them.
+    """
+    protocol = conditions.protocol
+    clips = open_scored(folder, protocol)
+    count = min(wanted, len(clips))
+    departures = [f"{count} of {wanted} clips given"] if count < wanted else []
+    found = first_shape(clips, count, GENERATED, workers, skip_broken=skip_broken)
+    if found != (asked := (protocol.frames, protocol.resolution, protocol.resolution)):
+        raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {asked}")
+    with contextlib.suppress(BrokenClipError):  # named, or counted, when the features are computed
+        departures += _of_first_clip(protocol, FolderVideos(folder))
+    if protocol.context_frames:
+        as_made = open_clips(folder, View(frames=protocol.frames))
+        conditions.check(as_made, count, folder, workers)
+    return GivenClips(clips, count, departures)
+
+
+def _of_first_clip(protocol: Protocol, videos: FolderVideos) -> Iterator[str]:
+    if (length := videos.length(0)) > protocol.frames:
+        yield f"the first {protocol.frames} of {length} frames of the given clips"
+    wanted, found = protocol.clip_fps, videos.fps(0)
+    if wanted and found and not is_same_rate(found, wanted):
+        yield f"given clips of {found:g} frames a second where the protocol's have {wanted:g}"

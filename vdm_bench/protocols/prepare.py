@@ -8,19 +8,29 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vdm_bench.datasets.windows import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.extraction import block_bounds
 from vdm_bench.protocols import ClipChoice, Protocol
-from vdm_bench.protocols.clips import check_data_root, notes_on, open_windows, prepared_name, prepared_plan
+from vdm_bench.protocols.clips import (
+    check_data_root,
+    missing_videos,
+    notes_on,
+    open_dataset,
+    open_windows,
+    prepared_name,
+    prepared_plan,
+    source_of,
+)
 from vdm_bench.runtime.files import sweep
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.plan import as_json
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video.archive import SHARD_CLIPS, Archive, ArchiveWriter
-from vdm_bench.video.clip import Clip, DescribedClips, digest_of
+from vdm_bench.video.clip import Clip, ClipDataset, DescribedClips, digest_of
 from vdm_bench.video.contents import LoadedClip, load_clip, sample_of
 
 
@@ -130,10 +140,10 @@ def _prepare_one(
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
         writer = ArchiveWriter(folder, (protocol.frames, size, size), maker=folder.name)
-        state = _write(clips, writer, state, protocol.source_of(choice), options)
+        state = _write(clips, writer, state, source_of(protocol, choice), options)
         state.write(folder)
     broken = [(source, reason) for _, source, reason in state.broken]
-    return PreparedClips(protocol.source_of(choice), folder, state.clips, count, broken, state.missing)
+    return PreparedClips(source_of(protocol, choice), folder, state.clips, count, broken, state.missing)
 
 
 @dataclass(frozen=True)
@@ -254,3 +264,96 @@ def _load(clips: DescribedClips, index: int) -> Clip | BrokenClipError:
         return clips[index]
     except BrokenClipError as error:
         return error
+
+
+@dataclass(frozen=True)
+class SideCheck:
+    """One side of a protocol: its reference, or its conditions.
+
+    Attributes:
+        side: `reference` or `conditions`.
+        source: the clips, as in signatures.
+        videos: that are there; None where the clips are not cut out of videos.
+        missing: names of videos that are not.
+        clips: that can be had of the videos.
+        wanted: clips the protocol asks for.
+        broken: (source, reason) of clips that cannot be read; None where none was tried.
+        notes: what else to know of the videos, a sentence each.
+    """
+
+    side: str
+    source: str
+    videos: int | None
+    missing: list[str]
+    clips: int
+    wanted: int
+    broken: list[tuple[str, str]] | None
+    notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is there that the protocol asks for, as far as it was looked at."""
+        return self.clips >= self.wanted and not self.missing and not self.broken
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it as plain JSON types."""
+        return {**asdict(self), "complete": self.complete}
+
+
+def check_data(
+    protocol: Protocol, data_root: Path | None, *, decode: bool, workers: int, reporter: Reporter
+) -> list[SideCheck]:
+    """Look at both sides of a protocol.
+
+    Args:
+        protocol: says which clips.
+        data_root: where its dataset lies.
+        decode: read every clip, to find broken ones.
+        workers: threads that decode.
+        reporter: where progress goes.
+
+    Raises:
+        InputError: the dataset is not there.
+    """
+    sides: list[tuple[str, ClipChoice, int, int]] = [
+        ("reference", protocol.reference, protocol.reference_count, protocol.resolution),
+        ("conditions", protocol.conditions, protocol.conditions_used, protocol.sample_size),
+    ]
+    checks: list[SideCheck] = []
+    for side, choice, wanted, size in sides:
+        clips = open_dataset(protocol, choice, data_root, size)
+        videos = clips.videos if isinstance(clips, WindowedClips) else None
+        broken = None
+        if decode:
+            broken = _broken(clips, min(wanted, len(clips)), side, workers, reporter)
+        checks.append(
+            SideCheck(
+                side,
+                source_of(protocol, choice),
+                None if videos is None else len(videos),
+                list(missing_videos(clips)[0]),
+                len(clips),
+                wanted,
+                broken,
+                notes_on(clips),
+            )
+        )
+    return checks
+
+
+def _broken(clips: ClipDataset, count: int, side: str, workers: int, reporter: Reporter) -> list[tuple[str, str]]:
+    """Read clips; give (source, reason) of those that cannot be read."""
+
+    def fault(index: int) -> tuple[str, str] | None:
+        try:
+            clips[index]
+        except BrokenClipError as error:
+            return error.source, error.reason
+        return None
+
+    broken = []
+    with reporter.stage(f"clips of the {side}", count) as advance:
+        for found in ordered_map(fault, range(count), workers):
+            broken += [found] if found else []
+            advance(1)
+    return broken

@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vdm_bench.datasets.bair import Camera
 from vdm_bench.datasets.windows import WindowRule
 from vdm_bench.metrics.choices import SSIM_WINDOW, Aspect, ResizeRule
-from vdm_bench.video.clip import DescribedClips
 from vdm_bench.video.view import View
 
 DIGEST_LENGTH = 12
@@ -79,7 +76,7 @@ class Protocol(BaseModel):
         "(`prediction`) or a caption (`text`)."
     )
     dataset: DatasetName = Field(description="The dataset.")
-    camera: Camera | None = Field(
+    camera: Literal["main", "aux1"] | None = Field(
         default=None, description="Of BAIR: `main` from above, or `aux1` from the side."
     )
     split_list: Literal[1, 2, 3] | None = Field(
@@ -175,34 +172,3 @@ class Protocol(BaseModel):
         """
         content = self.model_dump(mode="json", exclude={"title", "fps"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
-
-    @property
-    def task_signature(self) -> str:
-        """The task as in signatures: what was given, and from which clips."""
-        if self.task == "unconditional":
-            return self.task
-        what = f"{self.task}-{self.context_frames}-of-{self.frames}" if self.context_frames else self.task
-        return f"{what}@{self.source_of(self.conditions)}"
-
-    def source_of(self, choice: ClipChoice) -> str:
-        """Name the clips of a choice, as in signatures; real data get a digest of their content beside it."""
-        from vdm_bench.protocols.clips import source_of
-
-        return source_of(self, choice)
-
-    def open_dataset(
-        self, choice: ClipChoice, data_root: Path | None = None, size: int | None = None
-    ) -> DescribedClips:
-        """Open the clips of a choice, at the protocol's length.
-
-        Args:
-            choice: `reference` or `conditions`.
-            data_root: where the dataset lies; `shapes` needs none.
-            size: height and width; the protocol's resolution by default.
-
-        Raises:
-            InputError: the dataset is not there, or has not the split.
-        """
-        from vdm_bench.protocols.clips import open_clips_of
-
-        return open_clips_of(self, choice, data_root, size or self.resolution)

@@ -1,59 +1,64 @@
-"""A plan carried out: what is missing for each case, the models that are trained here, the runs, the verdicts.
+"""Carry out a plan: what is missing for each case, the models that are trained here, the runs, the verdicts.
 
 Every run and every model has a folder of its own, so that all of it goes on where it was stopped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from vdm_bench.errors import InputError
+from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.score import Difference, Score
 from vdm_bench.metrics.weights import provide
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.reference_model.checkpoint import load_model
-from vdm_bench.reference_model.pretrained import checkpoint_path, packaged_models
-from vdm_bench.reproduction.differences import paired_difference
-from vdm_bench.reproduction.plan import Case, Claim, Model, Plan
-from vdm_bench.reproduction.training import train_model
+from vdm_bench.reference_model.config import get_preset
+from vdm_bench.reference_model.model import checkpoint_path, packaged_models
+from vdm_bench.reproduction.plan import Case, Claim, Model, ReproductionOptions, ReproductionPlan
 from vdm_bench.runs.forecast import absent_networks
 from vdm_bench.runs.run import run
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.stopping import Stop
 
-Precision = Literal["fp32", "bf16"]
 
-
-@dataclass(frozen=True)
-class Means:
-    """What the user gives for a plan.
+class StoppedError(VdmBenchError):
+    """Training was asked to stop; the same command goes on.
 
     Attributes:
-        out: folder of all runs and models.
-        checkpoints: of models, by name.
-        data_root: where the protocols' dataset lies.
-        options: of the sampler, in all runs of a model.
-        limit: clips a case; None for the plan's own.
-        seed: of the runs, and of the training.
-        precision: of the model, trained and sampled.
-        computing: how the metrics' networks compute, and where the model does.
-        workers: threads that decode.
-        recheck: read and hash every clip, whatever is remembered of its file.
+        signal: number of the signal that asked for it.
     """
 
-    out: Path
-    checkpoints: Mapping[str, str] = field(default_factory=dict)
-    data_root: Path | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
-    seed: int = 0
-    precision: Precision = "fp32"
-    computing: Computing = field(default_factory=Computing)
-    workers: int = 2
-    recheck: bool = False
+    def __init__(self, signal: int) -> None:
+        super().__init__("stopped; the same command goes on from here")
+        self.signal, self.exit_code = signal, 128 + signal
+
+
+def train_model(model: Model, folder: Path, means: ReproductionOptions, reporter: Reporter) -> Path:
+    """Train a model on `shapes`, or go on with it; give its checkpoint.
+
+    Raises:
+        InputError: the folder holds another training run.
+        StoppedError: it was asked to stop.
+    """
+    from vdm_bench.reference_model.training.loop import MODEL, Hooks, TrainingOptions, train
+    from vdm_bench.training.data import open_batches
+    from vdm_bench.training.preview import LogPrinter
+
+    preset = get_preset(model.preset).override("training", **model.training)
+    options = TrainingOptions(seed=means.seed, precision=means.precision, device=means.computing.device)
+    reporter.note(f"model {model.name}: {preset.training.steps:,} steps of {preset.training.batch} clips")
+    stop = Stop()
+    hooks = Hooks(on_note=reporter.note, on_log=LogPrinter(reporter.note, preset.training), should_stop=stop)
+    batches = open_batches(preset, seed=means.seed, workers=means.workers)
+    with stop.on_signals():
+        train(preset, batches, folder, options, hooks)
+    if stop.signal is not None:
+        raise StoppedError(stop.signal)
+    return folder / MODEL
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,11 @@ class Outcome:
         return next((score for score in record.scores if score.metric == metric), None) if record else None
 
 
-def missing_for(plan: Plan, case: Case, means: Means) -> list[str]:
+def missing_for(plan: ReproductionPlan, case: Case, means: ReproductionOptions) -> list[str]:
     """Say what a case lacks, but for weights that can be downloaded."""
     lacks = []
     try:
-        case.protocol.open_dataset(case.protocol.reference, means.data_root)
+        open_dataset(case.protocol, case.protocol.reference, means.data_root)
         Conditions(case.protocol, means.data_root)
     except InputError as error:
         lacks.append(f"data: {error}")
@@ -112,11 +117,11 @@ def missing_for(plan: Plan, case: Case, means: Means) -> list[str]:
     return lacks
 
 
-def _has_model(model: Model, means: Means) -> bool:
+def _has_model(model: Model, means: ReproductionOptions) -> bool:
     return model.name in means.checkpoints or model.trains or (model.packaged and model.name in packaged_models())
 
 
-def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
+def carry_out(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
     """Run what can be run.
 
     Raises:
@@ -128,7 +133,7 @@ def carry_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
         return _carried_out(plan, means, reporter)
 
 
-def _carried_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
+def _carried_out(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
     missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
     ready = [case for case in plan.cases if not missing[case.key]]
     for case in ready:
@@ -141,7 +146,7 @@ def _carried_out(plan: Plan, means: Means, reporter: Reporter) -> Outcome:
     return Outcome(records, lacking, _verdicts(plan, records))
 
 
-def check_checkpoints(plan: Plan, means: Means) -> None:
+def check_checkpoints(plan: ReproductionPlan, means: ReproductionOptions) -> None:
     """Look at the checkpoints that were given before hours of runs.
 
     Raises:
@@ -151,7 +156,7 @@ def check_checkpoints(plan: Plan, means: Means) -> None:
         _check_checkpoint(plan, plan.models[name], source)
 
 
-def _check_checkpoint(plan: Plan, model: Model, source: str) -> None:
+def _check_checkpoint(plan: ReproductionPlan, model: Model, source: str) -> None:
     preset = next(case.options.get("preset") for case in plan.cases if case.model == model.name)
     path = checkpoint_path(source)
     _, info = load_model(path, preset=preset)
@@ -163,7 +168,7 @@ def _check_checkpoint(plan: Plan, model: Model, source: str) -> None:
             )
 
 
-def _fetch_weights(case: Case, means: Means, reporter: Reporter) -> list[str]:
+def _fetch_weights(case: Case, means: ReproductionOptions, reporter: Reporter) -> list[str]:
     lacks = []
     for network in absent_networks(case.protocol, means.computing):
         try:
@@ -173,7 +178,7 @@ def _fetch_weights(case: Case, means: Means, reporter: Reporter) -> list[str]:
     return lacks
 
 
-def _checkpoint(plan: Plan, name: str, means: Means, reporter: Reporter) -> str:
+def _checkpoint(plan: ReproductionPlan, name: str, means: ReproductionOptions, reporter: Reporter) -> str:
     model = plan.models[name]
     if name in means.checkpoints:
         return means.checkpoints[name]
@@ -182,7 +187,13 @@ def _checkpoint(plan: Plan, name: str, means: Means, reporter: Reporter) -> str:
     return str(train_model(model, means.out / "models" / name, means, reporter))
 
 
-def _run(plan: Plan, case: Case, checkpoints: Mapping[str, str], means: Means, reporter: Reporter) -> Record:
+def _run(
+    plan: ReproductionPlan,
+    case: Case,
+    checkpoints: Mapping[str, str],
+    means: ReproductionOptions,
+    reporter: Reporter,
+) -> Record:
     options = {**case.options}
     if case.model:
         options |= {"checkpoint": checkpoints[case.model], "precision": means.precision, **means.options}
@@ -202,7 +213,7 @@ def _run(plan: Plan, case: Case, checkpoints: Mapping[str, str], means: Means, r
     )
 
 
-def _verdicts(plan: Plan, records: Mapping[str, Record]) -> list[Verdict]:
+def _verdicts(plan: ReproductionPlan, records: Mapping[str, Record]) -> list[Verdict]:
     verdicts = []
     for claim in plan.claims:
         if {claim.better, claim.worse} <= records.keys():
@@ -220,3 +231,17 @@ def verdict(claim: Claim, metric: str, found: Difference | None, *, higher_is_be
         return Verdict(claim, metric, None, None)
     low, high = (found.low, found.high) if higher_is_better else (-found.high, -found.low)
     return Verdict(claim, metric, found, True if low > 0 else False if high < 0 else None)
+
+
+def paired_difference(first: Record, second: Record, metric: str) -> Difference | None:
+    """Give a score of the first run less that of the second one.
+
+    Returns:
+        The difference; None where one of them has no value, or no interval, as of fewer than 10 clips.
+    """
+    a, b = (_score(record, metric) for record in (first, second))
+    return None if a.value is None or b.value is None else score_difference(a, b)
+
+
+def _score(record: Record, metric: str) -> Score:
+    return next(score for score in record.scores if score.metric == metric)

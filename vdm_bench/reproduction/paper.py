@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import get_preset
-from vdm_bench.reproduction.claims import CLAIMS
-from vdm_bench.reproduction.plan import Case, Model, Plan
+from vdm_bench.reproduction.plan import Case, Claim, Model, ReproductionPlan
 
 TEXT_METRICS = ("fvd", "fid/frames-avg", "is/frames-avg", "fid/frames-first", "is/frames-first")
 PRIVATE = (
@@ -21,7 +20,51 @@ EXTENSION_SCALES = ("2.0", "5.0")
 IMAGES = (0, 4, 8)
 
 
-def paper_plan(table: str) -> Plan:
+def _better(metrics: tuple[str, ...], better: str, worse: str, text: str) -> tuple[Claim, ...]:
+    return tuple(Claim(text, metric, better, worse) for metric in metrics)
+
+
+_LANGEVIN = "the Langevin corrector beats ancestral sampling at equal cost"
+_ALL = ("fvd", "fid/frames-avg", "is/frames-avg", "fid/frames-first", "is/frames-first")
+_FIDS, _ISS = ("fid/frames-avg", "fid/frames-first"), ("is/frames-avg", "is/frames-first")
+
+CLAIMS: dict[str, tuple[Claim, ...]] = {
+    "1": (),
+    "2": _better(("fvd",), "langevin", "ancestral", _LANGEVIN),
+    "3": _better(("fvd", "i3d/is"), "langevin", "ancestral", _LANGEVIN),
+    "4": (
+        *_better(_ALL, "images-4", "images-0", "training with 4 images a video beats training with none"),
+        *_better(_ALL, "images-8", "images-4", "training with 8 images a video beats training with 4"),
+    ),
+    "5": (
+        *_better(_ISS, "weight-2.0", "weight-1.0", "guidance of weight 2 beats none"),
+        *_better(_ISS, "weight-5.0", "weight-2.0", "guidance of weight 5 beats weight 2"),
+        *_better(_FIDS, "weight-2.0", "weight-1.0", "guidance of weight 2 beats none"),
+        *_better(_FIDS, "weight-2.0", "weight-5.0", "guidance of weight 5 is too much: weight 2 beats it"),
+        *_better(("fvd",), "weight-1.0", "weight-5.0", "guidance of weight 5 is too much: none beats it"),
+        *_better(("fvd",), "weight-2.0", "weight-5.0", "guidance of weight 5 is too much: weight 2 beats it"),
+        *_better(("fvd",), "weight-1.0", "weight-2.0", "no guidance beats weight 2 at frameskip 1"),
+        *_better(
+            ("fvd",),
+            "frameskip-4-weight-2.0",
+            "frameskip-4-weight-1.0",
+            "guidance of weight 2 beats none at frameskip 4",
+        ),
+    ),
+    "6": tuple(
+        claim
+        for weight in ("2.0", "5.0")
+        for claim in _better(
+            ("fvd", "fid/frames-avg", "is/frames-avg"),
+            f"reconstruction-{weight}",
+            f"replacement-{weight}",
+            f"reconstruction guidance beats replacement at guidance weight {weight}",
+        )
+    ),
+}
+
+
+def paper_plan(table: str) -> ReproductionPlan:
     """Give the plan of a table, `1` to `6`."""
     return _PLANS[table]()
 
@@ -33,7 +76,7 @@ def _settings(preset: str, *names: str, **changes: str) -> dict[str, str]:
     return {"preset": preset, **kept, **changes}
 
 
-def _table1() -> Plan:
+def _table1() -> ReproductionPlan:
     protocol = get_protocol("ucf101-unconditional")
     cases = (
         Case("model", "Video Diffusion", protocol, "ucf101", _settings("ucf101")),
@@ -44,7 +87,7 @@ def _table1() -> Plan:
     return _plan("1", title, cases, ("c3d/fid", "c3d/is"), Model("ucf101", "ucf101"), notes=notes)
 
 
-def _prediction(table: str, title: str, protocol: str, preset: str, steps: int, row: str) -> Plan:
+def _prediction(table: str, title: str, protocol: str, preset: str, steps: int, row: str) -> ReproductionPlan:
     """Plan ancestral sampling against the Langevin corrector, which evaluates the network twice a step."""
     followed = get_protocol(protocol)
     w_r = "reconstruction_weight"
@@ -61,7 +104,7 @@ def _prediction(table: str, title: str, protocol: str, preset: str, steps: int, 
     return _plan(table, title, tuple(cases), followed.metrics, Model(preset, preset), notes=notes)
 
 
-def _table4() -> Plan:
+def _table4() -> ReproductionPlan:
     protocol = get_protocol("text-video")
     models = [Model(f"images-{count}", "text-small", {"joint_images": count}) for count in IMAGES]
     cases = tuple(
@@ -72,7 +115,7 @@ def _table4() -> Plan:
     return _plan("4", title, cases, TEXT_METRICS, *models, notes=(PRIVATE,))
 
 
-def _table5() -> Plan:
+def _table5() -> ReproductionPlan:
     protocol = get_protocol("text-video")
     every_fourth = protocol.model_copy(update={"stride": 4})
     cases = [
@@ -91,7 +134,7 @@ def _table5() -> Plan:
     return _plan("5", title, tuple(cases), TEXT_METRICS, *models, notes=(PRIVATE,))
 
 
-def _table6() -> Plan:
+def _table6() -> ReproductionPlan:
     protocol = get_protocol("text-video-extension")
     names = {"reconstruction": "reconstruction guidance", "replacement": "replacement"}
     cases = tuple(
@@ -117,8 +160,8 @@ def _plan(
     metrics: tuple[str, ...],
     *models: Model,
     notes: tuple[str, ...],
-) -> Plan:
-    return Plan(
+) -> ReproductionPlan:
+    return ReproductionPlan(
         table=table,
         title=title,
         cases=cases,
@@ -129,7 +172,7 @@ def _plan(
     )
 
 
-_PLANS: dict[str, Callable[[], Plan]] = {
+_PLANS: dict[str, Callable[[], ReproductionPlan]] = {
     "1": _table1,
     "2": lambda: _prediction("2", "prediction on BAIR", "bair-prediction", "bair", 256, "Video Diffusion"),
     "3": lambda: _prediction(

@@ -2,12 +2,47 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from vdm_bench.leaderboards.published import PublishedRow, published_rows
+from vdm_bench.metrics.networks import Computing
 from vdm_bench.protocols import Protocol
 
 PAPER = "arXiv:2204.03458"
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6")
+
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class ReproductionOptions:
+    """What the user gives for a plan.
+
+    Attributes:
+        out: folder of all runs and models.
+        checkpoints: of models, by name.
+        data_root: where the protocols' dataset lies.
+        options: of the sampler, in all runs of a model.
+        limit: clips a case; None for the plan's own.
+        seed: of the runs, and of the training.
+        precision: of the model, trained and sampled.
+        computing: how the metrics' networks compute, and where the model does.
+        workers: threads that decode.
+        recheck: read and hash every clip, whatever is remembered of its file.
+    """
+
+    out: Path
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    data_root: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    seed: int = 0
+    precision: Precision = "fp32"
+    computing: Computing = field(default_factory=Computing)
+    workers: int = 2
+    recheck: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +109,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReproductionPlan:
     """All that a table takes.
 
     Attributes:

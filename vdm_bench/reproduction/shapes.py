@@ -2,9 +2,8 @@
 
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reproduction.claims import CLAIMS
-from vdm_bench.reproduction.paper import EXTENSION_SCALES, IMAGES, SCALES, paper_plan
-from vdm_bench.reproduction.plan import Case, Model, Plan, known_claims
+from vdm_bench.reproduction.paper import CLAIMS, EXTENSION_SCALES, IMAGES, SCALES, paper_plan
+from vdm_bench.reproduction.plan import Case, Model, ReproductionPlan, known_claims
 
 STEPS = 64
 LIMIT = 256
@@ -13,7 +12,7 @@ STAND_INS = {"fvd": "embedded/fvd", "is/frames-avg": "embedded/is", "i3d/is": "e
 PACKAGED = Model("shapes", "shapes", packaged=True)
 
 
-def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = None) -> Plan:
+def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = None) -> ReproductionPlan:
     """Give the plan of a table on `shapes`.
 
     Args:
@@ -38,7 +37,7 @@ def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = 
     )
     published = paper_plan(table)
     metrics = {metric: STAND_INS[metric] for metric in published.metrics if metric in STAND_INS}
-    return Plan(
+    return ReproductionPlan(
         table=table,
         title=f"{published.title}, its claims on shapes",
         cases=cases,

@@ -6,19 +6,19 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from vdm_bench.leaderboards.published import PublishedRow
-from vdm_bench.leaderboards.rounding import rounded, useful_decimals
 from vdm_bench.leaderboards.tables.formats import format_views
 from vdm_bench.leaderboards.tables.views import NOTHING, GroupView, numbered
+from vdm_bench.leaderboards.text import rounded, useful_decimals
 from vdm_bench.metrics.score import Difference, Interval, Score
-from vdm_bench.reproduction.execute import Means, Outcome, Verdict, missing_for
-from vdm_bench.reproduction.plan import Case, Plan
+from vdm_bench.reproduction.execute import Outcome, Verdict, missing_for
+from vdm_bench.reproduction.plan import Case, ReproductionOptions, ReproductionPlan
 from vdm_bench.runs.forecast import absent_networks
 
 Format = Literal["text", "markdown", "latex", "json"]
 VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}
 
 
-def plan_lines(plan: Plan, means: Means) -> list[str]:
+def plan_lines(plan: ReproductionPlan, means: ReproductionOptions) -> list[str]:
     """Say what would be done, and what is missing for it."""
     runs = [f"{case.key}: {case.row}; {_clips(plan, case, means)}{_made_by(case)}" for case in plan.cases]
     trained = [model for model in plan.models.values() if model.trains and model.name not in means.checkpoints]
@@ -38,7 +38,7 @@ def plan_lines(plan: Plan, means: Means) -> list[str]:
     return lines
 
 
-def _by_text(plan: Plan) -> dict[str, list[str]]:
+def _by_text(plan: ReproductionPlan) -> dict[str, list[str]]:
     metrics: dict[str, list[str]] = {}
     for claim in plan.claims:
         metrics.setdefault(claim.text, []).append(plan.metrics[claim.metric])
@@ -54,7 +54,7 @@ def _by_what(missing: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return keys
 
 
-def _clips(plan: Plan, case: Case, means: Means) -> str:
+def _clips(plan: ReproductionPlan, case: Case, means: ReproductionOptions) -> str:
     wanted = case.protocol.generated_count
     count = min(means.limit or plan.limit or wanted, wanted)
     stride = f" at stride {case.protocol.stride}" if case.protocol.stride > 1 else ""
@@ -66,7 +66,7 @@ def _made_by(case: Case) -> str:
     return f"; {case.sampler if not case.model else f'model {case.model}'}{f': {options}' if options else ''}"
 
 
-def format_outcome(plan: Plan, outcome: Outcome, form: Format) -> str:
+def format_outcome(plan: ReproductionPlan, outcome: Outcome, form: Format) -> str:
     """Write the outcome as text that ends in a newline."""
     if form == "json":
         return json.dumps(_content(plan, outcome), indent=2, allow_nan=False) + "\n"
@@ -74,7 +74,7 @@ def format_outcome(plan: Plan, outcome: Outcome, form: Format) -> str:
     return format_views([_view(plan, outcome, metric, whole=metric == last) for metric in plan.metrics], form)
 
 
-def _content(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def _content(plan: ReproductionPlan, outcome: Outcome) -> dict[str, Any]:
     rows = []
     for row in plan.published:
         case = plan.case_of(row)
@@ -92,7 +92,7 @@ def _content(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     return {"table": plan.table, "rows": rows, "claims": claims, "missing": dict(outcome.missing)}
 
 
-def _view(plan: Plan, outcome: Outcome, metric: str, *, whole: bool) -> GroupView:
+def _view(plan: ReproductionPlan, outcome: Outcome, metric: str, *, whole: bool) -> GroupView:
     """Show a metric; below the last one stands what is to be said of the whole table."""
     own = plan.metrics[metric]
     rows = [row for row in plan.published if row.metric == metric and (own == metric or plan.case_of(row))]
@@ -118,14 +118,14 @@ def _view(plan: Plan, outcome: Outcome, metric: str, *, whole: bool) -> GroupVie
     )
 
 
-def _about(plan: Plan, metric: str) -> Iterable[str]:
+def _about(plan: ReproductionPlan, metric: str) -> Iterable[str]:
     yield f"table {plan.table} of Ho et al. 2022, {plan.title}"
     own = plan.metrics[metric]
     if own != metric:
         yield f"published: {metric} on the paper's data; own: {own} on shapes, which is another scale"
 
 
-def _footnotes(plan: Plan, row: PublishedRow) -> list[str]:
+def _footnotes(plan: ReproductionPlan, row: PublishedRow) -> list[str]:
     if plan.metrics[row.metric] != row.metric:  # own values are of other data anyway
         return [*row.caveats]
     protocol = "" if row.protocol == plan.cases[0].protocol.name else row.protocol
@@ -133,7 +133,7 @@ def _footnotes(plan: Plan, row: PublishedRow) -> list[str]:
 
 
 def _cells(
-    plan: Plan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
+    plan: ReproductionPlan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
 ) -> dict[str, str]:
     """Give the cells of a published row, or of a pair a/b: own values go with the validation set, or 1 split."""
     ours = next((row for row in halves if row.half in ("validation set", "1 split")), halves[0])
@@ -176,7 +176,7 @@ def _difference(score: Score | None, published: PublishedRow) -> str:
     return shown if shown.startswith("-") else f"+{shown}"
 
 
-def _notes(plan: Plan, outcome: Outcome) -> Iterable[str]:
+def _notes(plan: ReproductionPlan, outcome: Outcome) -> Iterable[str]:
     yield from plan.notes
     departures = {key: record.protocol.departures for key, record in outcome.records.items() if record.protocol}
     yield from (f"own: {what} ({', '.join(keys)})" for what, keys in _by_what(departures).items())

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.video.contents import LoadedClip
 from vdm_bench.errors import DamagedError
-from vdm_bench.scoring.feature_files import array_name, read_features, read_header
 from vdm_bench.metrics.extraction import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
+from vdm_bench.scoring.feature_files import array_name, read_features, read_header
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.video.contents import LoadedClip
 
 
 def rms_errors(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:

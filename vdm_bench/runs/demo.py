@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
-from vdm_bench.video.sheet import write_contact_sheet
-from vdm_bench.video.clip import ClipDataset
 from vdm_bench.datasets.folder import SAMPLES_FOLDER
-from vdm_bench.runtime.files import sweep, write_text
 from vdm_bench.leaderboards.store import load_runs
 from vdm_bench.leaderboards.tables.formats import format_tables
-from vdm_bench.runtime.progress import Reporter
-from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model.pretrained import packaged_models
 from vdm_bench.pages.write import REPORT_FILE, write_html
+from vdm_bench.protocols import get_protocol
+from vdm_bench.protocols.clips import open_dataset
+from vdm_bench.reference_model.model import packaged_models
 from vdm_bench.runs.run import run
+from vdm_bench.runtime.files import sweep, write_text
 from vdm_bench.runtime.locks import hold
+from vdm_bench.runtime.progress import Reporter
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.baselines import BASELINES
 from vdm_bench.video.archive import Archive
+from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.sheet import write_contact_sheet
 
 PROTOCOL = "shapes-unconditional"
 PICTURE = "contact-sheet.png"
@@ -56,7 +57,7 @@ def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
 
 def _run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
     protocol = get_protocol(PROTOCOL)
-    rows: list[tuple[str, ClipDataset]] = [("test set", protocol.open_dataset(protocol.reference))]
+    rows: list[tuple[str, ClipDataset]] = [("test set", open_dataset(protocol, protocol.reference))]
     for name in BASELINES:
         folder = out / "runs" / name
         run(protocol, out=folder, sampler=name, workers=workers, reporter=reporter)

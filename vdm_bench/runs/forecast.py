@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.runtime.distributed import World
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.extraction import compute_features
 from vdm_bench.metrics.networks import Computing
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
-from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.protocols import Protocol
 from vdm_bench.runs.plan import RunOptions
 from vdm_bench.runs.run import Run
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.samplers.base import ClosingSampler, CountingSampler, Sampler, call_sampler
 from vdm_bench.scoring.suite import Panel
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.version import __version__
 from vdm_bench.datasets.folder import PLAN_FILE
-from vdm_bench.runtime.stamps import stamp
 from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
-from vdm_bench.reference_model.pretrained import checkpoint_path
+from vdm_bench.reference_model.model import checkpoint_path
 from vdm_bench.runtime.fields import Kind
-from vdm_bench.runtime.plan import Plan, as_json
+from vdm_bench.runtime.plan import FolderPlan, as_json
+from vdm_bench.runtime.stamps import stamp
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.base import RecordingSampler, Sampler
 from vdm_bench.samplers.callable import code_digest, code_module, module_digest
 from vdm_bench.scoring.suite import Panel
+from vdm_bench.version import __version__
 
 # Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
 _ASKED = "asked"
@@ -167,11 +167,11 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
         folder.write(new)
 
 
-def _plan_of(out: Path) -> Plan:
-    return Plan(out / PLAN_FILE, "a run", _FIELDS, _OF_LATE)
+def _plan_of(out: Path) -> FolderPlan:
+    return FolderPlan(out / PLAN_FILE, "a run", _FIELDS, _OF_LATE)
 
 
-def _refuse_another(plan: Plan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _refuse_another(plan: FolderPlan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Refuse a folder with another run; say whether it is one of fewer clips, which goes on."""
     other = [key for key in new if key not in (_ASKED, _MODULE) and not _alike(old.get(key), new[key])]
     if other == ["clips"] and old["clips"] < new["clips"]:

@@ -14,15 +14,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.protocols.conditions import Conditions
-from vdm_bench.video.clip import Clip, ClipDataset, DescribedClips
 from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive
-from vdm_bench.runtime.distributed import World
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.files import check_writable, sweep
-from vdm_bench.scoring.frames import FrameMeasures, FrameMeter, score_frames
-from vdm_bench.protocols.given_clips import GENERATED, open_given, open_scored
 from vdm_bench.leaderboards.record import (
     RECORD_FILE,
     ClipCounts,
@@ -35,12 +28,14 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.metrics.networks import Computing, pick_device
-from vdm_bench.runtime.progress import Advance, Reporter, Silent
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.clips import missing_departure, notes_on
-from vdm_bench.scoring.reference import check_reference, collect_reference, departures_of, note_on, read_reference
+from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset, task_signature
+from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
 from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips
+from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.files import check_writable, sweep
 from vdm_bench.runtime.locks import hold_together
+from vdm_bench.runtime.progress import Advance, Reporter, Silent
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import (
     ClosingSampler,
@@ -52,8 +47,12 @@ from vdm_bench.samplers.base import (
     ScratchSampler,
     call_sampler,
 )
+from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.frames import FrameMeasures, FrameMeter, score_frames
+from vdm_bench.scoring.reference import check_reference, collect_reference, departures_of, note_on, read_reference
 from vdm_bench.scoring.suite import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.clip import Clip, ClipDataset, DescribedClips
 
 
 def run(
@@ -94,8 +93,8 @@ def run(
         workers: threads that decode.
         name: how the run is called in tables; the sampler's name, if None.
         reporter: where progress goes; nowhere by default.
-        world: the processes that share the work, as `vdm_bench.runtime.distributed.join_world()` gives it; this one
-            alone by default.
+        world: the processes that share the work, of `vdm_bench.runtime.distributed.join_world`; this one alone
+            by default.
         recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
 
     Raises:
@@ -170,7 +169,7 @@ class Run:
             if note := note_on(options.reference_stats):
                 self.reporter.note(note)
         else:
-            self._real = protocol.open_dataset(protocol.reference, options.data_root)
+            self._real = open_dataset(protocol, protocol.reference, options.data_root)
             missing = missing_departure(protocol, protocol.reference, self._real)
         # Both sides may be cut out of the same videos.
         self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
@@ -197,7 +196,7 @@ class Run:
         given = None
         if options.clips is not None:
             with self.stopwatch.stage("samples"):
-                given = self._given_clips(options.clips, reader)
+                given = self._given_clips(options.clips)
         if self.world.leads:
             check_writable(self.out)
         # Before the sampler: its folder may hold modules of the names of those that networks import when loaded.
@@ -276,7 +275,7 @@ class Run:
             scores = panel.scores(
                 reference,
                 generated,
-                task=self.protocol.task_signature,
+                task=task_signature(self.protocol),
                 expected_generated=self.protocol.generated_count,
                 round_length=each if self.protocol.rounds == "averaged" else None,
                 conditions=each,
@@ -346,8 +345,10 @@ class Run:
             kind, spec = chosen.kind, chosen.spec
         return {"kind": kind, "spec": spec, "seed": self.options.seed}
 
-    def _given_clips(self, folder: Path, collector: Collector) -> DescribedClips:
-        given = open_given(folder, self.conditions, self.count, collector)
+    def _given_clips(self, folder: Path) -> DescribedClips:
+        given = open_given(
+            folder, self.conditions, self.count, self.options.workers, skip_broken=self.options.skip_broken
+        )
         self.count = given.count
         self.departures += given.departures
         for note in notes_on(given.clips):

@@ -14,7 +14,7 @@ _WAY_OUT = "choose another --out, or delete it"
 
 
 @dataclass(frozen=True)
-class Plan:
+class FolderPlan:
     """The file in a folder that says how the other files in it are made.
 
     A plan without a checksum is one of an earlier version, and is taken as it is. A damaged key, also that of the

@@ -12,7 +12,7 @@ from vdm_bench.samplers.base import SampleRequest, SamplerSetup
 Pixels = NDArray[np.uint8]
 
 
-class Baseline:
+class BaselineSampler:
     """Turns condition clip i into sample i; frames that were given stay as they are.
 
     Args:
@@ -79,7 +79,7 @@ BASELINES: dict[str, Callable[[Pixels, int, np.random.Generator], NDArray[Any]]]
 }
 
 
-def make_baseline(name: str, setup: SamplerSetup) -> Baseline:
+def make_baseline(name: str, setup: SamplerSetup) -> BaselineSampler:
     """Make the baseline `name`.
 
     Raises:
@@ -87,4 +87,4 @@ def make_baseline(name: str, setup: SamplerSetup) -> Baseline:
     """
     if setup.options:
         raise InputError(f"the baseline {name!r} has no options; leave out {', '.join(sorted(setup.options))}")
-    return Baseline(setup, BASELINES[name])
+    return BaselineSampler(setup, BASELINES[name])

@@ -16,20 +16,18 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.precision import arithmetic
-from vdm_bench.reference_model.clips import from_uint8, to_uint8
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.guidance import Given
-from vdm_bench.reference_model.model import ReferenceModel
+from vdm_bench.reference_model.model import ReferenceModel, checkpoint_path, load_reference_model, source_of
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.pretrained import checkpoint_path, load_reference_model, source_of
-from vdm_bench.reference_model.process import Denoise, Prediction
+from vdm_bench.reference_model.process import Denoise, Prediction, from_uint8, to_uint8
 from vdm_bench.reference_model.rollout import extend, window_sampler
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.text.encoding import TextEmbeddings, load_text
 from vdm_bench.reference_model.unet import check_size
-from vdm_bench.runtime.side_by_side import Stopped, mapped
+from vdm_bench.runtime.threads import Stopped, mapped
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup
-from vdm_bench.samplers.reference_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
+from vdm_bench.samplers.sampling_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 
 NAME = "reference"
 DESCRIPTION = "the video diffusion model of the paper, from a checkpoint; see docs/reference-model.md"

@@ -39,10 +39,17 @@ from vdm_bench.scoring.feature_files import (
     write_features,
 )
 from vdm_bench.video.clip import ClipDataset
-from vdm_bench.video.contents import BlockFacts, LoadedClip, Memory, Shape, digest_of_clips, load_clip, unlike
+from vdm_bench.video.contents import (
+    SKIP_BROKEN,
+    BlockFacts,
+    LoadedClip,
+    Memory,
+    Shape,
+    digest_of_clips,
+    load_clip,
+    unlike,
+)
 from vdm_bench.video.view import View
-
-SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
 
 
 @dataclass(frozen=True)
@@ -155,29 +162,6 @@ class Collector:
         for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         return Collected(sets, broken, digest_of_clips(digests), digests)
-
-    def first_shape(self, dataset: ClipDataset, count: int, title: str) -> Shape:
-        """Read the first clip that can be read, to see before hours of work whether clips fit: (T, H, W).
-
-        Args:
-            dataset: the clips.
-            count: how many; at most the length of the dataset.
-            title: names the clips in errors.
-
-        Raises:
-            BrokenClipsError: the first clip cannot be read and shall not be skipped; all that cannot are named.
-            InputError: not one can be read.
-        """
-        for index in range(count):
-            item = load_clip(dataset, index)
-            if isinstance(item, LoadedClip):
-                frames, height, width, _ = item.clip.frames.shape
-                return frames, height, width
-            if not self.skip_broken:
-                rest = ordered_map(lambda index: load_clip(dataset, index), range(index + 1, count), self.workers)
-                broken = [item, *(other for other in rest if isinstance(other, BrokenClipError))]
-                raise BrokenClipsError(title, count, broken, self.way_out)
-        raise InputError(f"not a single clip of {title} could be read; there is nothing to score")
 
     def _blocks(
         self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path, title: str

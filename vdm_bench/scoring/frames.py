@@ -23,6 +23,7 @@ from vdm_bench.metrics.extraction import block_bounds
 from vdm_bench.metrics.frame_metrics import FRAME_METRICS, HIGHEST_PSNR
 from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
+from vdm_bench.protocols.clips import source_of, task_signature
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.runtime.checksums import open_arrays, read_json, save_arrays, write_json
 from vdm_bench.runtime.distributed import World
@@ -236,8 +237,8 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
         by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
         fields = {
             "in": f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}",
-            "task": protocol.task_signature,
-            "ref": f"{protocol.source_of(protocol.conditions)}@{content}/{each}",
+            "task": task_signature(protocol),
+            "ref": f"{source_of(protocol, protocol.conditions)}@{content}/{each}",
             "n": str(len(table)) if rounds == 1 or len(lacking) else f"{each}x{rounds}",
             "src": "lossy" if measures.lossy else "lossless",
             "v": __version__,

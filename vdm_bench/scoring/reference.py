@@ -23,7 +23,7 @@ from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
-from vdm_bench.protocols.clips import prepared_name
+from vdm_bench.protocols.clips import prepared_name, source_of
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
 from vdm_bench.runtime.files import cache_folder, sweep, sweep_beside
 from vdm_bench.runtime.outside import open_file, parse_json, parsing
@@ -71,7 +71,7 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collect
         InputError: clips cannot be read.
     """
     count = min(len(clips), protocol.reference_count)
-    folder, name = cache_folder() / "features", protocol.source_of(protocol.reference)
+    folder, name = cache_folder() / "features", source_of(protocol, protocol.reference)
     if collector.world.leads:
         sweep(folder, shared=True)  # what killed runs left; others may be writing there, each its own files
     return collector.collect(clips, count, folder, "the reference", name)

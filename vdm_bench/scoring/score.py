@@ -25,6 +25,7 @@ from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.scoring.features import Collector
 from vdm_bench.scoring.suite import Panel, Side, Stopwatch, lead, make_record
 from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.contents import first_shape
 from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
 
@@ -172,7 +173,9 @@ def collect_sides(
     """
     collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world, options.recheck)
     for title, dataset in sources.values():
-        panel.check_frames(collector.first_shape(dataset, len(dataset), title)[0])
+        panel.check_frames(
+            first_shape(dataset, len(dataset), title, options.workers, skip_broken=options.skip_broken)[0]
+        )
     sides = {}
     for side, (title, dataset) in sources.items():
         with stopwatch.stage(f"{side} features"):

@@ -20,7 +20,7 @@ from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.text.embeddings import TextEmbeddings
-from vdm_bench.reference_model.training.batch import Batch, Purpose, stream_seed
+from vdm_bench.reference_model.training.step import Batch, Purpose, stream_seed
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video.clip import Clip, ClipDataset
 from vdm_bench.video.view import View

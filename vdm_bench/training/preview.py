@@ -1,16 +1,21 @@
 """Pictures of what a model in training makes: the same clips, from the same noise, each time."""
 
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vdm_bench.reference_model.config import SamplingConfig
+from vdm_bench.reference_model.config import SamplingConfig, TrainingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel
+from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.files import atomic_path
+from vdm_bench.runtime.progress import duration
 
 CLIPS = 8
 _FRAMES = 8  # of each clip, from its first to its last
@@ -18,6 +23,7 @@ _GAP = 2
 _SAMPLING = SamplingConfig(
     sampler="ddim", steps=32
 )  # quick, and without noise of its own: pictures change slowly
+_QUIET_SECONDS = 5.0  # between two lines
 
 
 def write_preview(path: Path, network: VideoUNet, condition: Condition) -> None:
@@ -44,3 +50,28 @@ def tiled(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
     sheet = np.full((count, height + _GAP, frames, width + _GAP, 3), 255, np.uint8)
     sheet[:, :height, :, :width] = picked.transpose(0, 2, 1, 3, 4)
     return sheet.reshape(count * (height + _GAP), frames * (width + _GAP), 3)
+
+
+class LogPrinter:
+    """Says how training goes, not too often.
+
+    Args:
+        note: gets each line.
+        training: what is trained.
+    """
+
+    def __init__(self, note: Callable[[str], None], training: TrainingConfig) -> None:
+        self._note, self._training, self._last = note, training, -math.inf
+
+    def __call__(self, line: LogLine) -> None:
+        """Say a line of the log, if none was said just now."""
+        left = self._training.steps - line.step
+        if left and time.monotonic() - self._last < _QUIET_SECONDS:
+            return
+        self._last = time.monotonic()
+        remaining = left * self._training.batch / line.clips_per_second
+        self._note(
+            f"step {line.step:,} of {self._training.steps:,}: loss {line.loss:.4f}, "
+            f"learning rate {line.learning_rate:.2g}, {line.clips_per_second:.3g} clips/s, "
+            f"{duration(remaining)} left"
+        )

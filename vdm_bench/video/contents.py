@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.runtime.files import discard
 from vdm_bench.runtime.threads import ordered_map
@@ -31,6 +31,8 @@ _READERS = ("av", "numpy", "pillow", "torch")
 # that are read again are at most 5 % of any set of 20 and more.
 SAMPLED = 32
 _RANDOM = secrets.SystemRandom()  # nobody shall know before which clips are looked at
+
+SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
 
 Shape = tuple[int, int, int]  # T, H, W
 Broken = tuple[str, str]  # source, reason
@@ -257,6 +259,34 @@ def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
     except BrokenClipError as error:
         return error
     return LoadedClip(index, clip, digest_of(clip))
+
+
+def first_shape(
+    dataset: ClipDataset, count: int, title: str, workers: int, *, skip_broken: bool = False
+) -> Shape:
+    """Read the first clip that can be read, to see before hours of work whether clips fit: (T, H, W).
+
+    Args:
+        dataset: the clips.
+        count: how many; at most the length of the dataset.
+        title: names the clips in errors.
+        workers: threads that decode.
+        skip_broken: pass over clips that cannot be read instead of refusing.
+
+    Raises:
+        BrokenClipsError: the first clip cannot be read and shall not be skipped; all that cannot are named.
+        InputError: not one can be read.
+    """
+    for index in range(count):
+        item = load_clip(dataset, index)
+        if isinstance(item, LoadedClip):
+            frames, height, width, _ = item.clip.frames.shape
+            return frames, height, width
+        if not skip_broken:
+            rest = ordered_map(lambda index: load_clip(dataset, index), range(index + 1, count), workers)
+            broken = [item, *(other for other in rest if isinstance(other, BrokenClipError))]
+            raise BrokenClipsError(title, count, broken, SKIP_BROKEN)
+    raise InputError(f"not a single clip of {title} could be read; there is nothing to score")
 
 
 def digest_of_clips(digests: Iterable[str]) -> str:

@@ -1,27 +1,32 @@
 """Video files as arrays: the frames that the `ffmpeg` program gives, upright, or an error that says why not."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.containers import check_file, is_animated_webp
+from vdm_bench.video.containers import check_file, is_animated_webp, is_cut_short, is_lossless_webp, webp_delays
+from vdm_bench.video.images import decoded_pixels, open_image
 from vdm_bench.video.reader import FrameReader, count_of_frames
 from vdm_bench.video.stream import open_stream
 from vdm_bench.video.timing import Fps, FrameTimes, exact_rate
 from vdm_bench.video.view import EachFrame, unchanged
-from vdm_bench.video.webp import WebPReader
 
 # A frame's own time must find it, also when it was computed as i / fps or printed by ffprobe: six decimals.
 _TIME_TOLERANCE = 1e-6
 # A film of a few pictures that stand still for hours must not fill the memory with copies of them.
 _MOST_COPIES = 32  # of each picture, on average, ...
 _MOST_COPIED = 128 << 20  # ... in more bytes than these
+_MILLISECOND = Fraction(1, 1000)
+_NO_DELAY = 100  # milliseconds that browsers make of none
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def read_video(
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
+class DecodedVideo:
     """What was read of a video file.
 
     Attributes:
@@ -161,7 +166,7 @@ def read_film(
     stream: int | None = None,
     fps: Fps | None = None,
     each: EachFrame = unchanged,
-) -> Film:
+) -> DecodedVideo:
     """Decode as `read_video`, and tell what a score must know of the frames.
 
     Args:
@@ -197,7 +202,7 @@ class _Wanted:
     fps: Fps | None
     each: EachFrame
 
-    def read(self, times: FrameTimes) -> Film | None:
+    def read(self, times: FrameTimes) -> DecodedVideo | None:
         """Decode the frames that these times lead to; None where packets were no frames after all."""
         chosen = times.chosen(self.fps)
         indices = range(0, len(chosen), self.stride) if self.indices is None else self.indices
@@ -216,7 +221,7 @@ class _Wanted:
             return None
         uneven = self.fps == "stored" and not times.is_even
         rate = times.rate if self.fps is None or self.fps == "stored" else exact_rate(self.fps)
-        return Film(*decoded, None if uneven or rate is None else float(rate), uneven)
+        return DecodedVideo(*decoded, None if uneven or rate is None else float(rate), uneven)
 
     def _decode(self, numbers: Sequence[int]) -> tuple[NDArray[np.uint8], bool] | None:
         """Decode stored frames, and tell whether all up to the last are lossless; None where there are fewer."""
@@ -288,3 +293,49 @@ def _open(path: Path, stream: int | None) -> Iterator[FrameReader]:
         return
     with open_stream(path, stream) as reader:
         yield reader
+
+
+class WebPReader(FrameReader):
+    """Decodes the frames of an animated WebP image.
+
+    Raises:
+        BrokenClipError: it is cut short.
+    """
+
+    codec = "webp"
+    tick = _MILLISECOND
+    fps = None
+    authored = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if is_cut_short(path):
+            raise self.broken("truncated: the file ends before its last frame does")
+        self._delays = [delay or _NO_DELAY for delay in webp_delays(path)]
+        self._all_lossless = is_lossless_webp(path)
+        self.declared_frames = len(self._delays)
+        self.duration = float(sum(self._delays) * _MILLISECOND)
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decode in presentation order."""
+        if not self._delays:
+            raise self.broken("has no frames")
+        start = 0
+        with open_image(self._path, ("WEBP",)) as image:
+            self.check_size(*image.size)
+            for number, delay in enumerate(self._delays):
+                pixels = decoded_pixels(self._path, image, number)
+                frame = VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[-1] == 4 else "rgb24")
+                frame.pts, frame.duration, frame.time_base = start, delay, _MILLISECOND
+                start += delay
+                self.decoded += 1
+                yield frame
+
+    def times_of_packets(self) -> FrameTimes:
+        """Find the times of the frames, which stand before each of them."""
+        starts = itertools.accumulate(self._delays[:-1], initial=0)
+        return self._times(iter(zip(starts, self._delays, strict=False)))
+
+    def is_lossless(self, frame: VideoFrame) -> bool:
+        """Whether all frames are of WebP's lossless kind."""
+        return self._all_lossless

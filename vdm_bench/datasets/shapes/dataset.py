@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.shapes.draw import (
     FULL_TURN,
+    MOTIONS,
     SHAPES,
     SIDE,
     TEXTURES,
     Body,
+    Motion,
     draw_background,
     draw_body,
+    motion_offsets,
     triangle_wave,
 )
-from vdm_bench.datasets.shapes.motion import MOTIONS, Motion, motion_offsets
 from vdm_bench.errors import InputError
 from vdm_bench.video.clip import Clip, ClipInfo
 

@@ -6,6 +6,7 @@ scaled by 2**14, coverage and blending by 2**8.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +24,18 @@ IntegerArray = TypeVar("IntegerArray", NDArray[np.int32], NDArray[np.int64])
 # Rounding makes the table exact: no entry lies near a half (a test checks it), so a library whose cosine is
 # wrong in its last bit gives the same integers.
 _COSINE = np.array([round(math.cos(2 * math.pi * k / FULL_TURN) * 2**14) for k in range(FULL_TURN)], np.int64)
+# Name of the motion -> what a caption says.
+_VERBS = {
+    "still": "stands still",
+    "translate": "glides",
+    "bounce": "bounces back and forth",
+    "zigzag": "zigzags",
+    "orbit": "circles",
+    "rotate": "spins",
+    "grow": "grows and shrinks",
+    "stop-and-go": "stops and goes",
+}
+MOTIONS = tuple(_VERBS)
 
 
 def cosine(angle: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -159,3 +172,72 @@ def _blend(canvas: Integers, depth: Integers, colour: tuple[int, int, int], pixe
     coverage = np.clip(depth * 256 // pixel + 128, 0, 256)
     for plane, value in zip(canvas, colour, strict=True):
         plane += ((value - plane) * coverage) >> 8
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One motion with its figures.
+
+    Attributes:
+        name: one of `MOTIONS`.
+        direction: heading in [0, FULL_TURN).
+        speed: 4096ths of the side per frame.
+        period: frames until a periodic motion repeats.
+        phase: where in its period it starts, in frames, [0, period).
+        clockwise: +1 or -1.
+    """
+
+    name: str
+    direction: int
+    speed: int
+    period: int
+    phase: int
+    clockwise: int
+
+    @classmethod
+    def draw(cls, name: str, below: Callable[[int], int]) -> "Motion":
+        """Draw the figures of the motion `name`; `below(n)` gives a random integer in [0, n)."""
+        period = 8 + below(5)
+        return cls(
+            name=name,
+            direction=below(FULL_TURN),
+            speed=224 + below(160),  # 1.75 to 3 pixels of 32 per frame
+            period=period,
+            phase=below(period),
+            clockwise=1 - 2 * below(2),
+        )
+
+    @property
+    def verb(self) -> str:
+        """What a caption says of the motion."""
+        return _VERBS[self.name]
+
+
+def motion_offsets(motion: Motion, frames: int) -> NDArray[np.int64]:
+    """Give the offsets (x, y, angle, size phase) from the start: int64 [4, T], zero in frame 0."""
+    time = np.arange(frames + motion.phase)
+    along, across, angle, size = (np.zeros_like(time) for _ in range(4))
+    cycle = time % motion.period
+    match motion.name:
+        case "translate":
+            along = motion.speed * time
+        case "bounce":
+            along = motion.speed * np.minimum(cycle, motion.period - cycle)
+        case "zigzag":
+            along = motion.speed * time * 3 // 4
+            across = motion.speed * np.minimum(cycle, motion.period - cycle)
+        case "orbit":
+            turn = motion.clockwise * FULL_TURN * time // motion.period
+            along, across = (512 * cosine(turn)) >> 14, (512 * sine(turn)) >> 14
+        case "rotate":
+            angle = motion.clockwise * FULL_TURN * time // (motion.period + 4)
+        case "grow":
+            size = FULL_TURN * time // (motion.period + 2)
+        case "stop-and-go":
+            half = motion.period // 2
+            along = motion.speed * (time // motion.period * half + np.minimum(cycle, half))
+    cos, sin = cosine(np.array(motion.direction)), sine(np.array(motion.direction))
+    x, y = (along * cos - across * sin) >> 14, (along * sin + across * cos) >> 14
+    track = np.stack([x, y, angle, size])[:, motion.phase :]
+    offsets: NDArray[np.int64] = track - track[:, :1]
+    return offsets

@@ -1,4 +1,4 @@
-"""The page of the protocols, made from their files: `python -m vdm_bench.protocols.page > docs/protocols.md`."""
+"""The page of the protocols, made from their files: `python docs/protocols_page.py > docs/protocols.md`."""
 
 import sys
 from importlib import resources

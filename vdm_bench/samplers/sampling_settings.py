@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import CLIPPINGS, SAMPLER_NAMES, SamplingConfig, from_table
 from vdm_bench.reference_model.guidance import Variant, weight_of_scale
-from vdm_bench.reference_model.pretrained import PRECISIONS
+from vdm_bench.reference_model.model import PRECISIONS
 
 Method: TypeAlias = Literal[
     "reconstruction", "reconstruction-conditional", "replacement", "replacement-conditional"

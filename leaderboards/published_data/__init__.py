@@ -1,1 +1,0 @@
-"""Published results as their papers state them (CSV), and how to cite the papers (BibTeX)."""

@@ -1,1 +1,0 @@
-"""What pages are made of: templates of jinja2, one style and one script."""

@@ -1,1 +1,0 @@
-"""Presets: a TOML file each, with the figures of the paper's appendix A."""

@@ -1,0 +1,1 @@
+"""A run of a protocol: its plan, its stages, what becomes of it."""
