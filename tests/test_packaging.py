@@ -56,7 +56,9 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
             home = next(parent for parent in parents if (ROOT / folder / parent / "__init__.py").exists())
             owner = ".".join([package, *home.parts])
             inside = relative.relative_to(home)
-            assert any(inside.match(pattern) for pattern in patterns.get(owner, [])), f"{path} is not in the wheel"
+            assert any(inside.match(pattern) for pattern in patterns.get(owner, [])), (
+                f"{path} is not in the wheel"
+            )
 
 
 def test_no_extra_asks_for_what_everybody_gets() -> None:

@@ -1,0 +1,138 @@
+"""The house: floors, loose files, circles, names. Each rule is held against the project, and against one that breaks it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import architecture
+import pytest
+from architecture import Project, make_project
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"vdm_bench": "vdm_bench"} | {
+    name: f"vdm_bench.{name}" for name in ("leaderboards", "metrics", "reference_model")
+}
+PROJECT = architecture.read_project(ROOT, FOLDERS)
+
+# From the ground up. A module imports from floors below its own, and from its own room.
+FLOORS = [
+    {"runtime"},
+    {"metrics", "reference_model"},
+    {"video", "leaderboards"},
+    {"datasets", "samplers"},
+    {"protocols", "training", "generation"},
+    {"scoring", "pages"},
+    {"runs"},
+    {"reproduction", "pytest_plugin"},
+    {"cli"},
+    {"__main__"},
+]
+# The libraries are used without the harness; `leaderboards` needs of the metrics what a score is.
+WALLS = {
+    "metrics": ("errors", "runtime", "version"),
+    "reference_model": ("errors", "runtime", "version"),
+    "leaderboards": ("errors", "runtime", "version", "metrics.score", "metrics.jackknife"),
+}
+LOOSE = {
+    "vdm_bench": {"__main__", "errors", "version", "pytest_plugin"},
+    "vdm_bench.leaderboards": {"published", "ranking", "record", "store", "text", "verified"},
+    "vdm_bench.reference_model": {
+        *("attention", "checkpoint", "config", "embeddings", "guidance", "layers", "model", "noise"),
+        *("observations", "process", "rollout", "samplers", "unet"),
+    },
+}
+# Many small files of one kind, each found by its name.
+PLUG_INS = {
+    *("vdm_bench.cli", "vdm_bench.datasets", "vdm_bench.samplers", "vdm_bench.metrics.networks"),
+    *("vdm_bench.leaderboards.report", "vdm_bench.leaderboards.trackers"),
+}
+
+
+def small(**texts: str) -> Project:
+    """A project of modules `a__b` -> `vdm_bench.a.b`; a name that ends in `__` is a package."""
+    named = {f"vdm_bench.{name.replace('__', '.')}": (text, False) for name, text in texts.items()}
+    rooms = {name.rpartition(".")[0] for name in named} | {"vdm_bench"}
+    return make_project({**dict.fromkeys(rooms, ("", True)), **named})
+
+
+def sentences(found: Iterator[str]) -> list[str]:
+    return list(found)
+
+
+def loose(project: Project) -> Iterator[str]:
+    for package, expected in LOOSE.items():
+        yield from architecture.loose_files(project, package, expected)
+
+
+RULES: dict[str, Callable[[Project], Iterator[str]]] = {
+    "floors": lambda project: architecture.arrows_up(project, FLOORS),
+    "walls": lambda project: architecture.walls_broken(project, WALLS),
+    "circles": architecture.circles,
+    "loose files": loose,
+    "prefixes": architecture.prefix_families,
+    "sizes": lambda project: architecture.small_rooms(project, PLUG_INS),
+    "names": architecture.names_with_two_meanings,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_house_keeps_the_rule(rule: str) -> None:
+    assert sentences(RULES[rule](PROJECT)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "texts", "expected"),
+    [
+        ("floors", {"video__a": "def f():\n    import vdm_bench.scoring.b", "scoring__b": ""}, "floor below"),
+        ("floors", {"video__a": "from vdm_bench.leaderboards import b", "leaderboards__b": ""}, "floor below"),
+        ("floors", {"video__a": "from vdm_bench import score"}, "imports vdm_bench, which"),
+        ("floors", {"attic__a": ""}, "add 'attic' to FLOORS"),
+        ("walls", {"metrics__a": "import vdm_bench.video.b", "video__b": ""}, "may know only errors"),
+        ("walls", {"leaderboards__a": "from vdm_bench.metrics.b import c", "metrics__b": ""}, "metrics.score"),
+        ("circles", {"a__b": "import vdm_bench.a.c", "a__c": "def f():\n    import vdm_bench.a.b"}, "third file"),
+        ("loose files", {"stray": ""}, "vdm_bench.stray is a new loose file"),
+        ("prefixes", {"a__x_b": "", "a__x_c": "", "a__x_d": ""}, "make a folder x/"),
+        ("prefixes", {"a__x": "", "a__x_c": ""}, "or merge them"),
+        ("sizes", {"video__a": "pass\n" * 451}, "split it by idea"),
+        ("sizes", {"video__a": "", "video__b": "import vdm_bench.video.a"}, "merge them"),
+        ("names", {"a__b": "class Thing: ...", "c__d": "class Thing: ..."}, "rename all but one"),
+    ],
+)
+def test_a_broken_rule_is_told(rule: str, texts: dict[str, str], expected: str) -> None:
+    assert any(expected in sentence for sentence in RULES[rule](small(**texts)))
+
+
+def code_blocks(path: Path) -> Iterator[str]:
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        yield text
+    else:
+        yield from re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_docs_and_examples_import_only_public_names() -> None:
+    """A public module says in `__all__` what it offers, or its docstring-bearing names without an underscore are it."""
+    places = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.py")]
+    wrong = [
+        f"{path.name}: {name}"
+        for path in places
+        for block in code_blocks(path)
+        for name in architecture.imports_in(block)
+        if any(part.startswith("_") for part in name.split("."))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "unloaded"),
+    [
+        ("vdm_bench", ("torch", "pandas", "numpy", "pydantic")),
+        ("vdm_bench.protocols", ("torch", "av", "google_crc32c", "pandas", "PIL")),
+        ("vdm_bench.leaderboards.checks.check", ("torch", "av", "pandas")),
+    ],
+)
+def test_a_module_loads_only_what_it_needs(module: str, unloaded: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {unloaded} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
