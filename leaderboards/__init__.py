@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vdm_bench.leaderboards.record import SamplerInfo as SamplerInfo
     from vdm_bench.leaderboards.record import SkippedClip as SkippedClip
     from vdm_bench.leaderboards.record import read_record as read_record
-    from vdm_bench.leaderboards.record import record_schema as record_schema
     from vdm_bench.leaderboards.record import write_record as write_record
+    from vdm_bench.leaderboards.schema import record_schema as record_schema
     from vdm_bench.leaderboards.store import COLUMNS as COLUMNS
     from vdm_bench.leaderboards.store import find_records as find_records
     from vdm_bench.leaderboards.store import load_runs as load_runs
@@ -39,7 +39,7 @@ _HOMES = {
     "group_scores": "ranking",
     "load_runs": "store",
     "read_record": "record",
-    "record_schema": "record",
+    "record_schema": "schema",
     "write_record": "record",
 }
 __all__ = list(_HOMES)

@@ -3,14 +3,12 @@
 A record is strict in both directions. Unknown keys, NaN and infinity are refused, so that a number either
 has a value or a status that says why it has none. A file may hold a checksum of its content, by which a record
 that rotted on a disk is found out; it is no part of the record. The published JSON Schema is made from the
-descriptions below; `python -m vdm_bench.leaderboards.record > leaderboards/record.schema.json` writes it again.
+descriptions below; `python -m vdm_bench.leaderboards.schema > leaderboards/record.schema.json` writes it again.
 """
 
-import inspect
 import json
 import math
 import re
-import sys
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -30,11 +28,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.text import encodable
-from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
 from vdm_bench.runtime.files import decode_text, write_text
 from vdm_bench.runtime.outside import read_file
@@ -382,30 +379,11 @@ def first_wrong_field(error: ValidationError) -> str:
     return printable(f"{field}: {message}" if field else message)
 
 
-def record_schema() -> dict[str, Any]:
-    """Give the JSON Schema (Draft 2020-12) of a record, every field described."""
-    schema = Record.model_json_schema()
-    for described in (Score, Interval, Extrapolation):
-        _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
-
-
-def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
-    """Spread the `Attributes:` part of a docstring over the fields: stdlib dataclasses have no other place."""
-    schema["description"], _, attributes = docstring.partition("\n\nAttributes:\n")
-    for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", attributes, re.MULTILINE):
-        schema["properties"][name]["description"] = " ".join(text.split())
-
-
 def json_text(content: Any) -> str:
     """Write JSON as people, and their tools for differences, like it: sorted keys, lists of numbers on a line."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Within a text of JSON no line ends, so this finds lists alone.
     return re.sub(r'\[\n\s+([^][{}"]*?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json_text(record_schema()))
 
 
 def check_signed_counts(score: Score, skipped: int) -> None:

@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
-from vdm_bench.reference_model.config import Preset, TrainingConfig
+from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.model import source_of
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine, RunLog
-from vdm_bench.reference_model.training.optimisers import Muon, WeightAverage, warmed_decay
+from vdm_bench.reference_model.training.optimisers import WeightAverage, make_optimisers, warmed_decay
 from vdm_bench.reference_model.training.state import (
     FOLDER,
     TrainingProgress,
@@ -432,20 +431,3 @@ def start_from(network: VideoUNet, checkpoint: Path) -> str:
 
 def _shape(tensors: dict[str, Tensor], name: str) -> str:
     return "x".join(map(str, tensors[name].shape)) if name in tensors else "missing"
-
-
-def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimizer]:
-    """Make Adam, or AdamW, in one kernel for all parameters; or Muon for matrices and Adam for the others."""
-    matrices = inner_matrices(network) if config.optimiser == "muon" else []
-    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    taken = set(matrices)
-    others = [parameter for parameter in network.parameters() if parameter not in taken]
-    adam = kind(others, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True)
-    return [Muon(matrices, config.learning_rate), adam] if matrices else [adam]
-
-
-def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
-    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
-    stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
-    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

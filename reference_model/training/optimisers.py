@@ -25,6 +25,9 @@ from vdm_bench.runtime.bfloat16 import is_slow
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # singular values of [0.05, 1] go to about [0.7, 1.2] in five rounds
 _ROUNDS = 5
 
+from vdm_bench.reference_model.config import TrainingConfig
+from vdm_bench.reference_model.unet import VideoUNet
+
 
 class Muon(Optimizer):
     """The optimiser of matrices; see above.
@@ -105,3 +108,20 @@ class WeightAverage:
 
 def _local(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
+
+
+def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimizer]:
+    """Make Adam, or AdamW, in one kernel for all parameters; or Muon for matrices and Adam for the others."""
+    matrices = inner_matrices(network) if config.optimiser == "muon" else []
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    taken = set(matrices)
+    others = [parameter for parameter in network.parameters() if parameter not in taken]
+    adam = kind(others, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True)
+    return [Muon(matrices, config.learning_rate), adam] if matrices else [adam]
+
+
+def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
+    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
+    stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
+    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

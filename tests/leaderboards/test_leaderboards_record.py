@@ -18,9 +18,9 @@ from vdm_bench.leaderboards.record import (
     SamplerInfo,
     SkippedClip,
     read_record,
-    record_schema,
     write_record,
 )
+from vdm_bench.leaderboards.schema import record_schema
 
 Make = Callable[..., Any]
 SCHEMA_FILE = Path(__file__).parents[2] / "leaderboards" / "record.schema.json"
@@ -230,10 +230,10 @@ def test_a_file_name_that_is_not_utf8_does_not_cost_the_record(
 
 
 def test_the_committed_schema_is_the_one_the_code_gives() -> None:
-    program = [sys.executable, "-W", "error", "-m", "vdm_bench.leaderboards.record"]
+    program = [sys.executable, "-W", "error", "-m", "vdm_bench.leaderboards.schema"]
     printed = subprocess.run(program, check=True, capture_output=True, text=True, encoding="utf-8")
     assert printed.stdout == SCHEMA_FILE.read_text(encoding="utf-8"), (
-        "write it again: python -m vdm_bench.leaderboards.record > leaderboards/record.schema.json"
+        "write it again: python -m vdm_bench.leaderboards.schema > leaderboards/record.schema.json"
     )
 
 

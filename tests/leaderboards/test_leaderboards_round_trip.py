@@ -15,9 +15,9 @@ from vdm_bench.leaderboards.record import (
     SamplerInfo,
     SkippedClip,
     read_record,
-    record_schema,
     write_record,
 )
+from vdm_bench.leaderboards.schema import record_schema
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 
 Make = Callable[..., Any]

@@ -11,8 +11,7 @@ from torch import nn
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import TrainingConfig
-from vdm_bench.reference_model.training.loop import inner_matrices, make_optimisers
-from vdm_bench.reference_model.training.optimisers import Muon, orthogonal
+from vdm_bench.reference_model.training.optimisers import Muon, inner_matrices, make_optimisers, orthogonal
 from vdm_bench.reference_model.unet import VideoUNet
 
 

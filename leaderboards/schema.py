@@ -1,0 +1,30 @@
+"""The JSON Schema of a record: `python -m vdm_bench.leaderboards.schema > leaderboards/record.schema.json`."""
+
+import inspect
+import re
+import sys
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from vdm_bench.leaderboards.record import Record, json_text
+from vdm_bench.metrics.score import Extrapolation, Interval, Score
+
+
+def record_schema() -> dict[str, Any]:
+    """Give the JSON Schema (Draft 2020-12) of a record, every field described."""
+    schema = Record.model_json_schema()
+    for described in (Score, Interval, Extrapolation):
+        _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
+    """Spread the `Attributes:` part of a docstring over the fields: stdlib dataclasses have no other place."""
+    schema["description"], _, attributes = docstring.partition("\n\nAttributes:\n")
+    for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", attributes, re.MULTILINE):
+        schema["properties"][name]["description"] = " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_text(record_schema()))

@@ -1,0 +1,347 @@
+"""Samplers: from noise to data by repeated use of a denoiser.
+
+A sampler is a function of a denoiser, `denoise(z, log_snr)`, and of a stream of noise. All of them share one loop
+over the levels of noise (`walk`) and differ in how they move from one to the next. Guidance belongs into the
+denoiser; clipping is done here, before a move. Examples may have any shape, on any device.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from vdm_bench.errors import InputError
+from vdm_bench.reference_model.config import CLIPPINGS, SAMPLER_NAMES, Clipping, SamplingConfig
+from vdm_bench.reference_model.noise import NoiseStream
+from vdm_bench.reference_model.process import (
+    CosineSchedule,
+    Denoise,
+    Prediction,
+    alpha_sigma,
+    posterior,
+    transition,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StepInfo:
+    """One step of a sampler, from level t to level s.
+
+    Attributes:
+        index: from 0.
+        steps: how many there are.
+        log_snr_t: float64, a number.
+        log_snr_s: float64, a number; the schedule's highest at the last step.
+        z: data with noise at level t, float [N, ...].
+        prediction: made from z, clipped.
+    """
+
+    index: int
+    steps: int
+    log_snr_t: Tensor
+    log_snr_s: Tensor
+    z: Tensor
+    prediction: Prediction
+
+    @property
+    def last(self) -> bool:
+        """Whether the step ends in data."""
+        return self.index == self.steps - 1
+
+
+Callback: TypeAlias = Callable[[StepInfo], None]
+# How a sampler moves: (this step, the step before or None) -> z at level s.
+Move: TypeAlias = Callable[[StepInfo, StepInfo | None], Tensor]
+# The paper's schedule.
+COSINE = CosineSchedule()
+
+
+class Counted:
+    """A denoiser that counts how often it is called.
+
+    Attributes:
+        count: evaluations so far. With classifier-free guidance one evaluation is a batch of twice the size.
+    """
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.count = 0
+        self._denoise = denoise
+
+    def __call__(self, z: Tensor, log_snr: Tensor) -> Prediction:
+        """Call the denoiser, and count."""
+        self.count += 1
+        return self._denoise(z, log_snr)
+
+
+def clipped(
+    prediction: Prediction, z: Tensor, log_snr: Tensor, clip: Clipping, percentile: float = 0.995
+) -> Prediction:
+    """Bring a predicted x into [-1, 1], and rebuild eps and v from it.
+
+    Args:
+        prediction: of z.
+        z: float [N, ...].
+        log_snr: of z.
+        clip: `none`; `static` cuts at -1 and 1; `dynamic` cuts each example at the given percentile of its
+            absolute values, if that is above 1, and divides by it (Saharia et al. 2022, arXiv 2205.11487).
+        percentile: for `dynamic`, as a share in (0, 1].
+    """
+    if clip == "none":
+        return prediction
+    if clip == "static":
+        return Prediction.of("x", prediction.x.clamp(-1.0, 1.0), z, log_snr)
+    size = prediction.x.abs().flatten(1)
+    # Not torch.quantile: that refuses more than 16 million numbers.
+    bound = size.kthvalue(math.ceil(percentile * size.shape[1]), dim=1).values.clamp(min=1.0)
+    bound = bound.reshape(-1, *([1] * (z.ndim - 1)))
+    return Prediction.of("x", prediction.x.clamp(-bound, bound) / bound, z, log_snr)
+
+
+def walk(
+    denoise: Denoise,
+    noise: NoiseStream,
+    move: Move,
+    steps: int,
+    schedule: CosineSchedule,
+    clip: Clipping,
+    clip_percentile: float,
+    callback: Callback | None,
+) -> Tensor:
+    """Go from noise at t = 1 to data at t = 0: predict, clip, move."""
+    require(steps >= 1, f"steps {steps} is not positive")
+    require(clip in CLIPPINGS, f"clip {clip!r} is none of {', '.join(CLIPPINGS)}")
+    require(0.0 < clip_percentile <= 1.0, f"clip_percentile {clip_percentile} is not in (0, 1]")
+    # Levels are computed on the CPU, so that they are the same for every device.
+    levels = schedule.steps(steps).to(noise.device)
+    past: StepInfo | None = None
+    with torch.no_grad():
+        z = noise.draw()
+        for index, (log_snr_t, log_snr_s) in enumerate(pairwise(levels)):
+            raw = denoise(z, log_snr_t)
+            # Guidance by gradients leaves a graph behind the prediction; it would live on into the next step.
+            raw = Prediction(raw.x.detach(), raw.eps.detach(), raw.v.detach())
+            prediction = clipped(raw, z, log_snr_t, clip, clip_percentile)
+            step = StepInfo(index, steps, log_snr_t, log_snr_s, z, prediction)
+            if callback is not None:
+                callback(step)
+            z = move(step, past)
+            past = step
+    return z if clip == "none" else z.clamp(-1.0, 1.0)
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise an InputError unless a setting is in range."""
+    if not holds:
+        raise InputError(message)
+
+
+def ancestral(
+    denoise: Denoise,
+    noise: NoiseStream,
+    *,
+    steps: int,
+    schedule: CosineSchedule = COSINE,
+    gamma: float = 0.0,
+    last_step_noise: bool = False,
+    clip: Clipping = "static",
+    clip_percentile: float = 0.995,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample by the reverse process, one draw from the posterior a step (eq. 4).
+
+    Args:
+        denoise: the model.
+        noise: of the examples; z at t = 1 is drawn first, then one draw a step.
+        steps: network evaluations.
+        schedule: of log-SNRs; by default the paper's. Steps are even in its time.
+        gamma: 0 for the lower bound of the variance, 1 for the upper, log-linear in between.
+        last_step_noise: add noise at the last step, too, instead of giving the mean.
+        clip: how predictions are kept in range, see `clipped`. Unless `none`, the result is in [-1, 1].
+        clip_percentile: for `dynamic` clipping.
+        callback: is called once a step, with the prediction, before the move.
+
+    Returns:
+        Data of the shape and dtype of the noise.
+
+    Raises:
+        InputError: a setting out of range.
+    """
+    require(0.0 <= gamma <= 1.0, f"gamma {gamma} is not in [0, 1]")
+
+    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+        return _draw_posterior(step, noise, gamma, last_step_noise)
+
+    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+
+
+def predictor_corrector(
+    denoise: Denoise,
+    noise: NoiseStream,
+    *,
+    steps: int,
+    schedule: CosineSchedule = COSINE,
+    gamma: float = 0.0,
+    delta: float = 0.1,
+    corrector_denoise: Denoise | None = None,
+    correct_last: bool = False,
+    last_step_noise: bool = False,
+    clip: Clipping = "static",
+    clip_percentile: float = 0.995,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample by an ancestral step and a Langevin step in turn (section 2 of the paper).
+
+    Args:
+        denoise: the model, for the predictor.
+        noise: as for `ancestral`; each correction is one more draw.
+        steps: predictor steps. Each is one network evaluation, and each correction is another.
+        schedule: as for `ancestral`.
+        gamma: as for `ancestral`.
+        delta: size of the Langevin step.
+        corrector_denoise: the model for the corrector, such as one without guidance; by default `denoise`.
+        correct_last: correct after the last step, too.
+        last_step_noise: as for `ancestral`.
+        clip: as for `ancestral`; holds for predictor and corrector.
+        clip_percentile: for `dynamic` clipping.
+        callback: is called once a predictor step.
+
+    Returns:
+        Data of the shape and dtype of the noise.
+
+    Raises:
+        InputError: a setting out of range.
+    """
+    require(0.0 <= gamma <= 1.0, f"gamma {gamma} is not in [0, 1]")
+    require(delta > 0.0, f"delta {delta} is not positive")
+    score = corrector_denoise or denoise
+
+    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+        z = _draw_posterior(step, noise, gamma, last_step_noise)
+        if step.last and not correct_last:
+            return z
+        level = step.log_snr_s
+        eps = clipped(score(z, level), z, level, clip, clip_percentile).eps
+        _, sigma = alpha_sigma(level, z)
+        return z - 0.5 * delta * sigma * eps + math.sqrt(delta) * sigma * noise.draw()
+
+    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+
+
+def ddim(
+    denoise: Denoise,
+    noise: NoiseStream,
+    *,
+    steps: int,
+    schedule: CosineSchedule = COSINE,
+    clip: Clipping = "static",
+    clip_percentile: float = 0.995,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample by DDIM: deterministic but for z at t = 1, of first order. Arguments as for `ancestral`."""
+
+    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+        return _solve(step, step.prediction.x)
+
+    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+
+
+def dpm_solver(
+    denoise: Denoise,
+    noise: NoiseStream,
+    *,
+    steps: int,
+    schedule: CosineSchedule = COSINE,
+    clip: Clipping = "static",
+    clip_percentile: float = 0.995,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample by DPM-Solver++(2M): deterministic but for z at t = 1, of second order.
+
+    Arguments as for `ancestral`. The first step has no past and is of first order. So is the last: in log-SNR it
+    is far longer than the one before it, and a line through two predictions would be carried far beyond them.
+    """
+
+    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+        x = step.prediction.x
+        if past is not None and not step.last:
+            ratio = (step.log_snr_s - step.log_snr_t) / (step.log_snr_t - past.log_snr_t)
+            x = x + (0.5 * ratio).to(x.dtype) * (x - past.prediction.x)
+        return _solve(step, x)
+
+    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+
+
+def _draw_posterior(step: StepInfo, noise: NoiseStream, gamma: float, last_step_noise: bool) -> Tensor:
+    """Draw z_s given z_t and x; the variance lies between that of q(z_s | z_t, x) and that of q(z_t | z_s)."""
+    mean, lower = posterior(step.z, step.prediction.x, step.log_snr_t, step.log_snr_s)
+    if step.last and not last_step_noise:
+        return mean
+    _, upper = transition(step.z, step.log_snr_s, step.log_snr_t)
+    return mean + (lower ** (1.0 - gamma) * upper**gamma).sqrt() * noise.draw()  # eq. 4
+
+
+def _solve(step: StepInfo, x: Tensor) -> Tensor:
+    """Solve the probability flow exactly for an x that is constant over the step.
+
+    `z_s = (sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) x`, h half the difference in log-SNR: DDIM, and eq. 4.1 of
+    DPM-Solver++ at first order.
+    """
+    _, sigma_t = alpha_sigma(step.log_snr_t, step.z)
+    alpha_s, sigma_s = alpha_sigma(step.log_snr_s, step.z)
+    change = -torch.expm1(0.5 * (step.log_snr_t - step.log_snr_s)).to(step.z.dtype)
+    return sigma_s / sigma_t * step.z + alpha_s * change * x
+
+
+DiffusionSampler: TypeAlias = Callable[..., Tensor]
+SAMPLERS: dict[str, DiffusionSampler] = dict(
+    zip(SAMPLER_NAMES, (ancestral, predictor_corrector, ddim, dpm_solver), strict=True)
+)
+
+
+def sample(
+    denoise: Denoise,
+    noise: NoiseStream,
+    sampling: SamplingConfig,
+    *,
+    corrector_denoise: Denoise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample as a configuration says.
+
+    Args:
+        denoise: the model, with guidance if there is any.
+        noise: of the examples.
+        sampling: name and settings of the sampler. A sampler gets those settings that are its arguments.
+        corrector_denoise: the model without guidance, for the corrector; to be given where
+            `sampling.corrector_guidance` is off, and only there. Of no use to a sampler without a corrector.
+        callback: is called once a step.
+
+    Returns:
+        Data of the shape and dtype of the noise.
+
+    Raises:
+        InputError: `corrector_denoise` contradicts `sampling.corrector_guidance`.
+    """
+    sampler = SAMPLERS[sampling.sampler]
+    arguments = inspect.signature(sampler).parameters
+    options = {name: value for name, value in vars(sampling).items() if name in arguments}
+    if "corrector_denoise" in arguments:
+        require(
+            sampling.corrector_guidance == (corrector_denoise is None),
+            "corrector_guidance is off without a corrector_denoise, or on with one; change either",
+        )
+        options["corrector_denoise"] = corrector_denoise
+    schedule = CosineSchedule(shift=sampling.log_snr_shift)
+    return sampler(denoise, noise, schedule=schedule, callback=callback, **options)
+
+
+def evaluations(sampling: SamplingConfig) -> int:
+    """Give how often `sample` calls the denoiser, corrections included."""
+    if SAMPLERS[sampling.sampler] is not predictor_corrector:
+        return sampling.steps
+    return 2 * sampling.steps - (0 if sampling.correct_last else 1)
