@@ -173,7 +173,7 @@ def small_rooms(project: Project, plug_ins: Collection[str]) -> Iterator[str]:
     """A module that one other imports is a slice of that one, unless it is large or a plug-in."""
     importers: dict[str, set[str]] = defaultdict(set)
     for module in project.values():
-        for imported in module.imports:
+        for imported in () if module.is_package else module.imports:  # which only names what is public
             importers[imported].add(module.name)
     for module in project.values():
         if module.lines > CEILING:

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from vdm_bench.reference_model.config import TrainingConfig
+from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.bfloat16 import is_slow
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # singular values of [0.05, 1] go to about [0.7, 1.2] in five rounds
 _ROUNDS = 5
-
-from vdm_bench.reference_model.config import TrainingConfig
-from vdm_bench.reference_model.unet import VideoUNet
 
 
 class Muon(Optimizer):
