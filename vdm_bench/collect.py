@@ -33,7 +33,7 @@ from vdm_bench.feature_files import (
     read_header,
     write_features,
 )
-from vdm_bench.files import discard, write_bytes
+from vdm_bench.files import discard, sweep, write_bytes
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.features import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
@@ -126,6 +126,7 @@ class Collector:
             InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
                 not give is `refused` in its features, with a note.
         """
+        sweep(folder, shared=True)  # wherever it lies, in a run or in the user's cache
         facts: list[BlockFacts] = []
         shape: Shape | None = None
         bounds = block_bounds(count)
