@@ -296,7 +296,7 @@ def require_unchanged(content: object, source: object, way_out: str) -> None:
         way_out: what to do then.
 
     Raises:
-        DamagedError: so it is.
+        DamagedError: its checksum is not that of its content, or it is no JSON object.
     """
     way_out += f" (if it was changed on purpose, take out its line {CHECKSUM!r})"
     without_checksum(content, source, way_out, required=False)

@@ -16,7 +16,7 @@ def check_signed_counts(score: Score, skipped: int) -> None:
         skipped: generated clips that the record says were skipped.
 
     Raises:
-        ValueError: so it is.
+        ValueError: the two numbers differ.
     """
     metric, fields = score.metric, dict(Signature.parse(score.signature).fields)
     if "n" in fields:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
 from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
 from vdm_bench.metrics.weights.npz import Archive
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.outside import open_file, parsing, read_file
 
 VERSION = 1  # of the converters; weights that another version made are made again
 
@@ -75,8 +75,7 @@ def holds(entry: Entry, path: Path) -> bool:
 
 
 def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
-    with open_file(paths[0], WrongFileError.of) as file, parsing(paths[0], WrongFileError.of):
-        data = file.read()
+    data = read_file(paths[0], WrongFileError.of)
     arrays: dict[str, Array] = {}
     for name, info in entry.tensors.items():
         values = data[info.offset : info.offset + info.size]

@@ -160,7 +160,7 @@ def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleReques
     """Refuse clips of another shape or dtype than those of a request.
 
     Raises:
-        InputError: so they are.
+        InputError: the shape or the dtype is another.
     """
     if dtype != np.uint8:
         raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")

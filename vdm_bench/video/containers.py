@@ -5,7 +5,6 @@ GIF: GIF89a, 16 to 27; PNG: PNG (third edition), 5.3 and 11.3.6; WebP: RFC 9649,
 Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,20 +30,6 @@ _WEBP_ANIMATION = 0x02
 _AVI_ROOMS = frozenset({b"strf", b"strd", b"strn"})
 _MOST_LACKING = 1 << 20  # bytes
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
-
-
-@contextlib.contextmanager
-def while_there(path: Path) -> Iterator[None]:
-    """Take a file or folder that is not there, or vanishes while it is read, for a broken clip.
-
-    Raises:
-        BrokenClipError: so it is.
-    """
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        reason = "is a link to what is not there" if path.is_symlink() else "no such file"
-        raise BrokenClipError(str(path), reason) from error
 
 
 def open_clip(path: Path) -> BinaryIO:
@@ -94,7 +79,7 @@ def check_lengths(path: Path) -> None:
     FFmpeg finds room for as many bytes as titles and settings of codecs say they have, before it reads them.
 
     Raises:
-        BrokenClipError: so it is, or it is no file with content.
+        BrokenClipError: a header is, or it is no file with content.
         MachineError: the machine cannot read it now.
     """
     with open_clip(path) as file, parsing(path):
