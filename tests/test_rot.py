@@ -62,7 +62,8 @@ class Clips:
 
 
 def collect(folder: Path, clips: Clips | None = None, **options: object) -> Collected:
-    made = Collector([EmbeddedNetwork()], 2, False, Console(), **options)  # type: ignore[arg-type]
+    options = {"networks": [EmbeddedNetwork()], **options}
+    made = Collector(workers=2, skip_broken=False, reporter=Console(), **options)  # type: ignore[arg-type]
     return made.collect(clips or Clips(), COUNT, folder, "clips")
 
 
@@ -249,6 +250,19 @@ def test_damage_that_was_found_by_fuzzing_is_computed_again(
 def test_a_file_of_another_block_is_not_taken_for_this(whole: tuple[Path, bytes], stored: Path) -> None:
     shutil.copy(block_of(stored, 64), block_of(stored, 6))
     assert values(collect(stored)) == whole[1]
+
+
+def test_a_file_of_another_network_is_not_taken_for_this(
+    whole: tuple[Path, bytes], stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same clips, with layers of the same names and dimensions, as one that computes in batches of 5."""
+    collect(tmp_path / "others", networks=[EmbeddedNetwork(batch_size=5)])
+    path, other = block_of(stored, 6), block_of(tmp_path / "others", 6)
+    assert path.name != other.name
+    shutil.copy(other, path)
+    assert values(collect(stored)) == whole[1]
+    assert f"features of 6 clips in {path} were damaged and are computed again" in capsys.readouterr().err
+    assert path.read_bytes() == block_of(whole[0], 6).read_bytes()
 
 
 def test_features_are_not_computed_again_from_clips_that_have_changed(stored: Path) -> None:
