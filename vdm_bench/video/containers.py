@@ -95,7 +95,7 @@ def is_cut_short(path: Path) -> bool:
 
 
 def check_container(path: Path) -> None:
-    """Refuse an animated PNG that is not what was written, and an AVI file with a header far longer than the file.
+    """Refuse an animated PNG that is not what was written, and an AVI file with a header longer than itself.
 
     FFmpeg finds room for as many bytes as titles and settings of codecs say they have, before it reads them.
 
