@@ -224,12 +224,12 @@ class Run:
         return record
 
     def _finished(self) -> Record:
-        """Give the record that is there, if it is of this run, and still true of clips that the user has given."""
+        """Give the record that is there, if it is of this run, and still true of clips that were given."""
         options, record = self.options, read_record(self.out / RECORD_FILE)
         if other := unlike_plan(self.out, record):
             raise InputError(
-                f"{self.out / RECORD_FILE} is the record of a run with another {', '.join(other)} than the one in "
-                "this folder; restore it, or delete it and run again"
+                f"{self.out / RECORD_FILE} is the record of a run with another {', '.join(other)} than the one "
+                "in this folder; restore it, or delete it and run again"
             )
         reader = Collector([], options.workers, True, self.reporter, self.world, options.recheck)
         if options.clips is not None:
