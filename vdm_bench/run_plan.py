@@ -150,8 +150,10 @@ def unlike_plan(out: Path, record: Record) -> list[str]:
     """
     plan = _plan_of(out).read() or {}
     digest = None if record.protocol is None else record.protocol.digest
-    made = {"protocol": (digest, plan.get("protocol_digest"))}
-    made["sampler"] = (as_json(record.sampler.model_dump(mode="json")), plan.get("sampler"))
+    made: dict[str, tuple[object, object]] = {
+        "protocol": (digest, plan.get("protocol_digest")),
+        "sampler": (record.sampler.model_dump(mode="json"), plan.get("sampler")),
+    }
     if record.sampler.seed is not None:  # of clips that are there already there may be fewer than were asked for
         made["number of clips"] = (record.generated.scored + len(record.generated.skipped), plan.get("clips"))
     return [name for name, (found, expected) in made.items() if found != expected]
