@@ -38,6 +38,7 @@ from vdm_bench.leaderboards.escaping import encodable
 from vdm_bench.leaderboards.soundness import check_signed_counts
 from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
+from vdm_bench.runtime.outside import parse_json as parse_strict_json
 from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.printable import printable
 
@@ -337,10 +338,21 @@ def parse_record(data: bytes, path: Path) -> Record:
             f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
             "it) or run the benchmark again"
         ) from error
+    content = unambiguous_json(text, path)
     if CHECKSUM in record.model_fields_set:
-        way_out = "restore it, or delete it and run the benchmark again"
-        require_unchanged(pydantic_core.from_json(text), path, way_out)
+        require_unchanged(content, path, "restore it, or delete it and run the benchmark again")
     return record
+
+
+def unambiguous_json(text: str, path: Path) -> Any:
+    """Parse the JSON of sound records, of which each key stands once: the last would be taken, unsaid.
+
+    Whoever merges two versions of a file, and keeps both sides of a conflict, has keys that stand twice.
+
+    Raises:
+        InputError: one does.
+    """
+    return parse_strict_json(text, path, "leave one of the two, or run the benchmark again")
 
 
 def parse_json(data: bytes, path: Path) -> Any:

@@ -22,7 +22,8 @@ CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "fuzz"
 
 def collect(folder: Path, clips: MemoryClips | None = None, **options: object) -> Collected:
     """Collect the features of `FRAMES`, or of other clips, into a folder."""
-    made = Collector([EmbeddedNetwork()], 2, False, Console(), **options)  # type: ignore[arg-type]
+    options = {"networks": [EmbeddedNetwork()], **options}
+    made = Collector(workers=2, skip_broken=False, reporter=Console(), **options)  # type: ignore[arg-type]
     return made.collect(clips or MemoryClips(FRAMES), COUNT, folder, "clips")
 
 

@@ -172,6 +172,19 @@ def test_a_file_of_another_block_is_not_taken_for_this(whole: tuple[Path, bytes]
     assert values(collect(stored)) == whole[1]
 
 
+def test_a_file_of_another_network_is_not_taken_for_this(
+    whole: tuple[Path, bytes], stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same clips, with layers of the same names and dimensions, as one that computes in batches of 5."""
+    collect(tmp_path / "others", networks=[EmbeddedNetwork(batch_size=5)])
+    path, other = block_of(stored, 6), block_of(tmp_path / "others", 6)
+    assert path.name != other.name
+    shutil.copy(other, path)
+    assert values(collect(stored)) == whole[1]
+    assert f"features of 6 clips in {path} were damaged and are computed again" in capsys.readouterr().err
+    assert path.read_bytes() == block_of(whole[0], 6).read_bytes()
+
+
 def test_features_are_not_computed_again_from_clips_that_have_changed(stored: Path) -> None:
     clips = MemoryClips(FRAMES.copy())
     found = collect(stored, clips)
