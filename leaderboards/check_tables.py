@@ -13,7 +13,7 @@ from vdm_bench.leaderboards.comparison_tables import (
     value_of,
     values_and_change,
 )
-from vdm_bench.leaderboards.escaping import markdown_text
+from vdm_bench.leaderboards.escaping import markdown_line, markdown_text
 from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
 from vdm_bench.leaderboards.tolerances import Rule
 from vdm_bench.runtime.printable import printable
@@ -96,9 +96,9 @@ def markdown_check(result: CheckResult) -> str:
         titles, rows = _table(check)
         rules = ["---:" if title in NUMERIC else "---" for title in titles]
         cells = [titles, rules, *([markdown_text(cell) for cell in row] for row in rows)]
-        lines += [markdown_text(_heading(check, result)), ""]
+        lines += [markdown_line(_heading(check, result)), ""]
         lines += [f"| {' | '.join(row)} |" for row in cells]
-        lines += ["", *(f"- {markdown_text(note)}" for note in _notes(check)), ""]
+        lines += ["", *(f"- {markdown_line(note)}" for note in _notes(check)), ""]
     return "".join(f"{line}\n" for line in lines)
 
 

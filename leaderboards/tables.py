@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_text
+from vdm_bench.leaderboards.escaping import csv_cell, latex_text, markdown_line, markdown_text
 from vdm_bench.leaderboards.groups import RANK_COLUMNS, ScoreGroup, group_scores
 from vdm_bench.leaderboards.store import COLUMNS
 from vdm_bench.leaderboards.text_table import TEXT_WIDTH, text_table
@@ -137,13 +137,13 @@ def _text(view: GroupView, width: int) -> str:
 
 def _markdown(view: GroupView) -> str:
     heading = f"### {markdown_text(view.metric)} {'↑' if view.higher_is_better else '↓'}\n"
-    about = [f"{markdown_text(line)}\n" for line in view.about]
+    about = [f"{markdown_line(line)}\n" for line in view.about]
     rules = ["---:" if title in NUMERIC else "---" for title in view.titles]
     table = [
         f"| {' | '.join(cells)} |"
         for cells in (view.titles, rules, *(map(markdown_text, row) for row in view.rows))
     ]
-    notes = [f"- {markdown_text(note)}" for note in view.notes]
+    notes = [f"- {markdown_line(note)}" for note in view.notes]
     return "".join(f"{line}\n" for line in (heading, *about, *table, "", *notes))
 
 

@@ -17,7 +17,7 @@ from vdm_bench.progress import Reporter
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
 from vdm_bench.runtime.plan import Plan, as_json, unlike
 from vdm_bench.video.archive import ArchiveWriter
-from vdm_bench.video.write import write_clip
+from vdm_bench.video.write import film_rate, write_clip
 
 Form: TypeAlias = Literal["archive", "mp4", "webm", "gif", "grid"]
 
@@ -44,8 +44,9 @@ class Target:
         """Fill in what the user left out: the form by the path's suffix, the path by the form.
 
         Raises:
-            InputError: the two contradict each other.
+            InputError: the two contradict each other, or no film has such a rate.
         """
+        film_rate(fps)
         said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
         form = form or said or "archive"
         if path is None:
