@@ -49,7 +49,7 @@ def plain_header(path: Path) -> BlockHeader:
     with safe_open(path, framework="np") as file:
         facts = json.loads(file.metadata()["stored"].split("\n")[2])
         widths = {name: file.get_slice(name).get_shape()[1] for name in file.keys()}  # noqa: SIM118
-    return BlockHeader(facts["digests"], facts["refused"], widths)
+    return BlockHeader(facts["networks"], facts["digests"], facts["refused"], widths)
 
 
 def plain_json(path: Path) -> dict[str, object]:
@@ -131,7 +131,7 @@ def of_features(folder: Path, blocks: int, rounds: int) -> None:
         paths = [folder / network / f"{number}.safetensors" for number in range(blocks)]
         for number, path in enumerate(paths):
             digests = [f"{number * 64 + row:064x}" for row in range(64)]
-            write_features(path, digests, {"0.x": rng.random((64, width), np.float32)}, {})
+            write_features(path, [network], digests, {"0.x": rng.random((64, width), np.float32)}, {})
 
         def read(way: Callable[[Path, str], object], paths: Sequence[Path] = paths) -> Callable[[], object]:
             return lambda: [way(path, "0.x") for path in paths]

@@ -34,6 +34,7 @@ from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
 from vdm_bench.runtime.files import decode_text, write_text
+from vdm_bench.runtime.outside import parse_json as parse_strict_json
 from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.printable import printable
 
@@ -292,7 +293,7 @@ def require_unchanged(content: object, source: object, way_out: str) -> None:
         way_out: what to do then.
 
     Raises:
-        DamagedError: so it is.
+        DamagedError: its checksum is not that of its content, or it is no JSON object.
     """
     way_out += f" (if it was changed on purpose, take out its line {CHECKSUM!r})"
     without_checksum(content, source, way_out, required=False)
@@ -333,10 +334,21 @@ def parse_record(data: bytes, path: Path) -> Record:
             f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
             "it) or run the benchmark again"
         ) from error
+    content = unambiguous_json(text, path)
     if CHECKSUM in record.model_fields_set:
-        way_out = "restore it, or delete it and run the benchmark again"
-        require_unchanged(pydantic_core.from_json(text), path, way_out)
+        require_unchanged(content, path, "restore it, or delete it and run the benchmark again")
     return record
+
+
+def unambiguous_json(text: str, path: Path) -> Any:
+    """Parse the JSON of sound records, of which each key stands once: the last would be taken, unsaid.
+
+    Whoever merges two versions of a file, and keeps both sides of a conflict, has keys that stand twice.
+
+    Raises:
+        InputError: one does.
+    """
+    return parse_strict_json(text, path, "leave one of the two, or run the benchmark again")
 
 
 def parse_json(data: bytes, path: Path) -> Any:
@@ -397,7 +409,7 @@ def check_signed_counts(score: Score, skipped: int) -> None:
         skipped: generated clips that the record says were skipped.
 
     Raises:
-        ValueError: so it is.
+        ValueError: the two numbers differ.
     """
     metric, fields = score.metric, dict(Signature.parse(score.signature).fields)
     if "n" in fields:

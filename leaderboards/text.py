@@ -25,6 +25,8 @@ _LATEX = {
     "`": r"\textasciigrave{}",
     "∞": r"$\infty$",  # of our own titles; pdflatex does not know the character
 }
+# What begins a heading, a list or a rule where it stands first in a line.
+_BLOCK = re.compile(r"^(|\d{1,9}(?=[.)]))([-+#.)])")
 # The four that start a formula, and their full-width forms, which spreadsheets read likewise.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 DIGITS_OF_HALF_WIDTH = 2
@@ -55,10 +57,18 @@ def csv_cell(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Make text safe for GitHub's Markdown, in a table and outside: no markup, HTML, link or formula in it."""
+    """Make text safe within a line of GitHub's Markdown, as in a table: no markup, HTML, link or formula."""
     text = printable(text, None).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", text)
     return text.replace("://", r"\://").replace("www.", r"www\.")
+
+
+def markdown_line(text: str) -> str:
+    """Make text safe as a paragraph, or an item of a list, of Markdown: it begins no heading, list or code.
+
+    Spaces at its beginning, which would not be shown, are left out.
+    """
+    return _BLOCK.sub(r"\1\\\2", markdown_text(text).lstrip(" "))
 
 
 def latex_text(text: str) -> str:

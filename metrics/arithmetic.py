@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.score import Difference
 
 _ORDINARY = 200  # powers of two, up and down: float32 ends sooner, and float64 holds sums of fourth powers
 
@@ -45,6 +46,17 @@ def finite(value: float) -> float:
     if not math.isfinite(value):
         raise too_large(f"the value comes out as {value}")
     return value
+
+
+def sound_difference(found: Difference) -> Difference:
+    """Return a difference of two scores, which must be a number, as the ends of its interval must be.
+
+    Raises:
+        InputError: one of them is infinity or NaN.
+    """
+    for number in (found.value, found.low, found.high):
+        finite(number)
+    return found
 
 
 def too_large(reason: object) -> InputError:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.metrics.arithmetic import finite, guarded
+from vdm_bench.metrics.arithmetic import guarded, sound_difference
 from vdm_bench.metrics.jackknife import difference_of_means, interval_of_mean, resampled_mean
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import Plays, count_of_clips
@@ -282,12 +282,8 @@ def paired_difference(
 
     with guarded():
         if len(of_a) == len(of_b) == 1:
-            found = recipe.statistic.paired_difference(real, of_a[0], of_b[0])
-        else:
-            found = difference_of_means(values(of_a), values(of_b), "rounds")
-    for number in (found.value, found.low, found.high):
-        finite(number)
-    return found
+            return sound_difference(recipe.statistic.paired_difference(real, of_a[0], of_b[0]))
+        return sound_difference(difference_of_means(values(of_a), values(of_b), "rounds"))
 
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:

@@ -10,7 +10,7 @@ from scipy import special
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import guarded
 from vdm_bench.metrics.jackknife import Groups, Resampled, group_bounds, permutation
-from vdm_bench.metrics.moments import ClassSums, checked_features, merge_all
+from vdm_bench.metrics.moments import ClassSums, checked_features, merge_all, real_numbers
 
 Array = NDArray[np.float64]
 SplitOrder = Literal["permuted", "given"]
@@ -68,7 +68,7 @@ def split_scores(
     Raises:
         InputError: a row of the probabilities is no distribution, or there are more splits than clips.
     """
-    p = np.asarray(probabilities)
+    p = real_numbers(probabilities)
     parts = _parts(len(p), splits, shuffle_seed, order)
     return np.array([_score_of_sums(ClassSums.from_probabilities(p[part])) for part in parts])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.jackknife import Resampled
-from vdm_bench.metrics.moments import checked_features
+from vdm_bench.metrics.moments import checked_features, real_numbers
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
@@ -74,7 +74,7 @@ def resampled_kernel_distance(
     Raises:
         InputError: fewer than 2 clips, unlike dimensions, or values that are not finite.
     """
-    x, y = (torch.from_numpy(np.asarray(side, np.float64)) for side in (reference, generated))
+    x, y = (torch.from_numpy(real_numbers(side)) for side in (reference, generated))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
     if min(len(x), len(y)) < 2:

@@ -23,6 +23,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import guarded, too_large
 
 Array = NDArray[np.float64]
+_REAL = "biuf"  # kinds of NumPy's types
 
 
 class Mergeable(Protocol):
@@ -224,9 +225,9 @@ def checked_features(features: NDArray[np.floating]) -> Array:
     """Give features [N, d], N >= 1, as float64.
 
     Raises:
-        InputError: the shape is wrong, or a value is not finite.
+        InputError: the shape is wrong, a value is not finite, or as `real_numbers` does.
     """
-    x = np.asarray(features, dtype=np.float64)
+    x = real_numbers(features)
     if x.ndim != 2 or not x.size:
         raise InputError(f"features must have the shape [N, d]; these have {list(x.shape)}")
     if not np.isfinite(x).all():
@@ -235,3 +236,17 @@ def checked_features(features: NDArray[np.floating]) -> Array:
             f"{broken} of {len(x)} feature vectors hold NaN or infinity; check the clips behind them"
         )
     return x
+
+
+def real_numbers(features: NDArray[np.floating]) -> Array:
+    """Give features as float64, whatever their shape.
+
+    Raises:
+        InputError: they are masked, and what is under the mask would count; or complex, texts or the like.
+    """
+    if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
+        raise InputError("features are masked; leave out the rows that are, and give the others as a plain array")
+    x = np.asarray(features)
+    if x.dtype.kind not in _REAL:
+        raise InputError(f"features must be real numbers; these are {x.dtype}")
+    return x.astype(np.float64, copy=False)

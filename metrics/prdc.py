@@ -22,7 +22,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import unit_of
 from vdm_bench.metrics.jackknife import Resampled
-from vdm_bench.metrics.moments import checked_features
+from vdm_bench.metrics.moments import checked_features, real_numbers
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
@@ -93,7 +93,7 @@ def resampled_neighbour_score(
 
 
 def _centred(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
-    x, y = np.asarray(reference, np.float64), np.asarray(generated, np.float64)
+    x, y = real_numbers(reference), real_numbers(generated)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
     if len(x) and len(y):

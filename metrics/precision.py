@@ -18,7 +18,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that is unknown, or that the device does not have or takes far longer for.
 
     Raises:
-        InputError: so it is.
+        InputError: it is none of `PRECISIONS`, or not for this device.
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import numpy as np
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.arithmetic import finite, guarded
+from vdm_bench.metrics.arithmetic import finite, guarded, sound_difference
 from vdm_bench.metrics.features import (
     Features,
     check_count,
@@ -354,7 +354,4 @@ def _difference(a: Features, b: Features, resampled: Callable[[Features], Resamp
     of_a, of_b = resampled(a), resampled(b)
     if not (len(of_a.without) and len(of_b.without)):
         raise InputError(f"{min(a.count, b.count)} clips are too few for the interval of a difference")
-    found = of_a.minus(of_b, paired=a.count == b.count)
-    for number in (found.value, found.low, found.high):
-        finite(number)
-    return found
+    return sound_difference(of_a.minus(of_b, paired=a.count == b.count))

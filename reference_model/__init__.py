@@ -30,7 +30,7 @@ _HOMES = {
     "TrainingConfig": "config",
     "VideoUNet": "unet",
     "build_model": "model",
-    "load_reference_model": "pretrained",
+    "load_reference_model": "model",
 }
 __all__ = list(_HOMES)
 

@@ -142,6 +142,29 @@ def test_a_finished_run_is_found_before_anything_is_loaded(
         run(small("shapes-class"), out=tmp_path / "run", sampler=sampler, options=options)
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"seed": 4}, "another sampler than"),
+        ({"sampler": "noise"}, "another sampler than"),
+        ({"limit": 10}, "another number of clips than"),
+        ({"protocol": small("shapes-class")}, "another protocol than"),
+    ],
+)
+def test_the_record_of_another_run_is_not_taken_for_that_of_a_folder(
+    other: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """Whole in itself, but put, or restored, into the wrong place."""
+    asked: dict[str, Any] = {"protocol": small(), "sampler": "blurred"}
+    first = run(**asked, out=tmp_path / "run")
+    run(**(asked | other), out=tmp_path / "other")
+    (tmp_path / "other/run.json").replace(tmp_path / "run/run.json")
+    with pytest.raises(InputError, match=rf"run/run\.json is the record of a run with {words} the one in this"):
+        run(**asked, out=tmp_path / "run")
+    (tmp_path / "run/run.json").unlink()
+    assert run(**asked, out=tmp_path / "run").scores == first.scores
+
+
 def test_a_finished_run_is_not_found_where_the_code_of_its_sampler_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

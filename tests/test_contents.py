@@ -8,20 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from small_data import MemoryClips, folder_protocol, measure_frames
 
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
-from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime import stamps
 from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.progress import Console
 from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.scoring.frames import FrameMeter
 from vdm_bench.video import contents
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.arrays import ArrayClips
@@ -138,37 +136,18 @@ class Chosen:
         return [population[min(row, len(population) - 1)] for row in self.rows][:k]
 
 
-class Counting:
-    """Clips that count how often they are read."""
-
-    identity = None
-
-    def __init__(self, frames: np.ndarray) -> None:
-        self.frames, self.read = frames, list[int]()
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> Clip:
-        self.read.append(index)
-        return Clip(self.frames[index], f"clip{index}")
-
-    def fingerprint(self, index: int) -> str:
-        return f"clip {index}"
-
-
 def test_one_clip_of_another_content_throws_all_blocks_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    collect(Counting(FRAMES), tmp_path)
+    collect(MemoryClips(FRAMES), tmp_path)
     seen = Network.seen
     changed = FRAMES.copy()
     changed[64 + 5] ^= 1
     monkeypatch.setattr(contents, "_RANDOM", Chosen(4, 6))
-    missed = collect(Counting(changed), tmp_path)
+    missed = collect(MemoryClips(changed), tmp_path)
     assert missed.digest == digest_of_clips(map(clip_digest, FRAMES))  # what a sample cannot see
     monkeypatch.setattr(contents, "_RANDOM", Chosen(5, 9))
-    clips = Counting(changed)
+    clips = MemoryClips(changed)
     found = collect(clips, tmp_path)
     assert "clips: clip69 is not what it was" in capsys.readouterr().err
     assert set(clips.read) == set(range(130))
@@ -177,10 +156,10 @@ def test_one_clip_of_another_content_throws_all_blocks_away(
 
 
 def test_the_sample_is_another_each_time_and_one_clip_in_32(tmp_path: Path) -> None:
-    collect(Counting(FRAMES), tmp_path)
+    collect(MemoryClips(FRAMES), tmp_path)
     samples = set()
     for _ in range(3):
-        clips = Counting(FRAMES)
+        clips = MemoryClips(FRAMES)
         collect(clips, tmp_path)
         samples.add(tuple(sorted(clips.read)))
     assert {len(sample) for sample in samples} == {2 + 2 + 1}
@@ -190,7 +169,7 @@ def test_the_sample_is_another_each_time_and_one_clip_in_32(tmp_path: Path) -> N
 @pytest.mark.parametrize(("count", "read"), [(1, 1), (20, 1), (63, 1), (64, 2), (65, 3), (127, 3), (640, 20)])
 def test_the_sample_is_at_most_a_twentieth_of_any_set_of_20(count: int, read: int, tmp_path: Path) -> None:
     frames = np.broadcast_to(FRAMES[0, :4, :8, :8], (count, 4, 8, 8, 3))
-    clips = Counting(frames)
+    clips = MemoryClips(frames)
     for _ in range(2):
         clips.read = []
         Collector([], 2, False, Console()).collect(clips, count, tmp_path, "clips")
@@ -199,13 +178,15 @@ def test_the_sample_is_at_most_a_twentieth_of_any_set_of_20(count: int, read: in
 
 
 def test_recheck_reads_every_clip_and_asks_no_network(tmp_path: Path) -> None:
-    before = collect(Counting(FRAMES), tmp_path)
-    Network.seen, clips = 0, Counting(FRAMES)
+    before = collect(MemoryClips(FRAMES), tmp_path)
+    Network.seen, clips = 0, MemoryClips(FRAMES)
     assert collect(clips, tmp_path, recheck=True).digest == before.digest
     assert (sorted(clips.read), Network.seen) == (list(range(130)), 0)
     changed = FRAMES.copy()
     changed[77] ^= 1
-    assert collect(Counting(changed), tmp_path, recheck=True).digest == digest_of_clips(map(clip_digest, changed))
+    assert collect(MemoryClips(changed), tmp_path, recheck=True).digest == digest_of_clips(
+        map(clip_digest, changed)
+    )
 
 
 @pytest.mark.usefixtures("settled")
@@ -245,7 +226,7 @@ def test_clips_that_change_while_they_are_read_are_not_remembered(tmp_path: Path
 def test_a_clip_that_was_broken_is_always_tried_again(tmp_path: Path) -> None:
     """It may have been the disk's fault, or the network's."""
 
-    class Weak(Counting):
+    class Weak(MemoryClips):
         broken = True
 
         def __getitem__(self, index: int) -> Clip:
@@ -265,9 +246,9 @@ def test_a_clip_that_was_broken_is_always_tried_again(tmp_path: Path) -> None:
 def test_other_versions_of_what_reads_clips_read_them_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collect(Counting(FRAMES), tmp_path)
+    collect(MemoryClips(FRAMES), tmp_path)
     monkeypatch.setattr(contents, "readers", lambda: "av 0")
-    clips = Counting(FRAMES)
+    clips = MemoryClips(FRAMES)
     collect(clips, tmp_path)
     assert len(clips.read) == 130
 
@@ -277,18 +258,18 @@ def test_what_another_process_finds_changed_all_read_anew(tmp_path: Path) -> Non
         def everyone(self, flags: list[bool]) -> list[bool]:
             return flags if len(flags) > 1 else [False]
 
-    collect(Counting(FRAMES), tmp_path)
-    clips = Counting(FRAMES)
+    collect(MemoryClips(FRAMES), tmp_path)
+    clips = MemoryClips(FRAMES)
     collect(clips, tmp_path, world=Doubting())
     assert set(clips.read) == set(range(130))
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"clips": [[]], "shape": null, "lossy": false}', b"\xff"])
 def test_a_damaged_memory_is_as_good_as_none(damage: bytes, tmp_path: Path) -> None:
-    before = collect(Counting(FRAMES[:64]), tmp_path)
+    before = collect(MemoryClips(FRAMES[:64]), tmp_path)
     (path,) = tmp_path.glob("*.json")
     path.write_bytes(damage)
-    clips = Counting(FRAMES[:64])
+    clips = MemoryClips(FRAMES[:64])
     assert collect(clips, tmp_path).digest == before.digest
     assert len(clips.read) == 64
 
@@ -308,50 +289,36 @@ def test_an_array_that_is_replaced_is_opened_anew(tmp_path: Path) -> None:
 
 
 def measure(clips: ClipDataset, folder: Path, *, recheck: bool = False) -> np.ndarray:
-    protocol = get_protocol("shapes-prediction").model_copy(update={"generated_count": 70})
-    meter = FrameMeter(("psnr",), Conditions(protocol, None), folder, 2, Console(), World(), recheck)
-    return meter.measure(clips, 70).tables["psnr"]
+    return measure_frames(clips, 70, folder, recheck=recheck).tables["psnr"]
 
 
 def test_frames_that_were_measured_are_held_against_their_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = measure(Counting(FRAMES), tmp_path)
-    clips = Counting(FRAMES)
+    before = measure(MemoryClips(FRAMES), tmp_path)
+    clips = MemoryClips(FRAMES)
     assert np.array_equal(measure(clips, tmp_path), before)
     assert len(clips.read) == 2 + 1
     changed = FRAMES.copy()
     changed[10] ^= 1
     monkeypatch.setattr(contents, "_RANDOM", Chosen(3, 4))
-    assert np.array_equal(measure(Counting(changed), tmp_path), before)  # what a sample cannot see
+    assert np.array_equal(measure(MemoryClips(changed), tmp_path), before)  # what a sample cannot see
     capsys.readouterr()
     monkeypatch.setattr(contents, "_RANDOM", Chosen(10, 4))
-    after = measure(Counting(changed), tmp_path)
+    after = measure(MemoryClips(changed), tmp_path)
     assert "all are measured anew" in capsys.readouterr().err
     assert np.flatnonzero((after != before).any(axis=1)).tolist() == [10]
     changed[60] ^= 1
-    assert np.flatnonzero((measure(Counting(changed), tmp_path, recheck=True) != after).any(axis=1)).tolist() == [
-        60
-    ]
-
-
-def small_folder_protocol() -> Protocol:
-    choice = {"split": "test", "seed": 0, "windows": "first"}
-    fields = get_protocol("shapes-unconditional").model_dump() | {
-        "dataset": "folder",
-        "reference": choice,
-        "conditions": choice,
-        "reference_count": 70,
-        "generated_count": 70,
-    }
-    return Protocol.model_validate(fields)
+    assert np.flatnonzero(
+        (measure(MemoryClips(changed), tmp_path, recheck=True) != after).any(axis=1)
+    ).tolist() == [60]
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_prepared_clips_are_held_against_the_data_they_are_of(whole: bool, tmp_path: Path) -> None:
     def prepared() -> str | None:
         options = {"workers": 2, "skip_broken": True, "reporter": Console()}
-        (made,) = prepare(small_folder_protocol(), tmp_path / "data", tmp_path / "out", **options)  # type: ignore[arg-type]
+        (made,) = prepare(folder_protocol(70), tmp_path / "data", tmp_path / "out", **options)  # type: ignore[arg-type]
         assert made.clips == 70
         return collect(open_clips(made.folder), tmp_path / "cache").digest
 

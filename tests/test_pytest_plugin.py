@@ -1,6 +1,5 @@
 """The fixture `vdm_check`, as pytest runs it in somebody's repository."""
 
-import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from records import build_record, build_score
 
 from vdm_bench.leaderboards.record import write_record
 
@@ -17,12 +17,11 @@ pytest_plugins = ["pytester"]
 
 PLUGIN = "vdm_bench.pytest_plugin"
 ROOT = Path(__file__).resolve().parents[1]
-BUILDERS = runpy.run_path(str(ROOT / "tests" / "leaderboards" / "conftest.py"))
 
 
 def written(path: Path, value: float, n: int = 64) -> None:
-    score = BUILDERS["build_score"](value, metric="embedded/fvd", n=n, ends=(value - 1, value + 1))
-    write_record(BUILDERS["build_record"]("model", score), path / "run.json")
+    score = build_score(value, metric="embedded/fvd", n=n, ends=(value - 1, value + 1))
+    write_record(build_record("model", score), path / "run.json")
 
 
 @pytest.fixture

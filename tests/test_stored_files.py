@@ -5,10 +5,8 @@ The arrays of features and clips have tests of their own.
 
 import json
 import random
-import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,39 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_model import TINY
+from stored_files import (
+    CONFIG,
+    PLAN,
+    STATE,
+    named_record,
+    read_checkpoint,
+    read_embeddings,
+    read_log,
+    read_training_state,
+    write_baseline,
+    write_checkpoint,
+    write_config,
+    write_embeddings,
+    write_log,
+    write_plan,
+    write_prepared,
+    write_run,
+    write_sample_plan,
+    write_training_state,
+    write_verified,
+)
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.generation.output import Target, open_sink
 from vdm_bench.leaderboards.checks.baseline import Baseline
-from vdm_bench.leaderboards.record import Record, read_record, write_record
-from vdm_bench.leaderboards.verified import Verification, is_verified, record_digest, write_verification
+from vdm_bench.leaderboards.record import read_record
+from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.weights.entries import Entry, SourceFile, TensorInfo
 from vdm_bench.metrics.weights.store import Store
 from vdm_bench.protocols.clips import prepared_plan
-from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
-from vdm_bench.reference_model.config import Preset
-from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
-from vdm_bench.reference_model.training.log import LOG, LogLine, RunLog
-from vdm_bench.reference_model.training.loop import RunConfig, claim
-from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, read_state, write_state
-from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.reference_model.training.log import RunLog
+from vdm_bench.reference_model.training.loop import claim
+from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, write_state
 from vdm_bench.runs.plan import keep_plan
-
-BUILDERS = runpy.run_path(str(Path(__file__).parent / "leaderboards" / "conftest.py"))
 
 
 @dataclass(frozen=True)
@@ -53,136 +64,6 @@ class Kind:
     read: Callable[[Path], object]
     header: str | None = None
     strict: bool = True
-
-
-PLAN = {
-    "protocol": "shapes-unconditional",
-    "protocol_digest": "0123456789ab",
-    "clips": 64,
-    "data": None,
-    "name": "blurred",
-    "sampler": {"kind": "baseline", "spec": "blurred", "settings": {"steps": 4}, "seed": 0},
-    "skip_broken": False,
-    "missing videos": None,
-    "networks": ["embedded@0123"],
-    "sampler code": None,
-    "sampler module": None,
-    "asked": {"version": "0.1.0", "precision": "fp32"},
-}
-PREPARED = {
-    "wanted": 64,
-    "next": 64,
-    "shards": 1,
-    "broken": [[3, "a.mp4", "is empty"]],
-    "clips": 63,
-    "whole": True,
-    "videos": 60,
-    "missing": ["b.mp4"],
-}
-
-
-def plan(folder: Path) -> Path:
-    keep_plan(folder, PLAN, writes=True)
-    return folder / "plan.json"
-
-
-def sample(folder: Path, seed: int = 3) -> Path:
-    settings: dict[str, object] = {"count": 2, "seed": seed, "label": [1, 2], "sampler": "ddim", "steps": 8}
-    open_sink(Target(folder, "archive"), (4, 8, 8), settings)
-    return folder / "sample.json"
-
-
-CONFIG = RunConfig(Preset("tiny", "", TINY), 0, "fp32", "shapes")
-
-
-def config(folder: Path) -> Path:
-    claim(folder, CONFIG)
-    (folder / FOLDER).mkdir()
-    (folder / FOLDER / "step-000000002.safetensors").touch()
-    return folder / "config.json"
-
-
-def prepared(folder: Path) -> Path:
-    prepared_plan(folder).write(PREPARED)
-    return folder / "prepared.json"
-
-
-def record(name: str = "model") -> Record:
-    jackknife = tuple(index + 1 / 3 for index in range(20))
-    made: Record = BUILDERS["build_record"](
-        name, BUILDERS["build_score"](12.0, ends=(11.5, 13.0), jackknife=jackknife)
-    )
-    return made
-
-
-def run_json(folder: Path) -> Path:
-    write_record(record("küche"), folder / "run.json")
-    return folder / "run.json"
-
-
-def baseline(folder: Path) -> Path:
-    Baseline(folder / "baseline.json", {}).updated([record("a"), record("b")]).write()
-    return folder / "baseline.json"
-
-
-def verified(folder: Path) -> Path:
-    made = Verification(
-        record_sha256=record_digest(b"{}"),
-        verified=datetime(2026, 3, 5, tzinfo=UTC),
-        code_version="0.1.0",
-        device="cpu",
-        protocol="bair-prediction",
-        clips=256,
-        computed_again=26,
-        seed=5,
-        checks={"scores": "as recorded"},
-    )
-    return write_verification(made, folder / "run.json")
-
-
-def checkpoint(folder: Path, storage: torch.dtype = torch.float32) -> Path:
-    torch.manual_seed(0)
-    info = CheckpointInfo("tiny", TINY, step=12, training={"seed": 3, "loss": 0.5})
-    save_model(folder / "tiny.safetensors", VideoUNet(TINY), info, storage=storage)
-    return folder / "tiny.safetensors"
-
-
-def loaded(folder: Path) -> object:
-    network, info = load_model(folder / "tiny.safetensors")
-    return info, {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
-
-
-STATE = {
-    "weights.a": torch.arange(12.0).reshape(3, 4),
-    "step.a": torch.tensor(7.0),
-    "exp_avg.a": torch.full((5,), 0.1, dtype=torch.bfloat16),
-}
-
-
-def state(folder: Path) -> Path:
-    write_state(folder, STATE, TrainingProgress(7, 12.5))
-    return folder / FOLDER / "step-000000007.safetensors"
-
-
-def read_newest(folder: Path) -> object:
-    found = read_state(folder, {name: tuple(value.shape) for name, value in STATE.items()})
-    assert found is not None
-    return found[1], {name: (value.dtype, value.float().tolist()) for name, value in found[0].items()}
-
-
-def text(folder: Path) -> Path:
-    digests = torch.tensor([[*caption_digest(caption)] for caption in ("a red ball", "two")], dtype=torch.uint8)
-    tokens, lengths = torch.arange(15.0).reshape(5, 3), torch.tensor([3, 2])
-    TextEmbeddings(tokens, lengths, digests, EncoderInfo("bert", None, "ab12", 8), 1).save(
-        folder / "text.safetensors", storage="float16"
-    )
-    return folder / "text.safetensors"
-
-
-def embeddings(folder: Path) -> object:
-    found = TextEmbeddings.load(folder / "text.safetensors")
-    tensors = (found.tokens, found.lengths, found.digests)
-    return found.report, found.encoder, [(value.dtype, value.tolist()) for value in tensors]
 
 
 FILES = (SourceFile("a.npz", ("http://127.0.0.1:9/a",)), SourceFile("b.npz", ("http://127.0.0.1:9/b",)))
@@ -214,38 +95,22 @@ def accept_sources(folder: Path) -> object:
     return None
 
 
-LINES = [LogLine(step, 0.5 / step, {"-10..-5": 0.25}, 1.0, 1e-4, 20.0, 3.0 * step) for step in (2, 4, 6)]
-
-
-def log(folder: Path) -> Path:
-    writer = RunLog(folder, 0, tensorboard=False, note=print)
-    for line in LINES:
-        writer.write(line)
-    return folder / LOG
-
-
-def go_on(folder: Path) -> object:
-    notes: list[str] = []
-    RunLog(folder, 6, tensorboard=False, note=notes.append)
-    if notes:
-        raise InputError(f"{notes[0]}; and that is all")
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
 KINDS = {
-    "plan.json": Kind(plan, lambda folder: keep_plan(folder, PLAN, writes=False)),
-    "sample.json": Kind(sample, lambda folder: sample(folder) and None),
-    "config.json": Kind(config, lambda folder: claim(folder, CONFIG)),
-    "prepared.json": Kind(prepared, lambda folder: prepared_plan(folder).read()),
-    "run.json": Kind(run_json, lambda folder: read_record(folder / "run.json"), strict=False),
-    "baseline.json": Kind(baseline, lambda folder: Baseline.read(folder / "baseline.json").runs, strict=False),
-    "verified.json": Kind(verified, lambda folder: is_verified(folder / "run.json", b"{}"), strict=False),
-    "log.jsonl": Kind(log, go_on, strict=False),
+    "plan.json": Kind(write_plan, lambda folder: keep_plan(folder, PLAN, writes=False)),
+    "sample.json": Kind(write_sample_plan, lambda folder: write_sample_plan(folder) and None),
+    "config.json": Kind(write_config, lambda folder: claim(folder, CONFIG)),
+    "prepared.json": Kind(write_prepared, lambda folder: prepared_plan(folder).read()),
+    "run.json": Kind(write_run, lambda folder: read_record(folder / "run.json"), strict=False),
+    "baseline.json": Kind(
+        write_baseline, lambda folder: Baseline.read(folder / "baseline.json").runs, strict=False
+    ),
+    "verified.json": Kind(write_verified, lambda folder: is_verified(folder / "run.json", b"{}"), strict=False),
+    "log.jsonl": Kind(write_log, read_log, strict=False),
     "made-up.sha256": Kind(first_use, accept_sources),
     "made-up.safetensors": Kind(weights, read_weights),
-    "tiny.safetensors": Kind(checkpoint, loaded, "vdm_bench"),
-    "step-000000007.safetensors": Kind(state, read_newest, "vdm_bench_training"),
-    "text.safetensors": Kind(text, embeddings, "vdm_bench_text"),
+    "tiny.safetensors": Kind(write_checkpoint, read_checkpoint, "vdm_bench"),
+    "step-000000007.safetensors": Kind(write_training_state, read_training_state, "vdm_bench_training"),
+    "text.safetensors": Kind(write_embeddings, read_embeddings, "vdm_bench_text"),
 }
 OBJECTS = [name for name in KINDS if name.endswith(".json") or KINDS[name].header]
 
@@ -391,7 +256,7 @@ def test_the_field_is_named(name: str, change: dict[str, object], words: str, tm
 
 def test_another_program_may_write_a_record_anew_and_must_not_change_it(tmp_path: Path) -> None:
     """As JavaScript does, for which 12.0 is 12; with other white space, another order, and other escapes."""
-    path = run_json(tmp_path)
+    path = write_run(tmp_path)
     whole, content = read_record(path), json.loads(path.read_text("utf-8"))
     content["scores"][0]["value"] = 12
     path.write_text(json.dumps(dict(reversed(content.items()))))
@@ -411,7 +276,7 @@ def test_another_program_may_write_a_record_anew_and_must_not_change_it(tmp_path
 
 
 def test_the_baseline_says_which_of_its_runs_has_changed(tmp_path: Path) -> None:
-    path = baseline(tmp_path)
+    path = write_baseline(tmp_path)
     content = json.loads(path.read_text())
     content["runs"][1]["timing_seconds"]["features"] = 2.5
     path.write_text(json.dumps(content))
@@ -422,35 +287,35 @@ def test_the_baseline_says_which_of_its_runs_has_changed(tmp_path: Path) -> None
     # A run that is taken over anew is whole again, and the other is left as it is.
     del content["runs"][1]["checksum"]
     path.write_text(json.dumps(content))
-    Baseline.read(path).updated([record("c")]).write()
+    Baseline.read(path).updated([named_record("c")]).write()
     assert [read.name for read in Baseline.read(path).runs.values()] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("storage", [torch.float16, torch.bfloat16])
 def test_checkpoints_of_half_the_bytes_are_checked_too(storage: torch.dtype, tmp_path: Path) -> None:
-    path = checkpoint(tmp_path, storage)
-    whole, sound = loaded(tmp_path), path.read_bytes()
+    path = write_checkpoint(tmp_path, storage)
+    whole, sound = read_checkpoint(tmp_path), path.read_bytes()
     path.write_bytes(sound[:-5] + bytes([sound[-5] ^ 1]) + sound[-4:])
     with pytest.raises(DamagedError, match=r"the checksum of \S+ is not that of its values; copy it again"):
-        loaded(tmp_path)
+        read_checkpoint(tmp_path)
     put(KINDS["tiny.safetensors"], path, json.dumps(content_of(KINDS["tiny.safetensors"], path)))
-    assert loaded(tmp_path) != whole  # without checksums, as of an earlier version, it is taken
+    assert read_checkpoint(tmp_path) != whole  # without checksums, as of an earlier version, it is taken
 
 
 def test_a_state_of_other_tensors_is_refused_and_the_one_before_goes_on(tmp_path: Path) -> None:
-    state(tmp_path)
+    write_training_state(tmp_path)
     write_state(tmp_path, STATE | {"weights.a": torch.zeros(4)}, TrainingProgress(9, 20.0))
     words = (
         r"step-000000009\S+ is damaged: weights.a has shape \(4,\), .*; remove it, .* goes on from the one before"
     )
     with pytest.raises(DamagedError, match=words):
-        read_newest(tmp_path)
+        read_training_state(tmp_path)
     (tmp_path / FOLDER / "step-000000009.safetensors").unlink()
-    assert read_newest(tmp_path)
+    assert read_training_state(tmp_path)
 
 
 def test_damaged_lines_of_a_log_are_left_out_and_told(tmp_path: Path) -> None:
-    path, notes = log(tmp_path), list[str]()
+    path, notes = write_log(tmp_path), list[str]()
     lines = path.read_bytes().splitlines()
     lines[1] = lines[1].replace(b"0.125", b"0.124")
     path.write_bytes(b"\n".join([*lines, b"\xff{", b'{"step": 6, "lo']))

@@ -21,7 +21,7 @@ _HOMES = {
     "Computing": "metrics.networks",
     "ScoreOptions": "scoring.score",
     "compare": "scoring.score",
-    "load_reference_model": "reference_model.pretrained",
+    "load_reference_model": "reference_model.model",
     "load_runs": "leaderboards.store",
     "run": "runs.run",
     "score": "scoring.score",

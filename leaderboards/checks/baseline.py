@@ -17,6 +17,7 @@ from vdm_bench.leaderboards.record import (
     read_record,
     require_unchanged,
     sealed_record,
+    unambiguous_json,
 )
 from vdm_bench.runtime.files import decode_text, write_text
 from vdm_bench.runtime.outside import read_file
@@ -129,14 +130,15 @@ def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
     version = content["baseline_version"]
     if isinstance(version, int) and version > BASELINE_VERSION:
         raise InputError(f"{path} was written by a newer version of vdm-bench; update vdm-bench to read it")
+    text = decode_text(data, path)
     try:
-        runs = _File.model_validate_json(decode_text(data, path), strict=True).runs
+        runs = _File.model_validate_json(text, strict=True).runs
     except ValidationError as error:
         raise InputError(
             f"{path} is no baseline: {first_wrong_field(error)}; mend the field, or delete the file and make it "
             "anew by --update-baseline"
         ) from error
     # A checksum a run, not one for the file, in which two branches would always conflict.
-    for run, said in zip(runs, content["runs"], strict=True):
+    for run, said in zip(runs, unambiguous_json(text, path)["runs"], strict=True):
         require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or make it anew")
     return runs

@@ -15,7 +15,14 @@ from vdm_bench.leaderboards.checks.check import (
 from vdm_bench.leaderboards.checks.compare import Comparison, RunComparison
 from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.text import TEXT_WIDTH, markdown_text, rounded, text_table, useful_decimals
+from vdm_bench.leaderboards.text import (
+    TEXT_WIDTH,
+    markdown_line,
+    markdown_text,
+    rounded,
+    text_table,
+    useful_decimals,
+)
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.printable import printable
 
@@ -260,9 +267,9 @@ def markdown_check(result: CheckResult) -> str:
         titles, rows = _table(check)
         rules = ["---:" if title in NUMERIC else "---" for title in titles]
         cells = [titles, rules, *([markdown_text(cell) for cell in row] for row in rows)]
-        lines += [markdown_text(_heading(check, result)), ""]
+        lines += [markdown_line(_heading(check, result)), ""]
         lines += [f"| {' | '.join(row)} |" for row in cells]
-        lines += ["", *(f"- {markdown_text(note)}" for note in _notes(check)), ""]
+        lines += ["", *(f"- {markdown_line(note)}" for note in _notes(check)), ""]
     return "".join(f"{line}\n" for line in lines)
 
 

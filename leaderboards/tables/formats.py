@@ -17,7 +17,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.ranking import BOARD_COLUMNS, RANK_COLUMNS, Board, ScoreGroup, group_scores, records
 from vdm_bench.leaderboards.store import COLUMNS
 from vdm_bench.leaderboards.tables.views import NUMERIC, GroupView, view_boards, view_groups
-from vdm_bench.leaderboards.text import TEXT_WIDTH, csv_cell, latex_text, markdown_text, text_table
+from vdm_bench.leaderboards.text import TEXT_WIDTH, csv_cell, latex_text, markdown_line, markdown_text, text_table
 from vdm_bench.runtime.files import sweep_beside, write_bytes
 from vdm_bench.runtime.printable import printable
 
@@ -138,13 +138,13 @@ def _text(view: GroupView, width: int) -> str:
 
 def _markdown(view: GroupView) -> str:
     heading = f"### {markdown_text(view.metric)} {'↑' if view.higher_is_better else '↓'}\n"
-    about = [f"{markdown_text(line)}\n" for line in view.about]
+    about = [f"{markdown_line(line)}\n" for line in view.about]
     rules = ["---:" if title in NUMERIC else "---" for title in view.titles]
     table = [
         f"| {' | '.join(cells)} |"
         for cells in (view.titles, rules, *(map(markdown_text, row) for row in view.rows))
     ]
-    notes = [f"- {markdown_text(note)}" for note in view.notes]
+    notes = [f"- {markdown_line(note)}" for note in view.notes]
     return "".join(f"{line}\n" for line in (heading, *about, *table, "", *notes))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
 from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
 from vdm_bench.runtime.npy import NPY_HEADER_LOCK
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.outside import open_file, parsing, read_file
 
 _HEADER = 4096  # bytes that an .npy file may have before its values
 _WIDEST = 8  # bytes of a float64
@@ -159,8 +159,7 @@ def holds(entry: Entry, path: Path) -> bool:
 
 
 def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
-    with open_file(paths[0], WrongFileError.of) as file, parsing(paths[0], WrongFileError.of):
-        data = file.read()
+    data = read_file(paths[0], WrongFileError.of)
     arrays: dict[str, Array] = {}
     for name, info in entry.tensors.items():
         values = data[info.offset : info.offset + info.size]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.runtime.checksums import CHECKSUM, checksum
 from vdm_bench.runtime.files import read_text, sweep_beside, text_lines, write_bytes, write_text
 from vdm_bench.runtime.locks import hold_file
-from vdm_bench.runtime.outside import open_file, parsing, refuse_file
+from vdm_bench.runtime.outside import open_safetensors, refuse_file
 
 SHARD = ".data-00000-of-00001"  # of a TensorFlow checkpoint in one piece
 
@@ -310,6 +309,5 @@ def _opened(path: Path) -> Iterator[Any]:
     def refuse(source: str, reason: str) -> DamagedError:
         return DamagedError(source, f"it cannot be read as safetensors: it {reason}", "get it again")
 
-    open_file(path, refuse_file).close()
-    with parsing(path, refuse), safe_open(path, "pt") as file:
+    with open_safetensors(path, "pt", refuse, refuse_file) as file:
         yield file

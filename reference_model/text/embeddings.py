@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path, sweep_beside
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.outside import open_safetensors
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -280,8 +280,7 @@ class TextEmbeddings:
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Give the header's text and the tensors; large files are mapped into memory, not read at once."""
-    open_file(path, _unreadable).close()  # the parser would wait for a pipe
-    with parsing(path, _damaged), safe_open(path, "pt") as file:
+    with open_safetensors(path, "pt", _damaged, _unreadable) as file:
         metadata: dict[str, Any] = file.metadata() or {}
         names = set(file.keys())
         if _HEADER not in metadata or names != _NAMES:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from vdm_bench.reference_model.training.loop import train as train
 
 _HOMES = {
-    "Hooks": "options",
-    "TrainingOptions": "options",
+    "Hooks": "loop",
+    "TrainingOptions": "loop",
     "train": "loop",
 }
 __all__ = list(_HOMES)

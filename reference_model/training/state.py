@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -21,7 +20,7 @@ from vdm_bench.reference_model.training.optimisers import WeightAverage
 from vdm_bench.runtime.checksums import damage, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.outside import open_safetensors
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -133,8 +132,7 @@ def read_state(
         return None
     path, before = paths[-1], "goes on from the one before" if paths[:-1] else "starts anew"
     way_out = f"remove it, and training {before}"
-    open_file(path, damage(way_out)).close()  # the parser would wait for a pipe
-    with parsing(path, damage(way_out)), safe_open(path, "pt") as file:
+    with open_safetensors(path, "pt", damage(way_out)) as file:
         text = (file.metadata() or {}).get(_KEY, "{}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     header, sums = unsealed_header(text, path, way_out)

@@ -249,6 +249,8 @@ def test_an_interrupted_command_goes_on(here: Path) -> None:
         ("tiny.safetensors --out full", "full is not empty"),
         ("tiny.safetensors --out file/x", "cannot write file/x"),
         ("tiny.safetensors --fps 0 --out a --format gif", "0.0 frames a second are not possible"),
+        ("tiny.safetensors --fps nan --out a.mp4 --count 1", "nan frames a second are not possible"),
+        ("tiny.safetensors --fps 2e9 --out a", "choose between 0.001 and 1,000,000"),
         ("tiny.safetensors --device cuda:99", "the device 'cuda:99' cannot be used"),
         ("tiny.safetensors --preset shape", "there is no preset 'shape'"),
     ],

@@ -245,6 +245,43 @@ def test_a_signal_is_told_of_whatever_a_library_makes_of_it(error: str) -> None:
     assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
 
 
+LATE = """
+import atexit, signal, sys, time
+from vdm_bench.cli import cli, main
+def at_the_end():
+    %s
+    time.sleep(0.1)
+atexit.register(at_the_end)
+def work(**options):
+    %s
+    print("done")
+cli.commands["list"].callback = work
+sys.argv = ["vdm-bench", "list", "metrics"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "work", "status"),
+    [
+        ("pass", "import asking", 0),  # it comes in an import, and nothing is left to be done after it
+        ("signal.raise_signal(signal.SIGTERM)", "pass", -signal.SIGTERM),
+        ("signal.raise_signal(signal.SIGINT)", "import asking", -signal.SIGINT),
+    ],
+)
+def test_a_signal_that_comes_when_all_is_done_leaves_no_traceback(last: str, work: str, status: int) -> None:
+    Path("asking.py").write_text(ASKS)
+    path = os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", LATE % (last, work)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "done\n", "")
+
+
 FORKS = """
 import os, signal, threading, time
 from vdm_bench.runtime.stopping import interrupt_on_signals

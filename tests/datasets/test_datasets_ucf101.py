@@ -110,6 +110,17 @@ def test_lists_that_an_editor_saved_with_a_byte_order_mark_are_read(small: Path)
         ("trainlist01.txt", "Alpha/../../secret.avi 1", "line 1: Alpha/.* names no video of a class"),
         ("trainlist01.txt", "\nAlpha 1", "names no video of a class"),
         ("classInd.txt", "one Alpha", "classInd.txt has a line that is not a number and a class"),
+        (
+            "classInd.txt",
+            "1 Alpha\n2 HandStandPushups\n2 Gamma",
+            "classInd.txt does not number its 3 classes from 1",
+        ),
+        (
+            "classInd.txt",
+            "1 Alpha\n2 HandStandPushups\n7 Gamma",
+            "classInd.txt does not number its 3 classes from 1",
+        ),
+        ("classInd.txt", "1 Alpha\n2 Alpha\n3 Gamma", "classInd.txt does not number its 3 classes from 1"),
         ("classInd.txt", "1 Alpha more", "classInd.txt has a line that is not a number and a class"),
     ],
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import fuzz_worker
 import pytest
-from fuzz_readers import FRAMES, READERS
+from fuzz_inputs import FRAMES
+from fuzz_readers import READERS
 from fuzz_run import fuzz, minimised, table
 from fuzz_worker import Outcome
 from hypothesis import given, settings
@@ -181,7 +182,7 @@ JSON_FILES = (
         ("verified", "verified.json"),
     ),
     *(
-        ("plan of samples", "out/sample.json"),
+        ("plan of samples", "sample.json"),
         ("training settings", "config.json"),
         ("training log", "log.jsonl"),
     ),

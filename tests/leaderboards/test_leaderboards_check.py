@@ -266,7 +266,7 @@ def test_a_baseline_that_is_not_sound_is_refused_by_its_field(tmp_path: Path, te
         Baseline.read(path)
 
 
-def test_a_baseline_with_nan_or_two_like_runs_is_refused(
+def test_a_baseline_with_nan_two_values_or_two_like_runs_is_refused(
     tmp_path: Path, make_record: MakeRecord, make_score: Make
 ) -> None:
     path = tmp_path / "baseline.json"
@@ -274,6 +274,9 @@ def test_a_baseline_with_nan_or_two_like_runs_is_refused(
     sound = path.read_text()
     path.write_text(sound.replace('"value": 1.0', '"value": NaN', 1))
     with pytest.raises(InputError, match=r"runs\[0\]\.scores\[0\]\.value"):
+        Baseline.read(path)
+    path.write_text(sound.replace('"value": 1.0', '"value": 9.0,\n"value": 1.0', 1))
+    with pytest.raises(InputError, match="'value' stands in it twice"):
         Baseline.read(path)
     runs = [{**run, "name": "a"} for run in json.loads(sound)["runs"]]
     for run in runs:

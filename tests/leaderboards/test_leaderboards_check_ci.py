@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.checks.check import CheckResult, check_records
@@ -178,3 +179,15 @@ def test_markdown_shows_names_as_they_are(checked: Callable[..., CheckResult]) -
     assert r"fvd&lt;img src=x onerror=alert(1)&gt; \*\*b\*\*" in page
     assert page.startswith("### vdm-bench check: regression: fvd")
     assert "| FAIL | fvd&lt;img" in page
+
+
+@pytest.mark.parametrize("name", ["# big", "2. second", "+ more", "---"])
+def test_a_name_begins_no_heading_and_no_list_of_a_page(checked: Callable[..., CheckResult], name: str) -> None:
+    result = checked()
+    named = [replace(check, run=check.run.model_copy(update={"name": name})) for check in result.runs]
+    page = MarkdownIt("commonmark").enable("table").parse(markdown_check(replace(result, runs=tuple(named))))
+    assert [token.type for token in page[:6]] == [
+        *("heading_open", "inline", "heading_close", "paragraph_open", "inline", "paragraph_close")
+    ]
+    shown = "".join(child.content for child in page[4].children or [])
+    assert shown.startswith((f"{name} ", f"{name},"))

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from vdm_bench.leaderboards.text import csv_cell, latex_text, markdown_text
+from vdm_bench.leaderboards.text import csv_cell, latex_text, markdown_line, markdown_text
 from vdm_bench.runtime.printable import printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[31mred"
@@ -76,6 +76,22 @@ def test_a_markdown_table_shows_any_text_as_it_is(text: str) -> None:
     children = cells[0].children or []
     assert {token.type for token in children} <= {"text", "text_special"}
     assert "".join(token.content for token in children) == printable(text).strip(" ")
+
+
+@given(any_text, st.sampled_from(("", "- ")))
+@example("## deep", "")
+@example("+ item", "- ")
+@example("007) item", "")
+@example("- - -", "- ")
+@example("      code", "- ")
+def test_a_markdown_line_begins_nothing_but_a_paragraph(text: str, before: str) -> None:
+    parsed = MarkdownIt("commonmark").enable("table").parse(f"above\n\n{before}{markdown_line(text)}\n")
+    types = {token.type.removesuffix("_open").removesuffix("_close") for token in parsed}
+    assert types <= {"paragraph", "inline", *(("bullet_list", "list_item") if before else ())}
+    shown = [token for token in parsed if token.type == "inline"][1:]
+    children = [child for token in shown for child in token.children or []]
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert "".join(child.content for child in children).strip() == printable(text).strip()
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,17 @@ def test_a_record_saved_with_a_byte_order_mark_is_read_and_utf_16_is_named(writt
         read_record(written)
 
 
+@pytest.mark.parametrize(
+    ("key", "addition"), [("value", '"value": 3.5'), ("scores", '"scores": []'), ("sampler", '"sampler": {}')]
+)
+def test_a_record_with_a_key_that_stands_twice_is_refused(written: Path, key: str, addition: str) -> None:
+    """As a merge leaves it that has kept both sides; the last one is what a model would be made of."""
+    text = written.read_text("utf-8").replace(f'"{key}":', f'{addition},\n"{key}":', 1)
+    written.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=rf"run\.json cannot be read as JSON: '{key}' stands in it twice; leave"):
+        read_record(written)
+
+
 def test_a_record_of_a_newer_version_says_so_whatever_else_is_in_it(written: Path) -> None:
     written.write_text('{"schema_version": 2, "new": []}')
     with pytest.raises(

@@ -1,17 +1,16 @@
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from records import build_note
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import SkippedClip, write_record
@@ -199,17 +198,7 @@ def test_a_record_without_scores_is_sound(tmp_path: Path, make_record: Make) -> 
 def note(tree: Path) -> Verification:
     """A note on the record in `b`, written beside it."""
     record = tree / "b" / "run.json"
-    made = Verification(
-        record_sha256=hashlib.sha256(record.read_bytes()).hexdigest(),
-        verified=datetime(2026, 3, 5, tzinfo=UTC),
-        code_version="0.1.0",
-        device="cpu",
-        protocol="bair-prediction",
-        clips=256,
-        computed_again=26,
-        seed=5,
-        checks={"scores": "as recorded"},
-    )
+    made = build_note(record.read_bytes())
     assert write_verification(made, record) == tree / "b" / "verified.json"
     return made
 

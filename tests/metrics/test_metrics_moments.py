@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.kernel import kernel_distance
 from vdm_bench.metrics.moments import ClassSums, Moments, merge_all
+from vdm_bench.metrics.prdc import neighbour_score
 
 
 def cuts(length: int) -> st.SearchStrategy[list[int]]:
@@ -68,6 +72,28 @@ def test_class_sums_from_logits_equal_those_from_probabilities() -> None:
 def test_bad_features_are_refused(features: np.ndarray, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Moments.from_features(features)
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (np.ma.masked_less(np.eye(3, dtype=np.float32), 1), "masked"),
+        (np.ma.masked_greater(np.arange(8.0).reshape(4, 2), 5), "masked"),
+        (np.ones((3, 2), np.complex64), "real numbers; these are complex64"),
+        (np.array([["1", "2"], ["3", "4"]]), "real numbers; these are <U1"),
+        (np.ones((3, 2), object), "real numbers; these are object"),
+    ],
+)
+@pytest.mark.parametrize(
+    "use",
+    [Moments.from_features, lambda x: kernel_distance(x, x), lambda x: neighbour_score(x, x, "density", k=1)],
+)
+def test_features_that_hold_more_than_their_numbers_are_refused(
+    use: Callable[[np.ndarray], object], features: np.ndarray, words: str
+) -> None:
+    """The mask, or the imaginary part, would be dropped without a word."""
+    with pytest.raises(InputError, match=words):
+        use(features)
 
 
 def test_moments_of_unlike_dimensions_do_not_merge() -> None:

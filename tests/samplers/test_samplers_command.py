@@ -96,6 +96,7 @@ def test_the_command_line_runs_a_command(tmp_path: Path, monkeypatch: pytest.Mon
             "give --sampler or --sampler-command, one of the two",
         ),
         (["--sampler", "real", "--sampler-timeout", "3"], "--sampler-timeout goes with --sampler-command alone"),
+        (["--sampler-command", child, "--sampler-timeout", "nan"], "is no number"),
         (["--sampler-command", "'"], "is not quoted well"),
         (["--sampler-command", " "], "--sampler-command is empty"),
         (["--sampler-command", "/no/such/program"], "cannot be started: No such file or directory"),
@@ -202,6 +203,13 @@ def test_a_child_that_does_wrong_is_named_in_one_sentence(tmp_path: Path, code: 
     assert "child script.py" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("timeout", [3e7, 1e300, float("inf")])
+def test_a_timeout_may_be_longer_than_systems_wait(tmp_path: Path, timeout: float) -> None:
+    sampler = CommandSampler(command(tmp_path, CLIENT + NOISE), {}, timeout=timeout)
+    assert len(sampler.sample(REQUEST)) == len(REQUEST.seeds)
+    sampler.close()
 
 
 def test_a_child_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:

@@ -316,6 +316,7 @@ RETURNED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no channels": (lambda request: ZEROS[..., 0], "returned shape [2, 3, 4, 6]"),
     "what fails": (lambda request: Raising(), "which is no array"),
     "what claims": (lambda request: np.zeros((1, 2), np.int32).view(Claiming), "returned int32"),
+    "masked pixels": (lambda request: np.ma.masked_equal(ZEROS, 0), "returned a masked array"),
     "an error that cannot be said": (lambda request: raising(Unsayable()), "failed on clips 4 to 5 (Unsayable"),
     "an exit": (lambda request: sys.exit(0), "failed on clips 4 to 5 (SystemExit"),
     "deep recursion": (lambda request: RETURNED["deep recursion"][0](request), "(RecursionError"),
@@ -328,6 +329,25 @@ def test_what_a_callable_returns_is_checked(returned: str) -> None:
     with pytest.raises(InputError) as caught:
         call_sampler(CallableSampler(function, {}), REQUEST, "mine", lambda steps: None)
     assert words in str(caught.value)
+
+
+def test_a_sampler_that_writes_into_its_request_is_found_out() -> None:
+    """What it returns is held against the frames that were given, and not against what it has made of them."""
+    given = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 1, 4, 6, 3)
+    asked = dataclasses.replace(REQUEST, context=given.copy(), labels=np.array([3, 1]))
+
+    def darker(request: SampleRequest) -> np.ndarray:
+        context, labels = request.context, request.labels
+        assert context is not None
+        assert labels is not None
+        context //= 2
+        labels[:] = 0
+        return np.concatenate([context, np.zeros((2, 2, 4, 6, 3), np.uint8)], axis=1)
+
+    with pytest.raises(InputError, match="sampler mine changed the 1 given frames; return them as they were"):
+        call_sampler(CallableSampler(darker, {}), asked, "mine", lambda steps: None)
+    assert np.array_equal(asked.context, given)
+    assert np.array_equal(asked.labels, [3, 1])
 
 
 def test_a_view_that_is_what_is_wanted_is_taken_as_it_is() -> None:

@@ -166,8 +166,9 @@ def test_what_a_program_left_behind_ends_with_it(tmp_path: Path) -> None:
     assert set(marked(tmp_path)) <= {os.getpid()}
 
 
-def test_a_program_that_kills_its_supervisor_ends_with_it(tmp_path: Path) -> None:
-    code = PROGRAM % "subprocess.Popen(SLEEP); os.kill(os.getppid(), 9)"
+@pytest.mark.parametrize("started", STARTED)
+def test_a_program_that_kills_its_supervisor_ends_with_it(started: str, tmp_path: Path) -> None:
+    code = PROGRAM % f"{STARTED[started]}\nos.kill(os.getppid(), 9)"
     sampler = CommandSampler(program(tmp_path, code), {})
     sampler.put_scratch(tmp_path)
     with pytest.raises(InputError, match="ended"):

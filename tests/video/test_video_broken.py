@@ -525,3 +525,44 @@ def test_no_picture_that_is_too_large_is_decoded_to_open_a_film(
     monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", 64 * 96 // 2)
     assert "decoding fails after 0 frames" in reason(film)
     assert set(formats) == {None}
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+@pytest.mark.parametrize("slices", [4, 9])
+def test_a_bit_that_flips_in_a_lossless_film_is_found(
+    encode: Encode, textured: Clip, suffix: str, slices: int
+) -> None:
+    """FFV1 has a checksum for each part of a picture; FFmpeg would show the picture before in its place."""
+    path = encode(f"film{suffix}", textured[:4], slices=str(slices))
+    whole, original = path.read_bytes(), read_video(path)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    places = [whole.index(packet) + len(packet) * share // 10 for packet in packets for share in (0, 4, 9)]
+    for number, place in enumerate(places):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << number % 8
+        path.write_bytes(changed)
+        assert reason(path).startswith(f"damaged: packet {number // 3 + 1}")
+        assert reason(path, [0]).startswith(f"damaged: packet {number // 3 + 1}")  # and in what is not asked for
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_video(path), original)
+
+
+@pytest.mark.parametrize(
+    "options", [{"level": "1"}, {"level": "3", "slicecrc": "0"}, {"level": "3", "slices": "6"}]
+)
+def test_films_of_every_version_of_ffv1_are_read(encode: Encode, textured: Clip, options: dict[str, str]) -> None:
+    """The older ones have no checksums."""
+    np.testing.assert_array_equal(read_video(encode("film.mkv", textured[:3], **options)), textured[:3])
+
+
+def test_a_bit_that_flips_in_an_animated_png_is_found(tmp_path: Path, textured: Clip) -> None:
+    path = tmp_path / "film.png"
+    first, *rest = map(Image.fromarray, textured[:3])
+    first.save(path, save_all=True, append_images=rest, duration=100)
+    whole = path.read_bytes()
+    for share in range(1, 10):
+        changed = bytearray(whole)
+        changed[len(whole) * share // 10] ^= 1
+        path.write_bytes(changed)
+        assert re.match("is damaged: the checksum of its (IDAT|fdAT) is not that of its content", reason(path))

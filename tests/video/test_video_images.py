@@ -176,6 +176,33 @@ def test_images_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
     assert reason(read_strip, path).startswith(("is cut short or damaged", "is no PNG or JPEG image"))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_png_in_which_a_bit_flips_is_refused(tmp_path: Path, mode: str) -> None:
+    """Wherever it is: PNG has a checksum of everything, and decoders leave out those of pixels."""
+    path = tmp_path / "0.png"
+    pixels = np.random.default_rng(0).integers(0, 9, (12, 24, 3), dtype=np.uint8) * 9
+    Image.fromarray(pixels).convert(mode).save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(BrokenClipError):
+            read_strip(path)
+
+
+def test_a_damaged_png_says_which_part(tmp_path: Path) -> None:
+    path = tmp_path / "0.png"
+    Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    middle = whole.index(b"IDAT") + 10
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :])
+    assert reason(read_strip, path) == "is damaged: the checksum of its IDAT is not that of its content"
+    assert reason(lambda path: read_frame_folder(path.parent), path).startswith("is damaged: the checksum of its")
+    path.write_bytes(whole + b"what is behind the end is not looked at")
+    assert len(read_strip(path)) == 2
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7, 3), (3, 5, 7, 3), (2, 3, 5, 7, 1)])
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_arrays_are_given_as_a_batch_of_rgb_clips(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:

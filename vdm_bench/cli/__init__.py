@@ -33,7 +33,7 @@ from vdm_bench.cli.weights import weights
 from vdm_bench.errors import InputError, MachineError, SlowWarning, VdmBenchError
 from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, whole_number
 from vdm_bench.runtime.printable import printable
-from vdm_bench.runtime.stopping import heard_signal, interrupt_on_signals
+from vdm_bench.runtime.stopping import heard_signal, interrupt_no_more, interrupt_on_signals
 from vdm_bench.runtime.threads import check_threads
 from vdm_bench.version import __version__
 
@@ -167,4 +167,7 @@ def main() -> None:
     """Run the command line; options may be given as environment variables `VDM_BENCH_<VERB>_<OPTION>`."""
     accept_any_end()
     interrupt_on_signals()
-    cli()
+    try:
+        cli()
+    finally:
+        interrupt_no_more()

@@ -1,6 +1,7 @@
 """Options that several verbs share."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -156,6 +157,17 @@ def write_or_print(text: str, output: Path | None) -> None:
     sweep_beside(output, shared=True)
     write_text(output, text)
     say(f"wrote {output}")
+
+
+class Number(click.FloatRange):
+    """Numbers of a range; NaN, which is on neither side of any bound, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 class Size(click.ParamType[tuple[int, int]]):

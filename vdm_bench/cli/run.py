@@ -23,7 +23,7 @@ _LONGEST_NAME = 100  # bytes of the name of a folder that is named after a comma
 @click.option("--sampler-command", metavar="CMD", help="A program in another environment, as a sampler.")
 @click.option(
     "--sampler-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Number(0, min_open=True),
     metavar="SECONDS",
     help="How long that program may take to start, and to answer.  [default: any time]",
 )

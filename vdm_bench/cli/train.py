@@ -58,7 +58,7 @@ _SECTIONS = ("model", "training", "sampling")
 @click.option("--shard", is_flag=True, help="Share out the weights, too, where one GPU cannot hold them (FSDP).")
 @click.option("--save-memory", is_flag=True, help="Compute activations twice instead of keeping them.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this time, to go on later."
+    "--minutes", type=options.Number(min=0, min_open=True), help="Stop after this time, to go on later."
 )
 @click.option(
     "--checkpoint-every",

@@ -16,7 +16,7 @@ REFUTED = 1
 @click.option("--protocol", help="File of the record's protocol, where it is not one of vdm-bench's.")
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.Number(0, 1, min_open=True),
     default=0.1,
     show_default=True,
     help="Part of the clips whose stored features are computed again; without stored ones, all are.",

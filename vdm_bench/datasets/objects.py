@@ -175,6 +175,9 @@ class _Reader:
             found = f"of type {type(clips).__name__}"
             raise self._refusal(found, "give a path, an array, a tensor, or a list of clips or of paths")
         found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
+        # What is under a mask would be taken for pixels.
+        if isinstance(clips, np.ma.MaskedArray) and np.ma.is_masked(clips):
+            raise self._refusal(f"{found}, masked", "give a plain array of clips that are whole")
         if isinstance(clips, Tensor) and (clips.is_meta or clips.layout != torch.strided):
             what = "without values" if clips.is_meta else f"laid out as {clips.layout}"
             raise self._refusal(f"{found}, {what}", "give a dense tensor on a device that holds values")

@@ -116,7 +116,6 @@ def _masked_crc(data: bytes) -> int:
 
 
 # Protocol buffers: https://protobuf.dev/programming-guides/encoding/. What is empty is left out there.
-_EMPTY = memoryview(b"")
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:

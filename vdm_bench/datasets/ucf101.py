@@ -69,9 +69,13 @@ def _folders(root: Path) -> tuple[Path, Path]:
 def _labels(path: Path) -> dict[str, int]:
     """Give each class its label, counted from 0. Names are compared without case: see the quirks above."""
     try:
-        return {name.casefold(): int(number) - 1 for _, (number, name) in read_words(path, _FETCH)}
+        listed = [(name.casefold(), int(number) - 1) for _, (number, name) in read_words(path, _FETCH)]
     except ValueError as error:
         raise InputError(f"{path} has a line that is not a number and a class; fetch it again") from error
+    labels = dict(listed)
+    if sorted(labels.values()) != list(range(len(listed))):
+        raise InputError(f"{path} does not number its {len(listed)} classes from 1 on, each once; fetch it again")
+    return labels
 
 
 def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]:

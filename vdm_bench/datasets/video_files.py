@@ -88,7 +88,7 @@ def files_there(listed: Sequence[VideoFile | str], nothing: str, notes: Sequence
         notes: of the set.
 
     Raises:
-        InputError: so it is.
+        InputError: not one is there.
     """
     files: list[VideoFile] = []
     missing: list[str] = []

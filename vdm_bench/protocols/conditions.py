@@ -145,7 +145,7 @@ class Conditions:
         """Refuse ready clips that do not begin with the frames their prediction had to start from.
 
         Raises:
-            InputError: so it is.
+            InputError: a clip begins with other frames.
         """
 
         def differs(index: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.datasets.folder import PLAN_FILE
-from vdm_bench.leaderboards.record import RECORD_FILE, SamplerInfo, check_name
+from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name
 from vdm_bench.metrics.networks import Computing, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
@@ -140,6 +140,23 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
     if _refuse_another(plan, old, new) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
         return False
     return _same_code(old, sampler) and (out / RECORD_FILE).exists()
+
+
+def unlike_plan(out: Path, record: Record) -> list[str]:
+    """Name what a record says otherwise than the plan of the folder that it lies in, as one from elsewhere does.
+
+    Raises:
+        InputError: the plan is damaged or cannot be read.
+    """
+    plan = _plan_of(out).read() or {}
+    digest = None if record.protocol is None else record.protocol.digest
+    made: dict[str, tuple[object, object]] = {
+        "protocol": (digest, plan.get("protocol_digest")),
+        "sampler": (record.sampler.model_dump(mode="json"), plan.get("sampler")),
+    }
+    if record.sampler.seed is not None:  # of clips that are there already there may be fewer than were asked for
+        made["number of clips"] = (record.generated.scored + len(record.generated.skipped), plan.get("clips"))
+    return [name for name, (found, expected) in made.items() if found != expected]
 
 
 def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:

@@ -31,7 +31,7 @@ from vdm_bench.metrics.networks import Computing, pick_device
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset, task_signature
 from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
-from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips
+from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips, unlike_plan
 from vdm_bench.runtime.distributed import World
 from vdm_bench.runtime.files import check_writable, sweep
 from vdm_bench.runtime.locks import hold_together
@@ -223,8 +223,13 @@ class Run:
         return record
 
     def _finished(self) -> Record:
-        """Give the record that is there, if it is still true of clips that the user has given."""
+        """Give the record that is there, if it is of this run, and still true of clips that were given."""
         options, record = self.options, read_record(self.out / RECORD_FILE)
+        if other := unlike_plan(self.out, record):
+            raise InputError(
+                f"{self.out / RECORD_FILE} is the record of a run with another {', '.join(other)} than the one "
+                "in this folder; restore it, or delete it and run again"
+            )
         reader = Collector([], options.workers, True, self.reporter, self.world, options.recheck)
         if options.clips is not None:
             clips = open_scored(options.clips, self.protocol)

@@ -236,16 +236,8 @@ def _verification(
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     stored = StoredFeatures(path.parent / "features")
-    asked = RunOptions(
-        clips=options.samples,
-        data_root=options.data_root,
-        reference_stats=options.reference_stats,
-        skip_broken=True,
-        computing=replace(options.computing, precision=precision),
-        workers=options.workers,
-        recheck=options.recheck,
-    )
     with scratch_folder() as folder:
+        asked = _run_options(options, precision)
         remake = _Remake(protocol, folder, asked, reporter, stored)  # the reference must be at hand
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
@@ -269,6 +261,19 @@ def _verification(
         computed_again=remake.findings.computed,
         seed=seed,
         checks={check.name: check.found for check in checks},
+    )
+
+
+def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
+    """Ask for the run of the record once more, of the clips that are there."""
+    return RunOptions(
+        clips=options.samples,
+        data_root=options.data_root,
+        reference_stats=options.reference_stats,
+        skip_broken=True,
+        computing=replace(options.computing, precision=precision),
+        workers=options.workers,
+        recheck=options.recheck,
     )
 
 

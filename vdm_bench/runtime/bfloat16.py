@@ -32,7 +32,7 @@ def warn_if_slow(device: torch.device) -> None:
     """Warn that bfloat16 was asked for where it is far slower than float32.
 
     Warns:
-        SlowWarning: so it is.
+        SlowWarning: the device is a CPU that does not compute in bfloat16.
     """
     if is_slow(device):
         warnings.warn(f"{SLOW}; choose precision fp32, or a GPU", SlowWarning, stacklevel=3)

@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.files import atomic_path, decode_text, write_text
-from vdm_bench.runtime.outside import Refusal, open_file, parse_json, parsing, read_file
+from vdm_bench.runtime.outside import (
+    LONGEST_REASON,
+    TOO_DEEP,
+    Refusal,
+    open_file,
+    parse_json,
+    parsing,
+    read_file,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +39,6 @@ CHECKSUM = "checksum"  # the key of a checksum in a JSON object
 _SUMS = "checksums"  # key of those of tensors, in the JSON text of a header
 _HEADER = "stored"  # key in the header of a file of arrays; safetensors writes several in any order
 _WAY_OUT = "delete it, and it is made again"
-_LONGEST_REASON = 200  # characters of what a parser says
 
 
 def damage(way_out: str) -> Refusal:
@@ -139,9 +146,9 @@ def unsealed(
         content = parse_json(decode_text(data, path) if isinstance(data, bytes) else data, path, way_out)
     except InputError as error:
         # The parser's own words, without the name of the file and the way out, which stand in the message anyway.
-        said = " ".join(str(error.__cause__ or "it is not UTF-8").split())[:_LONGEST_REASON]
+        said = " ".join(str(error.__cause__ or "it is not UTF-8").split())[:LONGEST_REASON]
         if isinstance(error.__cause__, RecursionError):
-            said = "its brackets are nested too deeply"
+            said = TOO_DEEP
         raise DamagedError(path, f"it is not JSON as this project writes it ({said})", way_out) from error
     return without_checksum(content, path, way_out, required=required)
 
@@ -161,7 +168,7 @@ def without_checksum(
     try:
         found = _json_checksum(plain)
     except RecursionError as error:
-        raise DamagedError(path, "its brackets are nested too deeply", way_out) from error
+        raise DamagedError(path, TOO_DEEP, way_out) from error
     if expected != found:
         reason = "it has changed since it was written (its checksum is not that of its content)"
         raise DamagedError(path, reason, way_out)
@@ -378,7 +385,7 @@ class TensorSums:
         """Refuse tensors that are not those that were written.
 
         Raises:
-            DamagedError: so it is.
+            DamagedError: one is missing, or its checksum is not that of its values.
         """
         if self.sums is None:
             return

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
@@ -102,9 +102,7 @@ def read_text(path: Path, way_out: str = "mend the file, or give another") -> st
     def refuse(source: str, reason: str) -> InputError:
         return InputError(f"{source} cannot be read ({reason}); {way_out}")
 
-    with open_file(path, refuse) as file, parsing(path, refuse):
-        data = file.read()
-    return decode_text(data, path)
+    return decode_text(read_file(path, refuse), path)
 
 
 def decode_text(data: bytes, source: object) -> str:
@@ -233,7 +231,7 @@ def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written to, before hours of work; it is made if needed.
 
     Raises:
-        InputError: so it is.
+        InputError: nothing can be made in it.
     """
     temporary_folder(folder, "check").rmdir()
 
@@ -242,7 +240,7 @@ def check_file_writable(path: Path) -> None:
     """Refuse a file that could not be written in the end, before hours of work; its folder is made if needed.
 
     Raises:
-        InputError: so it is.
+        InputError: it is a folder, or cannot be written to or made.
     """
     if not is_stream(path):
         _prepare(path)[1].unlink()

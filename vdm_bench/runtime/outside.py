@@ -44,10 +44,10 @@ _IN_OTHER_WORDS = {
     "std::bad_alloc": errno.ENOMEM,
 }
 _NO_FILE = "is a pipe or a device, not a file"
-_LONGEST_REASON = 200  # characters of what a parser says
+LONGEST_REASON = 200  # characters of what a parser says
 _DEEPEST = 64  # levels of JSON and TOML: what is deeper than Python's stack cannot even be printed
 _DIGITS = 18  # that an int64 holds, whatever they are
-_TOO_DEEP = "its brackets are nested too deeply"
+TOO_DEEP = "its brackets are nested too deeply"
 
 
 def refuse_file(source: str, reason: str) -> InputError:
@@ -162,6 +162,29 @@ def read_file(path: str | Path, refuse: Refusal = BrokenClipError) -> bytes:
         return file.read()
 
 
+@contextlib.contextmanager
+def open_safetensors(
+    path: str | Path, framework: str, refuse: Refusal, unreadable: Refusal | None = None
+) -> Iterator[Any]:
+    """Open a safetensors file; what its parser raises within the block, too, becomes an error of this project.
+
+    Args:
+        path: of the file.
+        framework: whose arrays it gives: `pt` or `np`.
+        refuse: makes the error of its name and the reason.
+        unreadable: the same, for what is not there or is no regular file; `refuse` by default.
+
+    Raises:
+        VdmBenchError: that of `refuse` or `unreadable`.
+        MachineError: the machine cannot read it now.
+    """
+    from safetensors import safe_open
+
+    open_file(path, unreadable or refuse).close()  # the parser would wait for a pipe
+    with parsing(path, refuse), safe_open(path, framework) as file:
+        yield file
+
+
 def parse_json(
     data: str | bytes, source: object, way_out: str = "mend the file, or give another", *, controls: bool = False
 ) -> Any:
@@ -186,7 +209,7 @@ def parse_json(
         )
         _require_shallow(content)
     except RecursionError as error:
-        raise InputError(f"{source} cannot be read: {_TOO_DEEP}; {way_out}") from error
+        raise InputError(f"{source} cannot be read: {TOO_DEEP}; {way_out}") from error
     except ValueError as error:
         raise InputError(f"{source} cannot be read as JSON: {_what(error)}; {way_out}") from error
     return content
@@ -207,7 +230,7 @@ def parse_toml(text: str, source: object, way_out: str = "mend the file, or give
         content = tomllib.loads(text, parse_float=_finite)
         _require_shallow(content)
     except RecursionError as error:
-        raise InputError(f"{source} cannot be read: {_TOO_DEEP}; {way_out}") from error
+        raise InputError(f"{source} cannot be read: {TOO_DEEP}; {way_out}") from error
     except ValueError as error:
         raise InputError(f"{source} is not TOML: {_what(error)}; {way_out}") from error
     return content
@@ -270,5 +293,5 @@ def _reason(error: Exception) -> str:
         return _NO_FILE
     if isinstance(error, OSError) and error.errno in errno.errorcode:
         return f"cannot be opened ({error.strerror})"
-    text = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+    text = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
     return f"is damaged ({text})"

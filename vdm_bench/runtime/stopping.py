@@ -16,6 +16,7 @@ _SOON = 0.01  # seconds
 _LONGEST_IMPORT = 10.0  # seconds that an import is waited for: one of the user's may take for ever
 _IMPORTING = "<frozen importlib._bootstrap"  # how the names of the files begin that import others
 _heard: list[int] = []  # the signals that `interrupt_on_signals` was to raise
+_interrupting: list[signal.Signals] = []  # those that raise, since it was called
 
 
 class Interrupted(KeyboardInterrupt):
@@ -88,7 +89,7 @@ def interrupt_on_signals() -> None:
     handled by others, stay so.
     """
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) in usual]
+    _interrupting[:] = heeded = [number for number in _SIGNALS if signal.getsignal(number) in usual]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in heeded:
@@ -118,6 +119,18 @@ def interrupt_on_signals() -> None:
         os.register_at_fork(before=wait, after_in_parent=heed, after_in_child=as_usual)
     for number in heeded:
         signal.signal(number, interrupt)
+
+
+def interrupt_no_more() -> None:
+    """Have these signals end the process at once again, when its work is done and nothing is left to undo.
+
+    One that has come, and was to be raised after an import, changes nothing any more: Python takes back its
+    handlers as it ends, and what was to raise would kill the process then.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in _interrupting:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _raise_again() -> None:

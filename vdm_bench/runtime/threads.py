@@ -51,7 +51,7 @@ def check_threads() -> None:
     These end the process when one cannot be started, each in its way: by exit code 1, or as if by Ctrl-C.
 
     Raises:
-        MachineError: so it is.
+        MachineError: a thread cannot be started.
     """
     chosen = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
     each = int(chosen) if chosen.isdecimal() else os.cpu_count() or 1

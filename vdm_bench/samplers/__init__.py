@@ -46,7 +46,7 @@ def check_name(spec: str) -> None:
     """Refuse a name that no sampler has, before anything is loaded.
 
     Raises:
-        InputError: so it is.
+        InputError: no sampler has it.
     """
     from vdm_bench.samplers.baselines import BASELINES
 

@@ -1,9 +1,9 @@
 """The contract of a sampler: anything that makes clips."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.printable import printable
 from vdm_bench.video.clip import ClipDataset
+
+Number = TypeVar("Number", bound=np.generic)
 
 _LONGEST_MESSAGE = 500  # characters of what somebody else's error says
 _SHOWN = 80  # characters of a dtype or a shape, in an error message
@@ -129,8 +131,13 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
     """Check what a sampler returned; a torch tensor on any device is taken as an array.
 
     Raises:
-        InputError: wrong type, shape or dtype, NaN, or given frames that were changed.
+        InputError: wrong type, shape or dtype, masked, NaN, or given frames that were changed.
     """
+    # What is under a mask would be taken for pixels.
+    if isinstance(output, np.ma.MaskedArray) and np.ma.is_masked(output):
+        raise InputError(
+            f"sampler {name} returned a masked array; it must return {_wanted(request)}, all of them set"
+        )
     try:
         # Told by what they can do: torch is not imported here.
         clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
@@ -160,7 +167,7 @@ def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleReques
     """Refuse clips of another shape or dtype than those of a request.
 
     Raises:
-        InputError: so they are.
+        InputError: the shape or the dtype is another.
     """
     if dtype != np.uint8:
         raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")
@@ -191,12 +198,14 @@ def call_sampler(
     Raises:
         InputError: it failed, or what it gave is not what was asked for.
     """
+    # Of its own, as it may write into it: what it returns is held against what was asked for.
+    asked = replace(request, context=_copied(request.context), labels=_copied(request.labels))
     try:
         clips: object
         if isinstance(sampler, CountingSampler):
-            clips = sampler.sample(request, advance)
+            clips = sampler.sample(asked, advance)
         else:
-            clips = sampler.sample(request)
+            clips = sampler.sample(asked)
             advance(len(request))
     except VdmBenchError:
         raise
@@ -206,3 +215,7 @@ def call_sampler(
             f"({type(error).__name__}: {said(error)}); --debug shows where"
         ) from error
     return checked_samples(clips, request, name)
+
+
+def _copied(array: NDArray[Number] | None) -> NDArray[Number] | None:
+    return None if array is None else array.copy()

@@ -47,7 +47,7 @@ from vdm_bench.runtime.outside import (
 )
 from vdm_bench.runtime.printable import printable
 from vdm_bench.samplers.base import SampleRequest, check_kind
-from vdm_bench.samplers.supervisor import remove
+from vdm_bench.samplers.supervisor import end_marked, remove
 
 VERSION = 1
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -58,6 +58,8 @@ _CHUNK = 1 << 16  # bytes that are read at once
 _GRACE = 5.0  # seconds that a child gets to end by itself
 _START = 120.0  # seconds that its supervisor gets to start, which takes a fiftieth of one on an idle machine
 _PATIENCE = 20.0  # and to end
+_MARK = "VDM_BENCH_SCRATCH"  # the variable by which all that a program has started is known
+_LONGEST_WAIT = 3600.0  # seconds at once: the system counts no more than some days
 
 
 class CommandSampler:
@@ -153,6 +155,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=None if is_inherited(2) else subprocess.DEVNULL,
                 bufsize=0,
+                env={**os.environ, _MARK: str(self.scratch)},
                 pass_fds=(told_life, tell_report),
                 start_new_session=True,
             )
@@ -277,6 +280,7 @@ class _Child:
         if self._process.returncode and self._number is not None:  # it was killed, and the program with it
             with contextlib.suppress(OSError):
                 os.killpg(self._number, signal.SIGKILL)
+            end_marked(f"{_MARK}={self.scratch}")
         self._stdout.close()
         self._report.close()
 
@@ -343,7 +347,7 @@ class _Child:
         def refuse(source: str, reason: str) -> InputError:
             shown = printable(name, _SHOWN)
             return InputError(
-                f"the sampler {self._command!r} wrote clips to {shown} that cannot be read: it {reason}"
+                f"the sampler {self._command!r} wrote clips to {shown} that cannot be read ({reason})"
             )
 
         path = self.scratch / name
@@ -414,14 +418,18 @@ def _empty(path: Path) -> None:
 
 
 def _wait(reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:
-    """Wait until one of these can be read or written to; return those that can, or have ended."""
+    """Wait until one of these can be read or written to; return those that can, or have ended.
+
+    None do after an hour, however many seconds there are.
+    """
     poller = select.poll()  # not `select.select`, which knows the first 1,024 descriptors alone
     files = {file.fileno(): file for file in (*reading, *writing)}
     for file in reading:
         poller.register(file, select.POLLIN)
     for file in writing:
         poller.register(file, select.POLLOUT)
-    return [files[number] for number, _ in poller.poll(None if seconds is None else math.ceil(1000 * seconds))]
+    milliseconds = None if seconds is None else math.ceil(1000 * min(seconds, _LONGEST_WAIT))
+    return [files[number] for number, _ in poller.poll(milliseconds)]
 
 
 def _is_number(value: object, number: int) -> bool:

@@ -141,7 +141,7 @@ class ReferenceSampler:
         """Refuse a request that does not go with the model or the settings.
 
         Raises:
-            InputError: so it is.
+            InputError: it does not.
         """
         config, side = self._model.config, self._side
         if (request.height, request.width) != (side, side):

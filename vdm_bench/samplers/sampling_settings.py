@@ -173,7 +173,7 @@ def require_known(what: str, name: str, known: Collection[str]) -> None:
     """Refuse a name that is not known; give the nearest.
 
     Raises:
-        InputError: so it is.
+        InputError: it is not known.
     """
     if name in known:
         return

@@ -209,6 +209,30 @@ def _end_all(child: int) -> None:
         time.sleep(0.002)
 
 
+def end_marked(mark: str) -> None:
+    """Kill all processes that began with a variable, `NAME=VALUE`, in their environment, where there is /proc.
+
+    For whoever has lost the supervisor, without which nobody is the parent of what left its parent.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while (marked := _marked(os.fsencode(mark))) and time.monotonic() < deadline:
+        for process in marked:
+            _send(process, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
+        try:
+            with open(f"/proc/{int(name)}/environ", "rb") as file:  # noqa: PTH123 - as in `_descendants`
+                if mark in file.read().split(b"\0"):
+                    found.append(int(name))
+        except (OSError, ValueError):
+            continue  # no process, another user's, or one that has ended
+    return found
+
+
 def _has_children() -> bool:
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

@@ -18,7 +18,7 @@ from vdm_bench.runtime.files import write_bytes
 from vdm_bench.video.clip import is_digest
 
 # Part of the key of every file: raise it when features or the layout of their files change.
-FEATURES_VERSION = 4
+FEATURES_VERSION = 5
 
 
 def array_name(number: int, layer: str) -> str:
@@ -31,11 +31,13 @@ class BlockHeader:
     """What stands before the features of a block.
 
     Attributes:
+        networks: names of those that made them, by all that decides the features of a clip.
         digests: SHA-256 of each clip.
         refused: why there are no features of a layer, by its `array_name`.
         widths: dimensions of each layer that is there, by its `array_name`.
     """
 
+    networks: Sequence[str]
     digests: Sequence[str]
     refused: Mapping[str, str]
     widths: Mapping[str, int]
@@ -45,17 +47,21 @@ class BlockHeader:
         return all(self.widths.get(name) == width or name in self.refused for name, width in needed.items())
 
 
-def write_features(path: Path, digests: Sequence[str], arrays: Features, refused: Mapping[str, str]) -> None:
+def write_features(
+    path: Path, networks: Sequence[str], digests: Sequence[str], arrays: Features, refused: Mapping[str, str]
+) -> None:
     """Write the features of a block.
 
     Args:
         path: of the file.
+        networks: names of those that made them; a file in another's place is told by them.
         digests: SHA-256 of each clip.
         arrays: float32 [n, d] of each layer, by its `array_name`.
         refused: why there are none of a layer.
     """
     # `save_file` would make a file that only its owner may read, and the cache may be shared.
-    write_bytes(path, save_arrays(arrays, {"digests": list(digests), "refused": dict(refused)}))
+    facts = {"networks": list(networks), "digests": list(digests), "refused": dict(refused)}
+    write_bytes(path, save_arrays(arrays, facts))
 
 
 def read_header(path: Path) -> BlockHeader:
@@ -65,11 +71,12 @@ def read_header(path: Path) -> BlockHeader:
         DamagedError: it is not there, or is no such file, or not what was written.
     """
     with open_arrays(path) as stored:
+        networks: Any = stored.facts.get("networks")
         digests: Any = stored.facts.get("digests")
         refused: Any = stored.facts.get("refused")
-        if not (_are_digests(digests) and _are_reasons(refused)):
-            raise DamagedError(path, "it does not say which clips it is of", stored.way_out)
-        return BlockHeader(digests, refused, _widths(stored, len(digests)))
+        if not (_are_names(networks) and _are_digests(digests) and _are_reasons(refused)):
+            raise DamagedError(path, "it does not say what it is of", stored.way_out)
+        return BlockHeader(networks, digests, refused, _widths(stored, len(digests)))
 
 
 def read_features(path: Path, name: str) -> NDArray[np.float32]:
@@ -80,6 +87,10 @@ def read_features(path: Path, name: str) -> NDArray[np.float32]:
     """
     with open_arrays(path) as stored:
         return stored.read(name)
+
+
+def _are_names(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(name, str) for name in found)
 
 
 def _are_digests(found: Any) -> bool:

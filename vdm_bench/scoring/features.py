@@ -27,7 +27,7 @@ from vdm_bench.metrics.extraction import Features, block_bounds, compute_feature
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.rates import Plays
 from vdm_bench.runtime.distributed import World
-from vdm_bench.runtime.files import discard, write_bytes
+from vdm_bench.runtime.files import discard, sweep, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.scoring.feature_files import (
@@ -133,6 +133,7 @@ class Collector:
             InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
                 not give is `refused` in its features, with a note.
         """
+        sweep(folder, shared=True)  # wherever it lies, in a run or in the user's cache
         facts: list[BlockFacts] = []
         shape: Shape | None = None
         bounds = block_bounds(count)
@@ -263,7 +264,8 @@ class Collector:
 
     def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
         clips = [item for item in loaded if isinstance(item, LoadedClip)]
-        write_features(path, [clip.digest for clip in clips], *self.extract(clips))
+        digests = [clip.digest for clip in clips]
+        write_features(path, network_names(self.networks), digests, *self.extract(clips))
 
     def _stored(self, folder: Path, facts: BlockFacts) -> bool:
         """Say whether all features of a block are there that are needed, as far as their header tells."""
@@ -273,7 +275,8 @@ class Collector:
         path = self._path(folder, facts)
         try:
             header = read_header(path)
-            if header.digests == facts.digests and header.holds(self.layers):
+            is_of_these = header.digests == facts.digests and header.networks == network_names(self.networks)
+            if is_of_these and header.holds(self.layers):
                 return True
         except DamagedError:
             pass
@@ -329,9 +332,8 @@ class Collector:
 
     def _path(self, folder: Path, facts: BlockFacts) -> Path:
         digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
-        for network in self.networks:
-            layers = ",".join(network.spec.layers)
-            digest.update(f"\n{network.spec.cache_key} {layers} {network.device.type}".encode())
+        for name, network in zip(network_names(self.networks), self.networks, strict=True):
+            digest.update(f"\n{name} {network.device.type}".encode())
         for clip in facts.digests:
             digest.update(f"\n{clip}".encode())
         return folder / f"{digest.hexdigest()[:40]}.safetensors"
@@ -368,6 +370,11 @@ class Collector:
             refused=refused,
             plays=_plays(dataset, facts),
         )
+
+
+def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
+    """Name networks by all that decides the features of a clip, but the device."""
+    return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
 def _plays(dataset: ClipDataset, facts: Sequence[BlockFacts]) -> Plays:

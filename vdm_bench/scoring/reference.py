@@ -26,7 +26,7 @@ from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.clips import prepared_name, source_of
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
 from vdm_bench.runtime.files import cache_folder, sweep, sweep_beside
-from vdm_bench.runtime.outside import open_file, parse_json, parsing
+from vdm_bench.runtime.outside import open_safetensors, parse_json
 from vdm_bench.scoring.features import Collected, Collector
 from vdm_bench.video.clip import ClipDataset
 
@@ -244,10 +244,7 @@ def _open(path: Path) -> _Opened:
 
 def _open_old(path: Path) -> _Opened | None:
     """Look into a file of version 1; None where it is of another, or none."""
-    from safetensors import safe_open
-
-    open_file(path, _refuse).close()  # the parser would wait for a pipe
-    with parsing(path, _refuse), safe_open(path, framework="np") as file:
+    with open_safetensors(path, "np", _refuse) as file:
         said = (file.metadata() or {}).get(_OLD_FACTS)
         if said is None:
             return None
@@ -291,13 +288,11 @@ def _check_arrays(path: Path, opened: _Opened) -> None:
 
 def _blocks(path: Path, key: str, *, has_checksums: bool) -> Iterator[NDArray[np.float32]]:
     """Read an array, some rows at a time; a file with checksums is held against them as often as it is read."""
-    from safetensors import safe_open
-
     if has_checksums:
         with open_arrays(path, _WAY_OUT) as stored:
             yield from stored.rows(key, _ROWS)
         return
-    with parsing(path, _refuse), safe_open(path, framework="np") as file:
+    with open_safetensors(path, "np", _refuse) as file:
         rows = file.get_slice(key)
         count = rows.get_shape()[0]
         for start in range(0, count, _ROWS):

@@ -26,7 +26,7 @@ from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed, unsealed
 from vdm_bench.runtime.files import atomic_path, write_text
 from vdm_bench.runtime.npy import read_npy_header
-from vdm_bench.runtime.outside import open_file, parsing, refuse_file, status_of
+from vdm_bench.runtime.outside import open_file, parsing, read_file, refuse_file, status_of
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import Clip, clip_digest, digest_of, is_digest
 
@@ -308,9 +308,7 @@ def _broken(source: str, reason: str) -> BrokenClipError:
 def _read_header(folder: Path) -> _Header:
     path = folder / HEADER_FILE
     way_out = "restore it from a copy (a run, or `data prepare`, makes it again once it is deleted)"
-    with open_file(path, refuse_file) as file, parsing(path, refuse_file):
-        data = file.read()
-    content = unsealed(data, path, way_out, required=False)
+    content = unsealed(read_file(path, refuse_file), path, way_out, required=False)
     if content.get("format") != FORMAT or content.get("version") != FORMAT_VERSION:
         raise InputError(f"{path} is no clip archive that this version reads")
     if content.get("clips_per_shard") != SHARD_CLIPS:
@@ -334,8 +332,7 @@ def _read_header(folder: Path) -> _Header:
 def _read_list(folder: Path, shard: int, maker: str | None) -> tuple[ClipEntry, ...]:
     """Read the list of a shard; one that is missing, damaged or in another's place makes broken clips."""
     path = _list_file(folder, shard)
-    with open_file(path, _broken) as file, parsing(path, _broken):
-        data = file.read()
+    data = read_file(path, _broken)
     try:
         content = unsealed(data, path, _WAY_OUT, required=False)
         _check_keys(content, frozenset({"clips"}), frozenset({_SHARD, _MAKER}))

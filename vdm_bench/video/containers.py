@@ -1,12 +1,12 @@
 """What can be told of a file undecoded: whether it is there, and as long as its container says.
 
 ISO base media (MP4, MOV): ISO/IEC 14496-12, 4.2; RIFF (AVI); EBML (Matroska, WebM): RFC 8794, 4 and 5;
-GIF: GIF89a, 16 to 27; PNG: PNG (third edition), 5.3 and 11.3.6; WebP: RFC 9649, 2.
-Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3.
+GIF: GIF89a, 16 to 27; PNG: PNG (third edition), 5.3, 5.5 and 11.3.6; WebP: RFC 9649, 2.
+Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3; FFV1: RFC 9043, 4.9.
 """
 
-import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,25 +26,16 @@ _MPEG4_PICTURE = b"\0\0\1\xb6"
 _MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
+_PIECE = 1 << 20  # bytes that are read at a time
+_FFV1_FOOTER = 8  # bytes behind a slice that has a checksum: its length (3), a status (1), the checksum (4)
+_ALL_ONES = 0xFFFFFFFF
+# CRCs of FFV1 begin with the highest bit of a byte, those of zlib with the lowest.
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Within the headers of AVI, what FFmpeg finds room for before it reads it; and what may lack of it, as of a file
 # that was cut.
 _AVI_ROOMS = frozenset({b"strf", b"strd", b"strn"})
 _MOST_LACKING = 1 << 20  # bytes
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
-
-
-@contextlib.contextmanager
-def while_there(path: Path) -> Iterator[None]:
-    """Take a file or folder that is not there, or vanishes while it is read, for a broken clip.
-
-    Raises:
-        BrokenClipError: so it is.
-    """
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        reason = "is a link to what is not there" if path.is_symlink() else "no such file"
-        raise BrokenClipError(str(path), reason) from error
 
 
 def open_clip(path: Path) -> BinaryIO:
@@ -88,16 +79,18 @@ def is_cut_short(path: Path) -> bool:
         return start[:4] == b"GIF8" and not _gif_has_an_end(start + file.read())
 
 
-def check_lengths(path: Path) -> None:
-    """Refuse an AVI file with a header that says it is far longer than the file.
+def check_container(path: Path) -> None:
+    """Refuse an animated PNG that is not what was written, and an AVI file with a header longer than itself.
 
     FFmpeg finds room for as many bytes as titles and settings of codecs say they have, before it reads them.
 
     Raises:
-        BrokenClipError: so it is, or it is no file with content.
+        BrokenClipError: a header is, or it is no file with content.
         MachineError: the machine cannot read it now.
     """
     with open_clip(path) as file, parsing(path):
+        check_chunks(path, file)
+        file.seek(0)
         if file.read(4) not in (b"RIFF", b"ON2 "):
             return
         size = _size(file)
@@ -105,6 +98,34 @@ def check_lengths(path: Path) -> None:
             if end > size + _MOST_LACKING:
                 name = kind.decode("ascii")
                 raise BrokenClipError(str(path), f"damaged: its header {name} is longer than the file")
+
+
+def check_chunks(path: Path, file: BinaryIO) -> None:
+    """Hold the chunks of a PNG, still or animated, against their CRC-32; another file is passed over.
+
+    Neither Pillow nor FFmpeg does so with pixels: most bits that flip in them would give another picture.
+
+    Args:
+        path: of the file, for errors.
+        file: open at its beginning.
+
+    Raises:
+        BrokenClipError: one is not what was written, or is longer than the file.
+    """
+    if file.read(8) != _PNG_SIGNATURE:
+        return
+    kind = b""
+    while kind != b"IEND" and len(header := file.read(8)) == 8:
+        kind, rest = header[4:], int.from_bytes(header[:4], "big")
+        found = zlib.crc32(kind)
+        while rest and (piece := file.read(min(rest, _PIECE))):
+            found, rest = zlib.crc32(piece, found), rest - len(piece)
+        expected = file.read(4)
+        if len(expected) < 4:
+            raise BrokenClipError(str(path), "is cut short or damaged: a part of it is longer than the file")
+        if found.to_bytes(4, "big") != expected:
+            name = kind.decode("ascii", "replace")
+            raise BrokenClipError(str(path), f"is damaged: the checksum of its {name} is not that of its content")
 
 
 def is_animated_image(file: BinaryIO) -> bool:
@@ -158,6 +179,22 @@ def is_whole_picture(packet: bytes, length_size: int) -> bool:
             return False
         position += length_size + length
     return position <= len(packet)
+
+
+def ffv1_slices(packet: bytes) -> tuple[int, int]:
+    """Count the slices of an FFV1 picture that fit their CRC-32, and what does not fit.
+
+    All fit in a picture that is whole, and none, but by the chance of 2 ** -32, where slices have no checksums.
+    FFmpeg looks at them, and covers what is damaged up with the picture before it, without a word.
+    """
+    fitting, end = 0, len(packet)
+    while end > _FFV1_FOOTER:  # each slice has its length behind it
+        place = end - _FFV1_FOOTER
+        start = place - int.from_bytes(packet[place : place + 3], "big")
+        if start < 0 or zlib.crc32(packet[start:end].translate(_MIRRORED), _ALL_ONES) != _ALL_ONES:
+            break
+        fitting, end = fitting + 1, start
+    return fitting, int(end > 0)
 
 
 def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:

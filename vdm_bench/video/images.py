@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.outside import open_file, parsing, status_of
-from vdm_bench.video.containers import is_animated_image, open_clip
+from vdm_bench.video.containers import check_chunks, is_animated_image, open_clip
 from vdm_bench.video.view import EachFrame, unchanged
 
 FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -207,6 +207,8 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
             if is_animated_image(file):
                 reason = "is animated, a clip of its own: keep still frames and animations in different folders"
                 raise BrokenClipError(str(path), reason)
+            file.seek(0)
+            check_chunks(path, file)
             file.seek(0)
         pixels = decoded_pixels(path, _identified(path, file))
     if pixels.shape[-1] == 4 and pixels[..., 3].min() < 255:

@@ -24,7 +24,8 @@ from vdm_bench.errors import BrokenClipError
 from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import (
     CODECS_OF_UNEVEN_PACKETS,
-    check_lengths,
+    check_container,
+    ffv1_slices,
     is_clean_start,
     is_cut_short,
     is_whole_picture,
@@ -56,7 +57,7 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
     Raises:
         BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
     """
-    check_lengths(path)
+    check_container(path)
     with contextlib.ExitStack() as stack:
         with decoding(path, lambda: "it cannot be opened"):
             try:
@@ -96,6 +97,8 @@ class StreamReader(FrameReader):
         self._decoder.thread_count = 1
         self._decoder.options = {**self._decoder.options, "max_pixels": str(_MOST_CODED_PIXELS)}
         self._length_size = nal_length_size(self.codec, stream.codec_context.extradata)
+        self._has_checksums = False  # as far as is known
+        self._first_unlike: int | None = None  # packet that fits none
         if is_cut_short(path):
             raise self._truncated(self._count_whole_packets())
         self._packets = self._demux()
@@ -186,8 +189,22 @@ class StreamReader(FrameReader):
             raise self.broken("encrypted: its frames cannot be read without the key")
         whole = not self._length_size or is_whole_picture(bytes(packet), self._length_size)
         if packet.is_corrupt or not whole:
-            of = f" of {self.stream.frames}" if self.stream.frames else ""
-            raise self.broken(f"damaged: packet {number}{of} holds no valid {self.codec} data")
+            raise self._invalid(number)
+        if self.codec == "ffv1":
+            self._check_slices(packet, number)
+
+    def _check_slices(self, packet: "Packet[VideoStream]", number: int) -> None:
+        """Hold a picture against its checksums, once one of the film has shown that there are some."""
+        fitting, unlike = ffv1_slices(bytes(packet))
+        self._has_checksums = self._has_checksums or fitting > 0
+        if unlike and self._first_unlike is None:
+            self._first_unlike = number
+        if self._has_checksums and self._first_unlike is not None:
+            raise self._invalid(self._first_unlike)
+
+    def _invalid(self, number: int) -> BrokenClipError:
+        of = f" of {self.stream.frames}" if self.stream.frames else ""
+        return self.broken(f"damaged: packet {number}{of} holds no valid {self.codec} data")
 
     def _count_whole_packets(self) -> int:
         count = 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import atomic_path
 
+_MOST_FPS = 1_000_000  # frames a second: far more than films have, and their containers can count
 _BT709 = 1  # ITU-T H.273: primaries, transfer and matrix of BT.709
 _LIMITED_RANGE = 1
 
@@ -62,8 +63,7 @@ def write_clip(path: Path, clip: NDArray[np.uint8], *, fps: float = 8) -> None:
         fps: frames a second.
 
     Raises:
-        InputError: another suffix, shape or type; no frames; a rate that is not positive; the file cannot be
-            written.
+        InputError: another suffix, shape or type; no frames; no rate of a film; the file cannot be written.
     """
     rate = _check(path, clip, fps)
     form = _FORMATS[path.suffix.lower()]
@@ -83,10 +83,22 @@ def _check(path: Path, clip: NDArray[np.uint8], fps: float) -> Fraction:
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or clip.size == 0:
         given = f"{clip.dtype} {list(clip.shape)}"
         raise InputError(f"cannot write {path}: a clip is uint8 [T, H, W, 3], not {given}")
+    try:
+        return film_rate(fps)
+    except InputError as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def film_rate(fps: float) -> Fraction:
+    """Return the rate at which a film is written, in frames a second: at most 1,000,000.
+
+    Raises:
+        InputError: it has no such rate.
+    """
     # 1001: the denominator of 30000/1001, the rate of NTSC.
     rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
-    if rate <= 0:
-        raise InputError(f"cannot write {path}: {fps} frames a second are not possible")
+    if not 0 < rate <= _MOST_FPS:
+        raise InputError(f"{fps} frames a second are not possible; choose between 0.001 and {_MOST_FPS:,}")
     return rate
 
 
