@@ -31,7 +31,7 @@ from pydantic import (
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.text import encodable
-from vdm_bench.metrics.score import Score, Signature
+from vdm_bench.metrics.score import Score, Signature, check_signed_counts
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
 from vdm_bench.runtime.files import decode_text, write_text
 from vdm_bench.runtime.outside import parse_json as parse_strict_json
@@ -396,40 +396,6 @@ def json_text(content: Any) -> str:
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # Within a text of JSON no line ends, so this finds lists alone.
     return re.sub(r'\[\n\s+([^][{}"]*?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
-
-
-def check_signed_counts(score: Score, skipped: int) -> None:
-    """Refuse a score that was made from another number of clips than its signature says.
-
-    `n` is a number of clips, or AxB: A clips in each of B rounds; of frame by frame scores it counts the clips
-    that were skipped, too. Where reference clips enter the score, `ref` ends in their number.
-
-    Args:
-        score: of a record.
-        skipped: generated clips that the record says were skipped.
-
-    Raises:
-        ValueError: the two numbers differ.
-    """
-    metric, fields = score.metric, dict(Signature.parse(score.signature).fields)
-    if "n" in fields:
-        signed = math.prod(_count(score, "n", part) for part in fields["n"].split("x"))
-        if not signed - skipped <= score.n_generated <= signed:
-            raise ValueError(
-                f"{metric} is signed n:{fields['n']}, but is made of {score.n_generated} generated clips"
-            )
-    if "ref" in fields and score.n_reference:
-        counted = fields["ref"].rpartition("/")[2]
-        if _count(score, "ref", counted) != score.n_reference:
-            raise ValueError(
-                f"{metric} is signed ref:{fields['ref']}, but is made of {score.n_reference} reference clips"
-            )
-
-
-def _count(score: Score, key: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{key} in the signature of {score.metric} gives no number of clips")
-    return int(text)
 
 
 @dataclass(frozen=True)

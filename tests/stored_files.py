@@ -21,7 +21,7 @@ from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
 from vdm_bench.reference_model.training.log import LOG, LogLine, RunLog
 from vdm_bench.reference_model.training.loop import RunConfig, claim
-from vdm_bench.reference_model.training.state import FOLDER, read_state, write_state
+from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runs.plan import keep_plan
 
