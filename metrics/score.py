@@ -5,6 +5,7 @@ built where the number is made and travels with it. This module needs the standa
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
