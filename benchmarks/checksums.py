@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from vdm_bench import ScoreOptions, compare
+from vdm_bench import ScoreOptions, score_record
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.runtime import stamps
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
@@ -180,7 +180,7 @@ def of_clips(folder: Path, clips: int, rounds: int) -> None:
         ratio(f"{clips} clips to be shown, from the {place}", shown(checked), shown(believed), rounds, cold)
 
     def score() -> None:
-        compare(sides[0], sides[1], ScoreOptions(("embedded/fvd",), workers=1, out=folder / "out"))
+        score_record(sides[0], sides[1], ScoreOptions(("embedded/fvd",), workers=1, out=folder / "out"))
 
     def unchecked() -> None:
         with without_checks():

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vdm_bench.leaderboards.text import rounded, useful_decimals
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Difference, Interval, Score
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.model import PRECISIONS
-from vdm_bench.reproduction.execute import Outcome, carry_out
-from vdm_bench.reproduction.plan import Case, Claim, ReproductionOptions, ReproductionPlan
+from vdm_bench.reproduction.execute import Outcome, execute
+from vdm_bench.reproduction.plan import Claim, Experiment, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan
 from vdm_bench.reproduction.tables import VERDICTS
 from vdm_bench.runtime.progress import Console
@@ -45,7 +45,7 @@ def prediction_plan(steps: int) -> ReproductionPlan:
         options[key] = {"reconstruction_weight": weight}
     protocol = get_protocol("shapes-prediction")
     cases = [
-        Case(key, key, protocol, PACKAGED.name, {"steps": str(steps), **chosen})
+        Experiment(key, key, protocol, PACKAGED.name, {"steps": str(steps), **chosen})
         for key, chosen in options.items()
     ]
     return ReproductionPlan(
@@ -60,7 +60,7 @@ def prediction_plan(steps: int) -> ReproductionPlan:
 
 
 def table_plan(table: str) -> Callable[[int], ReproductionPlan]:
-    """Give what makes the plan of a table for a number of steps."""
+    """Return what makes the plan of a table for a number of steps."""
     return lambda steps: shapes_plan(table, steps=steps)
 
 
@@ -90,9 +90,9 @@ def main() -> None:
             checkpoints={PACKAGED.name: arguments.checkpoint} if arguments.checkpoint else {},
             limit=arguments.limit,
             precision=arguments.precision,
-            computing=Computing(device=arguments.device),
+            computing=ComputeConfig(device=arguments.device),
         )
-        outcome = carry_out(plan, means, Console())
+        outcome = execute(plan, means, Console())
         print("\n".join(("", *head(plan, means, arguments.steps), "", *score_table(plan, outcome))))
         print("\n".join(("", *verdict_table(outcome))), flush=True)
 

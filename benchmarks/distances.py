@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def timed(function: Callable[[], T]) -> tuple[float, T]:
-    """Give the seconds of one call, and its result."""
+    """Return the seconds of one call, and its result."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
@@ -48,13 +48,13 @@ def draw(seed: int, count: int, dimension: int, scale: float = 1.0) -> NDArray[n
 
 
 def grouped(x: NDArray[np.float32]) -> list[Moments]:
-    """Give the moments of the jackknife's groups."""
+    """Return the moments of the jackknife's groups."""
     bounds = group_bounds(len(x), group_count(x.shape[1]))
     return [Moments.from_features(x[start:stop]) for start, stop in bounds]
 
 
 def by_square_root(a: Moments, b: Moments) -> float:
-    """Give the Frechet distance as most public code does."""
+    """Return the Frechet distance as most public code does."""
     root = scipy.linalg.sqrtm(a.covariance @ b.covariance)
     shift = a.mean - b.mean
     return float(shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.trace(root).real)
@@ -83,7 +83,7 @@ def frechet(dimension: int, n_reference: int, n_generated: int, *, sqrtm: bool) 
 
 
 def clip_pairs(statistic: Statistic, count: int) -> tuple[float, float]:
-    """Give the seconds of an estimate at N = M, and the peak memory of this process in GB."""
+    """Return the seconds of an estimate at N = M, and the peak memory of this process in GB."""
     sides = [draw(seed, count, 400) for seed in (0, 1)]
     reference, generated = (Features(count, 400, partial(iter, [side])) for side in sides)
     seconds, _ = timed(lambda: statistic.estimate(reference, generated))

@@ -94,7 +94,7 @@ def peer_name(key: str) -> str | None:
 
 
 def shapes(entry: Entry) -> dict[str, tuple[int, ...]]:
-    """Give the shapes of the variables of a catalogue entry."""
+    """Return the shapes of the variables of a catalogue entry."""
     return {name: info.shape for name, info in entry.tensors.items()}
 
 
@@ -171,12 +171,12 @@ def compare(logits: Tensor, network: I3D, clips: Tensor) -> None:
 
 
 def functional(network: I3D) -> Callable[[Tensor], Tensor]:
-    """Give the network as a function from clips to logits."""
+    """Return the network as a function from clips to logits."""
     return lambda clips: network(clips)["logits"]
 
 
 def functional_peer(peer: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Give the peer as a function from clips of 224x224 to logits; its weights move to the device."""
+    """Return the peer as a function from clips of 224x224 to logits; its weights move to the device."""
     peer.to(device)
 
     @torch.no_grad()

@@ -52,7 +52,7 @@ def write_files(folder: Path, seed: int, count: int) -> None:
 
 
 def peak(generated: Path, reference: Path) -> float:
-    """Give the peak of a scoring process in MB."""
+    """Return the peak of a scoring process in MB."""
     command = [sys.executable, "-c", SCORE, str(generated), str(reference)]
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) / 1024
 

@@ -61,7 +61,7 @@ def row(title: str, values: Sequence[float | None]) -> None:
 
 
 def resize_error() -> float:
-    """Give the largest deviation of resized pixels from the original's, in units of [-1, 1]."""
+    """Return the largest deviation of resized pixels from the original's, in units of [-1, 1]."""
     frame = torch.from_numpy(GOLD["input_F"][0, 0]).movedim(-1, 0)
     found = resize(frame, (224, 224), "tf1-bilinear").movedim(0, -1)[::16, ::16] * (2 / 255) - 1
     expected = GOLD["resized_F"]
@@ -70,7 +70,7 @@ def resize_error() -> float:
 
 
 def stage_errors(network: I3D) -> list[float]:
-    """Give the largest deviation of each stage, as a share of the stage's standard deviation."""
+    """Return the largest deviation of each stage, as a share of the stage's standard deviation."""
     clips = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), dtype=np.uint8))
     maps = network.activations(clips[:1], list(STAGES))
     errors = []
@@ -83,7 +83,7 @@ def stage_errors(network: I3D) -> list[float]:
 
 
 def features_of(network: I3D) -> dict[str, np.ndarray]:
-    """Give the logits of both golden sets."""
+    """Return the logits of both golden sets."""
     return {
         side: torch.cat([network(torch.from_numpy(part))["logits"] for part in np.split(SETS[side], 3)]).numpy()
         for side in "PQ"

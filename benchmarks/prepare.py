@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def sound_films(folder: Path, frames: int) -> list[Path]:
-    """Give the films below a folder that are whole and long enough."""
+    """Return the films below a folder that are whole and long enough."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     found = []
     for path in paths:

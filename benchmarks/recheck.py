@@ -19,15 +19,15 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from vdm_bench import ScoreOptions, compare
+from vdm_bench import ScoreOptions, score_record
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.runtime import stamps
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
-from vdm_bench.video.contents import BlockFacts, Memory
+from vdm_bench.video.contents import BlockMetadata, Memory
 from vdm_bench.video.write import write_clip
 
 BOUND = 0.05
@@ -51,7 +51,7 @@ def write(form: str, folder: Path, clips: Iterable[Clip]) -> None:
             np.save(place.with_suffix(".npy"), clip.frames)
 
 
-def believed(self: Memory, blocks: Iterable[tuple[int, BlockFacts]]) -> None:
+def believed(self: Memory, blocks: Iterable[tuple[int, BlockMetadata]]) -> None:
     """Look at no clip: memory is believed outright."""
 
 
@@ -68,11 +68,11 @@ def measure(folder: Path, reference: Path, cache: Path) -> dict[str, float]:
 
     def read(*, recheck: bool = False) -> float:
         clips = open_clips(folder)
-        collector = Collector([], 1, False, Silent(), recheck=recheck)
+        collector = FeatureExtractor([], 1, False, Silent(), recheck=recheck)
         return seconds(lambda: collector.collect(clips, len(clips), cache / "contents", "clips"))
 
     def score() -> None:
-        compare(folder, reference, ScoreOptions(("embedded/fvd",), workers=1, out=cache / "score"))
+        score_record(folder, reference, ScoreOptions(("embedded/fvd",), workers=1, out=cache / "score"))
 
     score()  # from here on all features are there
     times = {"decoding": read(recheck=True), "remembered": read(), "warm": seconds(score)}

@@ -56,7 +56,7 @@ def trained(preset: Preset, minutes: float) -> tuple[VideoUNet, int]:
 
 @torch.no_grad()
 def errors(network: VideoUNet) -> list[float]:
-    """Give the mean square error of v on test clips at each level."""
+    """Return the mean square error of v on test clips at each level."""
     clips = [Shapes("test", seed=77)[index] for index in range(CLIPS)]
     x = from_uint8(torch.from_numpy(np.stack([clip.frames for clip in clips])))
     labels = Condition(torch.tensor([clip.label for clip in clips]))

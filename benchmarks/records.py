@@ -89,7 +89,7 @@ def record(number: int, environment: Environment) -> Record:
 
 
 def timed(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Give the median seconds of each way; the ways take turns."""
+    """Return the median seconds of each way; the ways take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

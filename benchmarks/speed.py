@@ -24,7 +24,7 @@ NETWORK_FLOP = 2 * (16 * 16 * 16 * 7200 + 16 * 8 * 8 * 41472 + 8 * 4 * 4 * 12441
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:
-    """Give the median time of a call, after one that warms up."""
+    """Return the median time of a call, after one that warms up."""
     function()
     times = []
     for _ in range(repeats):

@@ -83,7 +83,7 @@ def take_turns(jobs: dict[str, Job], rounds: int, device: torch.device) -> dict[
 
 
 def peak_memory(name: str, kind: str, resolution: int, device: torch.device, threads: int) -> float:
-    """Give what two rounds take beyond weights and libraries, in MB; to be called in a fresh process."""
+    """Return what two rounds take beyond weights and libraries, in MB; to be called in a fresh process."""
     torch.set_num_threads(threads)
     contender = CONTENDERS[name](resolution, device)
     job = job_of(kind, contender, resolution, device, 0)
@@ -152,7 +152,7 @@ def compare(
 
 
 def ratio(values: dict[str, list[float]], name: str, own: str = "ours") -> float:
-    """Give the median over rounds of a network's figure as a multiple of ours."""
+    """Return the median over rounds of a network's figure as a multiple of ours."""
     return statistics.median(other / mine for other, mine in zip(values[name], values[own], strict=True))
 
 

@@ -24,7 +24,7 @@ seed, the round and the video's name: they are the same on every machine, and a 
 
 
 def page() -> str:
-    """Give the page as markdown."""
+    """Return the page as markdown."""
     protocols = [get_protocol(name) for name in protocol_names()]
     parts = [_HEAD, _table(protocols), _FIELDS, _fields(), "## Where the data come from\n", _sources()]
     return "\n".join([*parts, *map(_section, protocols)])

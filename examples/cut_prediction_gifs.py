@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 def columns_of(name: str) -> tuple[str, list[str]]:
-    """Give the data set and the columns of a GIF."""
+    """Return the data set and the columns of a GIF."""
     for pattern, columns in COLUMNS.items():
         if re.fullmatch(pattern, name):
             return columns

@@ -121,7 +121,7 @@ class _CsvRow(BaseModel):
 
 
 def published_rows(protocol: str | None = None) -> tuple[PublishedRow, ...]:
-    """Give the published rows of a protocol, or all, in the order of the file: the paper's tables first.
+    """Return the published rows of a protocol, or all, in the order of the file: the paper's tables first.
 
     A protocol without published rows gives none.
 
@@ -132,7 +132,7 @@ def published_rows(protocol: str | None = None) -> tuple[PublishedRow, ...]:
 
 
 def citation(source: str) -> str:
-    """Give the BibTeX entry of a source such as `arXiv:2204.03458`, as text that ends in a newline.
+    """Return the BibTeX entry of a source such as `arXiv:2204.03458`, as text that ends in a newline.
 
     Raises:
         InputError: no published row has that source.

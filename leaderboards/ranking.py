@@ -111,7 +111,7 @@ def _group(digest: str, rows: pd.DataFrame) -> ScoreGroup:
 
 
 def _shared(rows: pd.DataFrame, column: Hashable) -> Any:
-    """Give the value that all rows have in a column, as a plain Python value, or None."""
+    """Return the value that all rows have in a column, as a plain Python value, or None."""
     values = rows[column].drop_duplicates().tolist()
     return None if len(values) > 1 or values[0] is pd.NA else values[0]
 
@@ -198,7 +198,7 @@ def make_boards(
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the rows of a frame as dictionaries."""
+    """Return the rows of a frame as dictionaries."""
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 

@@ -280,7 +280,7 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def sealed_record(record: Record) -> dict[str, Any]:
-    """Give the JSON object of a record, with its checksum."""
+    """Return the JSON object of a record, with its checksum."""
     return sealed(record.model_dump(mode="json"))
 
 

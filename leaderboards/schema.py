@@ -12,7 +12,7 @@ from vdm_bench.metrics.score import Extrapolation, Interval, Score
 
 
 def record_schema() -> dict[str, Any]:
-    """Give the JSON Schema (Draft 2020-12) of a record, every field described."""
+    """Return the JSON Schema (Draft 2020-12) of a record, every field described."""
     schema = Record.model_json_schema()
     for described in (Score, Interval, Extrapolation):
         _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")

@@ -181,7 +181,7 @@ def load_runs(
 def frame_of_records(
     records: Iterable[StoredRecord], *, note: Callable[[str], None] | None = None
 ) -> pd.DataFrame:
-    """Give the frame of records that were read, as `load_runs` does.
+    """Return the frame of records that were read, as `load_runs` does.
 
     Args:
         records: as `read_records` gives them.
@@ -199,7 +199,7 @@ def frame_of_records(
 
 
 def frame_of(record: Record) -> pd.DataFrame:
-    """Give the frame of one record that is in memory; its `path` is empty."""
+    """Return the frame of one record that is in memory; its `path` is empty."""
     return _frame(_rows("", record, verified=False))
 
 

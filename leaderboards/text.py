@@ -78,7 +78,7 @@ def latex_text(text: str) -> str:
 
 
 def useful_decimals(value: float, low: float | None, high: float | None) -> int:
-    """Give the decimal place to round to; negative means tens, hundreds and so on.
+    """Return the decimal place to round to; negative means tens, hundreds and so on.
 
     Two significant digits of the interval's half width, or four of the value where there is no interval or
     one of no width.
@@ -121,7 +121,7 @@ def text_table(
     right: Collection[str] = (),
     width: int = TEXT_WIDTH,
 ) -> list[str]:
-    """Give the lines of a table.
+    """Return the lines of a table.
 
     Args:
         titles: of the columns.

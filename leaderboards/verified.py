@@ -40,12 +40,12 @@ class Verification(BaseModel):
 
 
 def record_digest(data: bytes) -> str:
-    """Give the SHA-256 that a note holds, of the bytes of a record."""
+    """Return the SHA-256 that a note holds, of the bytes of a record."""
     return hashlib.sha256(data).hexdigest()
 
 
 def verified_file(record: Path) -> Path:
-    """Give the path of the note on a record."""
+    """Return the path of the note on a record."""
     return record.with_name(VERIFIED_FILE)
 
 

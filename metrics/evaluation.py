@@ -22,7 +22,7 @@ Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
 
 
 def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
-    """Give the mean of the scores of rounds of clips, each against the same reference.
+    """Return the mean of the scores of rounds of clips, each against the same reference.
 
     Given frames and reference stay, and each round is drawn anew, so the scores are independent, and their spread
     gives the interval; where all are equal, as of a collapsed model, there is none. A mean of scores at finite
@@ -72,7 +72,7 @@ class FeatureSet:
     plays: Plays = field(default_factory=Plays)
 
     def part(self, start: int, stop: int) -> "FeatureSet":
-        """Give the features of clips `start` to `stop - 1`."""
+        """Return the features of clips `start` to `stop - 1`."""
 
         def blocks(layer: str) -> Iterator[NDArray[np.float32]]:
             first = 0

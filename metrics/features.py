@@ -51,7 +51,7 @@ def check_count(name: str, role: str, features: Features, fewest: int = 2) -> No
 
 
 def checked_sides(name: str, reference: Features | None, *generated: Features, fewest: int = 2) -> Features:
-    """Give the reference, once there are clips enough on all sides and their dimensions agree.
+    """Return the reference, once there are clips enough on all sides and their dimensions agree.
 
     Raises:
         InputError: they are not, or do not, or there is no reference.

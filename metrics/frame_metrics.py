@@ -24,7 +24,7 @@ Values = NDArray[np.float64]
 
 
 def psnr(generated: Pixels, real: Pixels) -> Values:
-    """Give the peak signal-to-noise ratio of each frame in dB, 10 log10(255^2 / MSE), at most 100 dB.
+    """Return the peak signal-to-noise ratio of each frame in dB, 10 log10(255^2 / MSE), at most 100 dB.
 
     The cap (`HIGHEST_PSNR`) takes the place of infinity, which frames that are the same to the last bit have.
 
@@ -46,7 +46,7 @@ def psnr(generated: Pixels, real: Pixels) -> Values:
 
 
 def ssim(generated: Pixels, real: Pixels) -> Values:
-    """Give the structural similarity of each frame, in [-1, 1]; see above.
+    """Return the structural similarity of each frame, in [-1, 1]; see above.
 
     Args:
         generated: uint8 [N, T, H, W, 3], H and W at least 11.

@@ -65,7 +65,7 @@ class FrechetReference:
         return factor / unit, unit
 
     def distance(self, other: Sample) -> float:
-        """Give the squared Frechet distance, in squared units of the features; finite and never negative.
+        """Return the squared Frechet distance, in squared units of the features; finite and never negative.
 
         Raises:
             InputError: as for the reference, the dimensions differ, or the numbers are too large to square.
@@ -92,7 +92,7 @@ class FrechetReference:
             return self._in_frame(other.mean, other.trace, other.project(self._frame[0]))
 
     def distances_without(self, groups: Sequence[Moments]) -> Array:
-        """Give the `quick_distance` of each set that is left when one group is taken out of all of them.
+        """Return the `quick_distance` of each set that is left when one group is taken out of all of them.
 
         The groups are carried into the frame of L once; there, leaving a group out subtracts its scatter.
 
@@ -123,7 +123,7 @@ class FrechetReference:
         return distances
 
     def _in_frame(self, mean: Array, trace: float, framed: Moments) -> float:
-        """Give the distance from a mean [d], the trace of the scatter, and the moments in the frame of L."""
+        """Return the distance from a mean [d], the trace of the scatter, and the moments in the frame of L."""
         scale = framed.count - self._ddof
         eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(framed.scatter / scale))
         cross = eigenvalues.clamp(min=0).sqrt().sum() * self._frame[1]
@@ -157,7 +157,7 @@ class FrechetReference:
 
 
 def frechet_distance(a: Sample, b: Sample, *, ddof: Literal[0, 1] = 1, root: Root = "factor") -> float:
-    """Give the squared Frechet distance between Gaussians fitted to two samples.
+    """Return the squared Frechet distance between Gaussians fitted to two samples.
 
     Args:
         a: moments, or features [N, d], N >= 2.
@@ -201,7 +201,7 @@ def _moments(sample: Sample) -> Moments:
 
 
 def _factor(moments: Moments, ddof: int) -> Tensor:
-    """Give a factor A, float64 [d, r], with A A^T = covariance."""
+    """Return a factor A, float64 [d, r], with A A^T = covariance."""
     scale = moments.count - ddof
     if moments.rows is not None:
         return torch.from_numpy(moments.rows.T / math.sqrt(scale))

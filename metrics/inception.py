@@ -23,7 +23,7 @@ def inception_score(
     shuffle_seed: int | None = None,
     order: SplitOrder = "permuted",
 ) -> float:
-    """Give the inception score, or with several splits the mean of the scores of equal parts.
+    """Return the inception score, or with several splits the mean of the scores of equal parts.
 
     Written as exp(H(y) - H(y|x)), the mutual information of clip and class. It lies in [1, C], and a finite
     sample pulls it down, so it is comparable only at the same N and the same number of splits.
@@ -57,7 +57,7 @@ def split_scores(
     shuffle_seed: int | None = None,
     order: SplitOrder = "permuted",
 ) -> Array:
-    """Give the inception score of each part: float64 [splits]. Their spread is `.std()`, over `splits`.
+    """Return the inception score of each part: float64 [splits]. Their spread is `.std()`, over `splits`.
 
     Args:
         probabilities: [N, C], N >= splits.
@@ -114,7 +114,7 @@ def resampled_split_score(
 
 
 def softmax(logits: NDArray[np.floating]) -> Array:
-    """Give class probabilities, float64 [N, C], from logits [N, C].
+    """Return class probabilities, float64 [N, C], from logits [N, C].
 
     Raises:
         InputError: the shape is wrong, or a value is not finite.

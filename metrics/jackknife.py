@@ -182,7 +182,7 @@ class Resampled:
         return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
 
     def minus(self, other: "Resampled", *, paired: bool) -> Difference:
-        """Give the difference of two scores against the same reference, with its 95 % interval.
+        """Return the difference of two scores against the same reference, with its 95 % interval.
 
         Args:
             other: the score to subtract.
@@ -205,7 +205,7 @@ class Resampled:
 
 
 def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
-    """Give the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
+    """Return the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
 
     Args:
         values: finite.
@@ -219,7 +219,7 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
 
 
 def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Difference:
-    """Give the mean of independent values less that of others, with its 95 % interval by Student's t.
+    """Return the mean of independent values less that of others, with its 95 % interval by Student's t.
 
     With equal counts value i of both is taken as a pair, whose difference counts; otherwise variances add, and
     the degrees of freedom are those of the smaller side.

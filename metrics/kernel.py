@@ -28,7 +28,7 @@ def kernel_distance(
     coef0: float = 1.0,
     estimator: Estimator = "unbiased",
 ) -> float:
-    """Give the squared maximum mean discrepancy of two samples (Gretton et al. 2012).
+    """Return the squared maximum mean discrepancy of two samples (Gretton et al. 2012).
 
     The kernel is polynomial, (x.y / d + coef0) ** degree: degree 3 and coef0 1 are those of the kernel
     inception distance (Binkowski et al. 2018), degree 2 and coef0 0 those of JEDi.
@@ -109,7 +109,7 @@ class _GroupSums:
                 self._pairs[i, j] = self._pairs[j, i] = self._sum(p, q)
 
     def distance(self, chosen: NDArray[np.bool_]) -> float:
-        """Give the distance of the generated clips of the chosen groups, bool [groups]."""
+        """Return the distance of the generated clips of the chosen groups, bool [groups]."""
         m = int(self._sizes[chosen].sum())
         generated = self._within(
             float(self._pairs[np.ix_(chosen, chosen)].sum()), float(self._diagonals[chosen].sum()), m
@@ -118,7 +118,7 @@ class _GroupSums:
         return distance if self._unbiased else max(distance, 0.0)  # below by rounding alone
 
     def _within(self, total: float, diagonal: float, count: int) -> float:
-        """Give the mean kernel of a set with itself."""
+        """Return the mean kernel of a set with itself."""
         return (total - diagonal) / (count * (count - 1)) if self._unbiased else total / count**2
 
     def _diagonal(self, x: Tensor) -> float:

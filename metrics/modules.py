@@ -281,7 +281,7 @@ class FrechetVideoDistance(_Distance):
         setattr(self, name, _merged(torch.stack([getattr(self, name), batch])))
 
     def compute(self) -> Tensor:
-        """Give the distance: a float64 scalar on the metric's device."""
+        """Return the distance: a float64 scalar on the metric's device."""
         real, generated = _unpacked(self.real_moments), _unpacked(self.generated_moments)
         self._check_counts(real=real.count, generated=generated.count)
         self._check_frames()
@@ -327,7 +327,7 @@ class VideoInceptionScore(_VideoMetric):
         self.negentropy = self.negentropy + sums.negentropy
 
     def compute(self) -> Tensor:
-        """Give the score, in [1, classes]: a float64 scalar on the metric's device."""
+        """Return the score, in [1, classes]: a float64 scalar on the metric's device."""
         count = int(self.count)
         self._check_counts(generated=count)
         self._warn_of_range()
@@ -387,7 +387,7 @@ class KernelVideoDistance(_Distance):
         super().sync(*args, **kwargs)
 
     def compute(self) -> Tensor:
-        """Give the distance: a float64 scalar on the metric's device."""
+        """Return the distance: a float64 scalar on the metric's device."""
         real, generated = (dim_zero_cat(x).cpu().numpy() for x in (self.real_features, self.generated_features))
         self._check_counts(real=len(real), generated=len(generated))
         self._check_frames()
@@ -400,7 +400,7 @@ class KernelVideoDistance(_Distance):
 
 
 def _common_frames(frames: Tensor) -> Tensor:
-    """Give the number of frames that all of [R] have, those without clips left out."""
+    """Return the number of frames that all of [R] have, those without clips left out."""
     found = set(frames.tolist()) - {NO_CLIPS}
     common = found.pop() if len(found) == 1 else UNLIKE if found else NO_CLIPS
     return torch.tensor(common, dtype=frames.dtype, device=frames.device)

@@ -34,7 +34,7 @@ class Mergeable(Protocol):
         """Number of clips."""
 
     def merge(self, other: Self) -> Self:
-        """Give the statistic of both sets together."""
+        """Return the statistic of both sets together."""
 
 
 S = TypeVar("S", bound=Mergeable)
@@ -66,7 +66,7 @@ class Moments:
 
     @classmethod
     def from_rows(cls, count: int, mean: Array, rows: Array) -> "Moments":
-        """Give the moments of `count` clips whose scatter is rows^T rows, rows [r, d]."""
+        """Return the moments of `count` clips whose scatter is rows^T rows, rows [r, d]."""
         if len(rows) > len(mean):
             return cls(count, mean, _product(rows.T, rows))
         moments = cls(count, mean, rows[:0])
@@ -99,7 +99,7 @@ class Moments:
 
     @guarded()
     def merge(self, other: "Moments") -> "Moments":
-        """Give the moments of both sets together; neither is changed.
+        """Return the moments of both sets together; neither is changed.
 
         Raises:
             InputError: the dimensions differ.
@@ -115,7 +115,7 @@ class Moments:
         return Moments(count, mean, self.scatter + other.scatter + np.outer(between, between))
 
     def without(self, part: "Moments") -> "Moments":
-        """Give the moments of the clips left when those of `part` are taken away: a merge undone.
+        """Return the moments of the clips left when those of `part` are taken away: a merge undone.
 
         The scatters are subtracted, so a part that is nearly everything would leave rounding errors.
         """
@@ -126,7 +126,7 @@ class Moments:
         return Moments(count, mean, self.scatter - part.scatter - np.outer(between, between))
 
     def project(self, frame: Array) -> "Moments":
-        """Give the moments of x @ frame, frame [d, r]."""
+        """Return the moments of x @ frame, frame [d, r]."""
         mean = _product(self.mean, frame)
         if self.rows is not None:
             return Moments.from_rows(self.count, mean, _product(self.rows, frame))
@@ -202,7 +202,7 @@ class ClassSums:
         return cls(len(p), p.sum(axis=0), float((p * log_p).sum()))
 
     def merge(self, other: "ClassSums") -> "ClassSums":
-        """Give the sums of both sets together."""
+        """Return the sums of both sets together."""
         return ClassSums(
             self.count + other.count,
             self.probabilities + other.probabilities,
@@ -216,13 +216,13 @@ def merge_all(parts: Iterable[S]) -> S:
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Give a @ b by torch: its threads and those of NumPy's library, used in turn, keep each other waiting."""
+    """Return a @ b by torch: its threads and those of NumPy's library, used in turn, keep each other waiting."""
     product: Array = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
     return product
 
 
 def checked_features(features: NDArray[np.floating]) -> Array:
-    """Give features [N, d], N >= 1, as float64.
+    """Return features [N, d], N >= 1, as float64.
 
     Raises:
         InputError: the shape is wrong, a value is not finite, or as `real_numbers` does.
@@ -239,7 +239,7 @@ def checked_features(features: NDArray[np.floating]) -> Array:
 
 
 def real_numbers(features: NDArray[np.floating]) -> Array:
-    """Give features as float64, whatever their shape.
+    """Return features as float64, whatever their shape.
 
     Raises:
         InputError: they are masked, and what is under the mask would count; or complex, texts or the like.

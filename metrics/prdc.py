@@ -35,7 +35,7 @@ SLACK = 1e-12  # of |a|^2 + |b|^2; rounding is 1e-15 of it
 def neighbour_score(
     reference: NDArray[np.floating], generated: NDArray[np.floating], measure: Measure, *, k: int = 5
 ) -> float:
-    """Give one of the four measures.
+    """Return one of the four measures.
 
     Args:
         reference: features [N, d], N > k.
@@ -105,7 +105,7 @@ def _centred(reference: NDArray[np.floating], generated: NDArray[np.floating]) -
 
 
 def _means_without(sums: Array, sizes: NDArray[np.int64]) -> Array:
-    """Give the mean without each group, from the sums and sizes of all groups."""
+    """Return the mean without each group, from the sums and sizes of all groups."""
     if len(sums) == 1:
         return np.empty(0)
     means: Array = (sums.sum() - sums) / (sizes.sum() - sizes)
@@ -113,7 +113,7 @@ def _means_without(sums: Array, sizes: NDArray[np.int64]) -> Array:
 
 
 def _distances(a: Tensor, b: Tensor, *, slack: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """Give squared distances from a [N, d] to b [M, d] as (first row, float64 [n, M]), rows in blocks.
+    """Return squared distances from a [N, d] to b [M, d] as (first row, float64 [n, M]), rows in blocks.
 
     Each is less by `slack` times |a|^2 + |b|^2. The tensor is written over by the next block.
     """
@@ -127,7 +127,7 @@ def _distances(a: Tensor, b: Tensor, *, slack: float = 0.0) -> Iterator[tuple[in
 
 
 def _nearest(x: Tensor, others: Tensor, k: int, first: int) -> Tensor:
-    """Give the k smallest squared distances, float64 [N, k], from each clip of x to the `others`, not to itself.
+    """Return the k least squared distances, float64 [N, k], from each clip of x to the `others`, not to itself.
 
     others: consecutive clips of x, those from index `first` on. Where they are fewer than k, infinity fills up.
     """
@@ -142,7 +142,7 @@ def _nearest(x: Tensor, others: Tensor, k: int, first: int) -> Tensor:
 
 
 def _radii(x: Tensor, k: int) -> Tensor:
-    """Give the squared distance from each clip to its k-th nearest neighbour: float64 [N]."""
+    """Return the squared distance from each clip to its k-th nearest neighbour: float64 [N]."""
     return _nearest(x, x, k, 0).amax(dim=1)
 
 
@@ -183,7 +183,7 @@ def _recall(x: Tensor, y: Tensor, bounds: Bounds, k: int) -> Resampled:
 
 
 def _radii_without(y: Tensor, bounds: Bounds, group_of: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Give squared radii [M], and those without each group [M, groups]: -infinity for the group's own clips."""
+    """Return squared radii [M], and those without each group [M, groups]: -infinity for the group's own clips."""
     nearest = torch.stack([_nearest(y, y[left:right], k, left) for left, right in bounds], dim=1)
     radii = nearest.flatten(1).kthvalue(k, dim=1).values
     without = torch.full((len(y), len(bounds)), -torch.inf, dtype=torch.float64)

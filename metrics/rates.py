@@ -46,7 +46,7 @@ class Plays:
         return not (is_same_rate(self.slowest, other.slowest) and is_same_rate(self.fastest, other.fastest))
 
     def marks(self, side: str) -> Iterator[str]:
-        """Give what must be known of one side."""
+        """Return what must be known of one side."""
         if self.is_mixed:
             yield f"{side} clips play at mixed rates, {self}"
         if self.uneven:

@@ -79,7 +79,7 @@ class Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Give all recipes that are installed, by name: the package's own first, in the order of the file."""
+    """Return all recipes that are installed, by name: the package's own first, in the order of the file."""
     own = _package_recipes()
     return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **own}
 

@@ -193,7 +193,7 @@ class Score:
     jackknife_groups: GroupKind | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the score as plain JSON types."""
+        """Return the score as plain JSON types."""
         return {**asdict(self), "marks": list(self.marks), "jackknife": list(self.jackknife)}
 
 

@@ -95,7 +95,7 @@ class Statistic(Protocol):
         """Whether reference clips enter it."""
 
     def signature_fields(self) -> dict[str, str]:
-        """Give its settings as they stand in signatures."""
+        """Return its settings as they stand in signatures."""
 
     def estimate(self, reference: Features | None, generated: Features) -> Estimate:
         """Compute the number, which is finite, as all around it is.
@@ -134,7 +134,7 @@ class Frechet:
         _check(self.root in get_args(Root), f"root is one of {', '.join(get_args(Root))}, not {self.root!r}")
 
     def signature_fields(self) -> dict[str, str]:
-        """Give the divisor of the covariances and the rule for the root."""
+        """Return the divisor of the covariances and the rule for the root."""
         return {"cov": "n" if self.ddof == 0 else "n-1", "root": self.root}
 
     @guarded()
@@ -254,7 +254,7 @@ class KernelDistance:
         _check(self.estimator in get_args(Estimator), f"estimator is unbiased or biased, not {self.estimator!r}")
 
     def signature_fields(self) -> dict[str, str]:
-        """Give the kernel and the estimator, such as `poly-d3-c1-unbiased`."""
+        """Return the kernel and the estimator, such as `poly-d3-c1-unbiased`."""
         return {"kernel": f"poly-d{self.degree}-c{self.coef0:g}-{self.estimator}"}
 
     @guarded()
@@ -303,7 +303,7 @@ class Neighbours:
         _check(_is_count(self.k), f"k is a whole number from 1 on, not {self.k!r}")
 
     def signature_fields(self) -> dict[str, str]:
-        """Give the measure and k, such as `recall-5`."""
+        """Return the measure and k, such as `recall-5`."""
         return {"knn": f"{self.measure}-{self.k}"}
 
     @guarded()

@@ -38,7 +38,7 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
 
 @guarded()
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
-    """Give the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
+    """Return the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
 
     First order in 1/N: (1/N1 + 1/N2) [tr S + 1/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j)], l the
     eigenvalues of S. With fewer clips than dimensions the higher orders are no longer small, and it is a rough
@@ -77,7 +77,7 @@ def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
 def extrapolate(
     reference: Sequence[Moments], generated: Sequence[Moments], *, ddof: Literal[0, 1] = 1
 ) -> Extrapolation:
-    """Give the Frechet distance at infinitely many clips on both sides, from all clips and from both halves.
+    """Return the Frechet distance at infinitely many clips on both sides, from all clips and from both halves.
 
     The bias of the distance is linear in 1/N to first order, on both sides, so halving both doubles it: with V
     the distance of all clips and V2 the mean over the two halves, the intercept is 2 V - V2 (Chong & Forsyth
@@ -112,7 +112,7 @@ def extrapolate(
 
 
 def group_count(dimension: int) -> int:
-    """Give the number of jackknife groups for features of this dimension."""
+    """Return the number of jackknife groups for features of this dimension."""
     return JACKKNIFE_GROUPS if dimension <= MANY_DIMENSIONS else GROUPS_IN_MANY_DIMENSIONS
 
 
@@ -124,7 +124,7 @@ def _distance_without(
 
 
 def _spectrum(reference: Moments | Array) -> Array:
-    """Give the eigenvalues of the covariance; those of the Gram matrix where that is the smaller one."""
+    """Return the eigenvalues of the covariance; those of the Gram matrix where that is the smaller one."""
     with one_thread():
         if isinstance(reference, Moments) and reference.rows is not None:
             rows = torch.from_numpy(reference.rows)

@@ -235,7 +235,7 @@ class Preset:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def override(self, section: str, **values: object) -> "Preset":
-        """Give a copy with other values in one section: `model`, `training` or `sampling`."""
+        """Return a copy with other values in one section: `model`, `training` or `sampling`."""
         old = dataclasses.asdict(getattr(self, section))
         changed = from_table(type(getattr(self, section)), {**old, **values}, f"{self.name}, {section}")
         return dataclasses.replace(self, **{section: changed})
@@ -274,7 +274,7 @@ def _presets() -> Traversable:
 
 
 def preset_names() -> list[str]:
-    """Give the names of the presets in the package."""
+    """Return the names of the presets in the package."""
     return sorted(file.name.removesuffix(".toml") for file in _presets().iterdir())
 
 

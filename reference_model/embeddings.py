@@ -44,11 +44,11 @@ class Condition:
         return self.dropped(torch.ones(len(given), dtype=torch.bool, device=given.device))
 
     def rows(self, rows: slice) -> "Condition":
-        """Give some of the examples."""
+        """Return some of the examples."""
         return Condition(*(None if value is None else value[rows] for value in self._values))
 
     def to(self, device: torch.device) -> "Condition":
-        """Give the condition on another device."""
+        """Return the condition on another device."""
         return Condition(*(None if value is None else value.to(device) for value in self._values))
 
     @staticmethod
@@ -139,7 +139,7 @@ class TextPooling(nn.Module):
 
 
 def sinusoid(position: Tensor, dim: int) -> Tensor:
-    """Give sines and cosines of positions [B] at `dim / 2` frequencies from 1 to 1/10000: float32 [B, dim]."""
+    """Return sines and cosines of positions [B] at `dim / 2` frequencies from 1 to 1/10000: float32 [B, dim]."""
     half = dim // 2
     frequency = torch.exp(torch.arange(half, device=position.device) * (-math.log(10000.0) / (half - 1)))
     angle = position.float()[:, None] * frequency

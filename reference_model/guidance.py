@@ -48,12 +48,12 @@ VARIANTS: tuple[Variant, ...] = ("marginal", "conditional")
 
 
 def weight_of_scale(scale: float) -> float:
-    """Give the guidance weight w of a guidance scale 1 + w, the other convention (1 = unguided)."""
+    """Return the guidance weight w of a guidance scale 1 + w, the other convention (1 = unguided)."""
     return scale - 1.0
 
 
 def scale_of_weight(weight: float) -> float:
-    """Give the guidance scale 1 + w of a guidance weight w (0 = unguided)."""
+    """Return the guidance scale 1 + w of a guidance weight w (0 = unguided)."""
     return weight + 1.0
 
 
@@ -151,7 +151,7 @@ def reconstruction(denoise: Denoise, observations: Sequence[Observation], weight
 def _error_gradient(
     denoise: Denoise, observations: tuple[Observation, ...], z: Tensor, log_snr: Tensor
 ) -> tuple[Prediction, Tensor]:
-    """Give the prediction, without graph, and the gradient for z of the sum of all observations' errors."""
+    """Return the prediction, without graph, and the gradient for z of the sum of all observations' errors."""
     # Each example's error depends on its own z alone, so that one gradient of the sum over the batch serves all.
     with torch.inference_mode(False), torch.enable_grad():
         leaf = z.detach().clone().requires_grad_()
@@ -218,7 +218,7 @@ def replacement(
 
 
 def _placed(data: Tensor, known: Frames | Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Give x^a in a clip of the shape of z (anything elsewhere), and a mask that is true there."""
+    """Return x^a in a clip of the shape of z (anything elsewhere), and a mask that is true there."""
     expected = [*z.shape[:2], len(known.indices), *z.shape[3:]] if isinstance(known, Frames) else list(z.shape)
     if list(data.shape) != expected:
         raise InputError(
@@ -262,7 +262,7 @@ class Given:
         return cls(Frames.first(data.shape[2]), data) if data.shape[2] else cls()
 
     def restore(self, clips: Tensor) -> Tensor:
-        """Give the clips with the known frames in their place, bit for bit."""
+        """Return the clips with the known frames in their place, bit for bit."""
         if self.frames is None or self.data is None:
             return clips
         values, mask = _placed(self.data, self.frames, clips)

@@ -78,7 +78,7 @@ class ResidualBlock(nn.Module):
 
 
 def _by_frame(told: Tensor, length: int) -> Tensor:
-    """Give what each frame is told, [B * T, C]: the first of [B, 1 + I, C] is repeated for all but the last I."""
+    """Return the embedding of each frame, [B * T, C]: the first of [B, 1 + I, C] serves all but the last I."""
     own = told[:, 1:]
     return torch.cat([told[:, :1].expand(-1, length - own.shape[1], -1), own], 1).flatten(0, 1)
 

@@ -63,7 +63,7 @@ class ReferenceModel:
     def denoiser(
         self, condition: Condition | None = None, *, guidance_weight: float = 0.0, precision: str | None = None
     ) -> Denoise:
-        """Give what samplers and guidance see of the model.
+        """Return what samplers and guidance see of the model.
 
         Args:
             condition: what each example is conditioned on; None for nothing.
@@ -155,13 +155,13 @@ def load_reference_model(
 
 
 def packaged_models() -> list[str]:
-    """Give the names of the trained models that come with the package."""
+    """Return the names of the trained models that come with the package."""
     folder = _packaged_folder()
     return sorted(file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}"))
 
 
 def checkpoint_path(source: str | Path) -> Path:
-    """Give the path of a checkpoint: of one that comes with the package if `source` is a bare name.
+    """Return the path of a checkpoint: of one that comes with the package if `source` is a bare name.
 
     Raises:
         InputError: a bare name of which there is no model.

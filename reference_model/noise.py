@@ -47,7 +47,7 @@ class NoiseStream:
         return len(self._seeds)
 
     def draw(self, shape: tuple[int, ...] | None = None) -> Tensor:
-        """Give the next numbers of each example.
+        """Return the next numbers of each example.
 
         Args:
             shape: of one example, if another than usual.
@@ -62,7 +62,7 @@ class NoiseStream:
         return torch.from_numpy(values).reshape(len(self), *shape).to(self.device, self.dtype)
 
     def fork(self, purpose: int) -> "NoiseStream":
-        """Give independent streams of the same examples, from their beginning; the same for the same purpose.
+        """Return independent streams of the same examples, from their beginning; the same for the same purpose.
 
         Args:
             purpose: a number in [0, 2**32) that names what the noise is for. Forks can be forked in turn.
@@ -77,7 +77,7 @@ class NoiseStream:
         return other
 
     def rows(self, part: slice) -> "NoiseStream":
-        """Give the streams of some examples. They are shared: what a part draws, the whole does not again."""
+        """Return the streams of some examples. They are shared: what a part draws, the whole does not again."""
         other = copy.copy(self)
         other._seeds, other._generators = self._seeds[part], self._generators[part]
         return other

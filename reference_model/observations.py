@@ -63,7 +63,7 @@ class Frames:
             )
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Give the frames [B, C, K, H, W]."""
+        """Return the frames [B, C, K, H, W]."""
         self.check(clips.shape[2])
         return clips[:, :, list(self.indices)]
 
@@ -94,7 +94,7 @@ class Downsample:
             raise InputError(f"downsampling rule {self.rule!r} is none of {', '.join(RULES)}")
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Give the smaller frames, in the dtype of `clips`."""
+        """Return the smaller frames, in the dtype of `clips`."""
         rows, columns = (self._weights(size).to(clips) for size in clips.shape[-2:])
         # Autocast would round the pixels to bfloat16.
         with torch.autocast(clips.device.type, enabled=False):
@@ -122,7 +122,7 @@ class Chain:
     operators: Sequence[Operator]
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Give what the last operator gives."""
+        """Return what the last operator gives."""
         for operator in self.operators:
             clips = operator(clips)
         return clips

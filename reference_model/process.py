@@ -38,17 +38,17 @@ class CosineSchedule:
     shift: float = 0.0
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """Give the log-SNR at times t in [0, 1]: float64, of the shape of t."""
+        """Return the log-SNR at times t in [0, 1]: float64, of the shape of t."""
         a, b = self._line()
         return self.shift - 2.0 * torch.log(torch.tan(a * t.double() + b))
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """Give the time in [0, 1] of a log-SNR: the inverse of `log_snr`, float64."""
+        """Return the time in [0, 1] of a log-SNR: the inverse of `log_snr`, float64."""
         a, b = self._line()
         return (torch.atan(torch.exp(0.5 * (self.shift - log_snr.double()))) - b) / a
 
     def steps(self, count: int, device: torch.device | None = None) -> Tensor:
-        """Give the log-SNRs of `count` steps from t = 1 to t = 0, evenly in time: float64 [count + 1]."""
+        """Return the log-SNRs of `count` steps from t = 1 to t = 0, evenly in time: float64 [count + 1]."""
         return self.log_snr(torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64, device=device))
 
     def _line(self) -> tuple[float, float]:
@@ -57,13 +57,13 @@ class CosineSchedule:
 
 
 def broadcast(value: Tensor, like: Tensor) -> Tensor:
-    """Give numbers, one or one an example, the dtype, device and number of axes of `like` [B, ...]."""
+    """Return numbers, one or one an example, the dtype, device and number of axes of `like` [B, ...]."""
     value = value.to(device=like.device, dtype=like.dtype)
     return value.reshape(-1, *([1] * (like.ndim - 1))) if value.ndim else value
 
 
 def alpha_sigma(log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the signal's and the noise's scale, to be multiplied with `like` [B, ...]; computed in float64."""
+    """Return the signal's and the noise's scale, to be multiplied with `like` [B, ...]; computed in float64."""
     log_snr = log_snr.double()
     alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
     return broadcast(alpha, like), broadcast(sigma, like)
@@ -104,12 +104,12 @@ class Prediction:
 
     @classmethod
     def truth(cls, x: Tensor, eps: Tensor, log_snr: Tensor) -> "Prediction":
-        """Give the triple of data x to which the noise eps was added."""
+        """Return the triple of data x to which the noise eps was added."""
         alpha, sigma = alpha_sigma(log_snr, x)
         return cls(x, eps, alpha * eps - sigma * x)
 
     def member(self, space: Space) -> Tensor:
-        """Give x, eps or v."""
+        """Return x, eps or v."""
         return {"x": self.x, "eps": self.eps, "v": self.v}[space]
 
 
@@ -124,7 +124,7 @@ def diffuse(x: Tensor, log_snr: Tensor, noise: Tensor) -> Tensor:
 
 
 def transition(z_s: Tensor, log_snr_s: Tensor, log_snr_t: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean and variance of q(z_t | z_s) for s < t: towards more noise (eq. 1).
+    """Return mean and variance of q(z_t | z_s) for s < t: towards more noise (eq. 1).
 
     The mean is `(alpha_t / alpha_s) z_s`, the variance `(1 - exp(lambda_t - lambda_s)) sigma_t^2`.
     """
@@ -134,7 +134,7 @@ def transition(z_s: Tensor, log_snr_s: Tensor, log_snr_t: Tensor) -> tuple[Tenso
 
 
 def posterior(z_t: Tensor, x: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean and variance of q(z_s | z_t, x) for s < t: towards less noise (eq. 3).
+    """Return mean and variance of q(z_s | z_t, x) for s < t: towards less noise (eq. 3).
 
     The mean is `e^(lambda_t - lambda_s) (alpha_s / alpha_t) z_t + (1 - e^(lambda_t - lambda_s)) alpha_s x`, the
     variance `(1 - e^(lambda_t - lambda_s)) sigma_s^2`.
@@ -152,7 +152,7 @@ def _lost(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
 
 
 def example_losses(predicted: Prediction, truth: Prediction, space: Space) -> Tensor:
-    """Give the mean square error of each example in x, eps or v: float [B].
+    """Return the mean square error of each example in x, eps or v: float [B].
 
     As weights on the error of x, for the same prediction: 1, e^lambda and 1 + e^lambda (`loss_weight`).
     """
@@ -160,7 +160,7 @@ def example_losses(predicted: Prediction, truth: Prediction, space: Space) -> Te
 
 
 def loss_weight(space: Space, log_snr: Tensor) -> Tensor:
-    """Give the weight on the mean square error of x that a loss in `space` amounts to: float64."""
+    """Return the weight on the mean square error of x that a loss in `space` amounts to: float64."""
     snr = torch.exp(log_snr.double())
     return {"x": torch.ones_like(snr), "eps": snr, "v": 1.0 + snr}[space]
 

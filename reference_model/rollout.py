@@ -82,7 +82,7 @@ def window_sampler(
 def plan(
     frames: int, overlap: int, length: int, *, known: int = 0, anchors: Sequence[int] = ()
 ) -> Iterator[tuple[int, int]]:
-    """Give the windows of a clip in order, each as (first frame, end of the frames that are kept).
+    """Return the windows of a clip in order, each as (first frame, end of the frames that are kept).
 
     Args:
         frames: T of a window.
@@ -151,7 +151,7 @@ def roll(
 
 
 def canvas(noise: NoiseStream, known: Tensor | None, positions: Sequence[int], length: int) -> Tensor:
-    """Give clips [N, C, length, H, W] as the noise makes them, with the known frames in their positions.
+    """Return clips [N, C, length, H, W] as the noise makes them, with the known frames in their positions.
 
     Raises:
         InputError: the known frames are not floats, do not fit the model's clips, or lie behind the clip's end.

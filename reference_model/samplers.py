@@ -1,8 +1,8 @@
 """Samplers: from noise to data by repeated use of a denoiser.
 
 A sampler is a function of a denoiser, `denoise(z, log_snr)`, and of a stream of noise. All of them share one loop
-over the levels of noise (`walk`) and differ in how they move from one to the next. Guidance belongs into the
-denoiser; clipping is done here, before a move. Examples may have any shape, on any device.
+over the levels of noise (`sampling_loop`) and differ in how they step from one to the next. Guidance belongs
+into the denoiser; clipping is done here, before a step. Examples may have any shape, on any device.
 """
 
 import inspect
@@ -29,7 +29,7 @@ from vdm_bench.reference_model.process import (
 
 
 @dataclass(frozen=True, eq=False)
-class StepInfo:
+class StepState:
     """One step of a sampler, from level t to level s.
 
     Attributes:
@@ -54,9 +54,9 @@ class StepInfo:
         return self.index == self.steps - 1
 
 
-Callback: TypeAlias = Callable[[StepInfo], None]
+Callback: TypeAlias = Callable[[StepState], None]
 # How a sampler moves: (this step, the step before or None) -> z at level s.
-Move: TypeAlias = Callable[[StepInfo, StepInfo | None], Tensor]
+Move: TypeAlias = Callable[[StepState, StepState | None], Tensor]
 # The paper's schedule.
 COSINE = CosineSchedule()
 
@@ -102,7 +102,7 @@ def clipped(
     return Prediction.of("x", prediction.x.clamp(-bound, bound) / bound, z, log_snr)
 
 
-def walk(
+def sampling_loop(
     denoise: Denoise,
     noise: NoiseStream,
     move: Move,
@@ -118,7 +118,7 @@ def walk(
     require(0.0 < clip_percentile <= 1.0, f"clip_percentile {clip_percentile} is not in (0, 1]")
     # Levels are computed on the CPU, so that they are the same for every device.
     levels = schedule.steps(steps).to(noise.device)
-    past: StepInfo | None = None
+    past: StepState | None = None
     with torch.no_grad():
         z = noise.draw()
         for index, (log_snr_t, log_snr_s) in enumerate(pairwise(levels)):
@@ -126,7 +126,7 @@ def walk(
             # Guidance by gradients leaves a graph behind the prediction; it would live on into the next step.
             raw = Prediction(raw.x.detach(), raw.eps.detach(), raw.v.detach())
             prediction = clipped(raw, z, log_snr_t, clip, clip_percentile)
-            step = StepInfo(index, steps, log_snr_t, log_snr_s, z, prediction)
+            step = StepState(index, steps, log_snr_t, log_snr_s, z, prediction)
             if callback is not None:
                 callback(step)
             z = move(step, past)
@@ -173,10 +173,10 @@ def ancestral(
     """
     require(0.0 <= gamma <= 1.0, f"gamma {gamma} is not in [0, 1]")
 
-    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+    def move(step: StepState, past: StepState | None) -> Tensor:
         return _draw_posterior(step, noise, gamma, last_step_noise)
 
-    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
 
 
 def predictor_corrector(
@@ -220,7 +220,7 @@ def predictor_corrector(
     require(delta > 0.0, f"delta {delta} is not positive")
     score = corrector_denoise or denoise
 
-    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+    def move(step: StepState, past: StepState | None) -> Tensor:
         z = _draw_posterior(step, noise, gamma, last_step_noise)
         if step.last and not correct_last:
             return z
@@ -229,7 +229,7 @@ def predictor_corrector(
         _, sigma = alpha_sigma(level, z)
         return z - 0.5 * delta * sigma * eps + math.sqrt(delta) * sigma * noise.draw()
 
-    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
 
 
 def ddim(
@@ -244,10 +244,10 @@ def ddim(
 ) -> Tensor:
     """Sample by DDIM: deterministic but for z at t = 1, of first order. Arguments as for `ancestral`."""
 
-    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+    def move(step: StepState, past: StepState | None) -> Tensor:
         return _solve(step, step.prediction.x)
 
-    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
 
 
 def dpm_solver(
@@ -266,17 +266,17 @@ def dpm_solver(
     is far longer than the one before it, and a line through two predictions would be carried far beyond them.
     """
 
-    def move(step: StepInfo, past: StepInfo | None) -> Tensor:
+    def move(step: StepState, past: StepState | None) -> Tensor:
         x = step.prediction.x
         if past is not None and not step.last:
             ratio = (step.log_snr_s - step.log_snr_t) / (step.log_snr_t - past.log_snr_t)
             x = x + (0.5 * ratio).to(x.dtype) * (x - past.prediction.x)
         return _solve(step, x)
 
-    return walk(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
 
 
-def _draw_posterior(step: StepInfo, noise: NoiseStream, gamma: float, last_step_noise: bool) -> Tensor:
+def _draw_posterior(step: StepState, noise: NoiseStream, gamma: float, last_step_noise: bool) -> Tensor:
     """Draw z_s given z_t and x; the variance lies between that of q(z_s | z_t, x) and that of q(z_t | z_s)."""
     mean, lower = posterior(step.z, step.prediction.x, step.log_snr_t, step.log_snr_s)
     if step.last and not last_step_noise:
@@ -285,7 +285,7 @@ def _draw_posterior(step: StepInfo, noise: NoiseStream, gamma: float, last_step_
     return mean + (lower ** (1.0 - gamma) * upper**gamma).sqrt() * noise.draw()  # eq. 4
 
 
-def _solve(step: StepInfo, x: Tensor) -> Tensor:
+def _solve(step: StepState, x: Tensor) -> Tensor:
     """Solve the probability flow exactly for an x that is constant over the step.
 
     `z_s = (sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) x`, h half the difference in log-SNR: DDIM, and eq. 4.1 of
@@ -341,7 +341,7 @@ def sample(
 
 
 def evaluations(sampling: SamplingConfig) -> int:
-    """Give how often `sample` calls the denoiser, corrections included."""
+    """Return how often `sample` calls the denoiser, corrections included."""
     if SAMPLERS[sampling.sampler] is not predictor_corrector:
         return sampling.steps
     return 2 * sampling.steps - (0 if sampling.correct_last else 1)

@@ -12,7 +12,7 @@ from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.runtime.checksums import open_arrays, save_arrays
 from vdm_bench.runtime.progress import Console
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 
 COUNT = 70  # a block of 64 clips and one of 6
 DIGEST = "0" * 64  # of other clips
@@ -20,14 +20,14 @@ FRAMES = np.stack([clip.frames for clip in (Shapes("test", seed=5)[i] for i in r
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "fuzz"
 
 
-def collect(folder: Path, clips: MemoryClips | None = None, **options: object) -> Collected:
+def collect(folder: Path, clips: MemoryClips | None = None, **options: object) -> ExtractedFeatures:
     """Collect the features of `FRAMES`, or of other clips, into a folder."""
     options = {"networks": [EmbeddedNetwork()], **options}
-    made = Collector(workers=2, skip_broken=False, reporter=Console(), **options)  # type: ignore[arg-type]
+    made = FeatureExtractor(workers=2, skip_broken=False, reporter=Console(), **options)  # type: ignore[arg-type]
     return made.collect(clips or MemoryClips(FRAMES), COUNT, folder, "clips")
 
 
-def values(collected: Collected) -> bytes:
+def values(collected: ExtractedFeatures) -> bytes:
     """All features of a side, to the last bit."""
     (features,) = collected.features
     return b"".join(

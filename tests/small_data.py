@@ -6,9 +6,9 @@ import numpy as np
 
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.conditions import Conditions
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Console
-from vdm_bench.scoring.frames import FrameMeasures, FrameMeter
+from vdm_bench.scoring.frames import FrameEvaluator, FrameMeasures
 from vdm_bench.video.clip import Clip, ClipDataset
 
 
@@ -51,5 +51,5 @@ def folder_protocol(count: int, **changes: object) -> Protocol:
 def measure_frames(clips: ClipDataset, count: int, folder: Path, *, recheck: bool = False) -> FrameMeasures:
     """Measure the PSNR of the first clips against the videos of `shapes-prediction`."""
     protocol = get_protocol("shapes-prediction").model_copy(update={"generated_count": count})
-    meter = FrameMeter(("psnr",), Conditions(protocol, None), folder, 2, Console(), World(), recheck)
+    meter = FrameEvaluator(("psnr",), Conditions(protocol, None), folder, 2, Console(), ProcessGroup(), recheck)
     return meter.measure(clips, count)

@@ -11,7 +11,7 @@ from records import build_note, build_record, build_score
 from tiny_model import TINY
 
 from vdm_bench.errors import InputError
-from vdm_bench.generation.output import Target, open_sink
+from vdm_bench.generation.output import OutputSpec, open_sink
 from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.record import Record, write_record
 from vdm_bench.leaderboards.verified import write_verification
@@ -20,7 +20,7 @@ from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, sav
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.text.embeddings import EncoderInfo, TextEmbeddings, caption_digest
 from vdm_bench.reference_model.training.log import LOG, LogLine, RunLog
-from vdm_bench.reference_model.training.loop import RunConfig, claim
+from vdm_bench.reference_model.training.loop import RunConfig, acquire_run_dir
 from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, read_state, write_state
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runs.plan import keep_plan
@@ -58,7 +58,7 @@ def write_plan(folder: Path) -> Path:
 
 def write_sample_plan(folder: Path, seed: int = 3) -> Path:
     settings: dict[str, object] = {"count": 2, "seed": seed, "label": [1, 2], "sampler": "ddim", "steps": 8}
-    open_sink(Target(folder, "archive"), (4, 8, 8), settings)
+    open_sink(OutputSpec(folder, "archive"), (4, 8, 8), settings)
     return folder / "sample.json"
 
 
@@ -66,7 +66,7 @@ CONFIG = RunConfig(Preset("tiny", "", TINY), 0, "fp32", "shapes")
 
 
 def write_config(folder: Path) -> Path:
-    claim(folder, CONFIG)
+    acquire_run_dir(folder, CONFIG)
     (folder / FOLDER).mkdir()
     (folder / FOLDER / "step-000000002.safetensors").touch()
     return folder / "config.json"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from vdm_bench import Computing, ScoreOptions, compare, run
+from vdm_bench import ComputeConfig, ScoreOptions, run, score_record
 from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipsError, InputError
@@ -260,10 +260,10 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sampler": "real", "computing": Computing(device="cuda:77")}, "try --device cpu"),
-        ({"sampler": "real", "computing": Computing(precision="tf32")}, "choose --precision fp32 or bf16"),
-        ({"sampler": "real", "computing": Computing(backend="jax")}, "unknown backend 'jax'"),
-        ({"sampler": "real", "computing": Computing(weights={"embedded": Path("none")})}, "none is no file"),
+        ({"sampler": "real", "computing": ComputeConfig(device="cuda:77")}, "try --device cpu"),
+        ({"sampler": "real", "computing": ComputeConfig(precision="tf32")}, "choose --precision fp32 or bf16"),
+        ({"sampler": "real", "computing": ComputeConfig(backend="jax")}, "unknown backend 'jax'"),
+        ({"sampler": "real", "computing": ComputeConfig(weights={"embedded": Path("none")})}, "none is no file"),
         ({"sampler": "real", "clips": "x"}, "one of the two"),
         ({}, "one of the two"),
         ({"sampler": "real", "reference_stats": "none.safetensors"}, "none.safetensors is no file of reference"),
@@ -297,7 +297,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
     with pytest.raises(InputError, match=r"cannot write .*file/run"):
         run(small(), out=out, sampler="real")
     with pytest.raises(InputError, match=r"cannot write .*file/run"):
-        compare(clips, clips, ScoreOptions(("embedded/is",), out=out))
+        score_record(clips, clips, ScoreOptions(("embedded/is",), out=out))
     result = CliRunner().invoke(cli, ["data", "export-reference", "shapes-unconditional", "--out", str(out)])
     assert (result.exit_code, "cannot write" in result.stderr) == (2, True), result.output
 
@@ -305,7 +305,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
 @pytest.mark.usefixtures("nothing_dear")
 def test_an_unknown_metric_is_refused_before_clips_are_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no metric 'embedded/fdv'"):
-        compare(tmp_path / "none", tmp_path / "none", ScoreOptions(("embedded/fdv",)))
+        score_record(tmp_path / "none", tmp_path / "none", ScoreOptions(("embedded/fdv",)))
 
 
 @pytest.mark.parametrize("short", ["generated", "reference"])
@@ -316,7 +316,7 @@ def test_clips_that_are_too_short_for_a_network_are_refused_before_any_is_looked
     frames = np.stack([Shapes("test")[index].frames for index in range(4)])
     sides = {"generated": frames, "reference": frames, short: frames[:, :3]}
     with pytest.raises(InputError, match="needs clips of at least 4 frames; these have 3"):
-        compare(sides["generated"], sides["reference"], ScoreOptions(("embedded/fvd",)))
+        score_record(sides["generated"], sides["reference"], ScoreOptions(("embedded/fvd",)))
 
 
 def test_a_protocol_too_short_for_a_network_is_refused_before_a_sampler_works(tmp_path: Path) -> None:

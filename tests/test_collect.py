@@ -16,7 +16,7 @@ from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.owners import Owner
 from vdm_bench.runtime.progress import Console, Silent
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.video.clip import Clip
 
 
@@ -43,11 +43,11 @@ class Clips:
         return self._shapes.fingerprint(index)
 
 
-def collector(workers: int = 2, batch_size: int = 32, skip: bool = False) -> Collector:
-    return Collector([EmbeddedNetwork(batch_size=batch_size)], workers, skip, Silent())
+def collector(workers: int = 2, batch_size: int = 32, skip: bool = False) -> FeatureExtractor:
+    return FeatureExtractor([EmbeddedNetwork(batch_size=batch_size)], workers, skip, Silent())
 
 
-def scores(reference: Collected, generated: Collected) -> list[Score]:
+def scores(reference: ExtractedFeatures, generated: ExtractedFeatures) -> list[Score]:
     evaluation = Evaluation(reference.features[0], generated.features[0])
     spec = EmbeddedNetwork().spec
     return [evaluation.score(get_recipe(name), spec) for name in ("embedded/fvd", "embedded/is")]
@@ -114,7 +114,7 @@ def test_other_weights_do_not_find_the_stored_features(tmp_path: Path) -> None:
     weights = {name: t.clone() for name, t in EmbeddedNetwork().module.state_dict().items()}
     weights["temporal.bias"] += 1
     again = Clips()
-    Collector([EmbeddedNetwork(weights)], 1, False, Silent()).collect(again, 10, tmp_path, "clips")
+    FeatureExtractor([EmbeddedNetwork(weights)], 1, False, Silent()).collect(again, 10, tmp_path, "clips")
     assert len(again.decoded) == 10
 
 
@@ -166,7 +166,7 @@ def test_a_network_that_fails_costs_its_own_metrics_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     networks = [fussy(), EmbeddedNetwork(), without_logits()]
-    made = Collector(networks, 2, False, Console())
+    made = FeatureExtractor(networks, 2, False, Console())
     sides = [made.collect(Clips(seed), 70, tmp_path / str(seed), f"side {seed}") for seed in (0, 1)]
     notes = capsys.readouterr().err
     assert notes.count("fussy needs clips of at least 17 frames; these have 16") == 2
@@ -201,7 +201,7 @@ def test_a_network_that_fails_costs_its_own_metrics_alone(
 def test_clips_that_no_network_takes_are_refused_at_the_first_block(tmp_path: Path) -> None:
     clips = Clips()
     with pytest.raises(InputError, match="fussy needs clips of at least 17 frames"):
-        Collector([fussy(), fussy()], 1, False, Silent()).collect(clips, 150, tmp_path, "clips")
+        FeatureExtractor([fussy(), fussy()], 1, False, Silent()).collect(clips, 150, tmp_path, "clips")
     assert len(clips.decoded) < 70
 
 
@@ -257,7 +257,7 @@ def test_ordered_map_raises_where_the_result_would_have_come() -> None:
 
 def collected(folder: Path, settings: NetworkSettings) -> np.ndarray:
     network = EmbeddedNetwork().configured(settings)
-    made = Collector([network], 1, False, Silent()).collect(Clips(0), 20, folder, "clips")
+    made = FeatureExtractor([network], 1, False, Silent()).collect(Clips(0), 20, folder, "clips")
     (block,) = made.features[0].blocks("logits" if "logits" in settings.layers else "features")
     return np.asarray(block)
 
@@ -288,7 +288,7 @@ def test_each_clip_is_decoded_once_for_all_networks_and_crosses_to_the_device_on
 
     networks = [Watched().configured(NetworkSettings(rule=rule)) for rule in ("antialias", "half-pixel")]
     clips = Clips(0)
-    made = Collector(networks, 2, False, Silent()).collect(clips, 64, tmp_path, "clips")
+    made = FeatureExtractor(networks, 2, False, Silent()).collect(clips, 64, tmp_path, "clips")
     assert clips.decoded == list(range(64))
     assert len(made.features) == 2
     assert len(seen) == 16

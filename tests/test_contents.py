@@ -17,9 +17,9 @@ from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime import stamps
 from vdm_bench.runtime.checksums import read_json, write_json
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Console
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.video import contents
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.arrays import ArrayClips
@@ -54,12 +54,12 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stamps, "stat_of", lambda path: BLIND)
 
 
-def collect(dataset: ClipDataset, folder: Path, **options: object) -> Collected:
-    made = Collector([Network()], 2, True, Console(), **options)  # type: ignore[arg-type]
+def collect(dataset: ClipDataset, folder: Path, **options: object) -> ExtractedFeatures:
+    made = FeatureExtractor([Network()], 2, True, Console(), **options)  # type: ignore[arg-type]
     return made.collect(dataset, len(dataset), folder, "clips")
 
 
-def features(collected: Collected) -> np.ndarray:
+def features(collected: ExtractedFeatures) -> np.ndarray:
     return np.concatenate(list(collected.features[0].blocks("features")))
 
 
@@ -172,7 +172,7 @@ def test_the_sample_is_at_most_a_twentieth_of_any_set_of_20(count: int, read: in
     clips = MemoryClips(frames)
     for _ in range(2):
         clips.read = []
-        Collector([], 2, False, Console()).collect(clips, count, tmp_path, "clips")
+        FeatureExtractor([], 2, False, Console()).collect(clips, count, tmp_path, "clips")
     assert len(clips.read) == read
     assert read <= max(1, count / 20)
 
@@ -217,7 +217,7 @@ def test_clips_that_change_while_they_are_read_are_not_remembered(tmp_path: Path
             (tmp_path / "clips" / "001.npy").unlink(missing_ok=True)
             return super().__call__(clips)
 
-    Collector([Late()], 1, True, Console()).collect(
+    FeatureExtractor([Late()], 1, True, Console()).collect(
         open_clips(tmp_path / "clips"), 3, tmp_path / "cache", "clips"
     )
     assert not list((tmp_path / "cache").glob("*.json"))
@@ -254,13 +254,13 @@ def test_other_versions_of_what_reads_clips_read_them_anew(
 
 
 def test_what_another_process_finds_changed_all_read_anew(tmp_path: Path) -> None:
-    class Doubting(World):
+    class Doubting(ProcessGroup):
         def everyone(self, flags: list[bool]) -> list[bool]:
             return flags if len(flags) > 1 else [False]
 
     collect(MemoryClips(FRAMES), tmp_path)
     clips = MemoryClips(FRAMES)
-    collect(clips, tmp_path, world=Doubting())
+    collect(clips, tmp_path, processes=Doubting())
     assert set(clips.read) == set(range(130))
 
 

@@ -14,7 +14,7 @@ import pytest
 import vdm_bench
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.distributed import join_world
+from vdm_bench.runtime.distributed import join_processes
 from vdm_bench.runtime.locks import hold
 
 DYING = """
@@ -22,7 +22,7 @@ import os, signal, sys
 from pathlib import Path
 import vdm_bench
 from vdm_bench.datasets.shapes.dataset import Shapes
-from vdm_bench.runtime.distributed import join_world
+from vdm_bench.runtime.distributed import join_processes
 from vdm_bench.errors import InputError
 
 class Some(Shapes):
@@ -38,7 +38,7 @@ class Dying(Some):
 from vdm_bench.errors import VdmBenchError
 try:
     options = vdm_bench.ScoreOptions(("embedded/is",))
-    vdm_bench.compare(Dying("test", seed=1), Some("test"), options, None, join_world())
+    vdm_bench.score_record(Dying("test", seed=1), Some("test"), options, None, join_processes())
 except VdmBenchError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -48,12 +48,12 @@ HELD = """
 import os, sys
 from pathlib import Path
 import vdm_bench
-from vdm_bench.runtime.distributed import join_world
+from vdm_bench.runtime.distributed import join_processes
 from vdm_bench.errors import VdmBenchError
 
-world = join_world()
+processes = join_processes()
 try:
-    vdm_bench.run("shapes-unconditional", sampler="noise", out=os.environ["OUT"], world=world)
+    vdm_bench.run("shapes-unconditional", sampler="noise", out=os.environ["OUT"], processes=processes)
 except VdmBenchError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -62,12 +62,12 @@ except VdmBenchError as error:
 LEAVING = """
 import atexit
 import torch.distributed as dist
-from vdm_bench.runtime.distributed import join_world
+from vdm_bench.runtime.distributed import join_processes
 from vdm_bench.errors import InputError
 
 atexit.register(lambda: print("still together" if dist.is_initialized() else "left"))
-world = join_world()
-world.wait()
+processes = join_processes()
+processes.wait()
 """
 
 ALONE = """
@@ -77,7 +77,7 @@ from vdm_bench import distributed
 
 distributed.JOINING = timedelta(seconds=1)
 try:
-    distributed.join_world()
+    distributed.join_processes()
 except distributed.PeerError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -229,7 +229,7 @@ def test_variables_that_cannot_name_a_job_are_refused_by_name(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=said):
-        join_world()
+        join_processes()
 
 
 def test_one_process_of_a_job_may_score_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ from vdm_bench.runtime.files import (
     decode_text,
     is_stream,
     read_text,
+    remove_temporary_files,
+    remove_temporary_files_of,
     scratch_folder,
-    sweep,
-    sweep_beside,
     system_folder,
     temporary_folder,
     write_bytes,
@@ -262,9 +262,9 @@ def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -
             left.mkdir() if living.is_dir() else left.touch()
             (left / "more.npy").touch() if living.is_dir() else None
         assert len(list(tmp_path.rglob("*part*"))) == 4
-        sweep(tmp_path)
+        remove_temporary_files(tmp_path)
         assert len(list(tmp_path.rglob("*part*"))) == 4  # not below, unless told
-        sweep(tmp_path, "deep", "none")
+        remove_temporary_files(tmp_path, "deep", "none")
         assert set(tmp_path.rglob("*part*")) == {temporary, scratch}
     assert sorted(p.name for p in tmp_path.glob("*")) == [".hidden", "deep", "kept.txt", "x.npy"]
 
@@ -279,7 +279,7 @@ def test_files_that_a_library_makes_beside_its_own_are_swept(tmp_path: Path) -> 
             str(temporary.parent).replace(str(Owner.here()), str(Owner(Owner.here().place, 2**31 - 7, 1)))
         )
         shutil.copytree(temporary.parent, left)
-        sweep_beside(path)
+        remove_temporary_files_of(path)
         assert temporary.exists()
         assert not left.exists()
     assert list(tmp_path.iterdir()) == [path]
@@ -308,8 +308,8 @@ def test_files_of_users_are_not_swept_whatever_they_are_called(tmp_path: Path, n
     path.touch()
     os.utime(path, (time.time() - 100_000,) * 2)
     for shared in (True, False):
-        sweep(tmp_path, shared=shared)
-        sweep_beside(tmp_path / f"x{path.suffix}", shared=shared)
+        remove_temporary_files(tmp_path, shared=shared)
+        remove_temporary_files_of(tmp_path / f"x{path.suffix}", shared=shared)
     assert path.exists()
     assert holds_others(tmp_path)
 
@@ -323,7 +323,7 @@ def test_what_a_killed_writer_left_is_swept_whatever_it_wrote(tmp_path: Path, na
         left = tmp_path / temporary.name.replace(str(Owner.here()), dead_here())
         left.touch()
         assert not holds_others(tmp_path)
-        sweep(tmp_path)
+        remove_temporary_files(tmp_path)
         assert list(tmp_path.iterdir()) == [temporary]
 
 
@@ -335,7 +335,7 @@ def test_sweeping_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "run/samples").symlink_to("../other")
     link = tmp_path / "run" / left.name
     link.symlink_to("../other")
-    sweep(tmp_path / "run", "samples")
+    remove_temporary_files(tmp_path / "run", "samples")
     assert left.exists()
     assert not link.is_symlink()
 
@@ -347,11 +347,11 @@ def test_where_another_lock_lies_what_was_left_elsewhere_stays(tmp_path: Path) -
     (tmp_path / ".film.mp4.lock").touch()
     (tmp_path / "samples" / FOLDER_LOCK).touch()
     with hold(tmp_path, "run"):
-        sweep(tmp_path, "samples")
+        remove_temporary_files(tmp_path, "samples")
         assert all(path.exists() for path in paths)
         (tmp_path / ".film.mp4.lock").unlink()
         (tmp_path / "samples" / FOLDER_LOCK).unlink()
-        sweep(tmp_path, "samples")
+        remove_temporary_files(tmp_path, "samples")
         assert not any(path.exists() for path in paths)
 
 
@@ -400,12 +400,12 @@ def left_elsewhere(folder: Path) -> Path:
 
 def test_what_was_left_elsewhere_goes_where_nobody_else_writes_or_when_it_is_old(tmp_path: Path) -> None:
     path = left_elsewhere(tmp_path)
-    sweep(tmp_path, shared=True)
+    remove_temporary_files(tmp_path, shared=True)
     assert path.exists()
     os.utime(path, (time.time() - 100_000,) * 2)
-    sweep(tmp_path, shared=True)
+    remove_temporary_files(tmp_path, shared=True)
     assert not path.exists()
-    sweep(left_elsewhere(tmp_path).parent)
+    remove_temporary_files(left_elsewhere(tmp_path).parent)
     assert not path.exists()
 
 
@@ -417,9 +417,9 @@ def test_beside_a_file_only_what_was_left_of_it_goes(tmp_path: Path) -> None:
     for name in (of_it.name.replace(".x.", ".xy."), of_it.with_suffix(".png").name):
         (tmp_path / name).touch()
         others.add(tmp_path / name)
-    sweep_beside(tmp_path / "x.npy")
+    remove_temporary_files_of(tmp_path / "x.npy")
     assert set(tmp_path.rglob("*part*")) == others
-    sweep_beside(tmp_path / "none" / "x.npy")
+    remove_temporary_files_of(tmp_path / "none" / "x.npy")
 
 
 def test_errors_of_clips_name_all_of_them() -> None:

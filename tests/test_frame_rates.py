@@ -17,7 +17,7 @@ from vdm_bench.datasets.folder import FolderDataset, ViewedClips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.scoring.score import ScoreOptions, compare
+from vdm_bench.scoring.score import ScoreOptions, score_record
 from vdm_bench.video.view import View
 from vdm_bench.video.write import write_clip
 
@@ -40,7 +40,7 @@ def marks(record: Record, *words: str) -> list[str]:
 
 
 def run(generated: Path, reference: Path, metric: str = METRIC, out: Path | None = None, **view: Any) -> Record:
-    return compare(generated, reference, ScoreOptions(metrics=(metric,), view=View(**view), out=out))
+    return score_record(generated, reference, ScoreOptions(metrics=(metric,), view=View(**view), out=out))
 
 
 def test_unlike_rates_are_marked_and_like_ones_are_not(tmp_path: Path) -> None:
@@ -84,12 +84,12 @@ def test_a_view_is_taken_of_clips_in_memory_and_of_datasets(tmp_path: Path) -> N
         np.save(folder / f"{number}.npy", clip)
     view = View(frames=4, stride=2, size=(24, 28), rule="antialias", fps=12)
     options = ScoreOptions(metrics=METRIC, view=view)
-    expected = compare(folder, fast, options).scores[0]
+    expected = score_record(folder, fast, options).scores[0]
     assert "6 generated clips without a frame rate, taken to play at 12 fps" in expected.marks
     assert "|in:4x24x28>" in expected.signature
     paths = [folder / f"{number}.npy" for number in range(len(array))]
     for given in (array, torch.from_numpy(array), list(array), paths, FolderDataset(folder)):
-        assert compare(given, fast, options).scores[0] == expected
+        assert score_record(given, fast, options).scores[0] == expected
 
 
 def test_a_view_of_a_dataset_keeps_its_name_only_where_it_keeps_its_clips() -> None:
@@ -100,9 +100,11 @@ def test_a_view_of_a_dataset_keeps_its_name_only_where_it_keeps_its_clips() -> N
 
 def test_a_dataset_whose_clips_play_at_another_rate_is_refused(tmp_path: Path) -> None:
     films = FolderDataset(write(tmp_path / "films", 1, 24))
-    assert marks(compare(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=24))), "generated", "fps")
+    assert marks(
+        score_record(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=24))), "generated", "fps"
+    )
     with pytest.raises(InputError, match=r"0\.mp4: plays at 24 fps, not at 12: open its video at that rate"):
-        compare(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=12)))
+        score_record(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=12)))
 
 
 def test_both_sides_are_brought_to_the_rate_asked_for(tmp_path: Path) -> None:

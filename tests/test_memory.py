@@ -16,7 +16,7 @@ from vdm_bench.metrics.evaluation import Evaluation, FeatureSet
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 
 
 class Pixels(EmbeddedNetwork):
@@ -41,7 +41,11 @@ def write_clips(folder: Path, count: int, save: Callable[[Path, np.ndarray], Non
 
 def collect(clips: Path, features: Path) -> FeatureSet:
     dataset = open_clips(clips)
-    return Collector([Pixels()], 2, False, Silent()).collect(dataset, len(dataset), features, "clips").features[0]
+    return (
+        FeatureExtractor([Pixels()], 2, False, Silent())
+        .collect(dataset, len(dataset), features, "clips")
+        .features[0]
+    )
 
 
 def collect_anew(clips: Path) -> FeatureSet:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from vdm_bench import run
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.samplers.base import SampleRequest
@@ -23,7 +23,7 @@ from vdm_bench.video.write import write_clip
 
 
 @pytest.fixture(scope="module")
-def computing(tmp_path_factory: pytest.TempPathFactory) -> Computing:
+def computing(tmp_path_factory: pytest.TempPathFactory) -> ComputeConfig:
     """Recipe weights for all networks."""
     folder = tmp_path_factory.mktemp("weights")
     for name, weights in {
@@ -35,7 +35,7 @@ def computing(tmp_path_factory: pytest.TempPathFactory) -> Computing:
     files = {"i3d-k400": "i3d", "i3d-k600": "i3d600", "c3d-ucf101": "c3d", "inception-2015": "inception"}
     shapes = {name: (*shape[:-1], 600) if "/Logits/" in name else shape for name, shape in i3d_shapes().items()}
     save_file(i3d_weights(shapes), folder / "i3d600.safetensors")
-    return Computing(weights={name: folder / f"{file}.safetensors" for name, file in files.items()})
+    return ComputeConfig(weights={name: folder / f"{file}.safetensors" for name, file in files.items()})
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ class Remembering:
 
 
 def run_small(
-    name: str, counts: Mapping[str, object], data: Mapping[str, Path], computing: Computing, out: Path
+    name: str, counts: Mapping[str, object], data: Mapping[str, Path], computing: ComputeConfig, out: Path
 ) -> tuple[Record, SampleRequest, Protocol]:
     """Run a protocol with other counts."""
     protocol = get_protocol(name).model_copy(update=dict(counts))
@@ -85,7 +85,11 @@ def run_small(
     used = {networks.get(metric.split("/")[0], "inception-2015") for metric in protocol.metrics}
     weights = {network: path for network, path in computing.weights.items() if network in used}
     record = run(
-        protocol, out=out, sampler=sampler, data_root=data[protocol.dataset], computing=Computing(weights=weights)
+        protocol,
+        out=out,
+        sampler=sampler,
+        data_root=data[protocol.dataset],
+        computing=ComputeConfig(weights=weights),
     )
     return record, sampler.only, protocol
 
@@ -103,7 +107,7 @@ def counts_of(record: Record) -> tuple[int, int]:
 BAIR = {"reference_count": 3, "condition_count": 3, "generated_count": 6}
 
 
-def test_bair_prediction(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_bair_prediction(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     record, request, _ = run_small("bair-prediction", BAIR, data, computing, tmp_path)
     assert counts_of(record) == (3, 6)
     assert request.context is not None
@@ -126,7 +130,7 @@ def test_bair_prediction(data: Mapping[str, Path], computing: Computing, tmp_pat
     assert record.curves["psnr"].frames == list(range(1, 16))
 
 
-def test_bair_trajectories(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_bair_trajectories(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     """The mean over the rounds, each scored by itself: as single runs of each round give it."""
     counts = {**BAIR, "generated_count": 9, "frame_metrics": ()}
     record, _, protocol = run_small("bair-prediction-trajectories", counts, data, computing, tmp_path / "all")
@@ -143,7 +147,7 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: Computing, tmp_p
             out=tmp_path / str(turn),
             clips=tmp_path / f"{turn}.npy",
             data_root=data["bair"],
-            computing=Computing(weights={"i3d-k400": computing.weights["i3d-k400"]}),
+            computing=ComputeConfig(weights={"i3d-k400": computing.weights["i3d-k400"]}),
         )
         values.append(one.scores[0].value or 0.0)
     assert score.value == pytest.approx(np.mean(values), rel=1e-9)
@@ -158,14 +162,14 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: Computing, tmp_p
 
 
 @pytest.mark.slow
-def test_bair_debiased(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_bair_debiased(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {**BAIR, "reference_count": 18, "generated_count": 3}
     record, _, _ = run_small("bair-prediction-debiased", counts, data, computing, tmp_path)
     assert counts_of(record) == (18, 3)
     assert fields(record, "fvd")["ref"].startswith("bair-aux1/test/every@")
 
 
-def test_kinetics600_prediction(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_kinetics600_prediction(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {"reference_count": 4, "generated_count": 4}
     record, request, protocol = run_small("kinetics600-prediction", counts, data, computing, tmp_path)
     assert counts_of(record) == (4, 4)
@@ -180,7 +184,7 @@ def test_kinetics600_prediction(data: Mapping[str, Path], computing: Computing, 
     assert fields(record, "i3d/is")["net"].startswith("i3d-k600@")
 
 
-def test_kinetics600_with_replacement(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_kinetics600_with_replacement(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {"reference_count": 4, "generated_count": 4}
     record, _, _ = run_small("kinetics600-prediction-with-replacement", counts, data, computing, tmp_path)
     signature = fields(record, "fvd")
@@ -188,7 +192,7 @@ def test_kinetics600_with_replacement(data: Mapping[str, Path], computing: Compu
     assert signature["task"].endswith("@kinetics600/test/random-seed0-replaced")
 
 
-def test_kinetics600_magvit(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_kinetics600_magvit(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {"reference_count": 24, "condition_count": 2, "generated_count": 4}
     record, request, _ = run_small("kinetics600-prediction-magvit", counts, data, computing, tmp_path)
     assert counts_of(record) == (24, 4)
@@ -199,7 +203,7 @@ def test_kinetics600_magvit(data: Mapping[str, Path], computing: Computing, tmp_
     assert signature["ref"].startswith("kinetics600/test/random-seed0-x2-crops3@")
 
 
-def test_ucf101_unconditional(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_ucf101_unconditional(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {"reference_count": 20, "generated_count": 4}
     record, request, _ = run_small("ucf101-unconditional", counts, data, computing, tmp_path)
     assert counts_of(record) == (20, 4)
@@ -210,7 +214,7 @@ def test_ucf101_unconditional(data: Mapping[str, Path], computing: Computing, tm
 
 @pytest.mark.parametrize(("name", "split"), [("fvd2048", "train+test"), ("fvd2048-train", "train")])
 def test_ucf101_fvd2048(
-    name: str, split: str, data: Mapping[str, Path], computing: Computing, tmp_path: Path
+    name: str, split: str, data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path
 ) -> None:
     count = 4 if split == "train+test" else 2
     counts = {"reference_count": count, "generated_count": 2, "metrics": ("fvd",)}
@@ -219,7 +223,7 @@ def test_ucf101_fvd2048(
     assert fields(record, "fvd")["ref"].startswith(f"ucf101-1/{split}/random-seed0@")
 
 
-def test_ucf101_class(data: Mapping[str, Path], computing: Computing, tmp_path: Path) -> None:
+def test_ucf101_class(data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path) -> None:
     counts = {"reference_count": 2, "generated_count": 2}
     record, request, protocol = run_small("ucf101-class", counts, data, computing, tmp_path)
     assert counts_of(record) == (2, 2)
@@ -234,7 +238,7 @@ def test_ucf101_class(data: Mapping[str, Path], computing: Computing, tmp_path: 
 
 @pytest.mark.parametrize(("name", "frames"), [("text-video", 16), ("text-video-extension", 64)])
 def test_text_video(
-    name: str, frames: int, data: Mapping[str, Path], computing: Computing, tmp_path: Path
+    name: str, frames: int, data: Mapping[str, Path], computing: ComputeConfig, tmp_path: Path
 ) -> None:
     counts: dict[str, object] = {"reference_count": 2, "generated_count": 2}
     assert get_protocol(name).metrics[1:] == (
@@ -386,7 +390,7 @@ def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
 # What is not there
 
 
-def test_videos_that_are_missing_are_a_departure(tmp_path: Path, computing: Computing) -> None:
+def test_videos_that_are_missing_are_a_departure(tmp_path: Path, computing: ComputeConfig) -> None:
     root = miniatures.write_kinetics600(tmp_path / "data", count=2, missing=2)
     counts = {"reference_count": 4, "generated_count": 4, "metrics": ("fvd",)}
     record, request, _ = run_small(
@@ -412,7 +416,7 @@ def test_data_must_be_given_and_be_there(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_a_condition_that_cannot_be_read_is_named(tmp_path: Path, computing: Computing) -> None:
+def test_a_condition_that_cannot_be_read_is_named(tmp_path: Path, computing: ComputeConfig) -> None:
     root = miniatures.write_kinetics600(tmp_path / "data", count=3)
     broken = next((root / "test").rglob("id-1_*"))
     broken.write_bytes(broken.read_bytes()[:500])

@@ -24,8 +24,8 @@ from tiny_model import TINY
 
 import vdm_bench
 from vdm_bench.cli import cli
-from vdm_bench.generation.generate import Order, generate
-from vdm_bench.generation.output import Form, Target
+from vdm_bench.generation.generate import SampleOptions, generate
+from vdm_bench.generation.output import Form, OutputSpec
 from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.record import read_record, write_record
 from vdm_bench.protocols import get_protocol
@@ -38,7 +38,7 @@ from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.owners import Owner
 from vdm_bench.samplers.reference import ReferenceSampler
 from vdm_bench.samplers.sampling_settings import choose
-from vdm_bench.scoring.score import ScoreOptions, compare
+from vdm_bench.scoring.score import ScoreOptions, score_record
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.archive import Archive
 
@@ -92,7 +92,7 @@ def run_gated(out: Path, gate: Path) -> None:
 
 
 def score_gated(out: Path, clips: Path, gate: Path) -> None:
-    compare(clips, clips, ScoreOptions(("embedded/fvd",), out=out), Gated(gate))
+    score_record(clips, clips, ScoreOptions(("embedded/fvd",), out=out), Gated(gate))
 
 
 def prepare_gated(folder: Path, root: Path, gate: Path) -> None:
@@ -101,10 +101,10 @@ def prepare_gated(folder: Path, root: Path, gate: Path) -> None:
 
 def sample_gated(out: Path, model: Path, form: Form, gate: Path) -> None:
     loaded = load_reference_model(model, device="cpu")
-    order = Order(count=1 if form == "gif" else 3)
+    order = SampleOptions(count=1 if form == "gif" else 3)
     window = (loaded.config.frames, loaded.config.resolution)
     sampler = ReferenceSampler(loaded, choose(loaded.sampling, {}))
-    generate(sampler, window, order, Target.of(out, form, 8.0), Gated(gate))
+    generate(sampler, window, order, OutputSpec.of(out, form, 8.0), Gated(gate))
 
 
 def train_gated(out: Path, gate: Path) -> None:

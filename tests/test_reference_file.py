@@ -19,7 +19,7 @@ from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.samplers.base import SampleRequest
-from vdm_bench.scoring.features import Collected
+from vdm_bench.scoring.features import ExtractedFeatures
 from vdm_bench.scoring.reference import write_reference
 
 
@@ -172,7 +172,7 @@ def test_features_that_a_network_does_not_give_are_not_exported(tmp_path: Path) 
         "data", (16, 64, 64), 2, lambda layer: [np.zeros((2, 128), np.float32)], refused=refused
     )
     with pytest.raises(InputError, match=r"the features of the reference are not complete: embedded gives NaN"):
-        write_reference(tmp_path / "out.safetensors", protocol, [network], Collected([features], []))
+        write_reference(tmp_path / "out.safetensors", protocol, [network], ExtractedFeatures([features], []))
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -182,7 +182,7 @@ def test_names_that_utf_8_cannot_hold_cost_no_file(tmp_path: Path) -> None:
     features = FeatureSet("data", (16, 64, 64), 2, lambda layer: [np.zeros((2, 128), np.float32)])
     broken = [BrokenClipError("a\udcff\x1b/\ud800.mp4", "cut \udce9")]
     path = tmp_path / os.fsdecode(b"out\xff\n.safetensors")
-    write_reference(path, protocol, [EmbeddedNetwork()], Collected([features], broken), ["lacks a\udcff"])
+    write_reference(path, protocol, [EmbeddedNetwork()], ExtractedFeatures([features], broken), ["lacks a\udcff"])
     with open_arrays(path) as file:
         facts = file.facts
     assert facts["broken"] == [["a\\udcff\x1b/\\ud800.mp4", "cut \\udce9"]]

@@ -25,7 +25,7 @@ from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime.files import cache_folder
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.scoring.feature_files import read_header
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.reference import collect_reference
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.clip import Clip, clip_digest, digest_of
@@ -83,7 +83,7 @@ def test_a_rotten_clip_says_which_and_the_way_out(samples: Path, tmp_path: Path)
     with pytest.raises(InputError, match=message):
         Archive(folder)[69]
     with pytest.raises(BrokenClipsError, match=message):
-        Collector([], 2, False, Silent()).collect(open_clips(folder), COUNT, tmp_path / "f", "samples")
+        FeatureExtractor([], 2, False, Silent()).collect(open_clips(folder), COUNT, tmp_path / "f", "samples")
     with pytest.raises(InputError, match=message):
         ArchiveWriter(folder, (9, 8, 8)).append([Clip(FRAMES[0, :9, :8, :8], "more")])
 
@@ -158,7 +158,7 @@ def test_rotten_prepared_clips_are_refused_and_poison_no_cache(
     np.save(made.folder / "shard-000000.npy", rotten)
     clips = open_prepared(made.folder)
     assert clips is not None
-    collector = Collector([EmbeddedNetwork()], 2, False, Silent())
+    collector = FeatureExtractor([EmbeddedNetwork()], 2, False, Silent())
     with pytest.raises(BrokenClipsError, match=r"1 of 6 clips in the reference .*shard-000000\.npy: clip 2 "):
         collect_reference(protocol, clips, collector)
     read = {clip_digest(frames) for number, frames in enumerate(rotten) if number != 2}

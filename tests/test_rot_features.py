@@ -30,7 +30,7 @@ from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.runtime.checksums import checksum, write_json
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.scoring.feature_files import read_header
 from vdm_bench.video.clip import clip_digest
 
@@ -73,7 +73,7 @@ def test_features_that_rot_while_they_are_scored_are_computed_again(
     seed: int, whole: tuple[Path, bytes], stored: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By whoever reads them: no other process need take part."""
-    found = collect(stored, world=Alone())
+    found = collect(stored, processes=Alone())
     path = block_of(stored, 6)
     flip(path, random.Random(seed))
     assert values(found) == whole[1]
@@ -81,7 +81,7 @@ def test_features_that_rot_while_they_are_scored_are_computed_again(
     assert path.read_bytes() == block_of(whole[0], 6).read_bytes()
 
 
-class Alone(World):
+class Alone(ProcessGroup):
     """A process whose peers take part in nothing behind the collecting."""
 
     def send(self, data: bytes | None, owner: int) -> bytes:

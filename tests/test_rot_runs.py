@@ -30,7 +30,7 @@ from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.runtime.files import cache_folder
 from vdm_bench.runtime.progress import Console, Silent
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.reference import note_on, read_reference, write_reference
 
 
@@ -39,7 +39,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Protocol,
     folder = tmp_path_factory.mktemp("reference")
     protocol = get_protocol("shapes-unconditional").model_copy(update={"reference_count": COUNT})
     networks = [EmbeddedNetwork()]
-    made = Collector(networks, 2, False, Silent()).collect(
+    made = FeatureExtractor(networks, 2, False, Silent()).collect(
         MemoryClips(FRAMES), COUNT, folder / "features", "real", "shapes"
     )
     write_reference(folder / "made.safetensors", protocol, networks, made)

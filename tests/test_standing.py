@@ -6,7 +6,7 @@ import pytest
 
 from vdm_bench.metrics.score import Signature
 from vdm_bench.protocols import get_protocol
-from vdm_bench.protocols.eligibility import why_apart
+from vdm_bench.protocols.eligibility import why_unranked
 
 BAIR = get_protocol("bair-prediction")
 SIGNED = {"net": "i3d-k400@fa7df956:logits", "n": "25600", "src": "lossless", "prec": "fp32", "v": "0.1.0"}
@@ -26,11 +26,11 @@ def run(signed: dict[str, str] | None = None, metric: str = "fvd", **fields: Any
 
 
 def test_a_run_by_the_letter_stands_among_published_numbers() -> None:
-    assert why_apart(run()) == ""
+    assert why_unranked(run()) == ""
 
 
 def test_a_score_without_reference_clips_needs_none() -> None:
-    assert why_apart(run(metric="i3d/is", n_reference=0, signed={"net": "i3d-k600@12345678:logits"})) == ""
+    assert why_unranked(run(metric="i3d/is", n_reference=0, signed={"net": "i3d-k600@12345678:logits"})) == ""
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_score_without_reference_clips_needs_none() -> None:
     ],
 )
 def test_why_a_run_is_apart(fields: dict[str, Any], reason: str) -> None:
-    assert why_apart(run(**fields)) == reason
+    assert why_unranked(run(**fields)) == reason
 
 
 def test_clips_that_the_protocol_did_not_ask_for_are_no_reference() -> None:
-    assert "0 reference clips" in why_apart(run(n_reference=0))
+    assert "0 reference clips" in why_unranked(run(n_reference=0))

@@ -44,7 +44,7 @@ from vdm_bench.metrics.weights.entries import Entry, SourceFile, TensorInfo
 from vdm_bench.metrics.weights.store import Store
 from vdm_bench.protocols.clips import prepared_plan
 from vdm_bench.reference_model.training.log import RunLog
-from vdm_bench.reference_model.training.loop import claim
+from vdm_bench.reference_model.training.loop import acquire_run_dir
 from vdm_bench.reference_model.training.state import FOLDER, TrainingProgress, write_state
 from vdm_bench.runs.plan import keep_plan
 
@@ -98,7 +98,7 @@ def accept_sources(folder: Path) -> object:
 KINDS = {
     "plan.json": Kind(write_plan, lambda folder: keep_plan(folder, PLAN, writes=False)),
     "sample.json": Kind(write_sample_plan, lambda folder: write_sample_plan(folder) and None),
-    "config.json": Kind(write_config, lambda folder: claim(folder, CONFIG)),
+    "config.json": Kind(write_config, lambda folder: acquire_run_dir(folder, CONFIG)),
     "prepared.json": Kind(write_prepared, lambda folder: prepared_plan(folder).read()),
     "run.json": Kind(write_run, lambda folder: read_record(folder / "run.json"), strict=False),
     "baseline.json": Kind(

@@ -18,7 +18,7 @@ from vdm_bench.datasets.windows import WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.decode import count_frames, probe, read_video
 from vdm_bench.video.view import View
@@ -94,7 +94,7 @@ def test_a_link_in_a_circle_is_a_broken_clip(tmp_path: Path) -> None:
     folder = write_films(tmp_path / "films", 2)
     (folder / "a.mp4").symlink_to("b.mp4")
     (folder / "b.mp4").symlink_to("a.mp4")
-    made = Collector([EmbeddedNetwork()], 2, True, Silent()).collect(
+    made = FeatureExtractor([EmbeddedNetwork()], 2, True, Silent()).collect(
         open_clips(folder), 4, tmp_path / "features", "films"
     )
     assert [Path(error.source).name for error in made.broken] == ["a.mp4", "b.mp4"]
@@ -145,7 +145,7 @@ def test_what_vanishes_in_mid_run_is_a_broken_clip(form: str, tmp_path: Path) ->
         elif form == "arrays":
             folder.mkdir(exist_ok=True)
             np.save(folder / f"{number:02}.npy", clip.frames)
-    made = Collector([EmbeddedNetwork()], 1, True, Silent())
+    made = FeatureExtractor([EmbeddedNetwork()], 1, True, Silent())
     # One worker has at most two clips under way: nothing has been read of clip 5 when clip 4 is.
     found = made.collect(Vanishing(folder), 12, tmp_path / "features", "clips")
     assert [Path(error.source).name[:2] for error in found.broken] == ["05"]
@@ -169,7 +169,7 @@ def test_a_shard_that_vanishes_makes_broken_clips(suffix: str, tmp_path: Path) -
     assert archive[70].frames.shape == (16, 32, 32, 3)
     with pytest.raises(BrokenClipError, match=rf"shard-000000\.{suffix}: no such file"):
         archive[3]
-    made = Collector([EmbeddedNetwork()], 2, True, Silent())
+    made = FeatureExtractor([EmbeddedNetwork()], 2, True, Silent())
     found = made.collect(open_clips(tmp_path / "a") if suffix == "npy" else archive, 80, tmp_path / "f", "clips")
     assert len(found.broken) == 64
 

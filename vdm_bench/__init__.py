@@ -10,21 +10,23 @@ from vdm_bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.store import load_runs as load_runs
-    from vdm_bench.metrics.networks import Computing as Computing
+    from vdm_bench.metrics.networks import ComputeConfig as ComputeConfig
     from vdm_bench.reference_model.model import load_reference_model as load_reference_model
     from vdm_bench.runs.run import run as run
+    from vdm_bench.runtime.distributed import join_processes as join_processes
     from vdm_bench.scoring.score import ScoreOptions as ScoreOptions
-    from vdm_bench.scoring.score import compare as compare
     from vdm_bench.scoring.score import score as score
+    from vdm_bench.scoring.score import score_record as score_record
 
 _HOMES = {
-    "Computing": "metrics.networks",
+    "ComputeConfig": "metrics.networks",
     "ScoreOptions": "scoring.score",
-    "compare": "scoring.score",
+    "join_processes": "runtime.distributed",
     "load_reference_model": "reference_model.model",
     "load_runs": "leaderboards.store",
     "run": "runs.run",
     "score": "scoring.score",
+    "score_record": "scoring.score",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -50,7 +50,7 @@ class TrainableClassifier(EmbeddedClassifier):
         return F.relu(self.temporal_norm(self.temporal(x.mean(dim=(-2, -1))))).mean(dim=-1)
 
     def folded(self) -> dict[str, Tensor]:
-        """Give the weights of the plain classifier that computes the same in evaluation mode."""
+        """Return the weights of the plain classifier that computes the same in evaluation mode."""
         plain = EmbeddedClassifier()
         plain.load_state_dict({k: v for k, v in self.state_dict().items() if "norm" not in k})
         weights = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
@@ -65,7 +65,7 @@ class TrainableClassifier(EmbeddedClassifier):
 
 
 def render(split: str, index: int) -> tuple[np.ndarray, int]:
-    """Give the frames and the label of one clip."""
+    """Return the frames and the label of one clip."""
     clip = Shapes(split)[index]
     return clip.frames, clip.label or 0
 

@@ -35,7 +35,7 @@ class Autoencoder(pl.LightningModule):
         return clips
 
     def training_step(self, clips: Tensor, index: int) -> Tensor:
-        """Give the negative evidence lower bound, in nats a pixel, up to a constant."""
+        """Return the negative evidence lower bound, in nats a pixel, up to a constant."""
         mean, log_variance = self.encoder(clips).chunk(2, dim=1)
         latents = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         error = (self.decoder(latents) - clips).square().flatten(1).sum(dim=1) / 0.1

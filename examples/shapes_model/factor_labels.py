@@ -1,4 +1,4 @@
-"""Give a model of `shapes` a vector for each shape, colour and motion, not one for each of 240 classes.
+"""Return a model of `shapes` a vector for each shape, colour and motion, not one for each of 240 classes.
 
     python examples/shapes_model/factor_labels.py model.safetensors factored.safetensors
 

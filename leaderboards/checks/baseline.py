@@ -35,7 +35,7 @@ class _File(BaseModel):
 
 
 def key_of(record: Record) -> Key:
-    """Give what names a run in a baseline: its protocol, if any, and its name."""
+    """Return what names a run in a baseline: its protocol, if any, and its name."""
     return (record.protocol.name if record.protocol else "", record.name)
 
 
@@ -78,13 +78,13 @@ class Baseline:
         return cls(path, _by_key(_parse(data, content, path), path))
 
     def run_for(self, record: Record) -> Record | None:
-        """Give the run that a run is checked against: that of its protocol and name, or the single one."""
+        """Return the run that a run is checked against: that of its protocol and name, or the single one."""
         if self.single:
             return next(iter(self.runs.values()))
         return self.runs.get(key_of(record))
 
     def updated(self, records: Iterable[Record]) -> "Baseline":
-        """Give the baseline with runs in it, in the place of those of the same protocol and name.
+        """Return the baseline with runs in it, in the place of those of the same protocol and name.
 
         A run whose scores are those of the baseline is not put in its place, so that nothing changes in vain.
 

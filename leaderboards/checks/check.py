@@ -57,7 +57,7 @@ class Finding:
         return "no answer" if self.mark in ("missing", "not comparable") else "passed"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the finding as plain JSON types; `first` is the baseline, `second` the run."""
+        """Return the finding as plain JSON types; `first` is the baseline, `second` the run."""
         return {
             "metric": self.metric,
             "outcome": self.outcome,
@@ -116,7 +116,7 @@ class CheckResult:
         return FINE if "passed" in outcomes and "no answer" not in outcomes else NOT_COMPARABLE
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as plain JSON types."""
+        """Return the result as plain JSON types."""
         runs = [
             {
                 "path": run.path,

@@ -60,7 +60,7 @@ class Comparison:
         return (self.change or 0.0) * (-1 if self.higher_is_better else 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the comparison as plain JSON types."""
+        """Return the comparison as plain JSON types."""
         found = self.interval
         return {
             "metric": self.metric,
@@ -142,7 +142,7 @@ class RunComparison:
         return any(one.verdict != "not comparable" for found in self.pairs.values() for one in found)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the comparison as plain JSON types; `first` and `second` count the runs from 0."""
+        """Return the comparison as plain JSON types; `first` and `second` count the runs from 0."""
         runs = [
             {
                 "name": record.name,

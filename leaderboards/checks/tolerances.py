@@ -14,7 +14,7 @@ class Tolerance(Protocol):
     """A limit for the worsening of a score."""
 
     def allowed(self, baseline: float) -> float:
-        """Give the limit in the unit of the score, for a baseline of this value."""
+        """Return the limit in the unit of the score, for a baseline of this value."""
 
     def __str__(self) -> str: ...
 
@@ -30,7 +30,7 @@ class Absolute:
     limit: float
 
     def allowed(self, baseline: float) -> float:
-        """Give the limit, whatever the baseline."""
+        """Return the limit, whatever the baseline."""
         return self.limit
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Relative:
     percent: float
 
     def allowed(self, baseline: float) -> float:
-        """Give the limit for a baseline of this value."""
+        """Return the limit for a baseline of this value."""
         return self.percent / 100 * abs(baseline)
 
     def __str__(self) -> str:

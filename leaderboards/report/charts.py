@@ -156,7 +156,7 @@ class LineChart:
 
 
 def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """Give the rows of a frame, what is missing as None."""
+    """Return the rows of a frame, what is missing as None."""
     records = frame.to_dict("records")
     return [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
 
@@ -264,7 +264,7 @@ def count_charts(rows: Iterable[Row]) -> list[LineChart]:
 
 
 def _towards_infinity(rows: Sequence[Row]) -> list[Point]:
-    """Give the scores of one name by 1/N, and at zero the extrapolation from the most clips."""
+    """Return the scores of one name by 1/N, and at zero the extrapolation from the most clips."""
     points = [
         Point(1 / row["n_generated"], f"{row['n_generated']:,}", row["value"], row["low"], row["high"])
         for row in rows

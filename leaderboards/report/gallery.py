@@ -86,7 +86,7 @@ class Gallery:
 
 
 def placed(galleries: Sequence[Gallery], page: Path, budget: int) -> list[Gallery]:
-    """Give every film its address: embedded, or, once `budget` bytes are spent, a file beside the page.
+    """Return every film its address: embedded, or, once `budget` bytes are spent, a file beside the page.
 
     A file is named by its content, so that two pages may share a folder.
     """

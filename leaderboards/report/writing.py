@@ -14,7 +14,7 @@ from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
 from vdm_bench.leaderboards.tables.views import view_with_boards
-from vdm_bench.runtime.files import is_stream, sweep, sweep_beside, write_text
+from vdm_bench.runtime.files import is_stream, remove_temporary_files, remove_temporary_files_of, write_text
 
 INDEX = "index.html"
 EMBEDDED_BYTES = 8_000_000  # of clips, in a page
@@ -111,8 +111,8 @@ def _write_page(
     home: str = "",
 ) -> None:
     if not is_stream(path):
-        sweep_beside(path, shared=True)
-        sweep(clips_folder(path), shared=True)
+        remove_temporary_files_of(path, shared=True)
+        remove_temporary_files(clips_folder(path), shared=True)
     # Nothing can lie beside a pipe.
     there = placed(galleries, path, sys.maxsize if is_stream(path) else options.embed)
     published = [row for _, board in tables for row in board.rows["source"].dropna()]

@@ -58,7 +58,7 @@ def _details(check: RunCheck, finding: Finding) -> Iterator[str]:
 
 
 def annotations(result: CheckResult) -> list[str]:
-    """Give the commands that mark a check on GitHub's page: errors for what fails, notices for what is better."""
+    """Return the commands that mark a check on GitHub's page: errors for what fails, notices for improvements."""
     lines = []
     for check in result.runs:
         for finding in check.findings:

@@ -90,18 +90,18 @@ def _decided(one: Comparison) -> bool:
 
 
 def titled(score: Score) -> str:
-    """Give the name of the metric and its direction."""
+    """Return the name of the metric and its direction."""
     return f"{score.metric} {'↑' if score.higher_is_better else '↓'}"
 
 
 def interval_title(found: Sequence[Comparison]) -> str:
-    """Give the title of a column of intervals."""
+    """Return the title of a column of intervals."""
     levels = {one.interval.level for one in found if one.interval}
     return f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
 
 
 def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
-    """Give the cells of a comparison: first value, second value, change, interval of the change."""
+    """Return the cells of a comparison: first value, second value, change, interval of the change."""
     numbers = (one.first.value, one.second.value)
     if one.change is None:
         return value_of(one.first), value_of(one.second), NOTHING, NOTHING
@@ -115,7 +115,7 @@ def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
 
 
 def value_of(score: Score | None) -> str:
-    """Give the cell of a score that stands alone."""
+    """Return the cell of a score that stands alone."""
     if score is None or score.value is None:
         return NOTHING
     ends = (score.interval.low, score.interval.high) if score.interval else (None, None)
@@ -159,7 +159,7 @@ def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 
 def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
-    """Give the change from the run of the column to the run of the row, and the verdict about the row."""
+    """Return the change from the run of the column to the run of the row, and the verdict about the row."""
     cells = {(i, j): _one_of(compared.pairs[i, j], metric) for i, j in compared.pairs}
     shown = [one for one in cells.values() if one]
     rows = []
@@ -189,7 +189,7 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def _cell(one: Comparison, forwards: bool) -> str:
-    """Give a cell; `forwards` where the row is the second run of the comparison."""
+    """Return a cell; `forwards` where the row is the second run of the comparison."""
     if one.change is None:
         return one.verdict
     verdict = one.verdict if forwards else _OPPOSITE.get(one.verdict, one.verdict)

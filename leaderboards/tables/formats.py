@@ -18,7 +18,7 @@ from vdm_bench.leaderboards.ranking import BOARD_COLUMNS, RANK_COLUMNS, Board, S
 from vdm_bench.leaderboards.store import COLUMNS
 from vdm_bench.leaderboards.tables.views import NUMERIC, GroupView, view_boards, view_groups
 from vdm_bench.leaderboards.text import TEXT_WIDTH, csv_cell, latex_text, markdown_line, markdown_text, text_table
-from vdm_bench.runtime.files import sweep_beside, write_bytes
+from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
 from vdm_bench.runtime.printable import printable
 
 __all__ = ["Format", "ScoreGroup", "format_tables", "group_scores"]
@@ -121,7 +121,7 @@ def _all_rows(groups: Sequence[ScoreGroup]) -> list[dict[str, Any]]:
 
 
 def plain_value(value: Any) -> Any:
-    """Give a cell of a frame as JSON can hold it."""
+    """Return a cell of a frame as JSON can hold it."""
     if value is pd.NA or value is pd.NaT:  # pandas 2 gives NA for a missing value, where pandas 3 gives None
         return None
     if isinstance(value, tuple):
@@ -237,5 +237,5 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
             schema = schema.set(place, pa.field(column.name, pa.list_(pa.string())))
     target = io.BytesIO()
     parquet.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), target)
-    sweep_beside(path, shared=True)
+    remove_temporary_files_of(path, shared=True)
     write_bytes(path, target.getvalue())

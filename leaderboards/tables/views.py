@@ -110,7 +110,7 @@ def footnotes_of(row: _Row) -> list[str]:
 
 
 def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]) -> dict[str, str]:
-    """Give the cells of a row by column; which columns there are depends on the group alone."""
+    """Return the cells of a row by column; which columns there are depends on the group alone."""
     cells = {
         "rank": NOTHING if row["rank"] is None else str(row["rank"]),
         "": SYMBOLS.get(row["mark"], ""),
@@ -137,7 +137,7 @@ def interval_title(levels: set[float]) -> str:
 
 
 def shown_interval(row: _Row, levels: set[float]) -> str:
-    """Give the cell of a row in that column."""
+    """Return the cell of a row in that column."""
     if row["level"] is None:
         return NOTHING
     ends = f"[{_rounded_like_value(row, 'low')}, {_rounded_like_value(row, 'high')}]"
@@ -145,7 +145,7 @@ def shown_interval(row: _Row, levels: set[float]) -> str:
 
 
 def shown_value(row: _Row) -> str:
-    """Give the value of a row, in as many digits as its interval bears."""
+    """Return the value of a row, in as many digits as its interval bears."""
     return _rounded_like_value(row, "value")
 
 
@@ -183,7 +183,7 @@ def view_boards(boards: Sequence[Board]) -> list[GroupView]:
 
 
 def view_with_boards(boards: Sequence[Board]) -> list[tuple[GroupView, Board]]:
-    """Give what `view_boards` does, each with the board whose rows it shows."""
+    """Return what `view_boards` does, each with the board whose rows it shows."""
     shown: list[tuple[GroupView, Board]] = []
     for boards_of_table in _tables(boards):
         main = boards_of_table[-1] if boards_of_table[-1].half == "validation set" else boards_of_table[0]
@@ -274,7 +274,7 @@ def _board_cells(
     sources: Mapping[str, int],
     notes: Mapping[str, int],
 ) -> dict[str, str]:
-    """Give the cells of a row by column; which columns there are depends on all rows."""
+    """Return the cells of a row by column; which columns there are depends on all rows."""
     published = row["origin"] == PUBLISHED
     cells = {
         "rank": NOTHING if row["rank"] is None else str(row["rank"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.trackers import LoggedRun, library
-from vdm_bench.runtime.files import sweep, temporary_folder
+from vdm_bench.runtime.files import remove_temporary_files, temporary_folder
 
 RECORD_COPY = "record.json"  # not run.json: a search for runs must not find the same one twice
 _NAME_LENGTH = 60
@@ -36,7 +36,7 @@ class TensorboardTracker:
         """Write a run, once."""
         name = re.sub(r"[^\w.-]+", "-", run.record.name)[:_NAME_LENGTH].strip(".-")
         target = self._folder / f"{name or 'run'}-{run.key[:12]}"
-        sweep(self._folder, shared=True)  # what killed processes left; there is no lock
+        remove_temporary_files(self._folder, shared=True)  # what killed processes left; there is no lock
         if target.exists():
             return
         part = temporary_folder(self._folder, "log")

@@ -29,7 +29,7 @@ BACKENDS = ("torch", "tensorflow")
 
 
 @dataclass(frozen=True)
-class Computing:
+class ComputeConfig:
     """How networks compute; what changes values by more than rounding enters the signature.
 
     Attributes:
@@ -61,7 +61,7 @@ def network_names() -> list[str]:
 
 
 def pick_device(device: str) -> str:
-    """Give the device to compute on: `auto` is the GPU where there is one, else the CPU."""
+    """Return the device to compute on: `auto` is the GPU where there is one, else the CPU."""
     import torch
 
     if device != "auto":
@@ -69,7 +69,7 @@ def pick_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_network(name: str, computing: Computing | None = None) -> "FeatureNetwork":
+def load_network(name: str, computing: ComputeConfig | None = None) -> "FeatureNetwork":
     """Make the network `name` with its weights, which are downloaded if need be, on its device.
 
     Raises:
@@ -77,14 +77,14 @@ def load_network(name: str, computing: Computing | None = None) -> "FeatureNetwo
     """
     import torch
 
-    computing = computing or Computing()
+    computing = computing or ComputeConfig()
     network = _make(name, computing)
     device = pick_device(computing.device)
     with _usable(device):
         return network.to(torch.device(device))
 
 
-def check_computing(names: Iterable[str], computing: Computing) -> None:
+def check_computing(names: Iterable[str], computing: ComputeConfig) -> None:
     """Refuse what no network could be loaded with, before any is loaded or downloaded.
 
     Args:
@@ -133,15 +133,15 @@ def entry_of(name: str) -> EntryPoint:
     return next(iter(found))
 
 
-def _backend(computing: Computing) -> tuple[str, str]:
-    """Give the name of the backend, and the folder of its graph, if one is given."""
+def _backend(computing: ComputeConfig) -> tuple[str, str]:
+    """Return the name of the backend, and the folder of its graph, if one is given."""
     backend, _, folder = computing.backend.partition(":")
     if backend not in BACKENDS or (folder and backend == "torch"):
         raise InputError(f"unknown backend {computing.backend!r}; choose torch, tensorflow or tensorflow:FOLDER")
     return backend, folder
 
 
-def _make(name: str, computing: Computing) -> "FeatureNetwork":
+def _make(name: str, computing: ComputeConfig) -> "FeatureNetwork":
     found = entry_of(name)
     backend, folder = _backend(computing)
     if backend == "tensorflow" and name == "i3d-k400":

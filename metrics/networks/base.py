@@ -137,7 +137,7 @@ class FeatureNetwork(Protocol):
         """Move the network."""
 
     def configured(self, settings: NetworkSettings) -> "FeatureNetwork":
-        """Give the network with other settings."""
+        """Return the network with other settings."""
 
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
         """Compute the layers."""
@@ -179,7 +179,7 @@ class TorchNetwork(ABC):
         return self
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Give a network with other settings that shares this one's weights.
+        """Return a network with other settings that shares this one's weights.
 
         Raises:
             InputError: a layer it does not have, or a setting that does not apply to it or to its device.

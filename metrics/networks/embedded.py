@@ -54,7 +54,7 @@ class EmbeddedClassifier(nn.Module):
         return F.relu(self.temporal(x.mean(dim=(-2, -1)))).mean(dim=-1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the features and the logits of each head."""
+        """Return the features and the logits of each head."""
         features = self.features(x)
         return features, {name: head(features) for name, head in self.heads.items()}
 

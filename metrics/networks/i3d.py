@@ -66,7 +66,7 @@ MISNAMED = {"Mixed_5b/Branch_2/Conv3d_0b_3x3": "Mixed_5b/Branch_2/Conv3d_0a_3x3"
 
 
 def same_padding(length: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Give the padding (before, after) of one axis.
+    """Return the padding (before, after) of one axis.
 
     `same` is TensorFlow's rule: as much as ceil(length / stride) outputs need, the odd one after. `static` is
     that of PyTorch ports which work it out once, as if `length` were a multiple of `stride`; the popular
@@ -139,7 +139,7 @@ class MaxPool(nn.Module):
 
 
 def local_max(x: Tensor) -> Tensor:
-    """Give the maximum over each position's 3x3x3 neighbourhood, axis by axis: [N, C, T, H, W].
+    """Return the maximum over each position's 3x3x3 neighbourhood, axis by axis: [N, C, T, H, W].
 
     The same as a pool of stride 1, in 6 comparisons instead of 26, which compilers fuse.
     """
@@ -203,7 +203,7 @@ class I3DLayers(nn.Module):
         self.classifier = nn.Conv3d(channels, classes, 1)
 
     def forward(self, x: Tensor, wanted: Collection[str], padding: Padding) -> dict[str, Tensor]:
-        """Give the feature maps [N, C, T', H', W'] of the wanted stages, and all that follows the last one.
+        """Return the feature maps [N, C, T', H', W'] of the wanted stages, and all that follows the last one.
 
         The stages are computed up to the last wanted; `AvgPool3D` [N, 1024, S, 1, 1] and `Logits`
         [N, classes, S, 1, 1] stand at the end, S the time steps that are left.
@@ -290,7 +290,7 @@ class I3D(TorchNetwork):
         return network
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Give the network with other settings; only another epsilon needs weights of its own.
+        """Return the network with other settings; only another epsilon needs weights of its own.
 
         Raises:
             InputError: as for any network.
@@ -347,7 +347,7 @@ class I3D(TorchNetwork):
 
 
 def _convolutions(module: I3DLayers) -> Iterator[tuple[str, Unit3D]]:
-    """Give every convolution but the classifier with its scope in the original."""
+    """Return every convolution but the classifier with its scope in the original."""
     for name, stage in module.stages.items():
         if isinstance(stage, Unit3D):
             yield name, stage
@@ -389,7 +389,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _stage_channels(module: I3DLayers, name: str) -> int:
-    """Give the channels of a stage's output; a pool's are those of the stage before it."""
+    """Return the channels of a stage's output; a pool's are those of the stage before it."""
     channels = 0
     for stage_name, stage in module.stages.items():
         if isinstance(stage, Unit3D):

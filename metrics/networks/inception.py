@@ -306,7 +306,7 @@ def _module(left: dict[str, Tensor]) -> InceptionLayers:
 
 
 def _convolutions(module: InceptionLayers) -> Iterator[tuple[str, BasicConv2d]]:
-    """Give every convolution with its name in the state dict."""
+    """Return every convolution with its name in the state dict."""
     for name, stage in module.stages.items():
         if isinstance(stage, BasicConv2d):
             yield name, stage

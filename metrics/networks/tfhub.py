@@ -111,7 +111,7 @@ class OriginalI3D:
         return self
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Give the network itself: it has no other settings than those of `fvd`.
+        """Return the network itself: it has no other settings than those of `fvd`.
 
         Raises:
             InputError: others are asked for.

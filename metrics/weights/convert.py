@@ -70,7 +70,7 @@ class NpzFile:
         return list(self._members)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Give the shape that an array declares."""
+        """Return the shape that an array declares."""
         return self._header(name)[0]
 
     def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -41,14 +41,14 @@ def content_digest(tensors: Mapping[str, AnyTensor]) -> str:
 
 
 def little_endian(tensor: AnyTensor) -> bytes:
-    """Give the values as float32, little-endian, in C order."""
+    """Return the values as float32, little-endian, in C order."""
     if isinstance(tensor, Tensor):
         tensor = tensor.detach().to("cpu", torch.float32).numpy()
     return np.ascontiguousarray(tensor, dtype="<f4").tobytes()
 
 
 def git_blob_id(source: bytes | str | os.PathLike[str]) -> str:
-    """Give the id under which git keeps these bytes, or the file at this path: 40 hexadecimal digits."""
+    """Return the id under which git keeps these bytes, or the file at this path: 40 hexadecimal digits."""
     if isinstance(source, bytes):
         return hashlib.sha1(b"blob %d\0" % len(source) + source, usedforsecurity=False).hexdigest()
     path = Path(source)
@@ -59,7 +59,7 @@ def git_blob_id(source: bytes | str | os.PathLike[str]) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Give the SHA-256 of a file: 64 hexadecimal digits."""
+    """Return the SHA-256 of a file: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for chunk in _chunks(path):
         digest.update(chunk)
@@ -67,7 +67,7 @@ def sha256(path: Path) -> str:
 
 
 def crc32c(data: bytes) -> int:
-    """Give the CRC-32C (Castagnoli) of bytes, as TensorFlow computes it for each tensor, unmasked."""
+    """Return the CRC-32C (Castagnoli) of bytes, as TensorFlow computes it for each tensor, unmasked."""
     import google_crc32c
 
     return int(google_crc32c.value(data))

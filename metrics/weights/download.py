@@ -172,7 +172,7 @@ def _response(url: str, done: int) -> Iterator["Response"]:
 
 
 def _start(response: "Response", done: int) -> int:
-    """Give the byte at which the answer begins: 0 from a server that ignores ranges."""
+    """Return the byte at which the answer begins: 0 from a server that ignores ranges."""
     if response.status_code != 206:
         return 0
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -184,7 +184,7 @@ def _start(response: "Response", done: int) -> int:
 
 
 def _total(response: "Response", done: int, size: int | None) -> int:
-    """Give the size of the whole file: as the server says, else as the catalogue says, else 0."""
+    """Return the size of the whole file: as the server says, else as the catalogue says, else 0."""
     length = whole_number(response.headers.get("Content-Length", ""))
     return size or 0 if length is None else done + length
 

@@ -115,7 +115,7 @@ class Entry:
 
 @functools.cache
 def catalogue() -> Mapping[str, Entry]:
-    """Give the catalogue that comes with the package: name -> entry, in its order.
+    """Return the catalogue that comes with the package: name -> entry, in its order.
 
     Raises:
         InputError: the catalogue is damaged.

@@ -74,7 +74,7 @@ def provide(name: str, *, reporter: DownloadReporter | None = None) -> None:
 
 
 def default_library(reporter: DownloadReporter | None = None) -> "Library":
-    """Give the catalogue that comes with the package, over the user's cache folder."""
+    """Return the catalogue that comes with the package, over the user's cache folder."""
     return Library(catalogue(), cache_folder() / "weights", reporter)
 
 
@@ -221,7 +221,7 @@ class Library:
 
     @contextlib.contextmanager
     def _writing(self, entry: Entry) -> Iterator[Path]:
-        """Give the folder for an entry's downloads, to one process at a time; it goes when all went well."""
+        """Return the folder for an entry's downloads, to one process at a time; it goes when all went well."""
         with (
             _plain_errors(),
             self.store.writing(entry, self._note),

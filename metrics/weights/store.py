@@ -22,7 +22,7 @@ from vdm_bench.metrics.weights.convert import VERSION, holds, wrong_tensor
 from vdm_bench.metrics.weights.digest import content_digest, git_blob_id, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.runtime.checksums import CHECKSUM, checksum
-from vdm_bench.runtime.files import read_text, sweep_beside, text_lines, write_bytes, write_text
+from vdm_bench.runtime.files import read_text, remove_temporary_files_of, text_lines, write_bytes, write_text
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.outside import open_safetensors, refuse_file
 
@@ -72,7 +72,7 @@ def locate(entry: Entry, paths: Sequence[Path]) -> list[Path]:
 
 
 def recognise(path: Path, entries: Iterable[Entry]) -> str:
-    """Give the name of the entry that the file belongs to, or nothing."""
+    """Return the name of the entry that the file belongs to, or nothing."""
     for entry in entries:
         for source in entry.files:
             if source.digest:
@@ -177,15 +177,15 @@ class Store:
         self.folder = folder
 
     def path(self, entry: Entry) -> Path:
-        """Give the path of an entry's weights, which need not be there."""
+        """Return the path of an entry's weights, which need not be there."""
         return self.folder / f"{entry.name}{SUFFIX}"
 
     def record_path(self, entry: Entry) -> Path:
-        """Give the path of the record of first use."""
+        """Return the path of the record of first use."""
         return self.folder / f"{entry.name}.sha256"
 
     def header(self, entry: Entry) -> dict[str, str] | None:
-        """Give what an entry's file says of itself; None where it is not there or damaged at the beginning."""
+        """Return what an entry's file says of itself; None where it is not there or damaged at the beginning."""
         try:
             with _opened(self.path(entry)) as file:
                 header = dict(file.metadata() or {})
@@ -259,7 +259,7 @@ class Store:
         return recorded
 
     def downloads(self, entry: Entry) -> Path:
-        """Give the folder in which an entry's files arrive."""
+        """Return the folder in which an entry's files arrive."""
         return self.folder / "downloads" / entry.name
 
     @contextlib.contextmanager
@@ -275,7 +275,7 @@ class Store:
         """
         way_out = "wait for it, or move the cache by VDM_BENCH_CACHE"
         with hold_file(self.path(entry), "weights", way_out=way_out, patience=_PATIENCE, note=note):
-            sweep_beside(self.record_path(entry), shared=True)
+            remove_temporary_files_of(self.record_path(entry), shared=True)
             yield
 
 

@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
         ...
 
     def get_vocab(self) -> dict[str, int]:
-        """Give token -> id."""
+        """Return token -> id."""
         ...
 
 
@@ -63,7 +63,7 @@ class TextEncoder:
     width: int
 
     def tokenize(self, captions: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Give the token ids of each caption, cut at `info.max_tokens`, and the places of those that were cut."""
+        """Return the token ids of each caption, truncated at `info.max_tokens`, and which were truncated."""
         if not captions:
             return [], []
         full = self.tokenizer(list(captions), truncation=False, verbose=False)["input_ids"]
@@ -151,7 +151,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _download(source: str, revision: str | None) -> Path:
-    """Give the folder of a repository of the hub, downloaded unless it is in the hub's cache."""
+    """Return the folder of a repository of the hub, downloaded unless it is in the hub's cache."""
     if source.startswith((".", "~", os.sep)) or source.count("/") > 1 or "\\" in source:
         raise InputError(f"there is no folder {source} with a text encoder; {_WAY_OUT}")
     hub = _import("huggingface_hub")
@@ -184,7 +184,7 @@ def _require_fit(source: str, config: Any, tokenizer: Tokenizer, max_tokens: int
 
 
 def _digest(model: nn.Module, vocabulary: Mapping[str, int]) -> str:
-    """Give the SHA-256 over the weights that are used, and the vocabulary."""
+    """Return the SHA-256 over the weights that are used, and the vocabulary."""
     digest = hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode())
     for name, weights in sorted(model.named_parameters()):
         if _UNUSED not in name:
@@ -209,6 +209,6 @@ def _quiet(transformers: ModuleType) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """Give the first line of an error, without stops at its end."""
+    """Return the first line of an error, without stops at its end."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.: ')[:200]}" if lines else type(error).__name__

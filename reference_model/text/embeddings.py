@@ -24,7 +24,7 @@ from torch import Tensor
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
-from vdm_bench.runtime.files import atomic_path, sweep_beside
+from vdm_bench.runtime.files import atomic_path, remove_temporary_files_of
 from vdm_bench.runtime.outside import open_safetensors
 
 FORMAT = 1
@@ -41,7 +41,7 @@ _DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.fl
 
 
 def plain(caption: str) -> str:
-    """Give a caption as it is encoded and looked up: runs of white space are one space, none at the ends.
+    """Return a caption as it is encoded and looked up: runs of white space are one space, none at the ends.
 
     >>> plain("  a red\\n circle ")
     'a red circle'
@@ -50,7 +50,7 @@ def plain(caption: str) -> str:
 
 
 def caption_digest(caption: str) -> bytes:
-    """Give the SHA-256 of a caption's plain form: 32 bytes."""
+    """Return the SHA-256 of a caption's plain form: 32 bytes."""
     return hashlib.sha256(plain(caption).encode("utf-8", "surrogatepass")).digest()
 
 
@@ -213,7 +213,7 @@ class TextEmbeddings:
         counts = {"cut": self.cut, "unknown": self.unknown}
         header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), **counts}
         tensors = {"tokens": tokens.contiguous(), "lengths": self.lengths, "captions": self.digests}
-        sweep_beside(path, shared=True)
+        remove_temporary_files_of(path, shared=True)
         with atomic_path(path, apart=True) as temporary:
             try:
                 save_file(tensors, temporary, {_HEADER: sealed_header(header, tensors)})
@@ -279,7 +279,7 @@ class TextEmbeddings:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Give the header's text and the tensors; large files are mapped into memory, not read at once."""
+    """Return the header's text and the tensors; large files are mapped into memory, not read at once."""
     with open_safetensors(path, "pt", _damaged, _unreadable) as file:
         metadata: dict[str, Any] = file.metadata() or {}
         names = set(file.keys())

@@ -41,7 +41,7 @@ class Devices:
         self.device: torch.device = self.accelerator.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes and prints."""
         return bool(self.accelerator.is_main_process)
 
@@ -75,7 +75,7 @@ class Devices:
         return network
 
     def rows(self, batch: int, pieces: int) -> list[range]:
-        """Give the examples of a step that are this process's, in equal pieces.
+        """Return the examples of a step that are this process's, in equal pieces.
 
         Raises:
             InputError: they cannot be shared out equally.

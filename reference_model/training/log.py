@@ -105,7 +105,7 @@ class RunLog:
 
 
 def _kept(data: bytes, step: int) -> tuple[bytes, list[int]]:
-    """Give the lines of a log up to a step, and the numbers of those that are damaged."""
+    """Return the lines of a log up to a step, and the numbers of those that are damaged."""
     # The last may be half: it was being written when the process was killed.
     lines = data.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n") if data else []
     kept, damaged = [], []

@@ -27,7 +27,7 @@ from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.model import source_of
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine, RunLog
-from vdm_bench.reference_model.training.optimisers import WeightAverage, make_optimisers, warmed_decay
+from vdm_bench.reference_model.training.optimisers import ExponentialMovingAverage, make_optimisers, warmed_decay
 from vdm_bench.reference_model.training.state import (
     FOLDER,
     TrainingProgress,
@@ -48,7 +48,7 @@ from vdm_bench.reference_model.training.step import (
 )
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.bfloat16 import warn_if_slow
-from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold_together, holds_others
 from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
 
@@ -75,7 +75,7 @@ class RunConfig:
     init: str | None = None
 
     def table(self) -> dict[str, Any]:
-        """Give the settings by dotted name, as JSON keeps them."""
+        """Return the settings by dotted name, as JSON keeps them."""
         flat: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "precision", "data", "init")}
         for section in ("model", "training"):
             values = dataclasses.asdict(getattr(self.preset, section))
@@ -83,7 +83,7 @@ class RunConfig:
         return flat
 
 
-def claim(out: Path, config: RunConfig) -> None:
+def acquire_run_dir(out: Path, config: RunConfig) -> None:
     """Make `out` the folder of this run, or find that it is already; the number of steps may have grown.
 
     Raises:
@@ -207,14 +207,14 @@ def train(
     note = hooks.on_note
     with (
         torch.random.fork_rng(devices=[]),  # the caller's random state is left as it was
-        hold_together(out, "train", leads=devices.leads, agree=devices.agree, note=note) as alone,
+        hold_together(out, "train", is_main=devices.is_main, agree=devices.agree, note=note) as alone,
     ):
         trainer = Trainer(preset, data, out, options, hooks, devices)
-        if devices.leads:
+        if devices.is_main:
             if options.precision == "bf16":
                 warn_if_slow(devices.device)
-            claim(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
-            sweep(out, FOLDER, "samples", shared=not alone)
+            acquire_run_dir(out, RunConfig(preset, options.seed, options.precision, data.identity, trainer.init))
+            remove_temporary_files(out, FOLDER, "samples", shared=not alone)
         devices.wait()
         trainer.resume()
         return trainer.run()
@@ -254,7 +254,7 @@ class Trainer:
         if preset.training.optimiser == "muon" and devices.shard:
             raise InputError("muon needs whole matrices; leave out --shard, or set training.optimiser to adam")
         self.optimisers = make_optimisers(self.plain, preset.training)
-        self.average = WeightAverage(self.plain)
+        self.average = ExponentialMovingAverage(self.plain)
         self.state = TrainingState(self.plain, self.optimisers, self.average)
         self.progress = self._logged = TrainingProgress()
         self._meter = LossMeter(devices.device)
@@ -282,7 +282,7 @@ class Trainer:
         return self.progress.step
 
     def _say(self, text: str) -> None:
-        if self.devices.leads:
+        if self.devices.is_main:
             self.hooks.on_note(text)
 
     def _announce(self) -> None:
@@ -333,7 +333,7 @@ class Trainer:
         return stopping
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """Give this process's pieces of all steps to come, in order."""
+        """Return this process's pieces of all steps to come, in order."""
         training, first = self.preset.training, self.progress.step
         return self.data.batches(
             range(step * training.batch + rows.start, step * training.batch + rows.stop)
@@ -343,7 +343,7 @@ class Trainer:
 
     def _log_file(self) -> RunLog:
         return RunLog(
-            self.out if self.devices.leads else None,
+            self.out if self.devices.is_main else None,
             self.progress.step,
             tensorboard=self.options.tensorboard,
             note=self._say,
@@ -376,29 +376,29 @@ class Trainer:
             seconds=self.progress.seconds,
         )
         self._logged = self.progress
-        if self.devices.leads:
+        if self.devices.is_main:
             log.write(line)
             self.hooks.on_log(line)
 
     def _save(self) -> None:
         """Write the state to go on from, and the model as it is now."""
-        tensors = self.state.gathered(keep=self.devices.leads)
-        if self.devices.leads:
+        tensors = self.state.gathered(keep=self.devices.is_main)
+        if self.devices.is_main:
             write_state(self.out, tensors, self.progress)
             save_model(self.out / MODEL, self._averaged(tensors), self._info())
         self.devices.wait()
 
     def _sample(self) -> None:
         """Let the caller look at the model as it is now."""
-        tensors = self.state.gathered(keep=self.devices.leads)
-        if self.devices.leads:
+        tensors = self.state.gathered(keep=self.devices.is_main)
+        if self.devices.is_main:
             network = VideoUNet(self.preset.model)
             network.load_state_dict(self._averaged(tensors))
             self.hooks.on_sample(network.to(self.devices.device).eval(), self.progress.step)
         self.devices.wait()
 
     def _averaged(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give the model's tensors: averages of its parameters, and its buffers as they are."""
+        """Return the model's tensors: averages of its parameters, and its buffers as they are."""
         weights = {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
         return weights | {name: tensors[f"average.{name}"] for name in self.average.tensors}
 
@@ -412,7 +412,7 @@ class Trainer:
 
 
 def start_from(network: VideoUNet, checkpoint: Path) -> str:
-    """Give a network the weights of a checkpoint; give the checkpoint's name.
+    """Return a network the weights of a checkpoint; give the checkpoint's name.
 
     Raises:
         InputError: it is no sound checkpoint, or one of another architecture.

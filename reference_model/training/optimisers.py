@@ -80,11 +80,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def warmed_decay(decay: float, updates: int) -> float:
-    """Give the decay of update `updates`, from 0: it rises from 0.1, so the first weights soon count little."""
+    """Return the decay of update `updates`, from 0: it rises from 0.1, so the first weights soon count little."""
     return min(decay, (1 + updates) / (10 + updates))
 
 
-class WeightAverage:
+class ExponentialMovingAverage:
     """The average of a network's parameters; where they are sharded, each process keeps that of its shards.
 
     Args:
@@ -120,7 +120,7 @@ def make_optimisers(network: VideoUNet, config: TrainingConfig) -> list[Optimize
 
 
 def inner_matrices(network: VideoUNet) -> list[nn.Parameter]:
-    """Give the weights of convolutions and linear layers in the network's stages: not those at its ends."""
+    """Return the weights of convolutions and linear layers in the network's stages: not those at its ends."""
     stages = [stage for part in (network.down, network.middle, network.up) for stage in part]
     layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.reference_model.training.optimisers import WeightAverage
+from vdm_bench.reference_model.training.optimisers import ExponentialMovingAverage
 from vdm_bench.runtime.checksums import damage, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
@@ -56,7 +56,7 @@ class TrainingState:
 
     network: nn.Module
     optimisers: Sequence[Optimizer]
-    average: WeightAverage
+    average: ExponentialMovingAverage
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -64,7 +64,7 @@ class TrainingState:
         return {name: tuple(value.shape) for name, value in self._tensors().items()}
 
     def gathered(self, *, keep: bool) -> dict[str, Tensor]:
-        """Give all tensors on the CPU, whole; nothing where `keep` is false.
+        """Return all tensors on the CPU, whole; nothing where `keep` is false.
 
         All processes must call it, because sharded tensors are put together from all of them. On a CPU they may
         be the run's own, not copies: use them before the next step.

@@ -36,7 +36,7 @@ class Purpose(IntEnum):
 
 
 def stream_seed(seed: int, purpose: Purpose, number: int) -> int:
-    """Give the seed, 63 bits, of one stream of random numbers."""
+    """Return the seed, 63 bits, of one stream of random numbers."""
     return int(np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -57,12 +57,12 @@ class Batch:
     image_condition: Condition
 
     def to(self, device: torch.device) -> "Batch":
-        """Give the batch on another device; pixels travel as bytes."""
+        """Return the batch on another device; pixels travel as bytes."""
         clips, images = (value.to(device, non_blocking=True) for value in (self.clips, self.images))
         return Batch(clips, images, self.condition.to(device), self.image_condition.to(device))
 
     def pixels(self) -> Tensor:
-        """Give the frames followed by the images: float32 [B, 3, T + I, H, W] in [-1, 1]."""
+        """Return the frames followed by the images: float32 [B, 3, T + I, H, W] in [-1, 1]."""
         return from_uint8(torch.cat([self.clips, self.images], 1))
 
 
@@ -78,7 +78,7 @@ class TrainingData(Protocol):
         """See above."""
 
     def batches(self, positions: Iterable[range]) -> Generator[Batch, None, None]:
-        """Give the examples at each range of positions, in order, preparing the next ones meanwhile."""
+        """Return the examples at each range of positions, in order, preparing the next ones meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class StepDraws:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Give the learning rate of a step, from 0: a linear rise, then constant or half a cosine down to zero."""
+    """Return the learning rate of a step, from 0: a linear rise, then constant or half a cosine down to zero."""
     rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     fall = 0.5 * (1.0 + math.cos(math.pi * step / config.steps)) if config.schedule == "cosine" else 1.0
     return config.learning_rate * rise * fall
@@ -147,7 +147,7 @@ class Losses:
 def batch_losses(
     network: nn.Module, batch: Batch, rows: range, draws: StepDraws, model: ModelConfig, training: TrainingConfig
 ) -> Losses:
-    """Give the losses of the examples `rows` of a step, with gradient.
+    """Return the losses of the examples `rows` of a step, with gradient.
 
     Each example has one noise level, which the images packed behind the frames share. Frames and images have
     conditions of their own, and are trained without them together.
@@ -195,7 +195,7 @@ class LossMeter:
         self._sums.index_add_(1, bucket, values)
 
     def take(self) -> Tensor:
-        """Give sums and counts by bucket, float64 [2, 8], of this process, and start anew."""
+        """Return sums and counts by bucket, float64 [2, 8], of this process, and start anew."""
         taken = self._sums.clone()
         self._sums.zero_()
         return taken

@@ -23,7 +23,7 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.features import Collector
+from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.reference import collect_reference
 
 BASELINE = "baseline.json"
@@ -83,7 +83,7 @@ def test_the_difference_of_two_runs_is_that_of_their_features(made: Path, here: 
     found = {one["metric"]: one for one in json.loads(result.stdout)["comparisons"]}
     network = load_network("embedded")
     protocol = get_protocol("shapes-unconditional")
-    collector = Collector([network], 2, False, Silent())
+    collector = FeatureExtractor([network], 2, False, Silent())
     real = collect_reference(protocol, open_dataset(protocol, protocol.reference), collector).features[0]
     a, b = (
         collector.collect(

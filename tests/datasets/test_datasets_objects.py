@@ -180,7 +180,7 @@ def test_scores_are_those_of_arrays(tmp_path: Path) -> None:
     assert value(paths, other) == value([str(path) for path in paths], list(other)) == expected.value
     np.save(tmp_path / "pair.npy", CLIPS[2:])
     assert value([*paths[:2], tmp_path / "pair.npy"], other) == expected.value
-    record = vdm_bench.compare(paths, other, vdm_bench.ScoreOptions(metrics=METRIC))
+    record = vdm_bench.score_record(paths, other, vdm_bench.ScoreOptions(metrics=METRIC))
     assert record.name == f"{paths[0]} and 3 more"
 
 

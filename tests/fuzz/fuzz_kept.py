@@ -26,18 +26,18 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.reference_model.text.embeddings import TextEmbeddings
 from vdm_bench.reference_model.training.log import RunLog
-from vdm_bench.reference_model.training.loop import claim
+from vdm_bench.reference_model.training.loop import acquire_run_dir
 from vdm_bench.runs.audit import StoredFeatures
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent
-from vdm_bench.scoring.features import Collector
-from vdm_bench.scoring.frames import FrameMeter
+from vdm_bench.scoring.features import FeatureExtractor
+from vdm_bench.scoring.frames import FrameEvaluator
 from vdm_bench.scoring.reference import read_reference, write_reference
-from vdm_bench.video.contents import BlockFacts
+from vdm_bench.video.contents import BlockMetadata
 
 
-def _collector() -> Collector:
-    return Collector([EmbeddedNetwork()], 1, True, Silent())
+def _collector() -> FeatureExtractor:
+    return FeatureExtractor([EmbeddedNetwork()], 1, True, Silent())
 
 
 def _collect(folder: Path) -> None:
@@ -52,7 +52,7 @@ def _read_stored_features(folder: Path) -> None:
     stored = StoredFeatures(folder)
     for path in folder.glob("*.json"):
         try:
-            digests = BlockFacts.from_json(path.read_bytes()).digests
+            digests = BlockMetadata.from_json(path.read_bytes()).digests
         except (ValueError, KeyError, TypeError):
             continue
         for digest in digests:
@@ -62,7 +62,7 @@ def _read_stored_features(folder: Path) -> None:
 def _measure(folder: Path) -> None:
     """Measures that are damaged are made again: no error at all."""
     protocol = get_protocol("shapes-prediction").model_copy(update={"generated_count": 2})
-    meter = FrameMeter(("psnr",), Conditions(protocol, None), folder, 1, Silent(), World())
+    meter = FrameEvaluator(("psnr",), Conditions(protocol, None), folder, 1, Silent(), ProcessGroup())
     table = meter.measure(Shapes("train"), 2).tables["psnr"]
     assert table.shape == (2, protocol.frames - protocol.context_frames)
 
@@ -182,7 +182,7 @@ KEPT: dict[str, Reader] = {
     "checkpoint": Reader(stored_files.write_checkpoint, stored_files.read_checkpoint),
     "training state": Reader(stored_files.write_training_state, stored_files.read_training_state),
     "training settings": Reader(
-        stored_files.write_config, lambda folder: claim(folder, stored_files.CONFIG), "config.json"
+        stored_files.write_config, lambda folder: acquire_run_dir(folder, stored_files.CONFIG), "config.json"
     ),
     "training log": Reader(
         stored_files.write_log, lambda folder: RunLog(folder, 4, tensorboard=False, note=print).close()

@@ -5,7 +5,7 @@ import torch
 from vdm_bench.datasets.shapes.dataset import Shapes, ShapesLabel
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.extraction import BLOCK_CLIPS, block_bounds, extract_features
-from vdm_bench.metrics.networks import Computing, load_network, network_names
+from vdm_bench.metrics.networks import ComputeConfig, load_network, network_names
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, Preprocessing
 from vdm_bench.metrics.networks.embedded import CLASSES, HEADS, EmbeddedNetwork
 
@@ -140,7 +140,7 @@ def test_networks_are_found_through_entry_points() -> None:
     with pytest.raises(InputError, match="did you mean 'embedded'"):
         load_network("embeded")
     with pytest.raises(InputError, match="try --device cpu"):
-        load_network("embedded", Computing(device="cuda:99"))
+        load_network("embedded", ComputeConfig(device="cuda:99"))
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])

@@ -27,7 +27,7 @@ from vdm_bench.reference_model.guidance import (
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import RULES, DownsamplingRule, Operator
 from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, posterior
-from vdm_bench.reference_model.samplers import Counted, StepInfo, ancestral, evaluations, sample
+from vdm_bench.reference_model.samplers import Counted, StepState, ancestral, evaluations, sample
 
 LEVEL = torch.tensor(0.7, dtype=torch.float64)
 
@@ -319,7 +319,7 @@ def test_no_guidance_costs_no_second_evaluation() -> None:
 def test_the_conditional_variant_draws_from_the_posterior_of_the_given_frames() -> None:
     """Each ancestral step is z^a_s = mean + std eps of q(z^a_s | x^a, z^a_t), and the last is x^a."""
     data = normal(2, 1, 2, 3, 3) / 3
-    steps: list[StepInfo] = []
+    steps: list[StepState] = []
     stream = NoiseStream([5, 6], (1, 4, 3, 3), dtype=torch.float64)
     guided = replacement(frame_denoiser(autoregressive(4, 0.9)), data, Frames((1, 3)), "conditional")
     x = ancestral(guided, stream, steps=12, clip="none", callback=steps.append)
@@ -343,7 +343,7 @@ def test_the_marginal_variant_shows_the_model_fresh_samples_of_the_forward_proce
         seen.append((z, log_snr))
         return exact(z, log_snr)
 
-    steps: list[StepInfo] = []
+    steps: list[StepState] = []
     stream = NoiseStream([1, 2], (1, 2, 40, 40), dtype=torch.float64)
     guided = replacement(watched, data, Frames((0,)), "marginal", stream.fork(9))
     ancestral(guided, stream, steps=10, clip="none", callback=steps.append)

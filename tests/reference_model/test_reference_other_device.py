@@ -22,7 +22,7 @@ from vdm_bench.reference_model.observations import RULES
 from vdm_bench.reference_model.rollout import Stage, cascade, predict, window_sampler
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine
-from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, claim
+from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, acquire_run_dir
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
 from vdm_bench.samplers.sampling_settings import METHODS, choose
@@ -123,7 +123,7 @@ class _Elsewhere(Devices):
         self.device, self.shard = device, False
         self.accelerator = self  # type: ignore[assignment]
 
-    leads, count, process_index = True, 1, 0  # type: ignore[assignment]
+    is_main, count, process_index = True, 1, 0  # type: ignore[assignment]
 
     def wait(self) -> None:
         pass
@@ -155,7 +155,7 @@ def test_training_steps_checkpoints_previews_and_going_on(
         data = ClipBatches(Clips(), chosen, workers=1)
         options = TrainingOptions(log_every=1, checkpoint_every=1, sample_every=1, checkpointing=True)
         hooks = Hooks(on_log=lines.append, on_sample=lambda network, step: previews.append(network))
-        claim(tmp_path / name, RunConfig(chosen, 0, "fp32", data.identity, None))
+        acquire_run_dir(tmp_path / name, RunConfig(chosen, 0, "fp32", data.identity, None))
         trainer = Trainer(chosen, data, tmp_path / name, options, hooks, _Elsewhere(device))
         trainer.resume()
         assert trainer.run() == steps

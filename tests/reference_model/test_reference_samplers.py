@@ -13,7 +13,7 @@ from vdm_bench.reference_model.process import CosineSchedule, Prediction, alpha_
 from vdm_bench.reference_model.samplers import (
     Counted,
     DiffusionSampler,
-    StepInfo,
+    StepState,
     ancestral,
     ddim,
     dpm_solver,
@@ -67,7 +67,7 @@ def test_one_ancestral_step_is_the_posterior_with_log_linear_variance(gamma: flo
         torch.tensor([[0.3, -1.2]], dtype=torch.float64),
         torch.tensor([[1.0, 2.0]], dtype=torch.float64),
     )
-    states: list[StepInfo] = []
+    states: list[StepState] = []
     noise = Given([start, fresh])
     ancestral(gaussian, noise, steps=2, gamma=gamma, clip="none", callback=states.append)
     t, s = (float(level) for level in SCHEDULE.steps(2)[:2])
@@ -82,7 +82,7 @@ def test_one_ancestral_step_is_the_posterior_with_log_linear_variance(gamma: flo
 def test_the_last_step_gives_the_mean_unless_noise_is_asked_for() -> None:
     draws = [torch.ones(1, 1, dtype=torch.float64) for _ in range(5)]
     quiet, loud = Given(draws), Given(draws)
-    states: list[StepInfo] = []
+    states: list[StepState] = []
     mean = ancestral(gaussian, quiet, steps=4, clip="none", callback=states.append)
     noisy = ancestral(gaussian, loud, steps=4, clip="none", last_step_noise=True)
     assert (quiet.drawn, loud.drawn) == (4, 5)
@@ -182,7 +182,7 @@ def test_ddim_keeps_standard_normal_noise_where_it_is() -> None:
 def test_the_second_step_of_dpm_solver_extrapolates_half_a_step_and_the_last_does_not() -> None:
     # The denoiser counts its calls as x = 1, 2, 3: what a step made of them can be read off.
     counted = Counted(lambda z, log_snr: Prediction.of("x", torch.full_like(z, counted.count), z, log_snr))
-    states: list[StepInfo] = []
+    states: list[StepState] = []
     start = torch.tensor([[0.7]], dtype=torch.float64)
     final = dpm_solver(counted, Given([start]), steps=3, clip="none", callback=states.append)
     log_snr = [float(level) for level in SCHEDULE.steps(3)]

@@ -15,7 +15,7 @@ from vdm_bench.reference_model.samplers import (
     SAMPLERS,
     Counted,
     DiffusionSampler,
-    StepInfo,
+    StepState,
     ancestral,
     clipped,
     ddim,
@@ -82,7 +82,7 @@ def test_evaluations_are_counted(name: str, correct_last: bool) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_a_callback_sees_each_step_with_a_clipped_consistent_prediction(sampler: DiffusionSampler) -> None:
-    states: list[StepInfo] = []
+    states: list[StepState] = []
     sampler(constant(3.0), NoiseStream([1], (4,)), steps=5, callback=states.append)
     assert [state.index for state in states] == [0, 1, 2, 3, 4]
     assert [state.last for state in states] == [False, False, False, False, True]
@@ -96,7 +96,7 @@ def test_a_callback_sees_each_step_with_a_clipped_consistent_prediction(sampler:
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_no_graph_outlives_an_evaluation(sampler: DiffusionSampler) -> None:
-    states: list[StepInfo] = []
+    states: list[StepState] = []
 
     def guided(z: Tensor, log_snr: Tensor) -> Prediction:
         assert not torch.is_grad_enabled()
@@ -127,7 +127,7 @@ def test_clipping_rebuilds_eps_and_v_from_the_clipped_x() -> None:
 
 def test_the_corrector_takes_its_eps_from_the_clipped_x() -> None:
     draws = [torch.full((1, 1), 2.0, dtype=torch.float64), *torch.zeros(3, 1, 1, dtype=torch.float64)]
-    states: list[StepInfo] = []
+    states: list[StepState] = []
     predictor_corrector(constant(3.0), Given(draws), steps=2, callback=states.append)
     level = states[0].log_snr_s
     before, _ = posterior(draws[0], torch.ones(1, 1, dtype=torch.float64), states[0].log_snr_t, level)

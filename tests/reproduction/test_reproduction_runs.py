@@ -19,7 +19,7 @@ from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, sav
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.reproduction import execute as carrying
 from vdm_bench.reproduction import execute as training
-from vdm_bench.reproduction.execute import carry_out, verdict
+from vdm_bench.reproduction.execute import execute, verdict
 from vdm_bench.reproduction.paper import paper_plan
 from vdm_bench.reproduction.plan import Claim, Model, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import shapes_plan
@@ -71,12 +71,12 @@ def test_a_table_on_shapes_has_own_values_and_verdicts_and_goes_on_where_it_ende
 ) -> None:
     plan = small(shapes_plan(number, steps=2))
     means = ReproductionOptions(tmp_path / "runs", {"shapes": tiny}, limit=CLIPS)
-    outcome = carry_out(plan, means, Silent())
+    outcome = execute(plan, means, Silent())
     assert list(outcome.records) == [case.key for case in plan.cases]
     assert outcome.missing == {}
     assert [found.claim for found in outcome.verdicts] == list(plan.claims)
     before = files(tmp_path / "runs")
-    again = carry_out(plan, means, Silent())
+    again = execute(plan, means, Silent())
     assert files(tmp_path / "runs") == before
     assert again.verdicts == outcome.verdicts
     text = format_outcome(plan, outcome, "text")
@@ -91,7 +91,7 @@ def test_a_table_on_shapes_has_own_values_and_verdicts_and_goes_on_where_it_ende
 
 def test_a_difference_is_that_of_the_scores_and_paired_by_seed(tiny: str, tmp_path: Path) -> None:
     plan = small(shapes_plan("2", steps=2))
-    outcome = carry_out(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
     (found,) = outcome.verdicts
     better, worse = (outcome.score(key, "embedded/fvd") for key in ("langevin", "ancestral"))
     assert better is not None
@@ -105,7 +105,7 @@ def test_a_difference_is_that_of_the_scores_and_paired_by_seed(tiny: str, tmp_pa
 def test_extension_runs_to_64_frames_by_both_methods(tiny: str, tmp_path: Path) -> None:
     plan = shapes_plan("6", steps=2)
     plan = small(dataclasses.replace(plan, cases=plan.cases[:2], claims=plan.claims[:2]), reference_count=16)
-    outcome = carry_out(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
     signatures = [score.signature for record in outcome.records.values() for score in record.scores]
     assert all("in:64x32x32>" in signature for signature in signatures)
     methods = [record.sampler.settings["method"] for record in outcome.records.values()]
@@ -130,12 +130,12 @@ def joint(monkeypatch: pytest.MonkeyPatch) -> ReproductionPlan:
 def test_models_of_table_4_are_trained_here_with_0_4_and_8_images(
     joint: ReproductionPlan, tmp_path: Path
 ) -> None:
-    outcome = carry_out(joint, ReproductionOptions(tmp_path, limit=CLIPS), Silent())
+    outcome = execute(joint, ReproductionOptions(tmp_path, limit=CLIPS), Silent())
     infos = [load_model(tmp_path / "models" / name / "model.safetensors")[1] for name in joint.models]
     assert [(info.step, info.training["joint_images"]) for info in infos] == [(2, 0), (2, 4), (2, 8)]
     assert len({record.sampler.settings["checkpoint"] for record in outcome.records.values()}) == 3
     before = files(tmp_path)
-    carry_out(joint, ReproductionOptions(tmp_path, limit=CLIPS), Silent())
+    execute(joint, ReproductionOptions(tmp_path, limit=CLIPS), Silent())
     assert files(tmp_path) == before
 
 
@@ -161,7 +161,7 @@ def test_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(
 
 def test_a_model_that_is_given_is_not_trained(joint: ReproductionPlan, tmp_path: Path) -> None:
     given = {f"images-{n}": save_tiny(tmp_path / f"{n}.safetensors", 32, joint_images=n) for n in (0, 4, 8)}
-    carry_out(joint, ReproductionOptions(tmp_path / "runs", given, limit=CLIPS), Silent())
+    execute(joint, ReproductionOptions(tmp_path / "runs", given, limit=CLIPS), Silent())
     assert not (tmp_path / "runs" / "models").exists()
 
 
@@ -172,9 +172,9 @@ def test_a_model_that_was_trained_otherwise_is_refused_before_anything_is_run(
     with pytest.raises(
         InputError, match=r"trained with joint_images 8, and images-4 is with 4; give --checkpoint"
     ):
-        carry_out(joint, ReproductionOptions(tmp_path / "runs", {"images-4": wrong}), Silent())
+        execute(joint, ReproductionOptions(tmp_path / "runs", {"images-4": wrong}), Silent())
     with pytest.raises(InputError, match=r"nowhere\.safetensors does not exist"):
-        carry_out(joint, ReproductionOptions(tmp_path / "runs", {"images-8": "nowhere.safetensors"}), Silent())
+        execute(joint, ReproductionOptions(tmp_path / "runs", {"images-8": "nowhere.safetensors"}), Silent())
     assert not (tmp_path / "runs").exists()
 
 
@@ -193,7 +193,7 @@ def test_a_table_of_the_paper_is_run_on_its_data(tmp_path: Path) -> None:
     root = miniatures.write_bair(tmp_path / "bair")
     model = save_tiny(tmp_path / "tiny.safetensors", 64)
     plan = paper_on_bair()
-    outcome = carry_out(plan, ReproductionOptions(tmp_path / "runs", {"bair": model}, data_root=root), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path / "runs", {"bair": model}, data_root=root), Silent())
     assert {record.protocol.name for record in outcome.records.values() if record.protocol} == {"bair-prediction"}
     assert len(outcome.verdicts) == 1
     settings = outcome.records["langevin"].sampler.settings
@@ -206,14 +206,14 @@ def test_what_is_missing_is_named_and_the_rest_is_run(tmp_path: Path) -> None:
     assert "- data: bair-prediction needs the dataset bair; give --data-root DIR" in lines
     command = "`vdm-bench train bair --out DIR`"
     assert f"- a model: train one ({command}) and give --checkpoint bair=FILE (ancestral, langevin)" in lines
-    outcome = carry_out(plan, ReproductionOptions(tmp_path), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path), Silent())
     assert outcome.records == {}
     assert outcome.missing.keys() == {"ancestral", "langevin"}
     assert "not run (ancestral, langevin), missing a model" in format_outcome(plan, outcome, "text")
     root = miniatures.write_bair(tmp_path / "bair")
     baseline = dataclasses.replace(plan.cases[0], key="real", model="", sampler="real", options={})
     plan = dataclasses.replace(plan, cases=(baseline, plan.cases[1]))
-    outcome = carry_out(plan, ReproductionOptions(tmp_path / "runs", data_root=root), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path / "runs", data_root=root), Silent())
     assert (outcome.records.keys(), outcome.missing.keys()) == ({"real"}, {"langevin"})
 
 
@@ -225,7 +225,7 @@ def test_weights_that_cannot_be_had_are_missing(tmp_path: Path, monkeypatch: pyt
     root = miniatures.write_bair(tmp_path / "bair")
     model = save_tiny(tmp_path / "tiny.safetensors", 64)
     means = ReproductionOptions(tmp_path / "runs", {"bair": model}, data_root=root)
-    outcome = carry_out(paper_on_bair("fvd"), means, Silent())
+    outcome = execute(paper_on_bair("fvd"), means, Silent())
     assert outcome.missing["langevin"] == ["weights: i3d-k400 cannot be downloaded"]
     assert outcome.records == {}
     assert "weights to download\n- i3d-k400" in "\n".join(plan_lines(paper_on_bair("fvd"), means))
@@ -254,7 +254,7 @@ def test_a_claim_holds_where_the_interval_of_the_difference_leaves_out_zero(
 def test_a_case_without_a_value_or_an_interval_decides_nothing(tiny: str, tmp_path: Path) -> None:
     """The rest of the table is printed, and says so."""
     plan = small(shapes_plan("2", steps=2))
-    outcome = carry_out(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
     (claim,) = plan.claims
     metric = plan.metrics[claim.metric]
     for change in ({"value": None, "status": "lost", "jackknife": ()}, {"jackknife": ()}):
@@ -275,7 +275,7 @@ def test_a_case_without_a_value_or_an_interval_decides_nothing(tiny: str, tmp_pa
 
 def test_json_has_every_row_every_verdict_and_what_is_missing(tiny: str, tmp_path: Path) -> None:
     plan = small(shapes_plan("2", steps=2))
-    outcome = carry_out(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    outcome = execute(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
     content = json.loads(format_outcome(plan, outcome, "json"))
     rows = {row["method"]: row for row in content["rows"]}
     assert len(rows) == len(plan.published)
@@ -293,7 +293,7 @@ def score_of(record: Record, value: float) -> Record:
 
 def test_the_difference_to_the_published_figure_stands_beside_an_own_value(tiny: str, tmp_path: Path) -> None:
     plan = small(shapes_plan("2", steps=2))
-    made = carry_out(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
+    made = execute(plan, ReproductionOptions(tmp_path, {"shapes": tiny}, limit=CLIPS), Silent())
     paper = paper_plan("2")
     records: Mapping[str, Record] = {
         key: score_of(record, value).model_copy(

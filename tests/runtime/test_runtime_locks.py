@@ -398,7 +398,7 @@ def test_a_job_begins_when_its_leader_holds_the_folder_and_ends_with_it(free: bo
                 raise PeerError("stopped")
 
         try:
-            with hold_together(tmp_path / "run", "run", leads=rank == 0, agree=agree) as alone:
+            with hold_together(tmp_path / "run", "run", is_main=rank == 0, agree=agree) as alone:
                 ends[rank] = f"held {alone} {(tmp_path / 'run' / FOLDER_LOCK).exists()}"
                 barrier.wait(60)
         except (InputError, PeerError) as error:

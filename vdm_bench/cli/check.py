@@ -68,7 +68,7 @@ def check(
     from vdm_bench.leaderboards.checks.check import update_baseline as update
     from vdm_bench.leaderboards.tables.ci import junit_xml
     from vdm_bench.leaderboards.tables.comparisons import format_closing, format_tables
-    from vdm_bench.runtime.files import sweep_beside, write_bytes
+    from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
     from vdm_bench.runtime.progress import Console
 
     if update_baseline:
@@ -82,7 +82,7 @@ def check(
     if result.exit_code or not update_baseline:
         text += format_closing(result, "--update-baseline")
     if junit:
-        sweep_beside(junit, shared=True)
+        remove_temporary_files_of(junit, shared=True)
         write_bytes(junit, junit_xml(result))
     if as_json:
         show_json(result.to_dict())

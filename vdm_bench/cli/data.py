@@ -12,7 +12,7 @@ from vdm_bench.datasets.registry import SOURCES
 from vdm_bench.errors import InputError, NotComparableError
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.protocols.prepare import SideCheck
 
 _NAMED = 5  # missing or broken ones that are printed
@@ -111,7 +111,7 @@ def export_reference(
     out: Path | None,
     skip_broken: bool,
     recheck: bool,
-    computing: "Computing",
+    computing: "ComputeConfig",
     workers: int,
 ) -> None:
     """Write the features of PROTOCOL's reference, for all of its metrics, into one safetensors file.
@@ -122,9 +122,9 @@ def export_reference(
     from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset
     from vdm_bench.runtime.files import check_file_writable
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.scoring.features import Collector
+    from vdm_bench.scoring.features import FeatureExtractor
     from vdm_bench.scoring.reference import collect_reference, write_reference
-    from vdm_bench.scoring.suite import Panel
+    from vdm_bench.scoring.suite import MetricSuite
 
     chosen, reporter = get_protocol(protocol), Console()
     path = out or Path(f"{chosen.name}.safetensors")
@@ -135,9 +135,9 @@ def export_reference(
     for sentence in (*notes_on(clips), *departures):
         reporter.note(sentence)
     check_file_writable(path)
-    panel = Panel.of(chosen.metrics, computing, reporter)
+    panel = MetricSuite.of(chosen.metrics, computing, reporter)
     panel.check_frames(chosen.frames)
-    collector = Collector(panel.networks, workers, skip_broken, reporter, recheck=recheck)
+    collector = FeatureExtractor(panel.networks, workers, skip_broken, reporter, recheck=recheck)
     collected = collect_reference(chosen, clips, collector)
     write_reference(path, chosen, panel.networks, collected, departures)
     show(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")

@@ -10,7 +10,7 @@ from vdm_bench.cli.options import show_json, show_text
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule
-    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.scoring.explain import Explanation
     from vdm_bench.video.timing import Fps
 
@@ -38,7 +38,7 @@ def explain(
     aspect: "Aspect",
     strips: bool,
     skip_broken: bool,
-    computing: "Computing",
+    computing: "ComputeConfig",
     workers: int,
     as_json: bool,
 ) -> None:

@@ -47,12 +47,12 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
         weights: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        from vdm_bench.metrics.networks import Computing, pick_device
+        from vdm_bench.metrics.networks import ComputeConfig, pick_device
         from vdm_bench.runtime.distributed import local_device
 
         if device == "auto" and backend.startswith("tensorflow"):
             device = "cpu"  # where the original graph computes
-        given = Computing(
+        given = ComputeConfig(
             local_device(pick_device(device)),
             precision,
             compiled,
@@ -152,9 +152,9 @@ def write_or_print(text: str, output: Path | None) -> None:
     if output is None:
         show_text(text)
         return
-    from vdm_bench.runtime.files import sweep_beside, write_text
+    from vdm_bench.runtime.files import remove_temporary_files_of, write_text
 
-    sweep_beside(output, shared=True)
+    remove_temporary_files_of(output, shared=True)
     write_text(output, text)
     say(f"wrote {output}")
 

@@ -10,7 +10,7 @@ from vdm_bench.cli import options
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.reproduction.plan import ReproductionPlan
     from vdm_bench.reproduction.tables import Format
 
@@ -79,7 +79,7 @@ def reproduce(
     form: "Format",
     output: Path | None,
     recheck: bool,
-    computing: "Computing",
+    computing: "ComputeConfig",
     workers: int,
 ) -> None:
     """Run what TABLE of Ho et al. 2022 needs, and print it with a column of own values.
@@ -92,7 +92,7 @@ def reproduce(
     vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
     vdm-bench reproduce table5 --protocol shapes
     """
-    from vdm_bench.reproduction.execute import carry_out, check_checkpoints
+    from vdm_bench.reproduction.execute import check_checkpoints, execute
     from vdm_bench.reproduction.plan import ReproductionOptions
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
     from vdm_bench.runtime.files import check_file_writable
@@ -117,7 +117,7 @@ def reproduce(
         check_checkpoints(plan, means)
         options.write_or_print("\n".join(plan_lines(plan, means)) + "\n", output)
         return
-    options.write_or_print(format_outcome(plan, carry_out(plan, means, Console()), form), output)
+    options.write_or_print(format_outcome(plan, execute(plan, means, Console()), form), output)
 
 
 def _plan(table: str, protocol: str | None, steps: int | None, training_steps: int | None) -> "ReproductionPlan":

@@ -11,7 +11,7 @@ from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.samplers.base import Sampler
 
 _LONGEST_NAME = 100  # bytes of the name of a folder that is named after a command
@@ -64,7 +64,7 @@ def run(
     skip_broken: bool,
     recheck: bool,
     name: str | None,
-    computing: "Computing",
+    computing: "ComputeConfig",
     workers: int,
     as_json: bool,
 ) -> None:
@@ -87,11 +87,11 @@ def run(
     from vdm_bench.protocols import get_protocol
     from vdm_bench.runs.forecast import forecast
     from vdm_bench.runs.plan import RunOptions
-    from vdm_bench.runs.run import Run
-    from vdm_bench.runtime.distributed import join_world
+    from vdm_bench.runs.run import BenchmarkRun
+    from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
 
-    chosen, world = get_protocol(protocol), join_world()
+    chosen, processes = get_protocol(protocol), join_processes()
     source, settings = _source(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
     asked = RunOptions(
         sampler=source,
@@ -112,8 +112,8 @@ def run(
         return
     trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
-    record = Run(chosen, folder, asked, Console(), world).record()
-    if world.leads:
+    record = BenchmarkRun(chosen, folder, asked, Console(), processes).record()
+    if processes.is_main:
         print_record(record, as_json)
         named = {} if clips is None else {record.name: clips}
         if os.access(folder, os.W_OK):  # a complete run may lie where nothing can be written
@@ -127,7 +127,7 @@ def run(
 def _source(
     sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
 ) -> tuple["str | Sampler | None", dict[str, str]]:
-    """Give what makes the clips, and the options that are left for it."""
+    """Return what makes the clips, and the options that are left for it."""
     from vdm_bench.samplers.command import CommandSampler
 
     if command is None:

@@ -99,22 +99,22 @@ def sample(
     vdm-bench sample model.safetensors --count 256 --sampler ddim --steps 64 --label random --guidance-weight 1
     vdm-bench sample model.safetensors --context real/ --context-frames 4 --frames 64 --format mp4
     """
-    from vdm_bench.generation.generate import Order, generate
-    from vdm_bench.generation.output import Target
+    from vdm_bench.generation.generate import SampleOptions, generate
+    from vdm_bench.generation.output import OutputSpec
     from vdm_bench.metrics.networks import pick_device
     from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, source_of
     from vdm_bench.runtime.progress import Console
     from vdm_bench.samplers.reference import ReferenceSampler
     from vdm_bench.samplers.sampling_settings import choose
 
-    target = Target.of(out, form, fps)
+    target = OutputSpec.of(out, form, fps)
     path = checkpoint_path(checkpoint)
     model = load_reference_model(path, preset=preset, device=pick_device(device))
     numbers = _labels(labels)
     chosen = choose(model.sampling, {**settings, "labels": "random" if labels == ("random",) else None})
     text = _text(captions, text_embeddings, text_encoder, model.config)
     sampler = ReferenceSampler(model, chosen, text=text, source=source_of(path))
-    order = Order(count, seed, frames, numbers, captions, context, context_frames, resize)
+    order = SampleOptions(count, seed, frames, numbers, captions, context, context_frames, resize)
     made = generate(
         sampler, (model.config.frames, chosen.resolution or model.config.resolution), order, target, Console()
     )

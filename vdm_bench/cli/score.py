@@ -10,7 +10,7 @@ from vdm_bench.cli.options import print_record, require_values
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule
-    from vdm_bench.metrics.networks import Computing
+    from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.video.timing import Fps
 
 
@@ -43,7 +43,7 @@ def score(
     recheck: bool,
     out: Path | None,
     name: str | None,
-    computing: "Computing",
+    computing: "ComputeConfig",
     workers: int,
     as_json: bool,
 ) -> None:
@@ -57,13 +57,13 @@ def score(
     vdm-bench score samples/ --reference real/
     vdm-bench score samples/ --reference real/ --frames 16 --size 64 --resize antialias --aspect center-crop
     """
-    from vdm_bench.runtime.distributed import join_world
+    from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.scoring.score import DEFAULT_METRICS, ScoreOptions, compare
+    from vdm_bench.scoring.score import DEFAULT_METRICS, ScoreOptions, score_record
     from vdm_bench.video.view import View
 
-    world = join_world()
-    record = compare(
+    processes = join_processes()
+    record = score_record(
         generated,
         reference,
         ScoreOptions(
@@ -78,8 +78,8 @@ def score(
             recheck=recheck,
         ),
         Console(),
-        world,
+        processes,
     )
-    if world.leads:
+    if processes.is_main:
         print_record(record, as_json)
         require_values(record)

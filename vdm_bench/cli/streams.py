@@ -33,7 +33,7 @@ _OVERLAY = 1  # combining class of strokes: with one, a sign means the opposite
 
 
 def stand_in(character: str) -> str:
-    r"""Give ASCII in the place of a character that an encoding lacks; its escape where nothing is like it.
+    r"""Return ASCII in the place of a character that an encoding lacks; its escape where nothing is like it.
 
     >>> [stand_in(character) for character in "∞┼é\u4e2d"]
     ['inf', '+', 'e', '\\u4e2d']
@@ -133,7 +133,7 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 def _find_ascii(name: str) -> codecs.CodecInfo | None:
-    """Give the codec of ASCII under another name."""
+    """Return the codec of ASCII under another name."""
     if name.replace("_", "-") != _ASCII:
         return None
     found = codecs.lookup("ascii")

@@ -56,7 +56,7 @@ def verify(
     vdm-bench verify their-run/run.json --samples their-run/samples
     Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something that is needed is not there.
     """
-    from vdm_bench.metrics.networks import Computing, pick_device
+    from vdm_bench.metrics.networks import ComputeConfig, pick_device
     from vdm_bench.runs.verify import VerifyOptions
     from vdm_bench.runs.verify import verify as verify_record
     from vdm_bench.runtime.progress import Console
@@ -68,7 +68,7 @@ def verify(
         seed=seed,
         data_root=data_root,
         reference_stats=reference_stats,
-        computing=Computing(pick_device(device), weights=options.weight_files(weights)),
+        computing=ComputeConfig(pick_device(device), weights=options.weight_files(weights)),
         workers=workers,
         recheck=recheck,
     )

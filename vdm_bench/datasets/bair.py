@@ -72,7 +72,7 @@ class Bair:
         return ClipInfo(f"{self.split}/{self._records[index][2]}")
 
     def length(self, index: int) -> int:
-        """Give 30: all trajectories have as many frames."""
+        """Return 30: all trajectories have as many frames."""
         return FRAMES
 
     def read(
@@ -104,7 +104,7 @@ class Bair:
         return self._vectors(index, "endeffector_pos", 3)
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the record's place, and the stamp of its file."""
+        """Return the record's place, and the stamp of its file."""
         path, place, _ = self._records[index]
         file = stamp([path])
         return file and f"{file} {place.offset} {self.camera}"

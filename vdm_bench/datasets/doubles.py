@@ -114,7 +114,7 @@ def _refuse_like_folders(path: Path, found: Found) -> None:
 
 
 def _by_folder(found: Found) -> Iterator[tuple[str, str, str]]:
-    """Give each clip's name below every folder that it lies in, without its suffix, which is empty for frames."""
+    """Yield each clip's name below every folder that it lies in, without its suffix (empty for frames)."""
     files: Iterable[tuple[str, str]] = ((name, PurePosixPath(name).suffix.lower()) for name in found.files)
     for name, suffix in [*files, *((name, "") for name in found.folders)]:
         bare = name[: len(name) - len(suffix)]

@@ -151,15 +151,15 @@ class FolderDataset:
         ]
 
     def info(self, index: int) -> ClipInfo:
-        """Give a clip's name; no more is known of it."""
+        """Return a clip's name; no more is known of it."""
         return ClipInfo(self._key(self._entries[index]))
 
     def path_of(self, index: int) -> Path:
-        """Give the file or folder that a clip comes from."""
+        """Return the file or folder that a clip comes from."""
         return self.path / self._entries[index].name
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the clip's name, view, and the stamp of its file or files."""
+        """Return the clip's name, view, and the stamp of its file or files."""
         entry, path = self._entries[index], self.path_of(index)
         try:
             files = frame_files(path) if entry.read is _read_frames else [path]
@@ -317,7 +317,7 @@ class ViewedClips:
         return clip if frames is clip.frames else replace(clip, frames=frames)
 
     def fingerprint(self, index: int) -> str | None:
-        """Give what the dataset tells of the clip, and the view."""
+        """Return what the dataset tells of the clip, and the view."""
         clip = self._clips.fingerprint(index)
         return clip and f"{clip} {self.view}"
 
@@ -341,7 +341,7 @@ class ViewedArchive(ViewedClips):
         self._archive, self.notes = archive, list(notes)
 
     def info(self, index: int) -> ClipInfo:
-        """Give a clip's key, label and caption."""
+        """Return a clip's key, label and caption."""
         entry = self._archive.entry(index)
         return ClipInfo(entry.key, entry.label, entry.caption)
 

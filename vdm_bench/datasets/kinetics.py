@@ -63,7 +63,7 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
 
 
 def _videos(folder: Path) -> Iterator[Path]:
-    """Give the video files below a folder, hidden ones and what lies in hidden folders left out."""
+    """Return the video files below a folder, hidden ones and what lies in hidden folders left out."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in SUFFIXES and not hidden:
@@ -71,7 +71,7 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def _name(row: Row) -> str:
-    """Give the name of an annotation's file, without suffix."""
+    """Return the name of an annotation's file, without suffix."""
     try:
         start, end = (int(float(row.fields[column])) for column in ("time_start", "time_end"))
     except (ValueError, OverflowError) as error:

@@ -89,7 +89,7 @@ class JoinedClips:
         return part[place]
 
     def fingerprint(self, index: int) -> str | None:
-        """Give that of the clip in its own dataset."""
+        """Return that of the clip in its own dataset."""
         part, place = self._place(index)
         return part.fingerprint(place)
 

@@ -113,7 +113,7 @@ def read_words(path: Path, way_out: str) -> list[tuple[int, list[str]]]:
 
 
 def _numbered(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give rows that are not empty, with the line that each begins in."""
+    """Return rows that are not empty, with the line that each begins in."""
     line = 1
     try:
         for fields in reader:

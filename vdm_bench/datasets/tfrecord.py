@@ -119,7 +119,7 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Give a message's fields: number, and bytes or an integer."""
+    """Return a message's fields: number, and bytes or an integer."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)

@@ -67,7 +67,7 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def _labels(path: Path) -> dict[str, int]:
-    """Give each class its label, counted from 0. Names are compared without case: see the quirks above."""
+    """Return each class its label, counted from 0. Names are compared without case: see the quirks above."""
     try:
         listed = [(name.casefold(), int(number) - 1) for _, (number, name) in read_words(path, _FETCH)]
     except ValueError as error:

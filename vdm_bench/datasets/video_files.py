@@ -55,7 +55,7 @@ class VideoFiles:
         return len(self.files)
 
     def info(self, index: int) -> ClipInfo:
-        """Give a video's key, label and caption."""
+        """Return a video's key, label and caption."""
         return self.files[index].info
 
     def length(self, index: int) -> int:
@@ -72,7 +72,7 @@ class VideoFiles:
         return film.frames, not film.lossless
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the stamp of the file."""
+        """Return the stamp of the file."""
         return stamp([self.files[index].path])
 
 

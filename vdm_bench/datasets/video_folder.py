@@ -32,7 +32,7 @@ class FolderVideos:
         return len(self._clips)
 
     def info(self, index: int) -> ClipInfo:
-        """Give a video's name, and its label and caption where it has some."""
+        """Return a video's name, and its label and caption where it has some."""
         return self._clips.info(index)
 
     def length(self, index: int) -> int:
@@ -41,7 +41,7 @@ class FolderVideos:
         return count_frames(path) if path else len(self._clips[index].frames)
 
     def fps(self, index: int) -> float | None:
-        """Give the frames a second at which a video file is read; None of what is none, or does not tell.
+        """Return the frames a second at which a video file is read; None of what is none, or does not tell.
 
         An archive has a rate for players alone. Raises `BrokenClipError`.
         """
@@ -63,11 +63,11 @@ class FolderVideos:
         return np.stack([each(clip.frames[frame]) for frame in frames]), clip.lossy
 
     def fingerprint(self, index: int) -> str | None:
-        """Give what tells the files of a video."""
+        """Return what tells the files of a video."""
         return self._clips.fingerprint(index)
 
     def _video(self, index: int) -> Path | None:
-        """Give the file of a video that need not be read whole."""
+        """Return the file of a video that need not be read whole."""
         if not isinstance(self._clips, FolderDataset):
             return None
         path = self._clips.path_of(index)

@@ -31,10 +31,10 @@ class VideoSet(Protocol):
     def __len__(self) -> int: ...
 
     def info(self, index: int) -> ClipInfo:
-        """Give what is known of a video without reading it."""
+        """Return what is known of a video without reading it."""
 
     def length(self, index: int) -> int:
-        """Give a video's number of frames; raises `BrokenClipError`."""
+        """Return a video's number of frames; raises `BrokenClipError`."""
 
     def read(
         self, index: int, frames: Sequence[int], each: EachFrame = unchanged
@@ -45,7 +45,7 @@ class VideoSet(Protocol):
         """
 
     def fingerprint(self, index: int) -> str | None:
-        """Give a text that changes whenever the video may have changed; found without decoding it.
+        """Return a text that changes whenever the video may have changed; found without decoding it.
 
         None: that cannot be told, and the video is to be read.
         """
@@ -143,11 +143,11 @@ class WindowedClips:
         return Clip(frames, key, info.label, info.caption, lossy)
 
     def info(self, index: int) -> ClipInfo:
-        """Give what is known of the clip's video."""
+        """Return what is known of the clip's video."""
         return self.videos.info(self._windows[index].video)
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the video's, with what decides the window."""
+        """Return the video's, with what decides the window."""
         window = self._windows[index]
         first = f"random {self.choice.seed} {window.turn}" if window.first is None else window.first
         video = self.videos.fingerprint(window.video)
@@ -192,11 +192,11 @@ def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
 
 
 def _draw(*what: object) -> int:
-    """Give a random number of 64 bits that hangs on its arguments alone."""
+    """Return a random number of 64 bits that hangs on its arguments alone."""
     text = "\0".join(map(str, what)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def _below(bound: int, *what: object) -> int:
-    """Give a random integer in [0, bound); the bias is below bound / 2**64."""
+    """Return a random integer in [0, bound); the bias is below bound / 2**64."""
     return _draw(*what) * bound >> 64

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
-from vdm_bench.generation.output import Sink, Target, open_sink, writing_to
+from vdm_bench.generation.output import ClipWriter, OutputSpec, open_sink, writing_to
 from vdm_bench.metrics.choices import ResizeRule
 from vdm_bench.runtime.files import check_file_writable
 from vdm_bench.runtime.progress import Reporter
@@ -28,7 +28,7 @@ _MOST_IN_GRID = 256
 
 
 @dataclass(frozen=True)
-class Order:
+class SampleOptions:
     """Which clips are wanted.
 
     Attributes:
@@ -53,7 +53,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Made:
+class SampleResult:
     """What was made: how many clips, of (T, H, W), and evaluations of the network for each."""
 
     count: int
@@ -62,8 +62,12 @@ class Made:
 
 
 def generate(
-    sampler: ReferenceSampler, window: tuple[int, int], order: Order, target: Target, reporter: Reporter
-) -> Made:
+    sampler: ReferenceSampler,
+    window: tuple[int, int],
+    order: SampleOptions,
+    target: OutputSpec,
+    reporter: Reporter,
+) -> SampleResult:
     """Make clips and write them.
 
     Args:
@@ -87,11 +91,11 @@ def generate(
     with writing_to(target, reporter):
         sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
         _make(sampler, requests, sink, evaluations, reporter)
-    return Made(count, shape, evaluations)
+    return SampleResult(count, shape, evaluations)
 
 
 def _make(
-    sampler: ReferenceSampler, requests: "_Requests", sink: Sink, evaluations: int, reporter: Reporter
+    sampler: ReferenceSampler, requests: "_Requests", sink: ClipWriter, evaluations: int, reporter: Reporter
 ) -> None:
     """Make the clips that a sink does not have yet."""
     count = requests.count
@@ -106,7 +110,7 @@ def _make(
     sink.close()
 
 
-def _require_room(target: Target, count: int) -> None:
+def _require_room(target: OutputSpec, count: int) -> None:
     """Refuse more clips than a file takes."""
     if target.form == "grid" and count > _MOST_IN_GRID:
         raise InputError(
@@ -124,7 +128,7 @@ def _require_room(target: Target, count: int) -> None:
 class _Requests:
     """The order, 64 clips at a time."""
 
-    def __init__(self, order: Order, frames: int, side: int) -> None:
+    def __init__(self, order: SampleOptions, frames: int, side: int) -> None:
         self._order, self._frames, self._side = order, order.frames or frames, side
         if (order.context is None) != (order.context_frames is None):
             raise InputError("give --context CLIPS and --context-frames K together, or neither")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
 from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
 from vdm_bench.runtime.progress import Reporter
@@ -26,7 +26,7 @@ _SUFFIXES: dict[str, Form] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".p
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputSpec:
     """Where clips go, and as what.
 
     Attributes:
@@ -40,7 +40,7 @@ class Target:
     fps: float = 8.0
 
     @classmethod
-    def of(cls, path: Path | None, form: Form | None, fps: float) -> "Target":
+    def of(cls, path: Path | None, form: Form | None, fps: float) -> "OutputSpec":
         """Fill in what the user left out: the form by the path's suffix, the path by the form.
 
         Raises:
@@ -62,7 +62,7 @@ class Target:
         return self.path.suffix.lower() in _SUFFIXES
 
 
-class Sink(Protocol):
+class ClipWriter(Protocol):
     """Takes clips, a shard at a time."""
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
@@ -92,7 +92,7 @@ class _ArchiveSink:
 class _FilmSink:
     """Films in a folder, named by the clip's number; or one film."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: OutputSpec) -> None:
         self._target = target
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
@@ -151,7 +151,7 @@ def _title(clips: Sequence[Clip]) -> str:
 
 
 @contextlib.contextmanager
-def writing_to(target: Target, reporter: Reporter) -> Iterator[None]:
+def writing_to(target: OutputSpec, reporter: Reporter) -> Iterator[None]:
     """Keep other processes from writing to a target, and clear away what a killed one left there.
 
     Raises:
@@ -163,11 +163,11 @@ def writing_to(target: Target, reporter: Reporter) -> Iterator[None]:
         return
     with hold(target.path, "sample", note=reporter.note) as alone:
         if (target.path / PLAN_FILE).exists() or not holds_others(target.path):
-            sweep(target.path, shared=not alone)
+            remove_temporary_files(target.path, shared=not alone)
         yield
 
 
-def open_sink(target: Target, shape: tuple[int, int, int], plan: dict[str, object]) -> Sink:
+def open_sink(target: OutputSpec, shape: tuple[int, int, int], plan: dict[str, object]) -> ClipWriter:
     """Open a target for clips of (T, H, W).
 
     Args:

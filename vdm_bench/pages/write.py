@@ -6,8 +6,8 @@ from pathlib import Path
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
 from vdm_bench.leaderboards.report.writing import EMBEDDED_BYTES, PageOptions, write_report, write_site
 from vdm_bench.pages.galleries import ClipPlaces, make_galleries
-from vdm_bench.protocols.eligibility import why_apart
-from vdm_bench.runtime.files import sweep
+from vdm_bench.protocols.eligibility import why_unranked
+from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter, Silent
 
@@ -36,7 +36,7 @@ def write_html(
     """
     runs, reporter = _told(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
-    write_report(runs, page, PageOptions(why_apart, galleries, embed))
+    write_report(runs, page, PageOptions(why_unranked, galleries, embed))
 
 
 def write_html_site(
@@ -59,8 +59,8 @@ def write_html_site(
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
     way_out = "wait for it, or choose another --html"
     with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
-        sweep(folder, shared=not alone)
-        return write_site(runs, folder, PageOptions(why_apart, galleries, embed))
+        remove_temporary_files(folder, shared=not alone)
+        return write_site(runs, folder, PageOptions(why_unranked, galleries, embed))
 
 
 def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:

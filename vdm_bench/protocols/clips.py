@@ -129,7 +129,7 @@ def open_prepared(folder: Path) -> PreparedArchive | None:
 
 
 def prepared_plan(folder: Path) -> FolderPlan:
-    """Give the file that says how far the prepared clips of a folder are."""
+    """Return the file that says how far the prepared clips of a folder are."""
     way_out = f"delete {folder} and prepare it again"
     return FolderPlan(
         folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out
@@ -137,7 +137,7 @@ def prepared_plan(folder: Path) -> FolderPlan:
 
 
 def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:
-    """Give the names of the videos that belong to the set behind clips and are not there, and how many belong."""
+    """Return the names of the missing videos of the set behind clips, and how many videos the set has."""
     if isinstance(clips, PreparedArchive):
         return clips.missing, clips.videos + len(clips.missing)
     if isinstance(clips, WindowedClips):
@@ -156,7 +156,7 @@ def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedCl
 
 
 def notes_on(clips: DescribedClips) -> list[str]:
-    """Give what a person should know of clips, or of the videos behind them, a sentence each."""
+    """Return what a person should know of clips, or of the videos behind them, a sentence each."""
     if isinstance(clips, FolderDataset | ViewedArchive):
         return clips.notes
     if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):

@@ -90,11 +90,11 @@ class Conditions:
         return self._clips[index % self._count]
 
     def info(self, index: int) -> ClipInfo:
-        """Give what is known of a condition without reading it."""
+        """Return what is known of a condition without reading it."""
         return self._clips.info(index % self._count)
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the condition's."""
+        """Return the condition's."""
         return self._clips.fingerprint(index % self._count)
 
     def truth(self, index: int) -> Clip:
@@ -106,7 +106,7 @@ class Conditions:
         return self._read(self._scored, index)
 
     def given(self, index: int) -> NDArray[np.uint8]:
-        """Give the frames that generated clip `index` begins with, uint8 [K, H, W, 3].
+        """Return the frames that generated clip `index` begins with, uint8 [K, H, W, 3].
 
         Raises:
             InputError: its video cannot be read.

@@ -10,7 +10,7 @@ from vdm_bench.metrics.weights import catalogue
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 
 
-def why_apart(row: Mapping[str, Any]) -> str:
+def why_unranked(row: Mapping[str, Any]) -> str:
     """Say why the score of a row of `load_runs` must not stand among published numbers; nothing, if it may.
 
     It may where the run followed a protocol of this package to the letter, and where the score was made by the

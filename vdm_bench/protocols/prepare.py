@@ -24,7 +24,7 @@ from vdm_bench.protocols.clips import (
     prepared_plan,
     source_of,
 )
-from vdm_bench.runtime.files import sweep
+from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.plan import as_json
 from vdm_bench.runtime.progress import Reporter
@@ -110,7 +110,7 @@ def _writing(folder: Path, count: int, reporter: Reporter) -> Iterator[None]:
         yield
         return
     with hold(folder, "data prepare", note=reporter.note) as alone:
-        sweep(folder, shared=not alone)
+        remove_temporary_files(folder, shared=not alone)
         yield
 
 
@@ -296,7 +296,7 @@ class SideCheck:
         return self.clips >= self.wanted and not self.missing and not self.broken
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as plain JSON types."""
+        """Return all of it as plain JSON types."""
         return {**asdict(self), "complete": self.complete}
 
 

@@ -17,8 +17,8 @@ from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reference_model.model import checkpoint_path, packaged_models
-from vdm_bench.reproduction.plan import Case, Claim, Model, ReproductionOptions, ReproductionPlan
-from vdm_bench.runs.forecast import absent_networks
+from vdm_bench.reproduction.plan import Claim, Experiment, Model, ReproductionOptions, ReproductionPlan
+from vdm_bench.runs.forecast import missing_networks
 from vdm_bench.runs.run import run
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter
@@ -94,12 +94,12 @@ class Outcome:
     verdicts: Sequence[Verdict]
 
     def score(self, key: str, metric: str) -> Score | None:
-        """Give the score of a case that was run."""
+        """Return the score of a case that was run."""
         record = self.records.get(key)
         return next((score for score in record.scores if score.metric == metric), None) if record else None
 
 
-def missing_for(plan: ReproductionPlan, case: Case, means: ReproductionOptions) -> list[str]:
+def missing_for(plan: ReproductionPlan, case: Experiment, means: ReproductionOptions) -> list[str]:
     """Say what a case lacks, but for weights that can be downloaded."""
     lacks = []
     try:
@@ -121,7 +121,7 @@ def _has_model(model: Model, means: ReproductionOptions) -> bool:
     return model.name in means.checkpoints or model.trains or (model.packaged and model.name in packaged_models())
 
 
-def carry_out(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
+def execute(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
     """Run what can be run.
 
     Raises:
@@ -168,9 +168,9 @@ def _check_checkpoint(plan: ReproductionPlan, model: Model, source: str) -> None
             )
 
 
-def _fetch_weights(case: Case, means: ReproductionOptions, reporter: Reporter) -> list[str]:
+def _fetch_weights(case: Experiment, means: ReproductionOptions, reporter: Reporter) -> list[str]:
     lacks = []
-    for network in absent_networks(case.protocol, means.computing):
+    for network in missing_networks(case.protocol, means.computing):
         try:
             provide(network, reporter=reporter)
         except InputError as error:
@@ -189,7 +189,7 @@ def _checkpoint(plan: ReproductionPlan, name: str, means: ReproductionOptions, r
 
 def _run(
     plan: ReproductionPlan,
-    case: Case,
+    case: Experiment,
     checkpoints: Mapping[str, str],
     means: ReproductionOptions,
     reporter: Reporter,
@@ -234,7 +234,7 @@ def verdict(claim: Claim, metric: str, found: Difference | None, *, higher_is_be
 
 
 def paired_difference(first: Record, second: Record, metric: str) -> Difference | None:
-    """Give a score of the first run less that of the second one.
+    """Return a score of the first run less that of the second one.
 
     Returns:
         The difference; None where one of them has no value, or no interval, as of fewer than 10 clips.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import get_preset
-from vdm_bench.reproduction.plan import Case, Claim, Model, ReproductionPlan
+from vdm_bench.reproduction.plan import Claim, Experiment, Model, ReproductionPlan
 
 TEXT_METRICS = ("fvd", "fid/frames-avg", "is/frames-avg", "fid/frames-first", "is/frames-first")
 PRIVATE = (
@@ -65,12 +65,12 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
 
 
 def paper_plan(table: str) -> ReproductionPlan:
-    """Give the plan of a table, `1` to `6`."""
+    """Return the plan of a table, `1` to `6`."""
     return _PLANS[table]()
 
 
 def _settings(preset: str, *names: str, **changes: str) -> dict[str, str]:
-    """Give settings of the preset, in words, so that a checkpoint with others is sampled by the paper's."""
+    """Return settings of the preset, in words, so that a checkpoint with others is sampled by the paper's."""
     sampling = get_preset(preset).sampling
     kept = {name: str(getattr(sampling, name)) for name in ("sampler", "steps", "gamma", *names)}
     return {"preset": preset, **kept, **changes}
@@ -79,8 +79,8 @@ def _settings(preset: str, *names: str, **changes: str) -> dict[str, str]:
 def _table1() -> ReproductionPlan:
     protocol = get_protocol("ucf101-unconditional")
     cases = (
-        Case("model", "Video Diffusion", protocol, "ucf101", _settings("ucf101")),
-        Case("real", "real data", protocol, sampler="real"),
+        Experiment("model", "Video Diffusion", protocol, "ucf101", _settings("ucf101")),
+        Experiment("real", "real data", protocol, sampler="real"),
     )
     title = "unconditional generation on UCF101"
     notes = ("the reference set of FID, the splits, and what stands behind the ± are not stated",)
@@ -94,12 +94,14 @@ def _prediction(table: str, title: str, protocol: str, preset: str, steps: int, 
     ancestral = _settings(preset, w_r, sampler="ancestral", steps=str(2 * steps))
     langevin = _settings(preset, "delta", w_r, sampler="predictor-corrector", steps=str(steps))
     cases = [
-        Case("ancestral", f"{row} ancestral {2 * steps} steps", followed, preset, ancestral),
-        Case("langevin", f"{row} Langevin {steps} steps", followed, preset, langevin),
+        Experiment("ancestral", f"{row} ancestral {2 * steps} steps", followed, preset, ancestral),
+        Experiment("langevin", f"{row} Langevin {steps} steps", followed, preset, langevin),
     ]
     if table == "3":
         other = get_protocol("kinetics600-prediction-with-replacement")
-        cases.append(Case("langevin-with-replacement", f"{row} Langevin {steps} steps", other, preset, langevin))
+        cases.append(
+            Experiment("langevin-with-replacement", f"{row} Langevin {steps} steps", other, preset, langevin)
+        )
     notes = ("at which steps the Langevin corrector runs, and the clipping, are not stated",)
     return _plan(table, title, tuple(cases), followed.metrics, Model(preset, preset), notes=notes)
 
@@ -108,7 +110,9 @@ def _table4() -> ReproductionPlan:
     protocol = get_protocol("text-video")
     models = [Model(f"images-{count}", "text-small", {"joint_images": count}) for count in IMAGES]
     cases = tuple(
-        Case(model.name, f"small model, {count} image frames", protocol, model.name, _settings("text-small"))
+        Experiment(
+            model.name, f"small model, {count} image frames", protocol, model.name, _settings("text-small")
+        )
         for model, count in zip(models, IMAGES, strict=True)
     )
     title = "joint training on videos and images"
@@ -119,7 +123,7 @@ def _table5() -> ReproductionPlan:
     protocol = get_protocol("text-video")
     every_fourth = protocol.model_copy(update={"stride": 4})
     cases = [
-        Case(
+        Experiment(
             f"weight-{scale}" if skip == 1 else f"frameskip-{skip}-weight-{scale}",
             f"large model, frameskip {skip}, guidance weight {scale}",
             protocol if skip == 1 else every_fourth,
@@ -138,7 +142,7 @@ def _table6() -> ReproductionPlan:
     protocol = get_protocol("text-video-extension")
     names = {"reconstruction": "reconstruction guidance", "replacement": "replacement"}
     cases = tuple(
-        Case(
+        Experiment(
             f"{method}-{scale}",
             f"{name}, guidance weight {scale}",
             protocol,
@@ -156,7 +160,7 @@ def _table6() -> ReproductionPlan:
 def _plan(
     table: str,
     title: str,
-    cases: tuple[Case, ...],
+    cases: tuple[Experiment, ...],
     metrics: tuple[str, ...],
     *models: Model,
     notes: tuple[str, ...],

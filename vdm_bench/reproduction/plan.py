@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from vdm_bench.leaderboards.published import PublishedRow, published_rows
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.protocols import Protocol
 
 PAPER = "arXiv:2204.03458"
@@ -40,7 +40,7 @@ class ReproductionOptions:
     limit: int | None = None
     seed: int = 0
     precision: Precision = "fp32"
-    computing: Computing = field(default_factory=Computing)
+    computing: ComputeConfig = field(default_factory=ComputeConfig)
     workers: int = 2
     recheck: bool = False
 
@@ -71,7 +71,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Case:
+class Experiment:
     """A run that a table needs.
 
     Attributes:
@@ -125,7 +125,7 @@ class ReproductionPlan:
 
     table: str
     title: str
-    cases: tuple[Case, ...]
+    cases: tuple[Experiment, ...]
     models: Mapping[str, Model]
     metrics: Mapping[str, str]
     claims: tuple[Claim, ...]
@@ -137,12 +137,12 @@ class ReproductionPlan:
         """The rows of the table, and those in the text beside it."""
         return tuple(row for row in published_rows() if row.table.removesuffix("-text") == self.table)
 
-    def case(self, key: str) -> Case:
-        """Give the case of a key."""
+    def case(self, key: str) -> Experiment:
+        """Return the case of a key."""
         return next(case for case in self.cases if case.key == key)
 
-    def case_of(self, row: PublishedRow) -> Case | None:
-        """Give the case that stands beside a published row, if there is one."""
+    def case_of(self, row: PublishedRow) -> Experiment | None:
+        """Return the case that stands beside a published row, if there is one."""
         beside = [case for case in self.cases if case.row == row.method and row.metric in self.metrics]
         same = [case for case in beside if case.protocol.name == row.protocol]
         # A row in the text beside a table has the method of one in it.
@@ -150,7 +150,7 @@ class ReproductionPlan:
 
 
 def known_claims(
-    claims: tuple[Claim, ...], cases: tuple[Case, ...], metrics: Mapping[str, str]
+    claims: tuple[Claim, ...], cases: tuple[Experiment, ...], metrics: Mapping[str, str]
 ) -> tuple[Claim, ...]:
     """Choose the claims that these cases and metrics can test."""
     keys = {case.key for case in cases}

@@ -3,7 +3,7 @@
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reproduction.paper import CLAIMS, EXTENSION_SCALES, IMAGES, SCALES, paper_plan
-from vdm_bench.reproduction.plan import Case, Model, ReproductionPlan, known_claims
+from vdm_bench.reproduction.plan import Experiment, Model, ReproductionPlan, known_claims
 
 STEPS = 64
 LIMIT = 256
@@ -13,7 +13,7 @@ PACKAGED = Model("shapes", "shapes", packaged=True)
 
 
 def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = None) -> ReproductionPlan:
-    """Give the plan of a table on `shapes`.
+    """Return the plan of a table on `shapes`.
 
     Args:
         table: `2` to `6`.
@@ -49,7 +49,7 @@ def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = 
     )
 
 
-_Parts = tuple[tuple[Case, ...], tuple[Model, ...], tuple[str, ...]]
+_Parts = tuple[tuple[Experiment, ...], tuple[Model, ...], tuple[str, ...]]
 
 
 def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
@@ -60,8 +60,8 @@ def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
     # After the last step, too: else the corrector would make one evaluation less than the other sampler.
     corrected = {"sampler": "predictor-corrector", "steps": str(steps // 2), "correct_last": "true"}
     cases = (
-        Case("ancestral", ancestral, protocol, "shapes", {"sampler": "ancestral", "steps": str(steps)}),
-        Case("langevin", langevin, protocol, "shapes", corrected),
+        Experiment("ancestral", ancestral, protocol, "shapes", {"sampler": "ancestral", "steps": str(steps)}),
+        Experiment("langevin", langevin, protocol, "shapes", corrected),
     )
     return cases, (PACKAGED,), (f"both make {steps} evaluations of the network a clip",)
 
@@ -72,7 +72,7 @@ def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:
         Model(f"images-{count}", "shapes", {"joint_images": count, **length}, trains=True) for count in IMAGES
     )
     cases = tuple(
-        Case(
+        Experiment(
             model.name,
             f"small model, {count} image frames",
             get_protocol("shapes-unconditional"),
@@ -91,7 +91,7 @@ def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:
 
 def _guidance(table: str, steps: int, training_steps: int | None) -> _Parts:
     cases = tuple(
-        Case(
+        Experiment(
             f"weight-{scale}",
             f"large model, frameskip 1, guidance weight {scale}",
             get_protocol("shapes-unconditional"),
@@ -106,7 +106,7 @@ def _guidance(table: str, steps: int, training_steps: int | None) -> _Parts:
 def _extension(table: str, steps: int, training_steps: int | None) -> _Parts:
     rows = {case.key: case.row for case in paper_plan(table).cases}
     cases = tuple(
-        Case(
+        Experiment(
             key,
             rows[key],
             get_protocol("shapes-extension"),

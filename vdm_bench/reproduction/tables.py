@@ -11,8 +11,8 @@ from vdm_bench.leaderboards.tables.views import NOTHING, GroupView, numbered
 from vdm_bench.leaderboards.text import rounded, useful_decimals
 from vdm_bench.metrics.score import Difference, Interval, Score
 from vdm_bench.reproduction.execute import Outcome, Verdict, missing_for
-from vdm_bench.reproduction.plan import Case, ReproductionOptions, ReproductionPlan
-from vdm_bench.runs.forecast import absent_networks
+from vdm_bench.reproduction.plan import Experiment, ReproductionOptions, ReproductionPlan
+from vdm_bench.runs.forecast import missing_networks
 
 Format = Literal["text", "markdown", "latex", "json"]
 VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}
@@ -24,7 +24,7 @@ def plan_lines(plan: ReproductionPlan, means: ReproductionOptions) -> list[str]:
     trained = [model for model in plan.models.values() if model.trains and model.name not in means.checkpoints]
     missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
     protocols = dict.fromkeys(case.protocol for case in plan.cases)
-    absent = dict.fromkeys(name for protocol in protocols for name in absent_networks(protocol, means.computing))
+    absent = dict.fromkeys(name for protocol in protocols for name in missing_networks(protocol, means.computing))
     sections = {
         "runs": runs,
         "models to train": [f"{model.name}: as by `{model.command}`" for model in trained],
@@ -54,14 +54,14 @@ def _by_what(missing: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return keys
 
 
-def _clips(plan: ReproductionPlan, case: Case, means: ReproductionOptions) -> str:
+def _clips(plan: ReproductionPlan, case: Experiment, means: ReproductionOptions) -> str:
     wanted = case.protocol.generated_count
     count = min(means.limit or plan.limit or wanted, wanted)
     stride = f" at stride {case.protocol.stride}" if case.protocol.stride > 1 else ""
     return f"{case.protocol.name}{stride}, {count:,} of {wanted:,} clips"
 
 
-def _made_by(case: Case) -> str:
+def _made_by(case: Experiment) -> str:
     options = ", ".join(f"{key} {value}" for key, value in case.options.items() if key != "preset")
     return f"; {case.sampler if not case.model else f'model {case.model}'}{f': {options}' if options else ''}"
 
@@ -135,7 +135,7 @@ def _footnotes(plan: ReproductionPlan, row: PublishedRow) -> list[str]:
 def _cells(
     plan: ReproductionPlan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
 ) -> dict[str, str]:
-    """Give the cells of a published row, or of a pair a/b: own values go with the validation set, or 1 split."""
+    """Return the cells of a published row, or of a pair a/b: ours go with the validation set, or 1 split."""
     ours = next((row for row in halves if row.half in ("validation set", "1 split")), halves[0])
     case = plan.case_of(ours)
     score = outcome.score(case.key, own) if case else None

@@ -18,19 +18,19 @@ from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.scoring.feature_files import array_name, read_features, read_header
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.video.contents import LoadedClip
 
 
 def rms_errors(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give the root mean square, over the dimensions, of the error of each clip's features, float32 [N, d]."""
+    """Return the root mean square, over the dimensions, of the error of each clip's features, float32 [N, d]."""
     error = found.astype(np.float64) - expected
     errors: NDArray[np.float64] = np.sqrt((error**2).mean(axis=1))
     return errors
 
 
 def spread_of(blocks: Iterable[NDArray[np.float32]]) -> float:
-    """Give the spread between clips of features [n, d], block by block: the root of their mean variance."""
+    """Return the spread between clips of features [n, d], block by block: the root of their mean variance."""
     count, total, squares = 0, np.zeros(()), np.zeros(())
     for block in blocks:
         values = block.astype(np.float64)
@@ -54,7 +54,7 @@ class StoredFeatures:
         self._read = functools.lru_cache(maxsize=32)(_read)
 
     def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:
-        """Give the features of a clip, or None where they are no use.
+        """Return the features of a clip, or None where they are no use.
 
         Args:
             digest: SHA-256 of the clip.
@@ -105,7 +105,7 @@ class Findings:
         largest = float(rms_errors(stored, again).max(initial=0.0))
         self.errors[name] = max(self.errors.get(name, 0.0), largest)
 
-    def judge(self, networks: Sequence[FeatureNetwork], reference: Collected) -> None:
+    def judge(self, networks: Sequence[FeatureNetwork], reference: ExtractedFeatures) -> None:
         """Find the worst error, once all are noted.
 
         The scale is that of the reference: the generated clips' would be in the hands of who stored the features,
@@ -120,7 +120,7 @@ class Findings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auditor(Collector):
+class Auditor(FeatureExtractor):
     """Collects stored features; those of chosen clips, and what is not stored, it computes again.
 
     Attributes:
@@ -134,7 +134,7 @@ class Auditor(Collector):
     findings: Findings = field(default_factory=Findings)
 
     def extract(self, clips: Sequence[LoadedClip]) -> tuple[Features, dict[str, str]]:
-        """Give the layers of all networks for clips of one block, and why others are not there."""
+        """Return the layers of all networks for clips of one block, and why others are not there."""
         widths = self.layers
         known = [self.stored.rows(clip.digest, widths) for clip in clips]
         again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self.chosen]

@@ -10,7 +10,7 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.reference_model.model import packaged_models
 from vdm_bench.runs.run import run
-from vdm_bench.runtime.files import sweep, write_text
+from vdm_bench.runtime.files import remove_temporary_files, write_text
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.samplers import REFERENCE
@@ -51,7 +51,7 @@ def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
         InputError: `out` cannot be written.
     """
     with hold(out, "demo", note=reporter.note) as alone:
-        sweep(out, shared=not alone)
+        remove_temporary_files(out, shared=not alone)
         return _run_demo(out, workers, reporter)
 
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.extraction import compute_features
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
 from vdm_bench.runs.plan import RunOptions
-from vdm_bench.runs.run import Run
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runs.run import BenchmarkRun
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.samplers.base import ClosingSampler, CountingSampler, Sampler, call_sampler
-from vdm_bench.scoring.suite import Panel
+from vdm_bench.scoring.suite import MetricSuite
 
 _TIMED = 2  # clips
 Pixels = NDArray[np.uint8]
@@ -103,7 +103,7 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
     Raises:
         InputError: as the run itself would.
     """
-    run = Run(protocol, Path(), options, Silent(), World())
+    run = BenchmarkRun(protocol, Path(), options, Silent(), ProcessGroup())
     side = protocol.sample_size
     shape = (protocol.frames, side, side)
     sampler = run.sampler
@@ -139,7 +139,7 @@ def amount(size: int) -> str:
     raise AssertionError
 
 
-def absent_networks(protocol: Protocol, computing: Computing) -> list[str]:
+def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
     """Name the networks of a protocol's metrics whose weights are not here."""
     recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
     names = dict.fromkeys(recipe.network for recipe in recipes)
@@ -147,7 +147,7 @@ def absent_networks(protocol: Protocol, computing: Computing) -> list[str]:
     return [name for name in names if computing.needs_download(name) and name not in here]
 
 
-def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]:
+def _try_sampler(run: BenchmarkRun, sampler: Sampler) -> tuple[Pixels, float, int | None]:
     """Make some clips: these, seconds for one, and evaluations for one."""
     request = run.conditions.request(range(_TIMED), run.options.seed)
     evaluations = sampler.evaluations(request) if isinstance(sampler, CountingSampler) else None
@@ -162,12 +162,12 @@ def _try_sampler(run: Run, sampler: Sampler) -> tuple[Pixels, float, int | None]
 def _try_networks(
     protocol: Protocol, options: RunOptions, clips: Pixels | None
 ) -> tuple[int, float | None, list[str], list[str]]:
-    """Give bytes of features of a clip, seconds for one, networks whose weights are not here, and refusals."""
-    absent = absent_networks(protocol, options.computing)
+    """Return bytes of features of a clip, seconds for one, networks whose weights are not here, and refusals."""
+    absent = missing_networks(protocol, options.computing)
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
         return 0, None, absent, []
-    panel = Panel.of(present, options.computing, Silent())
+    panel = MetricSuite.of(present, options.computing, Silent())
     size = 4 * sum(sum(network.spec.layers.values()) for network in panel.networks)
     side, seconds = protocol.resolution, 0.0
     errors: list[InputError] = []

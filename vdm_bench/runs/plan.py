@@ -15,7 +15,7 @@ from typing import Any
 
 from vdm_bench.datasets.folder import PLAN_FILE
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name
-from vdm_bench.metrics.networks import Computing, entry_of
+from vdm_bench.metrics.networks import ComputeConfig, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
 from vdm_bench.reference_model.model import checkpoint_path
@@ -25,7 +25,7 @@ from vdm_bench.runtime.stamps import stamp
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.base import RecordingSampler, Sampler
 from vdm_bench.samplers.callable import code_digest, code_module, module_digest
-from vdm_bench.scoring.suite import Panel
+from vdm_bench.scoring.suite import MetricSuite
 from vdm_bench.version import __version__
 
 # Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
@@ -61,7 +61,7 @@ class RunOptions:
     seed: int = 0
     limit: int | None = None
     skip_broken: bool = False
-    computing: Computing = field(default_factory=Computing)
+    computing: ComputeConfig = field(default_factory=ComputeConfig)
     workers: int = 2
     name: str | None = None
     recheck: bool = False
@@ -95,7 +95,7 @@ def ask(protocol: Protocol, options: RunOptions, count: int, source: Mapping[str
 
 
 def make_plan(
-    asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, panel: Panel
+    asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, panel: MetricSuite
 ) -> dict[str, Any]:
     """Put down all that a run's result hangs on.
 
@@ -207,7 +207,7 @@ def _alike(old: Any, new: Any) -> bool:
 
 
 def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
-    """Give all other words of a run with the content of the files they name; None where that cannot be told.
+    """Return all other words of a run with the content of the files they name; None where that cannot be told.
 
     What these words stand for - weights, code, settings that nobody chose - is in the other fields of a plan.
     """
@@ -244,7 +244,7 @@ def _package(network: str) -> str | None:
 
 
 def _content(path: Path) -> str | None:
-    """Give a digest of a file, or of what the file system tells of a folder; None of what is neither."""
+    """Return a digest of a file, or of what the file system tells of a folder; None of what is neither."""
     try:
         if path.is_file():
             with path.open("rb") as file:

@@ -27,13 +27,13 @@ from vdm_bench.leaderboards.record import (
     read_record,
     write_record,
 )
-from vdm_bench.metrics.networks import Computing, pick_device
+from vdm_bench.metrics.networks import ComputeConfig, pick_device
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset, task_signature
 from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
 from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips, unlike_plan
-from vdm_bench.runtime.distributed import World
-from vdm_bench.runtime.files import check_writable, sweep
+from vdm_bench.runtime.distributed import ProcessGroup
+from vdm_bench.runtime.files import check_writable, remove_temporary_files
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.runtime.progress import Advance, Reporter, Silent
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
@@ -47,10 +47,10 @@ from vdm_bench.samplers.base import (
     ScratchSampler,
     call_sampler,
 )
-from vdm_bench.scoring.features import Collected, Collector
-from vdm_bench.scoring.frames import FrameMeasures, FrameMeter, score_frames
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
+from vdm_bench.scoring.frames import FrameEvaluator, FrameMeasures, score_frames
 from vdm_bench.scoring.reference import check_reference, collect_reference, departures_of, note_on, read_reference
-from vdm_bench.scoring.suite import Panel, Side, Stopwatch, lead, make_record
+from vdm_bench.scoring.suite import MetricSuite, Side, Stopwatch, make_record, on_main
 from vdm_bench.video.archive import Archive, ArchiveWriter
 from vdm_bench.video.clip import Clip, ClipDataset, DescribedClips
 
@@ -67,11 +67,11 @@ def run(
     seed: int = 0,
     limit: int | None = None,
     skip_broken: bool = False,
-    computing: Computing | None = None,
+    computing: ComputeConfig | None = None,
     workers: int = 2,
     name: str | None = None,
     reporter: Reporter | None = None,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
     recheck: bool = False,
 ) -> Record:
     """Run a protocol, or go on with a run that was interrupted.
@@ -93,8 +93,7 @@ def run(
         workers: threads that decode.
         name: how the run is called in tables; the sampler's name, if None.
         reporter: where progress goes; nowhere by default.
-        world: the processes that share the work, of `vdm_bench.runtime.distributed.join_world`; this one alone
-            by default.
+        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
         recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
 
     Raises:
@@ -116,12 +115,12 @@ def run(
         seed=seed,
         limit=limit,
         skip_broken=skip_broken,
-        computing=computing or Computing(),
+        computing=computing or ComputeConfig(),
         workers=workers,
         name=name,
         recheck=recheck,
     )
-    return Run(protocol, Path(out), chosen, reporter or Silent(), world or World()).record()
+    return BenchmarkRun(protocol, Path(out), chosen, reporter or Silent(), processes or ProcessGroup()).record()
 
 
 @contextlib.contextmanager
@@ -136,7 +135,7 @@ def _closing(sampler: Sampler) -> Iterator[None]:
 _SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
 
 
-class Run:
+class BenchmarkRun:
     """A run that may be carried out (`record`), or looked at before (`vdm_bench.runs.forecast`).
 
     Args:
@@ -144,7 +143,7 @@ class Run:
         out: run folder.
         options: see `run`.
         reporter: where progress goes; the leading process reports alone.
-        world: the processes that share the work.
+        processes: the processes that share the work.
 
     Attributes:
         conditions: what is given to each clip.
@@ -153,14 +152,14 @@ class Run:
     """
 
     def __init__(
-        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, world: World
+        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, processes: ProcessGroup
     ) -> None:
         if (options.sampler is None) == (options.clips is None):
             raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
         if isinstance(options.sampler, str):
             check_name(options.sampler)
-        self.protocol, self.out, self.options, self.world = protocol, out, options, world
-        self.reporter = reporter if world.leads else Silent()
+        self.protocol, self.out, self.options, self.processes = protocol, out, options, processes
+        self.reporter = reporter if processes.is_main else Silent()
         self.conditions = Conditions(protocol, options.data_root)
         self._real = None
         if options.reference_stats is not None:
@@ -183,32 +182,34 @@ class Run:
         options = self.options
         asked = ask(self.protocol, options, self.count, self._source()) | self.conditions.plan
         # A file that has just been written may be told from another by some processes, and not by others.
-        if self.world.everyone([is_finished(self.out, asked, options.sampler)])[0]:
+        if self.processes.all_true([is_finished(self.out, asked, options.sampler)])[0]:
             return self._finished()
-        world, note = self.world, self.reporter.note
-        with hold_together(self.out, "run", leads=world.leads, agree=world.agree, note=note) as alone:
+        processes, note = self.processes, self.reporter.note
+        with hold_together(self.out, "run", is_main=processes.is_main, agree=processes.agree, note=note) as alone:
             return self._carried_out(asked, alone)
 
     def _carried_out(self, asked: Mapping[str, Any], alone: bool) -> Record:
         """Make what is missing of the run, and its record, while no other process writes there."""
         options = self.options
-        reader = Collector([], options.workers, options.skip_broken, self.reporter, self.world, options.recheck)
+        reader = FeatureExtractor(
+            [], options.workers, options.skip_broken, self.reporter, self.processes, options.recheck
+        )
         given = None
         if options.clips is not None:
             with self.stopwatch.stage("samples"):
                 given = self._given_clips(options.clips)
-        if self.world.leads:
+        if self.processes.is_main:
             check_writable(self.out)
         # Before the sampler: its folder may hold modules of the names of those that networks import when loaded.
-        panel = Panel.of(self.protocol.metrics, options.computing, self.reporter)
+        panel = MetricSuite.of(self.protocol.metrics, options.computing, self.reporter)
         panel.check_frames(self.protocol.frames)
         sampler, info = self.sampler, self._sampler_info()
         plan = make_plan(asked, info, sampler, panel)
-        keep_plan(self.out, plan, writes=self.world.leads)
-        if self.world.leads:
+        keep_plan(self.out, plan, writes=self.processes.is_main)
+        if self.processes.is_main:
             # The other processes wait, and have written nothing yet.
-            sweep(self.out, SAMPLES_FOLDER, "features", shared=not alone)
-        self.world.wait()
+            remove_temporary_files(self.out, SAMPLES_FOLDER, "features", shared=not alone)
+        self.processes.wait()
         if (self.out / RECORD_FILE).exists():
             return self._finished()
         collector = replace(reader, networks=panel.networks)
@@ -217,20 +218,20 @@ class Run:
             clips = given or self._sample(cast(Sampler, sampler), info.spec, maker_of_clips(plan))
         generated = self._generated(collector, clips)
         measures = self._measure_frames(clips)
-        record = lead(self.world, lambda: self._score(panel, info, reference, generated, measures))
-        if self.world.leads:
+        record = on_main(self.processes, lambda: self._score(panel, info, reference, generated, measures))
+        if self.processes.is_main:
             write_record(record, self.out / RECORD_FILE)
         return record
 
     def _finished(self) -> Record:
-        """Give the record that is there, if it is of this run, and still true of clips that were given."""
+        """Return the record that is there, if it is of this run, and still true of clips that were given."""
         options, record = self.options, read_record(self.out / RECORD_FILE)
         if other := unlike_plan(self.out, record):
             raise InputError(
                 f"{self.out / RECORD_FILE} is the record of a run with another {', '.join(other)} than the one "
                 "in this folder; restore it, or delete it and run again"
             )
-        reader = Collector([], options.workers, True, self.reporter, self.world, options.recheck)
+        reader = FeatureExtractor([], options.workers, True, self.reporter, self.processes, options.recheck)
         if options.clips is not None:
             clips = open_scored(options.clips, self.protocol)
             count = min(self.count, len(clips))
@@ -240,7 +241,7 @@ class Run:
         self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
         return record
 
-    def _same(self, found: Collected, recorded: ClipCounts, title: str) -> None:
+    def _same(self, found: ExtractedFeatures, recorded: ClipCounts, title: str) -> None:
         if recorded.digest not in (None, found.digest):
             raise InputError(
                 f"the content of {title} is not that of the complete run in {self.out}, which scored "
@@ -255,13 +256,13 @@ class Run:
         protocol, options = self.protocol, self.options
         if not protocol.frame_metrics:
             return None
-        meter = FrameMeter(
+        meter = FrameEvaluator(
             protocol.frame_metrics,
             self.conditions,
             self._features,
             options.workers,
             self.reporter,
-            self.world,
+            self.processes,
             options.recheck,
         )
         with self.stopwatch.stage("frames"):
@@ -269,10 +270,10 @@ class Run:
 
     def _score(
         self,
-        panel: Panel,
+        panel: MetricSuite,
         sampler: SamplerInfo,
-        reference: Collected,
-        generated: Collected,
+        reference: ExtractedFeatures,
+        generated: ExtractedFeatures,
         measures: FrameMeasures | None,
     ) -> Record:
         with self.stopwatch.stage("scores"):
@@ -372,15 +373,15 @@ class Run:
         stage = self.reporter.stage(f"samples of {name}", self.count * each, unit, found=found * each)
         with stage as advance, _closing(sampler):
             for shard, indices in missing.items():
-                if self.world.owner(shard) == self.world.rank:
+                if self.processes.owner(shard) == self.processes.rank:
                     writer.write_shard(shard, self._sample_shard(sampler, name, indices, advance))
                 else:
                     advance(len(indices) * each)
-        self.world.wait()
+        self.processes.wait()
         return ViewedArchive(Archive(self.out / SAMPLES_FOLDER, self.count), self.protocol.scored_view)
 
     def _work(self, sampler: Sampler) -> tuple[int, str]:
-        """Give the steps of progress of a clip, and their unit."""
+        """Return the steps of progress of a clip, and their unit."""
         if not isinstance(sampler, CountingSampler):
             return 1, "clips"
         return sampler.evaluations(self.conditions.request([0], self.options.seed)), "evaluations"
@@ -395,7 +396,7 @@ class Run:
             for index, frames, label, caption in zip(indices, clips, labels, captions, strict=True)
         ]
 
-    def _reference(self, collector: Collector) -> Collected:
+    def _reference(self, collector: FeatureExtractor) -> ExtractedFeatures:
         """Get the reference first: what is wrong with it shows before hours of sampling."""
         options, protocol = self.options, self.protocol
         with self.stopwatch.stage("reference features"):
@@ -408,7 +409,7 @@ class Run:
             self.departures.append(f"{there:,} of {protocol.reference_count:,} reference clips")
         return reference
 
-    def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
+    def _generated(self, collector: FeatureExtractor, clips: ClipDataset) -> ExtractedFeatures:
         if self.options.clips is None:
             collector = replace(collector, way_out=_SAMPLE_AGAIN)
         with self.stopwatch.stage("generated features"):

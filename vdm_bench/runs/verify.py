@@ -20,18 +20,18 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import RECORD_FILE, Curve, Record, parse_record, read_bytes
 from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
 from vdm_bench.metrics.choices import PRECISIONS, Precision
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
 from vdm_bench.runs.plan import RunOptions
-from vdm_bench.runs.run import Run
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runs.run import BenchmarkRun
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.version import __version__
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import digest_of_clips, load_clip
@@ -185,7 +185,7 @@ class VerifyOptions:
     seed: int | None = None
     data_root: Path | None = None
     reference_stats: Path | None = None
-    computing: Computing = field(default_factory=Computing)
+    computing: ComputeConfig = field(default_factory=ComputeConfig)
     workers: int = 2
     recheck: bool = False
 
@@ -305,7 +305,7 @@ def _protocol_of(record: Record, path: Path, options: VerifyOptions, checks: lis
 
 
 def _precision_of(record: Record, checks: list[Check]) -> Precision:
-    """Give the precision that all scores of networks are signed with."""
+    """Return the precision that all scores of networks are signed with."""
     signed = {dict(Signature.parse(score.signature).fields).get("prec") for score in record.scores} - {None}
     known = [precision for precision in PRECISIONS if precision in signed]
     if len(signed) != 1 or len(known) != 1:
@@ -362,7 +362,7 @@ def _valued(score: Score) -> str:
     return f"{score.metric} {score.status if score.value is None else format(score.value, '.6g')}"
 
 
-class _Remake(Run):
+class _Remake(BenchmarkRun):
     """The run once more, from its clips; features are computed again in part, of the clips in `chosen`."""
 
     def __init__(
@@ -373,14 +373,14 @@ class _Remake(Run):
         reporter: Reporter,
         stored: StoredFeatures,
     ) -> None:
-        super().__init__(protocol, out, options, reporter, World())
+        super().__init__(protocol, out, options, reporter, ProcessGroup())
         self.stored, self.chosen, self.findings = stored, frozenset[int](), Findings()
 
-    def _reference(self, collector: Collector) -> Collected:
+    def _reference(self, collector: FeatureExtractor) -> ExtractedFeatures:
         self.reference = super()._reference(collector)
         return self.reference
 
-    def _generated(self, collector: Collector, clips: ClipDataset) -> Collected:
+    def _generated(self, collector: FeatureExtractor, clips: ClipDataset) -> ExtractedFeatures:
         auditor = Auditor(
             collector.networks,
             collector.workers,

@@ -5,7 +5,7 @@ The processes are started by `torchrun` or anything else that sets RANK, WORLD_S
 and a block is computed in the same way whoever does it, so the score is the same to the last bit for any number
 of processes. A process that dies makes the others stop with a message.
 
-The command line joins the processes by itself. In Python `join_world()` is called by the user, in all
+The command line joins the processes by itself. In Python `join_processes()` is called by the user, in all
 processes: whoever scores on rank 0 alone, inside a training job, must not wait for the others.
 """
 
@@ -35,7 +35,7 @@ _SHORTEST, _LONGEST = 1e-4, 0.02  # seconds between two looks whether an exchang
 _left: list[KeyboardInterrupt] = []  # what has ended the wait for an exchange that was still going on
 
 
-class World:
+class ProcessGroup:
     """The processes of a job.
 
     Attributes:
@@ -47,16 +47,16 @@ class World:
         self.rank, self.size, self._group = rank, size, group
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
     def owner(self, number: int) -> int:
-        """Give the rank that does the piece of work `number`."""
+        """Return the rank that does the piece of work `number`."""
         return number % self.size
 
-    def send(self, data: bytes | None, owner: int) -> bytes:
-        """Give every process the bytes of its `owner`; the others pass None.
+    def broadcast(self, data: bytes | None, owner: int) -> bytes:
+        """Return every process the bytes of its `owner`; the others pass None.
 
         Raises:
             PeerError: a process has stopped.
@@ -74,7 +74,7 @@ class World:
                 _finish(dist.broadcast(buffer, owner, self._group, async_op=True))
             return buffer.numpy().tobytes()
 
-    def everyone(self, flags: list[bool]) -> list[bool]:
+    def all_true(self, flags: list[bool]) -> list[bool]:
         """Give, for each flag, whether it is set in every process.
 
         Raises:
@@ -96,7 +96,7 @@ class World:
         Raises:
             PeerError: a process has stopped.
         """
-        self.everyone([True])
+        self.all_true([True])
 
     def agree(self, well: bool) -> None:
         """Go on only if every process may; all of them call it.
@@ -104,7 +104,7 @@ class World:
         Raises:
             PeerError: this one may, and another may not.
         """
-        if not self.everyone([well])[0] and well:
+        if not self.all_true([well])[0] and well:
             raise PeerError(_STOPPED)
 
 
@@ -137,7 +137,7 @@ def _peers(fault: str = _STOPPED) -> Iterator[None]:
         raise PeerError(fault) from error
 
 
-def join_world() -> World:
+def join_processes() -> ProcessGroup:
     """Join the processes that the environment names; alone where it names none.
 
     Raises:
@@ -146,7 +146,7 @@ def join_world() -> World:
     """
     size = _number("WORLD_SIZE", 1, _MOST_PROCESSES, default=1)
     if size == 1:
-        return World()
+        return ProcessGroup()
     import torch.distributed as dist
 
     place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
@@ -158,7 +158,9 @@ def join_world() -> World:
             dist.init_process_group("gloo", timeout=JOINING)
             atexit.register(_leave)
         # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
-        return World(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
+        return ProcessGroup(
+            dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE)
+        )
 
 
 def _number(name: str, least: int, most: int, default: int | None = None) -> int:
@@ -191,6 +193,6 @@ def _leave() -> None:
 
 
 def local_device(device: str) -> str:
-    """Give this process's own GPU where `device` is `cuda` and a machine runs several processes."""
+    """Return this process's own GPU where `device` is `cuda` and a machine runs several processes."""
     local_rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{local_rank}" if device == "cuda" and local_rank is not None else device

@@ -45,7 +45,7 @@ _OTHER_MARKS = {
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, apart: bool = False) -> Iterator[Path]:
-    """Give a temporary path; what is written there is at `path`, whole, when the block ends well.
+    """Return a temporary path; what is written there is at `path`, whole, when the block ends well.
 
     An existing file keeps its permissions. The temporary name keeps the suffix of `path`, because encoders choose
     a container by it. The folder is made if needed.
@@ -53,7 +53,7 @@ def atomic_path(path: Path, *, apart: bool = False) -> Iterator[Path]:
     Args:
         path: of the file.
         apart: put the temporary file into a temporary folder of its own, for a library that makes files beside
-            the one it writes: `sweep` would not know their names, should the process be killed.
+            the one it writes: `remove_temporary_files` would not know their names, should the process be killed.
 
     Raises:
         InputError: `path` is a folder or cannot be written to, or its folder cannot be made.
@@ -155,7 +155,7 @@ def cache_folder() -> Path:
 
 
 def temporary_folder(parent: Path, name: str) -> Path:
-    """Make a folder in `parent` that `sweep` removes, should its owner be killed before it does so itself.
+    """Make a folder in `parent`; if its owner is killed, `remove_temporary_files` removes it.
 
     Args:
         parent: made if needed.
@@ -246,7 +246,7 @@ def check_file_writable(path: Path) -> None:
         _prepare(path)[1].unlink()
 
 
-def sweep(folder: Path, *parts: str, shared: bool = False) -> None:
+def remove_temporary_files(folder: Path, *parts: str, shared: bool = False) -> None:
     """Remove the temporary files and folders that killed processes left in `folder`, and in parts of it.
 
     Those of processes that live are left alone. Those of another machine or container, of which that cannot be
@@ -272,8 +272,8 @@ def _sweep_one(folder: Path, shared: bool, own_lock: str | None) -> None:
             _remove_if_left(entry, shared=shared or bool(locks - {own_lock}))
 
 
-def sweep_beside(path: Path, *, shared: bool = False) -> None:
-    """Remove what killed processes left of a file that they would have replaced; see `sweep`."""
+def remove_temporary_files_of(path: Path, *, shared: bool = False) -> None:
+    """Remove what killed processes left of a file that they would have replaced; see `remove_temporary_files`."""
     start = f".{path.stem[:_STEM]}{_MARK}"
     with contextlib.suppress(OSError):  # there is no such folder, or it may not be searched
         for entry in path.parent.iterdir():
@@ -359,7 +359,7 @@ def _unwritable(path: Path, error: Exception) -> InputError:
 
 
 def _replaceable(target: Path, path: Path) -> os.stat_result | None:
-    """Give the state of a file that is there; None where there is none.
+    """Return the state of a file that is there; None where there is none.
 
     Args:
         target: what `path` leads to.
@@ -402,7 +402,7 @@ def _sink(path: Path) -> BinaryIO:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Give the number of the open descriptor that a path stands for, as `/dev/stdout` does; None for others."""
+    """Return the number of the open descriptor that a path stands for, as `/dev/stdout` does; None for others."""
     place = path.absolute()
     for _ in range(_MOST_LINKS):
         match = _DESCRIPTOR.fullmatch(str(place))

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.runtime.files import is_stream, is_temporary, sweep_beside
+from vdm_bench.runtime.files import is_stream, is_temporary, remove_temporary_files_of
 from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
 from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
@@ -156,7 +156,7 @@ def hold_file(
     target = Path(os.path.realpath(path))
     lock = target.with_name(_lock_name(target.name))
     with _locked(lock, _Wish(path, verb, way_out, patience, note or _silent)) as alone:
-        sweep_beside(target, shared=not alone)
+        remove_temporary_files_of(target, shared=not alone)
         yield alone
 
 
@@ -165,7 +165,7 @@ def hold_together(
     folder: Path,
     verb: str,
     *,
-    leads: bool,
+    is_main: bool,
     agree: Callable[[bool], None],
     note: Callable[[str], None] | None = None,
 ) -> Iterator[bool]:
@@ -174,7 +174,7 @@ def hold_together(
     Args:
         folder: that is written into.
         verb: for what.
-        leads: whether this is the leading process.
+        is_main: whether this is the main process.
         agree: called once by every process, with whether it may go on; returns when all have, and raises an error
             in those that may where another may not.
         note: see `hold`.
@@ -188,7 +188,7 @@ def hold_together(
     with contextlib.ExitStack() as stack:
         alone = False
         try:
-            if leads:
+            if is_main:
                 alone = stack.enter_context(hold(folder, verb, note=note))
         except VdmBenchError:
             agree(False)

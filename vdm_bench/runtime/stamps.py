@@ -26,7 +26,7 @@ def stat_of(path: Path) -> os.stat_result:
 
 
 def stamp(paths: Iterable[Path]) -> str | None:
-    """Give a text that changes whenever one of some files does: paths, sizes, times, inodes and devices.
+    """Return a text that changes whenever one of some files does: paths, sizes, times, inodes and devices.
 
     A file that is not there is told as such. None where a later change might not show: a file has just been
     changed, lies in the future, or may not be asked about.

@@ -10,7 +10,7 @@ DIFFUSERS = "diffusers"  # and of a video pipeline of diffusers
 
 
 def sampler_kind(spec: str) -> str:
-    """Give the kind of a sampler, as records have it."""
+    """Return the kind of a sampler, as records have it."""
     return "callable" if ":" in spec else spec if spec in (REFERENCE, DIFFUSERS) else "baseline"
 
 

@@ -71,7 +71,7 @@ class CountingSampler(Protocol):
     """A sampler that knows how often its network is evaluated, and tells while it is."""
 
     def evaluations(self, request: SampleRequest) -> int:
-        """Give how often the network is evaluated for one clip of a request."""
+        """Return how often the network is evaluated for one clip of a request."""
 
     def sample(self, request: SampleRequest, advance: Callable[[int], None]) -> NDArray[np.uint8]:
         """Make the clips of a request; call `advance` with the number of clips after each evaluation."""
@@ -95,7 +95,7 @@ class ClosingSampler(Protocol):
     """A sampler that holds something which is to be given back after its last clip."""
 
     def close(self) -> None:
-        """Give it back; more clips may still be asked for."""
+        """Return it back; more clips may still be asked for."""
 
 
 @runtime_checkable
@@ -122,7 +122,7 @@ class SamplerSetup:
 
 
 def sample_seed(run_seed: int, index: int) -> int:
-    """Give the seed of sample `index`, in [0, 2**63): a function of the run's seed and the index alone."""
+    """Return the seed of sample `index`, in [0, 2**63): a function of the run's seed and the index alone."""
     word = np.random.SeedSequence([run_seed, index]).generate_state(1, np.uint64)[0]
     return int(word) >> 1
 

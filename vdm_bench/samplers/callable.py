@@ -65,7 +65,7 @@ _FOLDER = _Folder()
 
 
 def code_digest(sampler: Sampler) -> str | None:
-    """Give 12 digits over the file that defines a sampler; None where there is no such file.
+    """Return 12 digits over the file that defines a sampler; None where there is no such file.
 
     A run that was interrupted must not go on with other code. What the file imports or loads is not seen.
     """
@@ -80,7 +80,7 @@ def code_module(sampler: Sampler) -> str:
 
 
 def module_digest(module: str, spec: str) -> str | None:
-    """Give the `code_digest` of a sampler that has not been made; None where its module is not found.
+    """Return the `code_digest` of a sampler that has not been made; None where its module is not found.
 
     Args:
         module: that defined it when it was last made; it is not imported, though the packages it lies in are.

@@ -390,7 +390,7 @@ def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refus
 
 @contextlib.contextmanager
 def _opened_folder(path: Path) -> Iterator[int]:
-    """Give a descriptor of a folder, which stays that of the folder whatever comes into its place.
+    """Return a descriptor of a folder, which stays that of the folder whatever comes into its place.
 
     Raises:
         OSError: it is none, as a link is, or cannot be opened.

@@ -84,7 +84,7 @@ class ReferenceSampler:
         }
 
     def evaluations(self, request: SampleRequest) -> int:
-        """Give how often the network is evaluated for one clip; with guidance each time for two."""
+        """Return how often the network is evaluated for one clip; with guidance each time for two."""
         blocks = 0
 
         def draw(given: Given, noise: NoiseStream) -> Tensor:
@@ -189,7 +189,7 @@ class ReferenceSampler:
             )
 
     def labelled(self, request: SampleRequest) -> SampleRequest:
-        """Give the request with labels drawn with the clips' seeds, where the setting is so and it has none."""
+        """Return the request with labels drawn with the clips' seeds, where the setting is so and it has none."""
         if request.labels is not None or self._settings.labels == "none":
             return request
         streams = (np.random.default_rng([seed, _LABEL_STREAM]) for seed in request.seeds)

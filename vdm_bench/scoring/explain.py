@@ -9,11 +9,11 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.recipes import Recipe, get_recipe
 from vdm_bench.metrics.score import Score
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.scoring.score import Clips, ScoreOptions, collect_sides, open_sources
-from vdm_bench.scoring.suite import Panel, Stopwatch
+from vdm_bench.scoring.suite import MetricSuite, Stopwatch
 
 # The order in which settings are changed: where implementations were found to disagree, largest effect first.
 SETTINGS = ("network", "resize", "aspect", "padding", "epsilon")
@@ -54,7 +54,7 @@ class Explanation:
     steps: tuple[Step, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the explanation as plain JSON types."""
+        """Return the explanation as plain JSON types."""
         steps = [{**vars(step), "score": step.score.to_dict()} for step in self.steps]
         return {"start": self.start.to_dict(), "goal": self.goal.to_dict(), "steps": steps}
 
@@ -70,7 +70,7 @@ def explain(
     """Compute what each setting contributes to the gap between two recipes, on the given clips.
 
     Args:
-        generated: as for `vdm_bench.compare`.
+        generated: as for `vdm_bench.score_record`.
         reference: the same.
         start: name or TOML file of a recipe.
         goal: the same.
@@ -89,9 +89,9 @@ def explain(
     walk = [(("", ""), first), *_changes(first, last)]
     recipes = [dataclasses.replace(recipe, name=f"step {n}") for n, (_, recipe) in enumerate(walk)]
     sources = open_sources(generated, reference, options, reporter)
-    panel = Panel.of_recipes(recipes, options.computing, reporter)
+    panel = MetricSuite.of_recipes(recipes, options.computing, reporter)
     with scratch_folder() as folder:
-        sides = collect_sides(sources, panel, options, folder, reporter, Stopwatch(), World())
+        sides = collect_sides(sources, panel, options, folder, reporter, Stopwatch(), ProcessGroup())
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
     specs = [panel.networks[place].spec for place in panel.places]
     values = [_value_of(score) for score in scores]
@@ -110,7 +110,7 @@ def _value_of(score: Score) -> float:
 
 
 def _changes(first: Recipe, last: Recipe) -> Iterator[tuple[tuple[str, str], Recipe]]:
-    """Give each setting that may differ, as (where it stands, its name), and the recipe after its change."""
+    """Return each setting that may differ, as (where it stands, its name), and the recipe after its change."""
     recipe = first
     for name in SETTINGS:
         changed = {name: getattr(last, name)}

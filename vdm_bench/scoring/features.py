@@ -26,8 +26,8 @@ from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.extraction import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.rates import Plays
-from vdm_bench.runtime.distributed import World
-from vdm_bench.runtime.files import discard, sweep, write_bytes
+from vdm_bench.runtime.distributed import ProcessGroup
+from vdm_bench.runtime.files import discard, remove_temporary_files, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.scoring.feature_files import (
@@ -41,7 +41,7 @@ from vdm_bench.scoring.feature_files import (
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import (
     SKIP_BROKEN,
-    BlockFacts,
+    BlockMetadata,
     LoadedClip,
     Memory,
     Shape,
@@ -53,7 +53,7 @@ from vdm_bench.video.view import View
 
 
 @dataclass(frozen=True)
-class Collected:
+class ExtractedFeatures:
     """The features of a dataset and what happened on the way.
 
     Attributes:
@@ -68,7 +68,7 @@ class Collected:
     digest: str | None = None
     digests: Sequence[str] | None = None
 
-    def shared_with(self, other: "Collected") -> int:
+    def shared_with(self, other: "ExtractedFeatures") -> int:
         """Count the clips whose pixels are those of a clip of another set; 0 where that is not known."""
         there = set(other.digests or ())
         return sum(digest in there for digest in self.digests or ())
@@ -88,13 +88,13 @@ class _Block:
 
     dataset: ClipDataset
     indices: range
-    facts: BlockFacts
+    facts: BlockMetadata
     path: Path
     title: str
 
 
 @dataclass(frozen=True)
-class Collector:
+class FeatureExtractor:
     """How features are collected.
 
     Attributes:
@@ -102,7 +102,7 @@ class Collector:
         workers: threads that decode.
         skip_broken: leave out clips that cannot be read instead of refusing.
         reporter: where progress goes.
-        world: the processes that share the work.
+        processes: the processes that share the work.
         recheck: read and hash every clip, whatever is remembered of its file.
         way_out: what to do where clips cannot be read.
     """
@@ -111,14 +111,14 @@ class Collector:
     workers: int
     skip_broken: bool
     reporter: Reporter
-    world: World = field(default_factory=World)
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
     recheck: bool = False
     way_out: str = SKIP_BROKEN
     _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
-    ) -> Collected:
+    ) -> ExtractedFeatures:
         """Compute or find the features of clips 0..count-1.
 
         Args:
@@ -133,8 +133,8 @@ class Collector:
             InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
                 not give is `refused` in its features, with a note.
         """
-        sweep(folder, shared=True)  # wherever it lies, in a run or in the user's cache
-        facts: list[BlockFacts] = []
+        remove_temporary_files(folder, shared=True)  # wherever it lies, in a run or in the user's cache
+        facts: list[BlockMetadata] = []
         shape: Shape | None = None
         bounds = block_bounds(count)
         with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
@@ -162,45 +162,45 @@ class Collector:
         sets = [self._feature_set(number, stored, headers, facts, name) for number in range(len(self.networks))]
         for reason in dict.fromkeys(reason for one in sets for reason in one.refused.values()):
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
-        return Collected(sets, broken, digest_of_clips(digests), digests)
+        return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
     def _blocks(
         self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path, title: str
-    ) -> Iterator[BlockFacts]:
-        """Give each block's facts, computing what is missing while the next clips are decoded."""
+    ) -> Iterator[BlockMetadata]:
+        """Return each block's facts, computing what is missing while the next clips are decoded."""
         known = self._believed(memory, len(bounds), folder, title)
         missing = [number for number, facts in enumerate(known) if facts is None]
-        owners = {number: self.world.owner(place) for place, number in enumerate(missing)}
-        mine = [number for number in missing if owners[number] == self.world.rank]
+        owners = {number: self.processes.owner(place) for place, number in enumerate(missing)}
+        mine = [number for number in missing if owners[number] == self.processes.rank]
         indices = [index for number in mine for index in range(*bounds[number])]
         decoded = ordered_map(lambda index: load_clip(dataset, index), indices, self.workers)
-        computed: dict[int, BlockFacts] = {}
-        if self.world.size > 1:
+        computed: dict[int, BlockMetadata] = {}
+        if self.processes.size > 1:
             for number in mine:
                 computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
         for number, facts in enumerate(known):
             if facts is not None:
                 yield facts
                 continue
-            if self.world.size == 1:
+            if self.processes.size == 1:
                 found = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
             else:
                 found = self._exchange(computed.get(number), folder, owners[number])
             memory.keep(number, found)
             yield found
 
-    def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockFacts | None]:
-        """Give the facts of blocks whose clips need not be read: all is stored, and a sample is as remembered."""
+    def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockMetadata | None]:
+        """Return the facts of blocks whose clips need not be read: stored, and as remembered in a sample."""
         known = [None] * count if self.recheck else memory.recall()
         for path in memory.damaged:
             self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
         # Processes may see different folders: a block is there only if everyone has it.
-        there = self.world.everyone([facts is not None and self._stored(folder, facts) for facts in known])
+        there = self.processes.all_true([facts is not None and self._stored(folder, facts) for facts in known])
         found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
         taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
-        mine = [block for place, block in enumerate(taken) if self.world.owner(place) == self.world.rank]
+        mine = [block for place, block in enumerate(taken) if self.processes.owner(place) == self.processes.rank]
         changed = memory.first_changed(mine)
-        if self.world.everyone([changed is None])[0]:
+        if self.processes.all_true([changed is None])[0]:
             return found
         memory.forget()
         self.reporter.note(
@@ -209,14 +209,14 @@ class Collector:
         )
         return [None] * count
 
-    def _exchange(self, computed: BlockFacts | None, folder: Path, owner: int) -> BlockFacts:
+    def _exchange(self, computed: BlockMetadata | None, folder: Path, owner: int) -> BlockMetadata:
         """Bring a block from the process that has computed it to all others."""
-        mine = self.world.rank == owner
-        sent = self.world.send(computed.to_json().encode() if computed else None, owner)
-        facts = BlockFacts.from_json(json.loads(sent))
+        mine = self.processes.rank == owner
+        sent = self.processes.broadcast(computed.to_json().encode() if computed else None, owner)
+        facts = BlockMetadata.from_json(json.loads(sent))
         if facts.digests and self.networks:
             path = self._path(folder, facts)
-            data = self.world.send(path.read_bytes() if mine else None, owner)
+            data = self.processes.broadcast(path.read_bytes() if mine else None, owner)
             if not mine:
                 write_bytes(path, data)
         if not self._stored(folder, facts):
@@ -255,9 +255,9 @@ class Collector:
             raise errors[0]
         return arrays, refused
 
-    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockFacts:
+    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockMetadata:
         """Compute the features of a block that has been read, unless those of the same content are there."""
-        facts = BlockFacts.of(loaded)
+        facts = BlockMetadata.of(loaded)
         if not self._stored(folder, facts):
             self._extract_to(self._path(folder, facts), loaded)
         return facts
@@ -267,7 +267,7 @@ class Collector:
         digests = [clip.digest for clip in clips]
         write_features(path, network_names(self.networks), digests, *self.extract(clips))
 
-    def _stored(self, folder: Path, facts: BlockFacts) -> bool:
+    def _stored(self, folder: Path, facts: BlockMetadata) -> bool:
         """Say whether all features of a block are there that are needed, as far as their header tells."""
         nothing = not (facts.digests and self.networks)
         if nothing:
@@ -285,7 +285,7 @@ class Collector:
             self._give_up(path, facts)
         return False
 
-    def _give_up(self, path: Path, facts: BlockFacts) -> None:
+    def _give_up(self, path: Path, facts: BlockMetadata) -> None:
         """Say that a file of features is damaged, and make room for another."""
         count = len(facts.digests)
         clips = f"{count} clip{'' if count == 1 else 's'}"
@@ -330,7 +330,7 @@ class Collector:
             raise DamagedError(block.path, changed, "start again")
         self._extract_to(block.path, loaded)
 
-    def _path(self, folder: Path, facts: BlockFacts) -> Path:
+    def _path(self, folder: Path, facts: BlockMetadata) -> Path:
         digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
         for name, network in zip(network_names(self.networks), self.networks, strict=True):
             digest.update(f"\n{name} {network.device.type}".encode())
@@ -343,7 +343,7 @@ class Collector:
         number: int,
         stored: Sequence[_Block],
         headers: Sequence[BlockHeader],
-        facts: Sequence[BlockFacts],
+        facts: Sequence[BlockMetadata],
         name: str | None,
     ) -> FeatureSet:
         digests = [digest for block in facts for digest in block.digests]
@@ -377,7 +377,7 @@ def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
     return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
-def _plays(dataset: ClipDataset, facts: Sequence[BlockFacts]) -> Plays:
+def _plays(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> Plays:
     rates = [rate for block in facts for rate in block.fps]
     known = [rate for rate in rates if rate is not None]
     view = getattr(dataset, "view", None)

@@ -26,7 +26,7 @@ from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols.clips import source_of, task_signature
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.runtime.checksums import open_arrays, read_json, save_arrays, write_json
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import discard, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
@@ -80,7 +80,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class FrameMeter:
+class FrameEvaluator:
     """How predictions are measured.
 
     Attributes:
@@ -89,7 +89,7 @@ class FrameMeter:
         folder: where blocks are stored; all processes see it.
         workers: threads.
         reporter: where progress goes.
-        world: the processes that share the work.
+        processes: the processes that share the work.
         recheck: measure every clip, whatever was measured before.
     """
 
@@ -98,7 +98,7 @@ class FrameMeter:
     folder: Path
     workers: int
     reporter: Reporter
-    world: World
+    processes: ProcessGroup
     recheck: bool = False
 
     def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
@@ -107,14 +107,14 @@ class FrameMeter:
         Of each block that is found a sample of the clips is read again, as `vdm_bench.video.contents` does.
         """
         bounds = block_bounds(count)
-        keys = [self._key(clips, *block) for block in bounds] if self.world.leads else []
+        keys = [self._key(clips, *block) for block in bounds] if self.processes.is_main else []
         # Those of one process: a file system may tell each machine something else.
-        shared = self.world.send(" ".join(keys).encode() if self.world.leads else None, 0)
+        shared = self.processes.broadcast(" ".join(keys).encode() if self.processes.is_main else None, 0)
         paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
-        mine = [number for number in range(len(bounds)) if self.world.owner(number) == self.world.rank]
+        mine = [number for number in range(len(bounds)) if self.processes.owner(number) == self.processes.rank]
         found = {} if self.recheck else {n: self._read(paths[n], bounds[n]) for n in mine}
         stored = {number: block for number, block in found.items() if block is not None}
-        if not self.world.everyone([self._as_stored(clips, stored, bounds)])[0]:
+        if not self.processes.all_true([self._as_stored(clips, stored, bounds)])[0]:
             self.reporter.note(
                 "clips are not what they were when their frames were measured; all are measured anew"
             )
@@ -124,7 +124,7 @@ class FrameMeter:
                 if number in mine and number not in stored:
                     _write(path, self._block(clips, range(start, stop)))
                 advance(stop - start)
-        self.world.wait()
+        self.processes.wait()
         blocks = [self._measured(clips, path, bound) for path, bound in zip(paths, bounds, strict=True)]
         tables = {name: np.concatenate([block.tables[name] for block in blocks]) for name in self.metrics}
         truths = [digest for block in blocks for digest in block.truths]
@@ -220,7 +220,7 @@ def _digest(clip: LoadedClip | None) -> str | None:
 
 
 def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[Score], dict[str, Curve]]:
-    """Give scores and curves: the mean over all predictions, and over the best of each condition.
+    """Return scores and curves: the mean over all predictions, and over the best of each condition.
 
     The interval is over conditions: by how much would the score move with other videos?
     """

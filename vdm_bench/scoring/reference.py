@@ -25,9 +25,9 @@ from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.clips import prepared_name, source_of
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
-from vdm_bench.runtime.files import cache_folder, sweep, sweep_beside
+from vdm_bench.runtime.files import cache_folder, remove_temporary_files_of
 from vdm_bench.runtime.outside import open_safetensors, parse_json
-from vdm_bench.scoring.features import Collected, Collector
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.video.clip import ClipDataset
 
 FORMAT = "vdm-bench reference features"
@@ -64,7 +64,7 @@ def reference_name(protocol: Protocol) -> str:
     return f"{prepared_name(protocol, protocol.reference, protocol.resolution)}-{protocol.reference_count}"
 
 
-def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collector) -> Collected:
+def collect_reference(protocol: Protocol, clips: ClipDataset, collector: FeatureExtractor) -> ExtractedFeatures:
     """Collect the features of a protocol's reference from its clips; they are kept in the user's cache.
 
     Raises:
@@ -72,8 +72,6 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Collect
     """
     count = min(len(clips), protocol.reference_count)
     folder, name = cache_folder() / "features", source_of(protocol, protocol.reference)
-    if collector.world.leads:
-        sweep(folder, shared=True)  # what killed runs left; others may be writing there, each its own files
     return collector.collect(clips, count, folder, "the reference", name)
 
 
@@ -81,7 +79,7 @@ def write_reference(
     path: Path,
     protocol: Protocol,
     networks: Sequence[FeatureNetwork],
-    collected: Collected,
+    collected: ExtractedFeatures,
     departures: Sequence[str] = (),
 ) -> None:
     """Write features that were collected.
@@ -119,7 +117,7 @@ def write_reference(
         for network, features in zip(networks, collected.features, strict=True)
         for layer in network.spec.layers
     }
-    sweep_beside(path, shared=True)
+    remove_temporary_files_of(path, shared=True)
     write_arrays(path, tensors, facts.model_dump())
 
 
@@ -146,7 +144,7 @@ def note_on(path: Path) -> str | None:
     )
 
 
-def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> Collected:
+def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> ExtractedFeatures:
     """Open features that were written, in the place of collecting them; all are held against their checksums.
 
     Args:
@@ -183,7 +181,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
 
     sets = [of(network) for network in networks]
     broken = [BrokenClipError(source, reason) for source, reason in facts.broken]
-    return Collected(sets, broken, facts.digest, facts.digests)
+    return ExtractedFeatures(sets, broken, facts.digest, facts.digests)
 
 
 def check_reference(path: Path, protocol: Protocol) -> None:

@@ -13,17 +13,17 @@ from vdm_bench.datasets.folder import ViewedClips, open_clips
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
-from vdm_bench.metrics.networks import Computing
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.protocols.clips import notes_on
-from vdm_bench.runtime.distributed import World
-from vdm_bench.runtime.files import check_writable, scratch_folder, sweep
+from vdm_bench.runtime.distributed import ProcessGroup
+from vdm_bench.runtime.files import check_writable, remove_temporary_files, scratch_folder
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Reporter, Silent
-from vdm_bench.scoring.features import Collector
-from vdm_bench.scoring.suite import Panel, Side, Stopwatch, lead, make_record
+from vdm_bench.scoring.features import FeatureExtractor
+from vdm_bench.scoring.suite import MetricSuite, Side, Stopwatch, make_record, on_main
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import first_shape
 from vdm_bench.video.timing import Fps
@@ -62,7 +62,7 @@ class ScoreOptions:
     view: View = field(default_factory=View)
     strips: bool = False
     skip_broken: bool = False
-    computing: Computing = field(default_factory=Computing)
+    computing: ComputeConfig = field(default_factory=ComputeConfig)
     workers: int = 2
     name: str | None = None
     out: Path | None = None
@@ -79,12 +79,12 @@ class ScoreOptions:
         check_name(self.name)
 
 
-def compare(
+def score_record(
     generated: Clips,
     reference: Clips,
     options: ScoreOptions,
     reporter: Reporter | None = None,
-    world: World | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Record:
     """Score generated clips against reference clips.
 
@@ -94,8 +94,7 @@ def compare(
         reference: the same.
         options: how.
         reporter: where progress goes; nowhere by default.
-        world: the processes that share the work, of `vdm_bench.runtime.distributed.join_world`; this one alone
-            by default.
+        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
 
     Returns:
         The record; it is written to `options.out` too, if that is given.
@@ -103,25 +102,27 @@ def compare(
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    world = world or World()
-    reporter = reporter if reporter and world.leads else Silent()
+    processes = processes or ProcessGroup()
+    reporter = reporter if reporter and processes.is_main else Silent()
     recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
     sources = open_sources(generated, reference, options, reporter)
-    with _writing(options.out, world, reporter):
-        return _compared(generated, sources, recipes, options, reporter, world)
+    with _writing(options.out, processes, reporter):
+        return _compared(generated, sources, recipes, options, reporter, processes)
 
 
 @contextlib.contextmanager
-def _writing(out: Path | None, world: World, reporter: Reporter) -> Iterator[None]:
+def _writing(out: Path | None, processes: ProcessGroup, reporter: Reporter) -> Iterator[None]:
     """Keep other processes from writing into the folder, if any, and clear away what a killed one left there."""
     if out is None:
         yield
         return
-    with hold_together(out, "score", leads=world.leads, agree=world.agree, note=reporter.note) as alone:
-        if world.leads:
+    with hold_together(
+        out, "score", is_main=processes.is_main, agree=processes.agree, note=reporter.note
+    ) as alone:
+        if processes.is_main:
             check_writable(out)
-            sweep(out, "features", shared=not alone)
-        world.wait()
+            remove_temporary_files(out, "features", shared=not alone)
+        processes.wait()
         yield
 
 
@@ -131,14 +132,14 @@ def _compared(
     recipes: Sequence[Recipe],
     options: ScoreOptions,
     reporter: Reporter,
-    world: World,
+    processes: ProcessGroup,
 ) -> Record:
-    panel = Panel.of_recipes(recipes, options.computing, reporter)
+    panel = MetricSuite.of_recipes(recipes, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
-        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, world)
-        record = lead(world, lambda: _record(generated, sides, panel, options, stopwatch))
-    if options.out is not None and world.leads:
+        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, processes)
+        record = on_main(processes, lambda: _record(generated, sides, panel, options, stopwatch))
+    if options.out is not None and processes.is_main:
         write_record(record, options.out / RECORD_FILE)
     return record
 
@@ -159,19 +160,21 @@ def open_sources(
 
 def collect_sides(
     sources: Mapping[str, tuple[str, ClipDataset]],
-    panel: Panel,
+    panel: MetricSuite,
     options: ScoreOptions,
     folder: Path,
     reporter: Reporter,
     stopwatch: Stopwatch,
-    world: World,
+    processes: ProcessGroup,
 ) -> dict[str, Side]:
     """Collect the features of both sides into `folder`.
 
     Raises:
         InputError: bad input; broken clips are all named.
     """
-    collector = Collector(panel.networks, options.workers, options.skip_broken, reporter, world, options.recheck)
+    collector = FeatureExtractor(
+        panel.networks, options.workers, options.skip_broken, reporter, processes, options.recheck
+    )
     for title, dataset in sources.values():
         panel.check_frames(
             first_shape(dataset, len(dataset), title, options.workers, skip_broken=options.skip_broken)[0]
@@ -185,7 +188,7 @@ def collect_sides(
 
 
 def _record(
-    generated: Clips, sides: dict[str, Side], panel: Panel, options: ScoreOptions, stopwatch: Stopwatch
+    generated: Clips, sides: dict[str, Side], panel: MetricSuite, options: ScoreOptions, stopwatch: Stopwatch
 ) -> Record:
     with stopwatch.stage("scores"):
         scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
@@ -211,7 +214,7 @@ def score(
     layout: str | None = None,
     fps: Fps | None = None,
 ) -> list[Score]:
-    """Score generated clips against reference clips; `compare` takes more options.
+    """Score generated clips against reference clips; `score_record` takes more options.
 
     Args:
         generated: a path or a list of paths; clips in memory as an array, a tensor on any device, or a list of
@@ -237,11 +240,11 @@ def score(
     options = ScoreOptions(
         metrics=metrics,
         view=View(fps=fps),
-        computing=Computing(device=device),
+        computing=ComputeConfig(device=device),
         value_range=value_range,
         layout=layout,
     )
-    return compare(generated, reference, options).scores
+    return score_record(generated, reference, options).scores
 
 
 def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -> ClipDataset:

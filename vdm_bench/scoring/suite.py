@@ -22,14 +22,14 @@ from vdm_bench.leaderboards.record import (
 )
 from vdm_bench.metrics.evaluation import Evaluation
 from vdm_bench.metrics.frechet import one_thread
-from vdm_bench.metrics.networks import Computing, check_computing, load_network
+from vdm_bench.metrics.networks import ComputeConfig, check_computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.metrics.weights import provide
-from vdm_bench.runtime.distributed import World
+from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Reporter
-from vdm_bench.scoring.features import Collected
+from vdm_bench.scoring.features import ExtractedFeatures
 from vdm_bench.version import __version__
 
 # What can change a number or the reading of a clip.
@@ -51,7 +51,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Panel:
+class MetricSuite:
     """Metrics to compute, and the networks they need.
 
     Attributes:
@@ -65,7 +65,7 @@ class Panel:
     places: Sequence[int]
 
     @classmethod
-    def of(cls, metrics: Sequence[str], computing: Computing, reporter: Reporter) -> "Panel":
+    def of(cls, metrics: Sequence[str], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
         """Load what the metrics need; two that differ in their statistic alone share a network's pass.
 
         Raises:
@@ -74,7 +74,7 @@ class Panel:
         return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
 
     @classmethod
-    def of_recipes(cls, recipes: Sequence[Recipe], computing: Computing, reporter: Reporter) -> "Panel":
+    def of_recipes(cls, recipes: Sequence[Recipe], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
         """Load what recipes need."""
         recipes = list({recipe.name: recipe for recipe in recipes}.values())
         names = dict.fromkeys(recipe.network for recipe in recipes)
@@ -117,8 +117,8 @@ class Panel:
 
     def scores(
         self,
-        reference: Collected,
-        generated: Collected,
+        reference: ExtractedFeatures,
+        generated: ExtractedFeatures,
         *,
         task: str | None = None,
         expected_generated: int | None = None,
@@ -154,7 +154,7 @@ class Panel:
             ]
 
 
-def _settings(recipe: Recipe, computing: Computing) -> NetworkSettings:
+def _settings(recipe: Recipe, computing: ComputeConfig) -> NetworkSettings:
     return NetworkSettings(
         rule=recipe.resize,
         aspect=recipe.aspect,
@@ -171,10 +171,10 @@ class Side:
 
     source: str
     expected: int
-    collected: Collected
+    collected: ExtractedFeatures
 
     def counts(self) -> ClipCounts:
-        """Give the counts a record holds."""
+        """Return the counts a record holds."""
         features = self.collected.features[0]
         return ClipCounts(
             source=self.source,
@@ -187,12 +187,12 @@ class Side:
         )
 
 
-def lead(world: World, make: Callable[[], Record]) -> Record:
+def on_main(processes: ProcessGroup, make: Callable[[], Record]) -> Record:
     """Let the leading process make a record, and give it to all."""
-    made = make() if world.leads else None
-    data = world.send(made.model_dump_json().encode() if made else None, 0)
+    made = make() if processes.is_main else None
+    data = processes.broadcast(made.model_dump_json().encode() if made else None, 0)
     # Until all are here: the leading process soon lets go of the folder, into which a slower one may still write.
-    world.wait()
+    processes.wait()
     return made or Record.model_validate_json(data)
 
 
@@ -254,7 +254,7 @@ def _device_name(device: str) -> str:
 
 
 def _revision(folder: Path) -> tuple[str | None, bool | None]:
-    """Give commit and state of the checkout this code runs from; an installed package has none."""
+    """Return commit and state of the checkout this code runs from; an installed package has none."""
     if not (folder / ".git").exists():
         return None, None
     try:

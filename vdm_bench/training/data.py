@@ -74,7 +74,7 @@ class ClipBatches:
         return (self._dataset.identity or f"{len(self._dataset)} clips") + sized
 
     def batches(self, positions: Iterable[range]) -> Generator[Batch, None, None]:
-        """Give the examples at each range of positions, in order, preparing the next ones meanwhile."""
+        """Return the examples at each range of positions, in order, preparing the next ones meanwhile."""
         yield from ordered_map(self._batch, positions, self._workers)
 
     def _batch(self, positions: range) -> Batch:
@@ -94,7 +94,7 @@ class ClipBatches:
         return Condition(labels, text.embeddings if text else None, text.mask if text else None)
 
     def _example(self, position: int) -> tuple[Clip, Sequence[Clip], NDArray[np.uint8]]:
-        """Give a clip, those of the images, and its window with the images behind it: uint8 [T + I, H, W, 3]."""
+        """Return a clip, those of the images, and its window followed by the images: uint8 [T + I, H, W, 3]."""
         training = self._preset.training
         random = np.random.default_rng(stream_seed(self._seed, Purpose.EXAMPLE, position))
         clip = self._clip(*divmod(position, len(self._dataset)))
@@ -114,7 +114,7 @@ class ClipBatches:
         return clip, self._view.resized(clip.frames[first : first + 1])
 
     def _clip(self, turn: int, place: int) -> Clip:
-        """Give the clip at a place of a pass over the data, or the next one that is sound."""
+        """Return the clip at a place of a pass over the data, or the next one that is sound."""
         order = self._order(turn)
         for ahead in range(_MOST_BROKEN):
             index = int(order[(place + ahead) % len(order)])
@@ -224,5 +224,5 @@ def _open(preset: Preset, data: Path | None) -> ClipDataset:
 
 
 def shapes_batches(preset: Preset, *, seed: int = 0, workers: int | None = None) -> ClipBatches:
-    """Give training examples of `shapes`: a million clips of its training split."""
+    """Return training examples of `shapes`: a million clips of its training split."""
     return open_batches(preset, seed=seed, workers=workers)

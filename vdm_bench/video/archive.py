@@ -143,7 +143,7 @@ class ArchiveWriter:
             return listed >= count and os.fstat(file.fileno()).st_size >= needed
 
     def missing(self, count: int) -> dict[int, range]:
-        """Give the shards of `count` clips that are not there, each with the numbers of its clips."""
+        """Return the shards of `count` clips that are not there, each with the numbers of its clips."""
         starts = range(0, count, SHARD_CLIPS)
         shards = {start // SHARD_CLIPS: range(start, min(start + SHARD_CLIPS, count)) for start in starts}
         return {shard: clips for shard, clips in shards.items() if not self.has_shard(shard, len(clips))}
@@ -224,7 +224,7 @@ class Archive:
         return self._count
 
     def entry(self, index: int) -> ClipEntry:
-        """Give what the archive says about a clip.
+        """Return what the archive says about a clip.
 
         Raises:
             BrokenClipError: the list of its shard is missing or damaged.
@@ -255,7 +255,7 @@ class Archive:
         return Clip(frames, entry.key, entry.label, entry.caption, entry.lossy).verified(digest)
 
     def fingerprint(self, index: int) -> str | None:
-        """Give the content hash that is listed, and the stamp of the file it should be true of."""
+        """Return the content hash that is listed, and the stamp of the file it should be true of."""
         try:
             entry = self.entry(index)
         except BrokenClipError:  # the list has vanished, or is damaged

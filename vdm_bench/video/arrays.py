@@ -158,7 +158,7 @@ def _member(path: Path, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
 
 
 def _shape_of_clips(path: Path, header: NpyHeader) -> tuple[int, ...]:
-    """Give the shape [N, T, H, W, 1 or 3] of an array of clips; raises `BrokenClipError`."""
+    """Return the shape [N, T, H, W, 1 or 3] of an array of clips; raises `BrokenClipError`."""
     if header.dtype.kind == "f":
         raise BrokenClipError(str(path), f"holds {header.dtype} values: {_CONVERT}")
     if header.dtype != np.uint8:

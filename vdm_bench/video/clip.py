@@ -75,7 +75,7 @@ class ClipDataset(Protocol):
     def __getitem__(self, index: int) -> Clip: ...
 
     def fingerprint(self, index: int) -> str | None:
-        """Give a text that changes whenever the clip may have changed; found without decoding it.
+        """Return a text that changes whenever the clip may have changed; found without decoding it.
 
         None: that cannot be told, and the clip is to be read.
         """
@@ -86,11 +86,11 @@ class DescribedClips(ClipDataset, Protocol):
     """A dataset that knows labels and captions without decoding: what samplers are asked with."""
 
     def info(self, index: int) -> ClipInfo:
-        """Give what is known of a clip without reading it."""
+        """Return what is known of a clip without reading it."""
 
 
 def clip_digest(frames: NDArray[np.uint8]) -> str:
-    """Give the SHA-256 over shape and pixels, in hexadecimal: equal digests, equal clips."""
+    """Return the SHA-256 over shape and pixels, in hexadecimal: equal digests, equal clips."""
     digest = hashlib.sha256("x".join(map(str, frames.shape)).encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()

@@ -54,7 +54,7 @@ class LoadedClip:
 
 
 @dataclass(frozen=True)
-class BlockFacts:
+class BlockMetadata:
     """What is known of the clips of a block.
 
     Attributes:
@@ -72,7 +72,7 @@ class BlockFacts:
     uneven: int
 
     @classmethod
-    def of(cls, loaded: Sequence[LoadedClip | BrokenClipError]) -> "BlockFacts":
+    def of(cls, loaded: Sequence[LoadedClip | BrokenClipError]) -> "BlockMetadata":
         """Gather the facts of clips that were read.
 
         Raises:
@@ -99,11 +99,11 @@ class BlockFacts:
         return [clip for clip in self.clips if not isinstance(clip, str)]
 
     def to_json(self) -> str:
-        """Give the facts as JSON."""
+        """Return the facts as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, content: Any) -> "BlockFacts":
+    def from_json(cls, content: Any) -> "BlockMetadata":
         """Take what `to_json` gave, parsed.
 
         Raises:
@@ -165,18 +165,18 @@ class Memory:
         self._paths = [self._path(number) for number in range(len(bounds))]
         self.damaged: list[Path] = []
 
-    def recall(self) -> list[BlockFacts | None]:
-        """Give what is remembered of each block; None of one that must be read."""
+    def recall(self) -> list[BlockMetadata | None]:
+        """Return what is remembered of each block; None of one that must be read."""
         self.damaged.clear()
         return [
             None if path is None else self._recall(path, stop - start)
             for path, (start, stop) in zip(self._paths, self._bounds, strict=True)
         ]
 
-    def _recall(self, path: Path, count: int) -> BlockFacts | None:
+    def _recall(self, path: Path, count: int) -> BlockMetadata | None:
         """Read what is remembered of a block of so many clips; None where there is nothing, or nothing of use."""
         try:
-            facts = BlockFacts.from_json(read_json(path))
+            facts = BlockMetadata.from_json(read_json(path))
             if len(facts.clips) == count:
                 return facts
         except (FileNotFoundError, NotADirectoryError):
@@ -188,7 +188,7 @@ class Memory:
             discard(path)
         return None
 
-    def keep(self, number: int, facts: BlockFacts) -> None:
+    def keep(self, number: int, facts: BlockMetadata) -> None:
         """Remember a block that has been read, unless its clips may have changed on the way."""
         path = self._paths[number]
         if path is not None and path == self._path(number):
@@ -200,12 +200,12 @@ class Memory:
             if path is not None:
                 path.unlink(missing_ok=True)
 
-    def first_changed(self, blocks: Iterable[tuple[int, BlockFacts]]) -> str | None:
+    def first_changed(self, blocks: Iterable[tuple[int, BlockMetadata]]) -> str | None:
         """Read a sample of each block again; name the first clip that is not as remembered.
 
         Clips that could not be read are all tried again: it may not have been their fault.
         """
-        expected: list[tuple[int, BlockFacts, str | Broken]] = []
+        expected: list[tuple[int, BlockMetadata, str | Broken]] = []
         for number, facts in blocks:
             sound = [row for row, clip in enumerate(facts.clips) if isinstance(clip, str)]
             chosen = set(sample_of(sound))
@@ -290,7 +290,7 @@ def first_shape(
 
 
 def digest_of_clips(digests: Iterable[str]) -> str:
-    """Give the SHA-256 over those of clips, in order: what a record says of the content of its clips."""
+    """Return the SHA-256 over those of clips, in order: what a record says of the content of its clips."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
@@ -314,7 +314,7 @@ def _alike(found: str | Broken, remembered: str | Broken) -> bool:
 
 
 def _common_shape(loaded: Sequence[LoadedClip]) -> Shape | None:
-    """Give the shape (T, H, W) all clips share."""
+    """Return the shape (T, H, W) all clips share."""
     keys: dict[Shape, str] = {}
     for item in loaded:
         frames, height, width, _ = item.clip.frames.shape

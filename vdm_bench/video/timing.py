@@ -121,7 +121,7 @@ class FrameTimes:
         return self.authored and self.count == 1 and self.last > 0
 
     def chosen(self, fps: Fps | None) -> Sequence[int]:
-        """Give the number of the stored frame behind each frame that is given.
+        """Return the number of the stored frame behind each frame that is given.
 
         Args:
             fps: frames a second; None: the film's own rate.
@@ -145,7 +145,7 @@ class FrameTimes:
         return self._spread([*stops, max(1, _rounded(end, places_a_tick))])
 
     def _spread(self, stops: Sequence[int]) -> list[int]:
-        """Give frame i, which ends before place `stops[i]`, at all places between the stops."""
+        """Return frame i, which ends before place `stops[i]`, at all places between the stops."""
         chosen: list[int] = []
         for number, stop in enumerate(stops):
             repeats = min(stop, stops[-1]) - len(chosen)

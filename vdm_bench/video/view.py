@@ -58,7 +58,7 @@ class View:
         return None if self.fps is None else "stored" if self.fps == "stored" else str(exact_rate(self.fps))
 
     def indices(self) -> list[int] | None:
-        """Give the frame indices this view selects, or None for all of an unknown number."""
+        """Return the frame indices this view selects, or None for all of an unknown number."""
         return None if self.frames is None else [i * self.stride for i in range(self.frames)]
 
     def resized(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

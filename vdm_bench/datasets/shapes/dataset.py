@@ -116,12 +116,12 @@ class Shapes:
         return Clip(frames, f"{self.split}/{index}", scene.label.index, scene.caption)
 
     def info(self, index: int) -> ClipInfo:
-        """Give a clip's key, label and caption without drawing it."""
+        """Return a clip's key, label and caption without drawing it."""
         scene = Scene.draw(self.split, self.seed, index)
         return ClipInfo(f"{self.split}/{index}", scene.label.index, scene.caption)
 
     def fingerprint(self, index: int) -> str:
-        """Give the clip's identity and view."""
+        """Return the clip's identity and view."""
         return f"{self.identity}/{index}/{self.frames}x{self.resolution}"
 
 

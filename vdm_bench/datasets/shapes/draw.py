@@ -214,7 +214,7 @@ class Motion:
 
 
 def motion_offsets(motion: Motion, frames: int) -> NDArray[np.int64]:
-    """Give the offsets (x, y, angle, size phase) from the start: int64 [4, T], zero in frame 0."""
+    """Return the offsets (x, y, angle, size phase) from the start: int64 [4, T], zero in frame 0."""
     time = np.arange(frames + motion.phase)
     along, across, angle, size = (np.zeros_like(time) for _ in range(4))
     cycle = time % motion.period
