@@ -53,5 +53,6 @@ def check_name(spec: str) -> None:
     if ":" in spec or spec in (*BASELINES, REFERENCE, DIFFUSERS):
         return
     near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
-    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
-    raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")
+    others = "`vdm-bench list samplers` shows them, and a callable of your own is written module:object"
+    hint = f"did you mean {near[0]!r}?" if near else others
+    raise InputError(f"there is no sampler {spec!r}; {hint}")
