@@ -29,8 +29,6 @@ from vdm_bench.runtime.threads import Stopped, mapped
 from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 from vdm_bench.samplers.sampling_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 
-NAME = "reference"
-DESCRIPTION = "the video diffusion model of the paper, from a checkpoint; see docs/reference-model.md"
 DEFAULT_CHECKPOINT = "shapes"
 
 Advance = Callable[[int], None]
