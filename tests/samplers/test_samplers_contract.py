@@ -161,6 +161,14 @@ def test_a_sampler_without_sample_cannot_be_made() -> None:
         type("Empty", (vdm_bench.Sampler,), {})()
 
 
+@pytest.mark.parametrize("name", ["spec", "recorded_settings", "code_module", "code_digest"])
+def test_a_method_in_the_place_of_a_property_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} of the sampler Wrong is a method; write @property above it"):
+        type("Wrong", (Plain,), {name: lambda self: None})
+    type("Right", (Plain,), {name: property(lambda self: None)})
+    type("Constant", (Plain,), {name: "a"})
+
+
 def test_progress_adds_up_to_the_evaluations_by_default() -> None:
     class Counting(Plain):
         def evaluations(self, request: vdm_bench.SampleRequest) -> int:

@@ -1,6 +1,7 @@
 """The contract of a sampler: anything that makes clips."""
 
 import hashlib
+import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,13 @@ class Sampler(ABC):
 
     kind: str = "callable"
     """Kind of sampler, for the record."""
+
+    def __init_subclass__(cls, **keywords: object) -> None:
+        """Refuse a method in the place of a property: it would be read, and never called."""
+        super().__init_subclass__(**keywords)
+        for name in ("spec", "recorded_settings", "code_module", "code_digest"):
+            if inspect.isfunction(vars(cls).get(name)):
+                raise TypeError(f"{name} of the sampler {cls.__name__} is a method; write @property above it")
 
     @property
     def spec(self) -> str:
