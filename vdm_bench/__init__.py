@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from vdm_bench.reference_model.model import load_reference_model as load_reference_model
     from vdm_bench.runs.run import run as run
     from vdm_bench.runtime.distributed import join_processes as join_processes
+    from vdm_bench.samplers.base import Sampler as Sampler
+    from vdm_bench.samplers.base import SampleRequest as SampleRequest
     from vdm_bench.scoring.score import ScoreOptions as ScoreOptions
     from vdm_bench.scoring.score import score as score
     from vdm_bench.scoring.score import score_record as score_record
 
 _HOMES = {
     "ComputeConfig": "metrics.networks",
+    "SampleRequest": "samplers.base",
+    "Sampler": "samplers.base",
     "ScoreOptions": "scoring.score",
     "join_processes": "runtime.distributed",
     "load_reference_model": "reference_model.model",

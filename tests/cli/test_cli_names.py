@@ -218,7 +218,7 @@ def test_paths_that_read_alike_are_two_runs_or_one_is_named(here: Path) -> None:
     assert "reads like the path of another record; rename its folder" in result.stderr
 
 
-class Sampler:
+class Unrecordable(vdm_bench.Sampler):
     """Records what a record cannot hold."""
 
     recorded_settings = {"level": float("nan")}  # noqa: RUF012
@@ -230,7 +230,7 @@ class Sampler:
 
 def test_settings_that_no_record_holds_are_refused_before_the_work(here: Path) -> None:
     with pytest.raises(InputError, match=r"the sampler.s settings cannot be recorded: settings\.level"):
-        vdm_bench.run("shapes-unconditional", out="out", sampler=Sampler())
+        vdm_bench.run("shapes-unconditional", out="out", sampler=Unrecordable())
 
 
 @pytest.mark.parametrize("identity", ["a|b", "", "a\ud800", "a\n", 3])

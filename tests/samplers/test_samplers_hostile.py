@@ -39,7 +39,7 @@ def ask(folder: Path, code: str, request: SampleRequest = REQUEST) -> Any:
     script = folder / "program.py"
     script.write_text(code + END)
     sampler = CommandSampler(shlex.join([sys.executable, str(script)]), {}, timeout=90.0)
-    sampler.put_scratch(folder)
+    sampler.set_scratch_folder(folder)
     try:
         return sampler.sample(request)
     finally:
@@ -261,7 +261,7 @@ def test_folders_too_deep_to_be_removed_end_no_run(tmp_path: Path) -> None:
     script, deep = tmp_path / "program.py", "for level in range(1500): os.mkdir('d'); os.chdir('d')\n"
     script.write_text(READY + deep + "os.chdir(scratch); np.save('c.npy', clips)\ndone('c.npy')" + END)
     sampler = CommandSampler(shlex.join([sys.executable, str(script)]), {}, timeout=90.0)
-    sampler.put_scratch(tmp_path)
+    sampler.set_scratch_folder(tmp_path)
     try:
         assert sampler.sample(REQUEST).shape == (2, 3, 4, 6, 3)
         sampler.close()

@@ -45,7 +45,7 @@ from pathlib import Path
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.command import CommandSampler
 sampler = CommandSampler(sys.argv[1], {})
-sampler.put_scratch(Path(sys.argv[2]))
+sampler.set_scratch_folder(Path(sys.argv[2]))
 %s
 sampler.sample(SampleRequest(indices=(4, 5), seeds=(7, 8), frames=3, height=4, width=6))
 """
@@ -170,7 +170,7 @@ def test_what_a_program_left_behind_ends_with_it(tmp_path: Path) -> None:
 def test_a_program_that_kills_its_supervisor_ends_with_it(started: str, tmp_path: Path) -> None:
     code = PROGRAM % f"{STARTED[started]}\nos.kill(os.getppid(), 9)"
     sampler = CommandSampler(program(tmp_path, code), {})
-    sampler.put_scratch(tmp_path)
+    sampler.set_scratch_folder(tmp_path)
     with pytest.raises(InputError, match="ended"):
         sampler.sample(REQUEST)
     wait_until(lambda: set(marked(tmp_path)) <= {os.getpid()}, lambda: marked(tmp_path))
@@ -209,7 +209,7 @@ def test_a_program_that_cannot_be_started_is_named_with_the_reason(
     (tmp_path / "odd").write_text("\0no program")
     (tmp_path / "odd").chmod(0o755)
     sampler = CommandSampler(command.format(folder=shlex.quote(str(tmp_path))), {})
-    sampler.put_scratch(tmp_path)
+    sampler.set_scratch_folder(tmp_path)
     with pytest.raises(InputError, match=f"cannot be started: {reason}$"):
         sampler.sample(REQUEST)
     assert not list(tmp_path.glob(".scratch*"))
@@ -230,7 +230,7 @@ for number in map(int, sys.argv[3]):
     os.close(number)
 files = [open(folder / f"mine-{number}", "wb") for number in range(int(sys.argv[4]))]
 sampler = CommandSampler(sys.argv[1], {})
-sampler.put_scratch(folder)
+sampler.set_scratch_folder(folder)
 try:
     sampler.sample(SampleRequest(indices=(4, 5), seeds=(7, 8), frames=3, height=4, width=6))
 except Exception as error:

@@ -85,19 +85,9 @@ def _datasets() -> list[Row]:
 
 
 def _samplers() -> list[Row]:
-    from vdm_bench.samplers import DIFFUSERS, REFERENCE
-    from vdm_bench.samplers.baselines import BASELINES
+    from vdm_bench.samplers import describe_samplers
 
-    rows = [
-        {"name": name, "description": (function.__doc__ or "").strip()} for name, function in BASELINES.items()
-    ]
-    model = (
-        "the reference model: the one of the package, or of a checkpoint (--option checkpoint=FILE); "
-        "`vdm-bench sample` makes single clips"
-    )
-    rows.append({"name": REFERENCE, "description": model})
-    pipeline = "a diffusers video pipeline (--option pipeline=FOLDER_OR_NAME; extra `diffusers`); takes captions"
-    rows.append({"name": DIFFUSERS, "description": pipeline})
+    rows = [{"name": name, "description": text} for name, text in describe_samplers().items()]
     own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"
     return [*rows, {"name": "module:object", "description": own}]
 

@@ -4,6 +4,7 @@ A few clips are made and looked at by the networks, to see how long that takes; 
 here are not timed.
 """
 
+import contextlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vdm_bench.runs.plan import RunOptions
 from vdm_bench.runs.run import BenchmarkRun
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
-from vdm_bench.samplers.base import ClosingSampler, CountingSampler, Sampler, call_sampler
+from vdm_bench.samplers.base import Sampler, call_sampler
 from vdm_bench.scoring.suite import MetricSuite
 
 _TIMED = 2  # clips
@@ -150,12 +151,11 @@ def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
 def _try_sampler(run: BenchmarkRun, sampler: Sampler) -> tuple[Pixels, float, int | None]:
     """Make some clips: these, seconds for one, and evaluations for one."""
     request = run.conditions.request(range(_TIMED), run.options.seed)
-    evaluations = sampler.evaluations(request) if isinstance(sampler, CountingSampler) else None
-    start = time.monotonic()
-    clips = call_sampler(sampler, request, "of this run", lambda steps: None)
-    seconds = (time.monotonic() - start) / _TIMED
-    if isinstance(sampler, ClosingSampler):
-        sampler.close()
+    with contextlib.closing(sampler):
+        evaluations = sampler.evaluations(request)
+        start = time.monotonic()
+        clips = call_sampler(sampler, request, "of this run", lambda steps: None)
+        seconds = (time.monotonic() - start) / _TIMED
     return clips, seconds, evaluations
 
 

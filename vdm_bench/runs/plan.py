@@ -23,8 +23,8 @@ from vdm_bench.runtime.fields import Kind
 from vdm_bench.runtime.plan import FolderPlan, as_json
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.samplers import REFERENCE
-from vdm_bench.samplers.base import RecordingSampler, Sampler
-from vdm_bench.samplers.callable import code_digest, code_module, module_digest
+from vdm_bench.samplers.base import Sampler
+from vdm_bench.samplers.callable import module_digest
 from vdm_bench.scoring.suite import MetricSuite
 from vdm_bench.version import __version__
 
@@ -108,8 +108,8 @@ def make_plan(
     return {
         **asked,
         "sampler": info.model_dump(mode="json"),
-        "sampler code": None if sampler is None else code_digest(sampler),
-        _MODULE: None if sampler is None else code_module(sampler),
+        "sampler code": None if sampler is None else sampler.code_digest,
+        _MODULE: None if sampler is None else sampler.code_module,
         "networks": sorted({network.spec.cache_key for network in panel.networks}),
     }
 
@@ -216,6 +216,7 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
     if computing.backend != "torch":
         return None
     named = dict(options.options)
+    recorded = sampler.recorded_settings if isinstance(sampler, Sampler) else None
     if sampler == REFERENCE:
         from vdm_bench.samplers.reference import DEFAULT_CHECKPOINT
 
@@ -230,7 +231,7 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
         "recipes": hashlib.sha256(repr(recipes).encode()).hexdigest(),
         "networks": {recipe.network: _package(recipe.network) for recipe in recipes},
         "options": dict(options.options),
-        "recorded": dict(sampler.recorded_settings) if isinstance(sampler, RecordingSampler) else None,
+        "recorded": None if recorded is None else dict(recorded),
         "files": files,
         "precision": computing.precision,
         "compiled": computing.compiled,
@@ -262,6 +263,6 @@ def _same_code(old: Mapping[str, Any], sampler: str | Sampler | None) -> bool:
     if sampler is None:
         return old.get("sampler code") is None
     if not isinstance(sampler, str):
-        return bool(old.get("sampler code") == code_digest(sampler))
+        return bool(old.get("sampler code") == sampler.code_digest)
     module = old.get(_MODULE)
     return isinstance(module, str) and module_digest(module, sampler) == old.get("sampler code")

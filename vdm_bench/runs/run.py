@@ -7,7 +7,7 @@ clip depends on its own seed alone, so a run that is started again goes on and e
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,16 +37,8 @@ from vdm_bench.runtime.files import check_writable, remove_temporary_files
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.runtime.progress import Advance, Reporter, Silent
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
-from vdm_bench.samplers.base import (
-    ClosingSampler,
-    CountingSampler,
-    NamedSampler,
-    RecordingSampler,
-    Sampler,
-    SamplerSetup,
-    ScratchSampler,
-    call_sampler,
-)
+from vdm_bench.samplers.base import Sampler, SamplerSetup, call_sampler
+from vdm_bench.samplers.callable import as_sampler
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.scoring.frames import FrameEvaluator, FrameMeasures, score_frames
 from vdm_bench.scoring.reference import check_reference, collect_reference, departures_of, note_on, read_reference
@@ -59,7 +51,7 @@ def run(
     protocol: str | Path | Protocol,
     *,
     out: str | Path,
-    sampler: str | Sampler | None = None,
+    sampler: object | None = None,
     options: Mapping[str, str] | None = None,
     clips: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -79,8 +71,9 @@ def run(
     Args:
         protocol: its name, the path of its TOML file, or the protocol itself.
         out: run folder: `run.json`, `samples/`, `features/`.
-        sampler: name of a baseline, `module:object`, or an object with `sample(request)`.
-        options: `key=value` options of the sampler.
+        sampler: name of a baseline, `reference`, `diffusers` or `module:object`; or a `vdm_bench.Sampler`, an
+            object with `sample(request)`, or a function `f(request, **options)`.
+        options: of a sampler given by name, or keyword arguments of a function.
         clips: clips that are there already, instead of a sampler.
         data_root: folder that the protocol's dataset lies in; `shapes` needs none.
         reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
@@ -107,7 +100,7 @@ def run(
             "them by vdm_bench.score"
         )
     chosen = RunOptions(
-        sampler=sampler,
+        sampler=sampler if sampler is None or isinstance(sampler, str) else as_sampler(sampler, options or {}),
         options=dict(options or {}),
         clips=None if clips is None else Path(clips),
         data_root=None if data_root is None else Path(data_root),
@@ -121,15 +114,6 @@ def run(
         recheck=recheck,
     )
     return BenchmarkRun(protocol, Path(out), chosen, reporter or Silent(), processes or ProcessGroup()).record()
-
-
-@contextlib.contextmanager
-def _closing(sampler: Sampler) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if isinstance(sampler, ClosingSampler):
-            sampler.close()
 
 
 _SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
@@ -330,9 +314,11 @@ class BenchmarkRun:
 
     def _sampler_info(self) -> SamplerInfo:
         sampler = self.sampler
-        recorded = sampler.recorded_settings if isinstance(sampler, RecordingSampler) else self.options.options
+        recorded = {} if sampler is None else sampler.recorded_settings
+        if recorded is None:
+            recorded = self.options.options
         try:
-            return SamplerInfo(**self._source(), settings={} if sampler is None else {**recorded})
+            return SamplerInfo(**self._source(), settings=dict(recorded))
         except ValidationError as error:
             wrong = first_wrong_field(error)
             raise InputError(
@@ -344,11 +330,7 @@ class BenchmarkRun:
         chosen = self.options.sampler
         if chosen is None:
             return {"kind": "folder", "spec": str(self.options.clips), "seed": None}
-        kind, spec = "callable", type(chosen).__name__
-        if isinstance(chosen, str):
-            kind, spec = sampler_kind(chosen), chosen
-        elif isinstance(chosen, NamedSampler):
-            kind, spec = chosen.kind, chosen.spec
+        kind, spec = (sampler_kind(chosen), chosen) if isinstance(chosen, str) else (chosen.kind, chosen.spec)
         return {"kind": kind, "spec": spec, "seed": self.options.seed}
 
     def _given_clips(self, folder: Path) -> DescribedClips:
@@ -365,13 +347,12 @@ class BenchmarkRun:
         side = self.protocol.sample_size
         shape = (self.protocol.frames, side, side)
         writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape, maker=maker)
-        if isinstance(sampler, ScratchSampler):
-            sampler.put_scratch(self.out)  # a run that goes on there clears away what this one may leave
+        sampler.set_scratch_folder(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
         missing = writer.missing(self.count)
         found = self.count - sum(map(len, missing.values()))
         stage = self.reporter.stage(f"samples of {name}", self.count * each, unit, found=found * each)
-        with stage as advance, _closing(sampler):
+        with stage as advance, contextlib.closing(sampler):
             for shard, indices in missing.items():
                 if self.processes.owner(shard) == self.processes.rank:
                     writer.write_shard(shard, self._sample_shard(sampler, name, indices, advance))
@@ -382,9 +363,8 @@ class BenchmarkRun:
 
     def _work(self, sampler: Sampler) -> tuple[int, str]:
         """Return the steps of progress of a clip, and their unit."""
-        if not isinstance(sampler, CountingSampler):
-            return 1, "clips"
-        return sampler.evaluations(self.conditions.request([0], self.options.seed)), "evaluations"
+        evaluations = sampler.evaluations(self.conditions.request([0], self.options.seed))
+        return (1, "clips") if evaluations is None else (evaluations, "evaluations")
 
     def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int], advance: Advance) -> list[Clip]:
         request = self.conditions.request(indices, self.options.seed)

@@ -1,17 +1,64 @@
-"""Samplers: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
+"""Samplers by name: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
 
 import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from vdm_bench.errors import InputError
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
-REFERENCE = "reference"  # the name of the reference model among samplers
-DIFFUSERS = "diffusers"  # and of a video pipeline of diffusers
+REFERENCE, DIFFUSERS = "reference", "diffusers"
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A sampler of the package that is not a baseline.
+
+    Attributes:
+        make: imports its module, and makes the sampler.
+        description: for `vdm-bench list samplers`.
+    """
+
+    make: Callable[[SamplerSetup], Sampler]
+    description: str
+
+
+def _make_reference(setup: SamplerSetup) -> Sampler:
+    from vdm_bench.samplers.reference import make_reference
+
+    return make_reference(setup)
+
+
+def _make_diffusers(setup: SamplerSetup) -> Sampler:
+    from vdm_bench.samplers.diffusers import make_diffusers
+
+    return make_diffusers(setup)
+
+
+BUILT_IN = {
+    REFERENCE: BuiltIn(
+        _make_reference,
+        "the reference model: the one of the package, or of a checkpoint (--option checkpoint=FILE); "
+        "`vdm-bench sample` makes single clips",
+    ),
+    DIFFUSERS: BuiltIn(
+        _make_diffusers,
+        "a diffusers video pipeline (--option pipeline=FOLDER_OR_NAME; extra `diffusers`); takes captions",
+    ),
+}
+
+
+def describe_samplers() -> dict[str, str]:
+    """Return the description of each sampler that has a name."""
+    from vdm_bench.samplers.baselines import BASELINES
+
+    baselines = {name: (function.__doc__ or "").strip() for name, function in BASELINES.items()}
+    return baselines | {name: sampler.description for name, sampler in BUILT_IN.items()}
 
 
 def sampler_kind(spec: str) -> str:
-    """Return the kind of a sampler, as records have it."""
-    return "callable" if ":" in spec else spec if spec in (REFERENCE, DIFFUSERS) else "baseline"
+    """Return the kind of a sampler, for the record."""
+    return "callable" if ":" in spec else spec if spec in BUILT_IN else "baseline"
 
 
 def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
@@ -22,23 +69,17 @@ def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
         setup: what the harness offers it.
 
     Raises:
-        InputError: no sampler is called so, or it cannot be made.
+        InputError: there is no sampler of that name, or it cannot be made.
     """
-    from vdm_bench.samplers.baselines import make_baseline
-
     check_name(spec)
     if ":" in spec:
         from vdm_bench.samplers.callable import load_callable
 
         return load_callable(spec, setup.options)
-    if spec == REFERENCE:
-        from vdm_bench.samplers.reference import make_reference
+    if spec in BUILT_IN:
+        return BUILT_IN[spec].make(setup)
+    from vdm_bench.samplers.baselines import make_baseline
 
-        return make_reference(setup)
-    if spec == DIFFUSERS:
-        from vdm_bench.samplers.diffusers import make_diffusers
-
-        return make_diffusers(setup)
     return make_baseline(spec, setup)
 
 
@@ -48,10 +89,10 @@ def check_name(spec: str) -> None:
     Raises:
         InputError: no sampler has it.
     """
-    from vdm_bench.samplers.baselines import BASELINES
-
-    if ":" in spec or spec in (*BASELINES, REFERENCE, DIFFUSERS):
+    names = describe_samplers()
+    if ":" in spec or spec in names:
         return
-    near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
-    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
-    raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")
+    near = difflib.get_close_matches(spec, names, 1)
+    others = "`vdm-bench list samplers` shows them, and a callable of your own is written module:object"
+    hint = f"did you mean {near[0]!r}?" if near else others
+    raise InputError(f"there is no sampler {spec!r}; {hint}")

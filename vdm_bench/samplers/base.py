@@ -1,15 +1,20 @@
 """The contract of a sampler: anything that makes clips."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.printable import printable
+from vdm_bench.runtime.progress import Advance
 from vdm_bench.video.clip import ClipDataset
 
 Number = TypeVar("Number", bound=np.generic)
@@ -49,61 +54,98 @@ class SampleRequest:
         return len(self.indices)
 
 
-@runtime_checkable
-class Sampler(Protocol):
-    """Makes clips: uint8 [N, T, H, W, 3], RGB, the given frames at the beginning."""
+class Sampler(ABC):
+    """Makes clips. A subclass must define `sample`; everything else has a default.
 
-    def sample(self, request: SampleRequest) -> NDArray[np.uint8]:
-        """Make the clips of a request."""
+    Objects of other classes are wrapped (`vdm_bench.samplers.callable.as_sampler`): nothing but their `sample` is
+    called, whatever their other methods are named.
+    """
 
+    kind: str = "callable"
+    """Kind of sampler, for the record."""
 
-@runtime_checkable
-class RecordingSampler(Protocol):
-    """A sampler that says of itself what a record keeps, the settings that nobody chose too."""
-
-    @property
-    def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
-        """The settings by name; a run with others is another run."""
-
-
-@runtime_checkable
-class CountingSampler(Protocol):
-    """A sampler that knows how often its network is evaluated, and tells while it is."""
-
-    def evaluations(self, request: SampleRequest) -> int:
-        """Return how often the network is evaluated for one clip of a request."""
-
-    def sample(self, request: SampleRequest, advance: Callable[[int], None]) -> NDArray[np.uint8]:
-        """Make the clips of a request; call `advance` with the number of clips after each evaluation."""
-
-
-@runtime_checkable
-class NamedSampler(Protocol):
-    """A sampler that says how a record names it."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of sampler, such as `command`."""
+    def __init_subclass__(cls, **keywords: object) -> None:
+        """Refuse a method in the place of a property: it would be read, and never called."""
+        super().__init_subclass__(**keywords)
+        for name in ("spec", "recorded_settings", "code_module", "code_digest"):
+            if inspect.isfunction(vars(cls).get(name)):
+                raise TypeError(f"{name} of the sampler {cls.__name__} is a method; write @property above it")
 
     @property
     def spec(self) -> str:
-        """The sampler as the user gave it."""
+        """Name in the record of a sampler that was passed as an object; the name of its class by default."""
+        return type(self).__name__
+
+    @abstractmethod
+    def sample(self, request: SampleRequest) -> NDArray[np.uint8]:
+        """Make the clips of a request.
+
+        Returns:
+            uint8 [N, T, H, W, 3], RGB, the given frames first: an array, or a torch tensor on any device.
+        """
+
+    def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
+        """Make the clips of a request, and report progress meanwhile.
+
+        The default calls `sample`, and reports once, at the end. Override it together with `evaluations`.
+
+        Args:
+            request: what is asked for.
+            advance: call it with the number of clips after each evaluation of the network: the numbers add up to
+                N times `evaluations(request)`, or to N where that is None.
+
+        Returns:
+            The clips, as of `sample`.
+        """
+        clips = self.sample(request)
+        evaluations = self.evaluations(request)
+        advance(len(request) if evaluations is None else len(request) * evaluations)
+        return clips
+
+    def evaluations(self, request: SampleRequest) -> int | None:
+        """Return the number of network evaluations (NFE) for one clip of a request; None if unknown."""
+        return None
+
+    @property
+    def recorded_settings(self) -> Mapping[str, str | int | float | bool | None] | None:
+        """Settings by name, defaults included, for the record: a run with other settings is another run.
+
+        None, the default, stands for the options of the run.
+        """
+        return None
+
+    @property
+    def code_module(self) -> str:
+        """Name of the module that defines the sampler."""
+        return type(self).__module__
+
+    @property
+    def code_digest(self) -> str | None:
+        """12 hexadecimal digits of the SHA-256 of the file that defines the sampler; None if there is no file.
+
+        An interrupted run must not go on with other code. What the file imports or loads is not covered.
+        """
+        return file_digest(getattr(sys.modules.get(self.code_module), "__file__", None))
+
+    def set_scratch_folder(self, parent: Path) -> None:  # noqa: B027 - a default, not a gap
+        """Set the folder for temporary files, before the first clip of a run; ignored by default.
+
+        Make a folder of your own in it, by `vdm_bench.runtime.files.temporary_folder`: a run that goes on removes
+        what a killed one left there.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a default, not a gap
+        """Release processes, memory and files, after the last clip of a run or when it fails; nothing by default.
+
+        More clips may be asked for later.
+        """
 
 
-@runtime_checkable
-class ClosingSampler(Protocol):
-    """A sampler that holds something which is to be given back after its last clip."""
-
-    def close(self) -> None:
-        """Return it back; more clips may still be asked for."""
-
-
-@runtime_checkable
-class ScratchSampler(Protocol):
-    """A sampler that writes temporary files, in a folder of `vdm_bench.runtime.files.temporary_folder`."""
-
-    def put_scratch(self, parent: Path) -> None:
-        """Say where that folder is made; else it is in the system's place for such."""
+def file_digest(file: str | None) -> str | None:
+    """Return 12 hexadecimal digits of the SHA-256 of a file; None if there is no such file."""
+    if file is None or not Path(file).is_file():
+        return None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -184,16 +226,14 @@ def _wanted(request: SampleRequest) -> str:
     return f"uint8 [{', '.join(map(str, _shape(request)))}], RGB in 0..255"
 
 
-def call_sampler(
-    sampler: Sampler, request: SampleRequest, name: str, advance: Callable[[int], None]
-) -> NDArray[np.uint8]:
+def call_sampler(sampler: Sampler, request: SampleRequest, name: str, advance: Advance) -> NDArray[np.uint8]:
     """Ask a sampler for clips, and check them.
 
     Args:
         sampler: to ask.
         request: what is asked for.
         name: of the sampler, for errors.
-        advance: is called with steps of progress: evaluations of a `CountingSampler`, else clips.
+        advance: is called with steps of progress; see `Sampler.sample_with_progress`.
 
     Raises:
         InputError: it failed, or what it gave is not what was asked for.
@@ -201,12 +241,7 @@ def call_sampler(
     # Of its own, as it may write into it: what it returns is held against what was asked for.
     asked = replace(request, context=_copied(request.context), labels=_copied(request.labels))
     try:
-        clips: object
-        if isinstance(sampler, CountingSampler):
-            clips = sampler.sample(asked, advance)
-        else:
-            clips = sampler.sample(asked)
-            advance(len(request))
+        clips = sampler.sample_with_progress(asked, advance)
     except VdmBenchError:
         raise
     except (Exception, SystemExit) as error:  # an exit of the sampler's would pass for one of the harness

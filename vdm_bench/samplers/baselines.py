@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
-from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 
 Pixels = NDArray[np.uint8]
 
 
-class BaselineSampler:
+class BaselineSampler(Sampler):
     """Turns condition clip i into sample i; frames that were given stay as they are.
 
     Args:

@@ -1,25 +1,43 @@
 """A Python object as a sampler: `module:object`, a function or a class of the user's."""
 
-import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.samplers.base import Sampler, SampleRequest, said
+from vdm_bench.samplers.base import Sampler, SampleRequest, file_digest, said
 
 
-class CallableSampler:
-    """A function `f(request, **options) -> clips` as a sampler."""
+class CallableSampler(Sampler):
+    """A function `f(request, **options) -> clips` as a sampler.
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, str]) -> None:
-        self._function, self._options = function, options
+    Args:
+        function: makes the clips; the harness checks what it returns.
+        options: its keyword arguments.
+        origin: function or class that gives the name and the code digest; `function` if None.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], options: Mapping[str, str], origin: object | None = None
+    ) -> None:
+        self._function, self._options = function, dict(options)
+        self._origin = function if origin is None else origin
+
+    @property
+    def spec(self) -> str:
+        """Name of the function, or of the object's class."""
+        return str(getattr(self._origin, "__name__", type(self._origin).__name__))
+
+    @property
+    def code_module(self) -> str:
+        """Name of the module that defines the function, or the object's class."""
+        return str(getattr(self._origin, "__module__", ""))
 
     def sample(self, request: SampleRequest) -> Any:
-        """Call the function; the harness checks what it returns."""
+        """Call the function."""
         return self._function(request, **self._options)
 
 
@@ -64,23 +82,8 @@ class _Folder:
 _FOLDER = _Folder()
 
 
-def code_digest(sampler: Sampler) -> str | None:
-    """Return 12 digits over the file that defines a sampler; None where there is no such file.
-
-    A run that was interrupted must not go on with other code. What the file imports or loads is not seen.
-    """
-    module = sys.modules.get(code_module(sampler))
-    return _digest(getattr(module, "__file__", None))
-
-
-def code_module(sampler: Sampler) -> str:
-    """Name the module that defines a sampler; empty where it does not tell."""
-    origin = sampler._function if isinstance(sampler, CallableSampler) else type(sampler)
-    return str(getattr(origin, "__module__", ""))
-
-
 def module_digest(module: str, spec: str) -> str | None:
-    """Return the `code_digest` of a sampler that has not been made; None where its module is not found.
+    """Return the `Sampler.code_digest` of a sampler that has not been made; None where its module is not found.
 
     Args:
         module: that defined it when it was last made; it is not imported, though the packages it lies in are.
@@ -90,16 +93,36 @@ def module_digest(module: str, spec: str) -> str | None:
         _FOLDER.enter(Path.cwd())
     loaded = sys.modules.get(module)
     if loaded is not None:
-        return _digest(getattr(loaded, "__file__", None))
+        return file_digest(getattr(loaded, "__file__", None))
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    return _digest(found.origin) if found is not None and found.has_location else None
+    return file_digest(found.origin) if found is not None and found.has_location else None
 
 
-def _digest(file: str | None) -> str | None:
-    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+def as_sampler(target: object, options: Mapping[str, str], name: str = "") -> Sampler:
+    """Return a `Sampler` as it is; wrap any other object with `sample(request)`, or a function.
+
+    Args:
+        target: a `Sampler`, an object with `sample(request)`, or a function `f(request, **options)`.
+        options: keyword arguments of a function.
+        name: of the target, for errors; its type if empty.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(target, Sampler):
+        return target
+    if isinstance(target, type):
+        raise InputError(f"the sampler {target.__name__} is a class; make an object of it, and give that")
+    method = getattr(target, "sample", None)
+    if callable(method):
+        return CallableSampler(method, {}, type(target))
+    if callable(target):
+        return CallableSampler(target, options)
+    shown = name or f"of type {type(target).__name__}"
+    raise InputError(f"the sampler {shown} is neither a function nor an object with sample(request)")
 
 
 def load_callable(spec: str, options: dict[str, str]) -> Sampler:
@@ -121,26 +144,22 @@ def load_callable(spec: str, options: dict[str, str]) -> Sampler:
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"--sampler {spec} cannot be imported ({said(error)}); run from the folder that holds the module, "
+            f"the sampler {spec} cannot be imported ({said(error)}); run from the folder that holds the module, "
             "or install it"
         ) from error
     except (Exception, SystemExit) as error:  # a script that exits would end the harness with its own code
-        raise InputError(f"--sampler {spec} fails when it is imported ({_named(error)})") from error
+        raise InputError(f"the sampler {spec} fails when it is imported ({_named(error)})") from error
     if isinstance(target, type):
         try:
             target = target(**options)
         except TypeError as error:
-            raise InputError(f"--sampler {spec} cannot be made with these options ({said(error)})") from error
+            raise InputError(f"the sampler {spec} cannot be made with these options ({said(error)})") from error
         except VdmBenchError:
             raise
         except (Exception, SystemExit) as error:
-            raise InputError(f"--sampler {spec} fails when it is made ({_named(error)})") from error
+            raise InputError(f"the sampler {spec} fails when it is made ({_named(error)})") from error
         options = {}
-    if isinstance(target, Sampler):
-        return target
-    if callable(target):
-        return CallableSampler(target, options)
-    raise InputError(f"--sampler {spec} is neither a function nor an object with sample(request)")
+    return as_sampler(target, options, spec)
 
 
 def _named(error: BaseException) -> str:

@@ -46,7 +46,7 @@ from vdm_bench.runtime.outside import (
     parsing,
 )
 from vdm_bench.runtime.printable import printable
-from vdm_bench.samplers.base import SampleRequest, check_kind
+from vdm_bench.samplers.base import Sampler, SampleRequest, check_kind
 from vdm_bench.samplers.supervisor import end_marked, remove
 
 VERSION = 1
@@ -62,7 +62,7 @@ _MARK = "VDM_BENCH_SCRATCH"  # the variable by which all that a program has star
 _LONGEST_WAIT = 3600.0  # seconds at once: the system counts no more than some days
 
 
-class CommandSampler:
+class CommandSampler(Sampler):
     """Samples by a child process, which is started with the first request.
 
     Args:
@@ -115,7 +115,7 @@ class CommandSampler:
         number, self._requests = self._requests, self._requests + 1
         return self._child.clips(number, request, self._timeout)
 
-    def put_scratch(self, parent: Path) -> None:
+    def set_scratch_folder(self, parent: Path) -> None:
         """Have the scratch folder made in this one, from the next start of the child on."""
         self._scratch_parent = parent
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 from vdm_bench.runtime.outside import whole_number
-from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # How pipelines call the number of frames, and what the sampler itself says.
@@ -30,7 +30,7 @@ _LONGEST_VALUE = 10_000  # characters of an option that may be more than a text
 _SET_HERE = {"self", "generator", "height", "width", "output_type", "return_dict", "latents", *_LENGTHS}
 
 
-class DiffusersSampler:
+class DiffusersSampler(Sampler):
     """A pipeline, asked in one way.
 
     Args:

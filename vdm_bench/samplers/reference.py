@@ -26,11 +26,9 @@ from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.text.encoding import TextEmbeddings, load_text
 from vdm_bench.reference_model.unet import check_size
 from vdm_bench.runtime.threads import Stopped, mapped
-from vdm_bench.samplers.base import SampleRequest, SamplerSetup
+from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 from vdm_bench.samplers.sampling_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 
-NAME = "reference"
-DESCRIPTION = "the video diffusion model of the paper, from a checkpoint; see docs/reference-model.md"
 DEFAULT_CHECKPOINT = "shapes"
 
 Advance = Callable[[int], None]
@@ -39,7 +37,7 @@ Advance = Callable[[int], None]
 _LABEL_STREAM = 0x6C6162  # keeps the draw of a label apart from other uses of a seed
 
 
-class ReferenceSampler:
+class ReferenceSampler(Sampler):
     """A trained reference model, asked in one way.
 
     Args:
@@ -136,6 +134,10 @@ class ReferenceSampler:
 
         with arithmetic("fp32", self._device):
             return np.concatenate(mapped(work, starts, self._device, stop))
+
+    def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
+        """Make the clips of a request, as `sample` does, reporting each evaluation of the network."""
+        return self.sample(request, advance)
 
     def check(self, request: SampleRequest) -> None:
         """Refuse a request that does not go with the model or the settings.
