@@ -152,8 +152,19 @@ class ReferenceModel:
         return len(list(windows)) * evaluations(sampling)
 
     def overlap(self, sampling: SamplingConfig) -> int:
-        """Return how many frames a block has in common with the one before; half of a window by default."""
-        return sampling.overlap or max(1, self.config.frames // 2)
+        """Return how many frames a block has in common with the one before; half of a window by default.
+
+        Raises:
+            InputError: they are all that a window has.
+        """
+        frames = self.config.frames
+        overlap = sampling.overlap or max(1, frames // 2)
+        if overlap >= frames:
+            raise InputError(
+                f"the overlap {overlap} leaves nothing to make of a window of {frames} frames; "
+                f"give 1 to {frames - 1}"
+            )
+        return overlap
 
     def side(self, sampling: SamplingConfig) -> int:
         """Return the height and width of the clips.

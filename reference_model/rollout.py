@@ -154,7 +154,7 @@ def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int]
         raise InputError(f"the given frames have the shape {list(known.shape)}; for this model it is {expected}")
     if not known.is_floating_point():
         raise InputError(
-            f"the given frames are {known.dtype}; they must be floats in [-1, 1] (`clips.from_uint8`)"
+            f"the given frames are {known.dtype}; they must be floats in [-1, 1] (`process.from_uint8`)"
         )
     if positions[-1] >= length:
         raise InputError(

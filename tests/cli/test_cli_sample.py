@@ -245,7 +245,7 @@ def test_an_interrupted_command_goes_on(here: Path) -> None:
         ("tiny.safetensors --guidance-weight 1", "acts on labels or captions, and there are none"),
         ("tiny.safetensors --frames 3", "clips of 3 frames are asked for, and the model makes 4 or more"),
         ("tiny.safetensors --frames 8 --overlap 4", "the overlap 4 leaves nothing"),
-        ("tiny.safetensors --out a.gif", "is one film, and 16 clips are asked for"),
+        ("tiny.safetensors --out a.gif", "is one video, and 16 clips are asked for"),
         ("tiny.safetensors --out a.gif --format mp4", "--out a.gif does not fit --format mp4"),
         ("tiny.safetensors --out a --format grid", "give it the suffix .png"),
         ("tiny.safetensors --out a.png --count 257", "--count 257 is too many for a grid"),

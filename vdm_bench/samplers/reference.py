@@ -65,8 +65,7 @@ class ReferenceSampler:
             model.draw_labels(())  # refuses a model without classes
         self._side = model.side(sampling)
         self._batch = sampling.batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
-        self._overlap = model.overlap(sampling)
-        self._sampling = dataclasses.replace(sampling, overlap=self._overlap, batch=self._batch)
+        self._sampling = dataclasses.replace(sampling, overlap=model.overlap(sampling), batch=self._batch)
 
     @property
     def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
@@ -138,11 +137,6 @@ class ReferenceSampler:
             raise InputError(
                 f"the context has {given} frames, and the clips are to have {request.frames}; give fewer frames, "
                 "or ask for longer clips"
-            )
-        if (given >= config.frames or request.frames > config.frames) and self._overlap >= config.frames:
-            raise InputError(
-                f"the overlap {self._overlap} leaves nothing to make of a window of {config.frames} frames; "
-                f"give 1 to {config.frames - 1}"
             )
         self._check_conditions(request)
 
