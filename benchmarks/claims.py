@@ -17,7 +17,7 @@ from vdm_bench.leaderboards.text import rounded, useful_decimals
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Difference, Interval, Score
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model.model import PRECISIONS
+from vdm_bench.reference_model.config import PRECISIONS
 from vdm_bench.reproduction.execute import Outcome, execute
 from vdm_bench.reproduction.plan import Claim, Experiment, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan

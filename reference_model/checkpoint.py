@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
+from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, get_preset
+from vdm_bench.reference_model.settings import from_table
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.checksums import TensorSums, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
@@ -93,7 +94,7 @@ def save_model(
     wrong = wrong or next((f"{name} is not finite" for name in tensors if not _finite(tensors[name])), "")
     if wrong:
         raise InputError(f"cannot write {path}: {wrong}; give the weights of the model that `info` describes")
-    content = {"format": FORMAT, **dataclasses.asdict(info)}
+    content = {"format": FORMAT, **dataclasses.asdict(info), "sampling": info.sampling.stored}
     header = {_KEY: sealed_header(content, tensors)}
     with atomic_path(path, apart=True) as temporary:
         try:

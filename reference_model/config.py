@@ -4,29 +4,63 @@ The presets in `presets/` carry the figures of the paper's appendix A.
 """
 
 import dataclasses
-import difflib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.process import SPACES, Space
+from vdm_bench.reference_model.settings import from_table, from_texts, number, require_known
 
 Clipping: TypeAlias = Literal["none", "static", "dynamic"]
 CLIPPINGS: tuple[Clipping, ...] = ("none", "static", "dynamic")
 SAMPLER_NAMES = ("ancestral", "predictor-corrector", "ddim", "dpm-solver")
+Variant: TypeAlias = Literal["marginal", "conditional"]
+VARIANTS: tuple[Variant, ...] = ("marginal", "conditional")
+Method: TypeAlias = Literal[
+    "reconstruction", "reconstruction-conditional", "replacement", "replacement-conditional"
+]
+# How given frames enter: (by reconstruction guidance, too; variant of the replacement).
+METHODS: dict[Method, tuple[bool, Variant]] = {
+    "reconstruction": (True, "marginal"),
+    "reconstruction-conditional": (True, "conditional"),
+    "replacement": (False, "marginal"),
+    "replacement-conditional": (False, "conditional"),
+}
+PRECISIONS = ("fp32", "bf16")
 Optimiser: TypeAlias = Literal["adam", "adamw", "muon"]
 OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw", "muon")
 LearningRate: TypeAlias = Literal["constant", "cosine"]
 SCHEDULES: tuple[LearningRate, ...] = ("constant", "cosine")
 
-
-_MOST = 2**63  # of a setting that is a whole number
-_MOST_STEPS = 10**6  # of sampling: a list is made of them
+_CHOICES: dict[str, Collection[str]] = {
+    "sampler": SAMPLER_NAMES,
+    "clip": CLIPPINGS,
+    "method": METHODS,
+    "precision": PRECISIONS,
+    "labels": ("none", "random"),
+}
+# The range of each number of `SamplingConfig`, and what to give instead of one outside; NaN is outside of all.
+# Above the highest steps, overlap, batch and resolution no memory holds what is made of them.
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "steps": (lambda count: 1 <= count <= 10**6, "1 to 1,000,000"),
+    "log_snr_shift": (lambda shift: -10.0 <= shift <= 10.0, "-10 to 10"),
+    "gamma": (lambda gamma: 0.0 <= gamma <= 1.0, "0 to 1"),
+    "delta": (lambda delta: 0.0 < delta < math.inf, "a positive number"),
+    "clip_percentile": (lambda share: 0.0 < share <= 1.0, "a share in (0, 1]: 0.995 is 99.5 %"),
+    "guidance_weight": (
+        lambda w: -1.0 <= w < math.inf,
+        "w of -1 (unconditional) or more, or a guidance_scale (1 + w) of 0 or more",
+    ),
+    "reconstruction_weight": (lambda w_r: 0.0 <= w_r < math.inf, "w_r of 0 (replacement alone) or more"),
+    "overlap": (lambda frames: 1 <= frames <= 2**16, "1 to 65,536"),
+    "batch": (lambda clips: 1 <= clips <= 2**16, "1 to 65,536"),
+    "resolution": (lambda side: 1 <= side <= 2**13, "1 to 8,192"),
+}
 
 
 @dataclass(frozen=True)
@@ -166,13 +200,28 @@ class TrainingConfig:
         _require(self.schedule in SCHEDULES, f"schedule {self.schedule!r} is none of {known_schedules}")
         muon_decays = self.optimiser == "muon" and self.weight_decay > 0.0
         _require(not muon_decays, "weight_decay goes with adam and adamw; set it to 0, or take one of them")
-        _require_shift(self.log_snr_shift)
+        check_setting("log_snr_shift", self.log_snr_shift)
         _require(self.loss in SPACES, f"loss {self.loss!r} is none of {', '.join(SPACES)}")
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Refuse a value that a setting of `SamplingConfig` cannot have.
+
+    Raises:
+        InputError: it is not among the setting's choices, or out of its range.
+    """
+    if name in _CHOICES:
+        require_known(name, value, _CHOICES[name])
+    elif name in _RANGES and not _RANGES[name][0](value):
+        raise InputError(f"{name} {value} is out of range; give {_RANGES[name][1]}")
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a model is sampled where the user says nothing else.
+    """How clips are sampled from a model.
+
+    A checkpoint carries one with its defaults; options of the command line, `--option key=value` and the cases
+    of a reproduction change it (`override`). It checks itself when it is made: nothing behind it has to.
 
     Attributes:
         sampler: name in `samplers.SAMPLERS`.
@@ -187,6 +236,19 @@ class SamplingConfig:
         clip_percentile: of dynamic clipping, a share in (0, 1].
         guidance_weight: w of classifier-free guidance, 0 for none.
         reconstruction_weight: w_r of reconstruction guidance.
+        method: how given frames enter. `reconstruction`: by reconstruction guidance, and with noise in the place
+            of the model's own frames, drawn anew from q(z | x) at each evaluation; `replacement`: in their place
+            alone. With `-conditional`, the frames with noise are the sampler's own, which draws them around what
+            is given (see `guidance.replacement`).
+        overlap: frames that a block of a longer clip has in common with the one before; None for half of the
+            model's window.
+        batch: clips of one forward pass of the sampler `reference`; None for 1 on a CPU and 16 elsewhere.
+        precision: of the network: `fp32`, or `bf16` by autocast.
+        resolution: height and width of the clips; None for the model's own.
+        labels: what a clip gets that is asked for without a label: `none`, or one drawn with its seed (`random`).
+
+    Raises:
+        InputError: a setting is out of range, or two contradict each other.
     """
 
     sampler: str = "ancestral"
@@ -201,19 +263,87 @@ class SamplingConfig:
     clip_percentile: float = 0.995
     guidance_weight: float = 0.0
     reconstruction_weight: float = 2.0
+    method: Method = "reconstruction"
+    overlap: int | None = None
+    batch: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    resolution: int | None = None
+    labels: Literal["none", "random"] = "none"
 
     def __post_init__(self) -> None:
-        known = ", ".join(SAMPLER_NAMES)
-        _require(self.sampler in SAMPLER_NAMES, f"there is no sampler {self.sampler!r}; choose one of {known}")
-        _require(self.clip in CLIPPINGS, f"clip {self.clip!r} is none of {', '.join(CLIPPINGS)}")
-        share = self.clip_percentile
-        _require(0.0 < share <= 1.0, f"clip_percentile {share} is not in (0, 1]; .995 stands for 99.5 %")
-        _require(self.steps >= 1, f"steps {self.steps} is not positive")
-        _require(self.steps <= _MOST_STEPS, f"steps {self.steps} is more than {_MOST_STEPS:,}")
-        _require_shift(self.log_snr_shift)
-        _require(0.0 <= self.gamma <= 1.0, f"gamma {self.gamma} is not in [0, 1]")
-        _require(self.delta > 0.0, f"delta {self.delta} is not positive")
-        _require(self.reconstruction_weight >= 0.0, f"w_r {self.reconstruction_weight} is negative")
+        for name, value in vars(self).items():
+            if value is not None:
+                check_setting(name, value)
+        if self.variant == "conditional" and self.clip == "dynamic":
+            raise InputError(
+                "dynamic clipping rescales the given frames, from which the conditional replacement draws; "
+                "choose clip static, or a method without -conditional"
+            )
+
+    @property
+    def variant(self) -> Variant:
+        """The variant of the replacement, see `guidance.replacement`."""
+        return METHODS[self.method][1]
+
+    @property
+    def w_r(self) -> float:
+        """The weight of reconstruction guidance, 0 where the method goes without."""
+        return self.reconstruction_weight if METHODS[self.method][0] else 0.0
+
+    @property
+    def described(self) -> dict[str, str | int | float | bool]:
+        """The settings by name, as in records: all but those that are left open (None)."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    @property
+    def stored(self) -> dict[str, str | int | float | bool]:
+        """The settings by name, as in the header of a checkpoint: those of later versions only if chosen."""
+        default = vars(SamplingConfig())
+        return {
+            name: value
+            for name, value in self.described.items()
+            if name not in _OF_LATE or value != default[name]
+        }
+
+    def override(self, chosen: Mapping[str, object]) -> "SamplingConfig":
+        """Return a copy with other settings.
+
+        Args:
+            chosen: values by name (`setting_names`); None leaves a setting as it is. `guidance_scale` is 1 + w,
+                another way to say `guidance_weight` (1 is unguided).
+
+        Raises:
+            InputError: a setting is unknown, of the wrong type or out of range, or the guidance is given twice.
+        """
+        given = {name: value for name, value in chosen.items() if value is not None}
+        if _SCALE in given:
+            if "guidance_weight" in given:
+                raise InputError(f"guidance_weight w and {_SCALE} 1 + w say the same thing; give one of the two")
+            given["guidance_weight"] = number(given.pop(_SCALE), float, _SCALE) - 1.0
+        return from_table(SamplingConfig, {**vars(self), **given}, "")
+
+
+_OF_LATE = ("method", "overlap", "batch", "precision", "resolution", "labels")
+_SCALE = "guidance_scale"
+
+
+def setting_names() -> list[str]:
+    """Return the names of all settings that `SamplingConfig.override` takes."""
+    return [*(entry.name for entry in dataclasses.fields(SamplingConfig)), _SCALE]
+
+
+def settings_from_text(options: Mapping[str, str], others: Collection[str] = ()) -> dict[str, object]:
+    """Read settings from texts, as `--option key=value` gives them, for `SamplingConfig.override`.
+
+    Args:
+        options: texts by name.
+        others: what else there is to choose from, for the error message.
+
+    Raises:
+        InputError: an unknown name, or a text that is not a value of its setting.
+    """
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(SamplingConfig)}
+    return from_texts({**defaults, _SCALE: 0.0}, options, others)
 
 
 @dataclass(frozen=True)
@@ -241,34 +371,6 @@ class Preset:
         return dataclasses.replace(self, **{section: changed})
 
 
-T = TypeVar("T", ModelConfig, TrainingConfig, SamplingConfig)
-
-
-def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
-    """Make one section of a mapping, as TOML and JSON give it.
-
-    Args:
-        kind: the section's class.
-        table: field names and values.
-        source: how errors call it.
-
-    Raises:
-        InputError: an unknown key, a value of the wrong type, or one out of range.
-    """
-    known = {entry.name: entry.default for entry in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise InputError(f"{source}: there is no setting {key!r}; {hint}")
-        values[key] = _typed(value, known[key], f"{source}: {key}")
-    try:
-        return kind(**values)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
-
-
 def _presets() -> Traversable:
     return resources.files("vdm_bench.reference_model").joinpath("presets")
 
@@ -284,11 +386,7 @@ def get_preset(name: str) -> Preset:
     Raises:
         InputError: there is none of this name.
     """
-    names = preset_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-        raise InputError(f"there is no preset {name!r}; {hint}")
+    require_known("preset", name, preset_names())
     text = _presets().joinpath(f"{name}.toml").read_text("utf-8")
     table = tomllib.loads(text)
     return Preset(
@@ -298,33 +396,6 @@ def get_preset(name: str) -> Preset:
         training=from_table(TrainingConfig, table["training"], f"{name}, training"),
         sampling=from_table(SamplingConfig, table["sampling"], f"{name}, sampling"),
     )
-
-
-def _typed(value: Any, default: Any, where: str) -> Any:
-    """Check a value's type against the default's; lists become tuples, whole numbers floats where needed."""
-    if isinstance(default, tuple):
-        if not isinstance(value, list | tuple):
-            raise InputError(f"{where} is {value!r}; it must be a list of numbers")
-        kind = type(default[0]) if default else int
-        return tuple(_number(item, kind, where) for item in value)
-    if type(default) in (int, float):
-        return _number(value, type(default), where)
-    if type(value) is not type(default):
-        raise InputError(f"{where} is {value!r}; it must be of type {type(default).__name__}")
-    return value
-
-
-def _number(value: Any, kind: type[float], where: str) -> float:
-    """Check a number: finite where `kind` is float, else whole and one that an int64 holds."""
-    if type(value) not in (int, kind):
-        raise InputError(f"{where} is {value!r}; it must be of type {kind.__name__}")
-    if not abs(value) < (_MOST if kind is int or type(value) is int else math.inf):  # false of NaN, too
-        raise InputError(f"{where} is {value!r:.40}; it must be finite, a whole number less than 2^63")
-    return kind(value)
-
-
-def _require_shift(shift: float) -> None:
-    _require(abs(shift) <= 10.0, f"log_snr_shift {shift} is not in [-10, 10]")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,4 +1,7 @@
-"""What the network is told beside z: the log-SNR, a class label, a text. Always float32, also under autocast."""
+"""Embeddings of log-SNR, class label and text: what the network gets beside z.
+
+Always float32, also under autocast.
+"""
 
 import itertools
 import math
@@ -87,10 +90,10 @@ class Embedding(nn.Module):
         """Embed log-SNRs [B] with what the examples are conditioned on (None: all unconditional)."""
         with torch.autocast(log_snr.device.type, enabled=False):
             angle = torch.atan(torch.exp(-0.5 * log_snr.double())) / (math.pi / 2)
-            embedded: Tensor = self.log_snr_mlp(sinusoid(1000.0 * angle.float(), self.sinusoid_dim))
+            emb: Tensor = self.log_snr_mlp(sinusoid(1000.0 * angle.float(), self.sinusoid_dim))
             if self.condition_mlp is None:
-                return embedded
-            vector = torch.zeros_like(embedded)
+                return emb
+            vector = torch.zeros_like(emb)
             condition = condition or Condition()
             if self.classes is not None and condition.labels is not None:
                 known = condition.labels >= 0
@@ -98,8 +101,8 @@ class Embedding(nn.Module):
                 vector = vector + self.classes(rows).sum(1) * known[:, None]
             if self.pooling is not None and condition.text is not None and condition.text_mask is not None:
                 vector = vector + self.pooling(condition.text.float(), condition.text_mask)
-            told: Tensor = self.condition_mlp(vector)
-            return embedded + told
+            summed: Tensor = emb + self.condition_mlp(vector)
+            return summed
 
     def _class_rows(self, labels: Tensor) -> Tensor:
         """Take labels [B] apart into one row of the table for each attribute: [B, attributes]."""

@@ -9,26 +9,23 @@ two outer ones. x^a is what is known of a clip, x^b the rest, z^a and z^b the sa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.reference_model.config import VARIANTS, Variant, check_setting
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import (
-    Chain,
     Downsample,
     Frames,
     Observation,
-    check_weight,
     squared_error,
 )
 from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, diffuse
 
 __all__ = [
     "VARIANTS",
-    "Chain",
     "Downsample",
     "Frames",
     "Given",
@@ -39,22 +36,7 @@ __all__ = [
     "conditioned",
     "reconstruction",
     "replacement",
-    "scale_of_weight",
-    "weight_of_scale",
 ]
-
-Variant: TypeAlias = Literal["marginal", "conditional"]
-VARIANTS: tuple[Variant, ...] = ("marginal", "conditional")
-
-
-def weight_of_scale(scale: float) -> float:
-    """Return the guidance weight w of a guidance scale 1 + w, the other convention (1 = unguided)."""
-    return scale - 1.0
-
-
-def scale_of_weight(weight: float) -> float:
-    """Return the guidance scale 1 + w of a guidance weight w (0 = unguided)."""
-    return weight + 1.0
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, weight: float) -> Denoise:
@@ -65,13 +47,13 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, weight: float)
     Args:
         conditional: the model with its condition.
         unconditional: the model without.
-        weight: w as in the formula: 0 is unguided (and costs one evaluation), -1 unconditional. For a guidance
-            scale say `weight_of_scale(scale)`.
+        weight: w as in the formula: 0 is unguided (and costs one evaluation), -1 unconditional. A guidance scale
+            s is w = s - 1.
 
     Raises:
         InputError: the weight is below -1 or not a finite number.
     """
-    check_weight(weight, "the guidance weight w", -1.0)
+    check_setting("guidance_weight", weight)
     if weight == 0.0:
         return conditional
 
@@ -91,7 +73,7 @@ def classifier_free_batched(both: Denoise, weight: float) -> Denoise:
     Raises:
         InputError: the weight is below -1 or not a finite number.
     """
-    check_weight(weight, "the guidance weight w", -1.0)
+    check_setting("guidance_weight", weight)
 
     def guided(z: Tensor, log_snr: Tensor) -> Prediction:
         twice = both(torch.cat([z, z]), torch.cat([log_snr, log_snr]) if log_snr.ndim else log_snr)
@@ -133,7 +115,7 @@ def reconstruction(denoise: Denoise, observations: Sequence[Observation], weight
     Raises:
         InputError: the weight is negative or not finite; when called: the data of an observation do not fit.
     """
-    check_weight(weight, "the reconstruction weight w_r", 0.0)
+    check_setting("reconstruction_weight", weight)
     known = tuple(observations)
     if weight == 0.0 or not known:
         return denoise

@@ -66,21 +66,21 @@ class ResidualBlock(nn.Module):
             embedding: [B, 1 + I, E]: of the frames, and of each of the last I images; or [B, 1, E] of all.
         """
         h = self.conv1(_resampled(self.norm1(x, swish=True), self.resample))
-        told = _by_frame(self.embedding(embedding), len(x) // len(embedding))[:, :, None, None].to(h.dtype)
+        emb = _by_frame(self.embedding(embedding), len(x) // len(embedding))[:, :, None, None].to(h.dtype)
         if self.scale_and_shift:
-            scale, shift = told.chunk(2, 1)
+            scale, shift = emb.chunk(2, 1)
             h = F.silu(self.norm2(h) * (1 + scale) + shift)
         else:
-            h = self.norm2(h + told, swish=True)
+            h = self.norm2(h + emb, swish=True)
         h = self.conv2(F.dropout(h, self.dropout, self.training))
         summed: Tensor = self.skip(_resampled(x, self.resample)) + h
         return summed
 
 
-def _by_frame(told: Tensor, length: int) -> Tensor:
+def _by_frame(emb: Tensor, length: int) -> Tensor:
     """Return the embedding of each frame, [B * T, C]: the first of [B, 1 + I, C] serves all but the last I."""
-    own = told[:, 1:]
-    return torch.cat([told[:, :1].expand(-1, length - own.shape[1], -1), own], 1).flatten(0, 1)
+    own = emb[:, 1:]
+    return torch.cat([emb[:, :1].expand(-1, length - own.shape[1], -1), own], 1).flatten(0, 1)
 
 
 def _resampled(x: Tensor, resample: Resample) -> Tensor:

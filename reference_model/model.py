@@ -2,25 +2,28 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import HOW_TO_TRAIN, SUFFIX, load_model
-from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, from_table, get_preset
+from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, check_setting, get_preset
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.guidance import classifier_free_batched
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction, from_uint8, to_uint8
-from vdm_bench.reference_model.rollout import extend, window_sampler
-from vdm_bench.reference_model.unet import VideoUNet
+from vdm_bench.reference_model.rollout import extend, schedule_windows, window_sampler
+from vdm_bench.reference_model.samplers import evaluations
+from vdm_bench.reference_model.settings import from_table
+from vdm_bench.reference_model.unet import VideoUNet, check_size
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 
-PRECISIONS = ("fp32", "bf16")
+_LABEL_STREAM = 0x6C6162  # keeps the draw of a label apart from other uses of a seed
 
 
 def build_model(preset: str | ModelConfig, **overrides: object) -> VideoUNet:
@@ -46,19 +49,18 @@ class ReferenceModel:
         config: its architecture and clips.
         sampling: how it is sampled where nothing else is asked for.
         name: how it is called.
-        precision: of its arithmetic where nothing else is asked for: `fp32`, or `bf16` for autocast.
     """
 
     def __init__(
-        self,
-        network: VideoUNet,
-        config: ModelConfig,
-        sampling: SamplingConfig,
-        name: str = "reference",
-        precision: str = "fp32",
+        self, network: VideoUNet, config: ModelConfig, sampling: SamplingConfig, name: str = "reference"
     ) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.config, self.sampling, self.name, self.precision = config, sampling, name, precision
+        self.config, self.sampling, self.name = config, sampling, name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
 
     def denoiser(
         self, condition: Condition | None = None, *, guidance_weight: float = 0.0, precision: str | None = None
@@ -68,22 +70,25 @@ class ReferenceModel:
         Args:
             condition: what each example is conditioned on; None for nothing.
             guidance_weight: w of classifier-free guidance, `eps~ = (1 + w) eps(z, c) - w eps(z)`; both go through
-                the network as one batch of 2 B, which counts as one evaluation. 0 is unguided.
-            precision: `fp32` or `bf16`; the model's own by default.
+                the network as one batch of 2 B, which counts as one evaluation. 0 is unguided; so is any weight
+                without a condition.
+            precision: `fp32` or `bf16`; that of the model's `sampling` by default.
 
         Raises:
-            InputError: the weight is below -1.
+            InputError: the weight is below -1, or there is no such precision.
 
         Warns:
             SlowWarning: bf16 is far slower than fp32 on this CPU.
         """
-        bfloat16 = (precision or self.precision) == "bf16"
+        precision = precision or self.sampling.precision
+        check_setting("precision", precision)
+        bfloat16 = precision == "bf16"
         if bfloat16:
-            warn_if_slow(next(self.network.parameters()).device)
+            warn_if_slow(self.device)
 
-        def predict(z: Tensor, log_snr: Tensor, told: Condition | None) -> Prediction:
+        def predict(z: Tensor, log_snr: Tensor, condition: Condition | None) -> Prediction:
             with torch.autocast(z.device.type, torch.bfloat16, enabled=bfloat16):
-                output = self.network(z, log_snr, told)
+                output = self.network(z, log_snr, condition)
             return Prediction.of(self.config.prediction, output, z, log_snr)
 
         if condition is None or guidance_weight == 0.0:
@@ -98,8 +103,8 @@ class ReferenceModel:
         condition: Condition | None = None,
         context: Tensor | None = None,
         length: int | None = None,
-        overlap: int | None = None,
         sampling: SamplingConfig | None = None,
+        on_evaluation: Callable[[], None] | None = None,
     ) -> Tensor:
         """Make clips, all in one batch.
 
@@ -108,26 +113,96 @@ class ReferenceModel:
             condition: what each clip is conditioned on.
             context: uint8 [N, K, H, W, 3], frames that the clips begin with.
             length: T of the clips; more than the model's are made block by block.
-            overlap: frames that a block is given of the one before; half of the model's by default.
             sampling: how to sample; the model's own way by default.
+            on_evaluation: is called after each evaluation of the network.
 
         Returns:
             uint8 [N, T, H, W, 3], RGB.
 
         Raises:
-            InputError: a setting out of range, or a context that does not fit.
+            InputError: the settings do not go with the model, or the context does not fit.
         """
-        sampling, frames = sampling or self.sampling, self.config.frames
-        device = next(self.network.parameters()).device
-        denoise = self.denoiser(condition, guidance_weight=sampling.guidance_weight)
+        sampling = sampling or self.sampling
+        side = self.side(sampling)
+        denoise = self.denoiser(
+            self._labelled(condition, seeds, sampling),
+            guidance_weight=sampling.guidance_weight,
+            precision=sampling.precision,
+        )
+        if on_evaluation is not None:
+            denoise = _watched(denoise, on_evaluation)
         clips = extend(
             window_sampler(denoise, sampling),
-            NoiseStream(seeds, self.config.clip_shape, device),
-            length=length or frames,
-            overlap=overlap or max(1, frames // 2),
-            context=None if context is None else from_uint8(context.to(device)),
+            NoiseStream(seeds, (self.config.channels, self.config.frames, side, side), self.device),
+            length=length or self.config.frames,
+            overlap=self.overlap(sampling),
+            context=None if context is None else from_uint8(context.to(self.device)),
         )
         return to_uint8(clips)
+
+    def evaluations(self, sampling: SamplingConfig, *, length: int, context_frames: int = 0) -> int:
+        """Return how often `sample` evaluates the network; with guidance each time for a batch of twice the size.
+
+        Args:
+            sampling: how clips are sampled.
+            length: T of the clips.
+            context_frames: frames that they begin with.
+        """
+        windows = schedule_windows(self.config.frames, self.overlap(sampling), length, known=context_frames)
+        return len(list(windows)) * evaluations(sampling)
+
+    def overlap(self, sampling: SamplingConfig) -> int:
+        """Return how many frames a block has in common with the one before; half of a window by default.
+
+        Raises:
+            InputError: they are all that a window has.
+        """
+        frames = self.config.frames
+        overlap = sampling.overlap or max(1, frames // 2)
+        if overlap >= frames:
+            raise InputError(
+                f"the overlap {overlap} leaves nothing to make of a window of {frames} frames; "
+                f"give 1 to {frames - 1}"
+            )
+        return overlap
+
+    def side(self, sampling: SamplingConfig) -> int:
+        """Return the height and width of the clips.
+
+        Raises:
+            InputError: the network cannot halve it often enough.
+        """
+        side = sampling.resolution or self.config.resolution
+        check_size(self.config, side, side)
+        return side
+
+    def draw_labels(self, seeds: Sequence[int]) -> Tensor:
+        """Draw a class for each clip with the clip's seed, all equally likely: int64 [N].
+
+        Raises:
+            InputError: the model has no classes.
+        """
+        if not self.config.classes:
+            raise InputError("random labels need a model with classes, and this one has none; leave them out")
+        streams = (np.random.default_rng([seed, _LABEL_STREAM]) for seed in seeds)
+        return torch.tensor([stream.integers(self.config.classes) for stream in streams], dtype=torch.int64)
+
+    def _labelled(
+        self, condition: Condition | None, seeds: Sequence[int], sampling: SamplingConfig
+    ) -> Condition | None:
+        """Add labels to a condition without, where the sampling draws them; return it on the model's device."""
+        if sampling.labels == "random" and (condition is None or condition.labels is None):
+            condition = dataclasses.replace(condition or Condition(), labels=self.draw_labels(seeds))
+        return None if condition is None else condition.to(self.device)
+
+
+def _watched(denoise: Denoise, on_evaluation: Callable[[], None]) -> Denoise:
+    def watched(z: Tensor, log_snr: Tensor) -> Prediction:
+        prediction = denoise(z, log_snr)
+        on_evaluation()
+        return prediction
+
+    return watched
 
 
 def load_reference_model(
@@ -135,7 +210,7 @@ def load_reference_model(
     *,
     preset: str | None = None,
     device: str | torch.device = "cpu",
-    precision: str = "fp32",
+    precision: str | None = None,
 ) -> ReferenceModel:
     """Load a trained reference model, ready to sample.
 
@@ -143,15 +218,16 @@ def load_reference_model(
         source: the name of a model that comes with the package, such as `shapes`, or the path of a checkpoint.
         preset: refuse models of another architecture than this preset's.
         device: where it computes.
-        precision: of its arithmetic: `fp32`, or `bf16` for autocast.
+        precision: of its arithmetic: `fp32`, or `bf16` for autocast; as the checkpoint says by default.
 
     Raises:
         InputError: the file is not there, or not sound (see `load_model`); no such precision.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if precision is not None:
+        check_setting("precision", precision)
     network, info = load_model(checkpoint_path(source), preset=preset, device=device)
-    return ReferenceModel(network, info.model, info.sampling, info.name, precision)
+    sampling = info.sampling if precision is None else info.sampling.override({"precision": precision})
+    return ReferenceModel(network, info.model, sampling, info.name)
 
 
 def packaged_models() -> list[str]:

@@ -76,12 +76,6 @@ class NoiseStream:
         other._start((*self._purposes, purpose))
         return other
 
-    def rows(self, part: slice) -> "NoiseStream":
-        """Return the streams of some examples. They are shared: what a part draws, the whole does not again."""
-        other = copy.copy(self)
-        other._seeds, other._generators = self._seeds[part], self._generators[part]
-        return other
-
     def _start(self, purposes: tuple[int, ...]) -> None:
         self._purposes = purposes
         self._generators = [

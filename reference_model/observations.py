@@ -4,7 +4,6 @@ An operator is any differentiable function of clips x [B, C, T, H, W]; guidance 
 model's prediction with what is known (eqs. 7 and 8 of Ho et al. 2022, arXiv 2204.03458).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -141,9 +140,3 @@ def squared_error(observation: Observation, x_hat: Tensor) -> Tensor:
             f"{list(seen.shape)} of the model's clips {list(x_hat.shape)}"
         )
     return (observation.data.to(seen) - seen).square().sum()
-
-
-def check_weight(weight: float, name: str, lowest: float) -> None:
-    """Raise `InputError` unless `weight` is finite and at least `lowest`."""
-    if not (math.isfinite(weight) and weight >= lowest):
-        raise InputError(f"{name} is {weight}; it must be a number from {lowest:g}")

@@ -1,9 +1,9 @@
 """Roll-out: long, dense and large clips from a model of short ones.
 
-It is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3), and all of it is one loop (`windows.py`).
-A window of T frames moves over the clip; the model draws it, given the window's frames that are known already
-and, if there is one, a smaller picture of it; the frames that were not known are kept. Frames once known never
-change.
+It is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3). All of it is one loop,
+`autoregressive_loop`: a window of T frames moves over the clip; the model draws it, given the window's frames
+that are known already and, if there is one, a smaller picture of it; the frames that were not known are kept.
+Frames once known never change.
 
 A `WindowSampler` draws one window; `window_sampler` makes one of a denoiser. Window i has noise of its own,
 `noise.fork(i)`, one stream an example, so that a longer roll-out begins with the frames of a shorter one.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import SamplingConfig
-from vdm_bench.reference_model.guidance import Given, Variant, conditioned
+from vdm_bench.reference_model.guidance import Given, conditioned
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import Chain, Downsample, DownsamplingRule, Frames, Observation
 from vdm_bench.reference_model.process import Denoise
@@ -47,29 +47,18 @@ _BASE, _BETWEEN, _LARGE = 0, 1, 2  # what forks of a cascade's noise are for
 def window_sampler(
     denoise: Denoise,
     sampling: SamplingConfig,
-    *,
-    variant: Variant = "marginal",
 ) -> WindowSampler:
     """Make a window sampler of a denoiser.
 
     Args:
         denoise: the model of windows, with its condition and its classifier-free guidance.
-        sampling: how to sample; `reconstruction_weight` is w_r, 0 for replacement alone. Where
+        sampling: how to sample; `method` and `reconstruction_weight` say how given frames enter. Where
             `corrector_guidance` is off, the corrector has the replacement, but not the reconstruction guidance.
-        variant: of the replacement.
-
-    Raises:
-        InputError: dynamic clipping with the conditional variant.
     """
-    if variant == "conditional" and sampling.clip == "dynamic":
-        raise InputError(
-            "dynamic clipping rescales the given frames, from which the conditional replacement draws; "
-            "choose clip static, or a method without -conditional"
-        )
+    variant = sampling.variant
 
     def draw(given: Given, noise: NoiseStream) -> Tensor:
-        weight = sampling.reconstruction_weight
-        guided = conditioned(denoise, given, weight=weight, variant=variant, noise=noise.fork(_REPLACEMENT))
+        guided = conditioned(denoise, given, weight=sampling.w_r, variant=variant, noise=noise.fork(_REPLACEMENT))
         plain = None
         if not sampling.corrector_guidance:
             frames = Given(given.frames, given.data)
@@ -79,7 +68,7 @@ def window_sampler(
     return draw
 
 
-def plan(
+def schedule_windows(
     frames: int, overlap: int, length: int, *, known: int = 0, anchors: Sequence[int] = ()
 ) -> Iterator[tuple[int, int]]:
     """Return the windows of a clip in order, each as (first frame, end of the frames that are kept).
@@ -114,7 +103,7 @@ def plan(
         done, start = stop, stop - overlap
 
 
-def roll(
+def autoregressive_loop(
     window: WindowSampler,
     clips: Tensor,
     known: Iterable[int],
@@ -128,7 +117,7 @@ def roll(
         window: draws a window; window i gets the noise `noise.fork(i)`.
         clips: float [N, C, L, H, W]; frames that are not known may hold anything.
         known: which frames are.
-        windows: as `plan` gives them.
+        windows: in order, see `schedule_windows`.
         noise: its shape is the window's (C, T, H, W).
         observe: what is known of a window besides whole frames.
 
@@ -150,7 +139,7 @@ def roll(
     return clips
 
 
-def canvas(noise: NoiseStream, known: Tensor | None, positions: Sequence[int], length: int) -> Tensor:
+def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int], length: int) -> Tensor:
     """Return clips [N, C, length, H, W] as the noise makes them, with the known frames in their positions.
 
     Raises:
@@ -165,7 +154,7 @@ def canvas(noise: NoiseStream, known: Tensor | None, positions: Sequence[int], l
         raise InputError(f"the given frames have the shape {list(known.shape)}; for this model it is {expected}")
     if not known.is_floating_point():
         raise InputError(
-            f"the given frames are {known.dtype}; they must be floats in [-1, 1] (`clips.from_uint8`)"
+            f"the given frames are {known.dtype}; they must be floats in [-1, 1] (`process.from_uint8`)"
         )
     if positions[-1] >= length:
         raise InputError(
@@ -218,8 +207,9 @@ def extend(
         InputError: a setting out of range, or a context that does not fit.
     """
     positions = range(0 if context is None else context.shape[2])
-    clips = canvas(noise, context, positions, length)
-    return roll(window, clips, positions, plan(noise.shape[1], overlap, length, known=len(positions)), noise)
+    clips = init_clip(noise, context, positions, length)
+    windows = schedule_windows(noise.shape[1], overlap, length, known=len(positions))
+    return autoregressive_loop(window, clips, positions, windows, noise)
 
 
 def fill_between(
@@ -255,8 +245,9 @@ def fill_between(
     anchors = _anchors(frames.shape[2], stride)
     length = anchors[-1] + 1 if length is None else length
     overlap = _free_overlap(noise.shape[1], stride) if overlap is None else overlap
-    clips = canvas(noise, frames, anchors, length)
-    return roll(window, clips, anchors, plan(noise.shape[1], overlap, length, anchors=anchors), noise)
+    clips = init_clip(noise, frames, anchors, length)
+    windows = schedule_windows(noise.shape[1], overlap, length, anchors=anchors)
+    return autoregressive_loop(window, clips, anchors, windows, noise)
 
 
 def super_resolve(
@@ -309,8 +300,8 @@ def super_resolve(
         operator = Chain((Frames(tuple(a - start for a in seen)), Downsample(factor, rule)))
         return (Observation(operator, small[:, :, [a // stride for a in seen]]),)
 
-    windows = plan(noise.shape[1], overlap, length, anchors=anchors)
-    return roll(window, canvas(noise, None, (), length), (), windows, noise, observe)
+    windows = schedule_windows(noise.shape[1], overlap, length, anchors=anchors)
+    return autoregressive_loop(window, init_clip(noise, None, (), length), (), windows, noise, observe)
 
 
 def _anchors(count: int, stride: int) -> range:

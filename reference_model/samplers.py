@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.config import CLIPPINGS, SAMPLER_NAMES, Clipping, SamplingConfig
+from vdm_bench.reference_model.config import SAMPLER_NAMES, Clipping, SamplingConfig, check_setting
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import (
     CosineSchedule,
@@ -55,27 +55,10 @@ class StepState:
 
 
 Callback: TypeAlias = Callable[[StepState], None]
-# How a sampler moves: (this step, the step before or None) -> z at level s.
-Move: TypeAlias = Callable[[StepState, StepState | None], Tensor]
+# From one level to the next: (state of this step, that of the step before or None) -> z at level s.
+SamplerStep: TypeAlias = Callable[[StepState, StepState | None], Tensor]
 # The paper's schedule.
 COSINE = CosineSchedule()
-
-
-class Counted:
-    """A denoiser that counts how often it is called.
-
-    Attributes:
-        count: evaluations so far. With classifier-free guidance one evaluation is a batch of twice the size.
-    """
-
-    def __init__(self, denoise: Denoise) -> None:
-        self.count = 0
-        self._denoise = denoise
-
-    def __call__(self, z: Tensor, log_snr: Tensor) -> Prediction:
-        """Call the denoiser, and count."""
-        self.count += 1
-        return self._denoise(z, log_snr)
 
 
 def clipped(
@@ -105,20 +88,20 @@ def clipped(
 def sampling_loop(
     denoise: Denoise,
     noise: NoiseStream,
-    move: Move,
+    step: SamplerStep,
     steps: int,
     schedule: CosineSchedule,
     clip: Clipping,
     clip_percentile: float,
     callback: Callback | None,
 ) -> Tensor:
-    """Go from noise at t = 1 to data at t = 0: predict, clip, move."""
-    require(steps >= 1, f"steps {steps} is not positive")
-    require(clip in CLIPPINGS, f"clip {clip!r} is none of {', '.join(CLIPPINGS)}")
-    require(0.0 < clip_percentile <= 1.0, f"clip_percentile {clip_percentile} is not in (0, 1]")
+    """Go from noise at t = 1 to data at t = 0: predict, clip, step."""
+    check_setting("steps", steps)
+    check_setting("clip", clip)
+    check_setting("clip_percentile", clip_percentile)
     # Levels are computed on the CPU, so that they are the same for every device.
     levels = schedule.steps(steps).to(noise.device)
-    past: StepState | None = None
+    previous: StepState | None = None
     with torch.no_grad():
         z = noise.draw()
         for index, (log_snr_t, log_snr_s) in enumerate(pairwise(levels)):
@@ -126,18 +109,12 @@ def sampling_loop(
             # Guidance by gradients leaves a graph behind the prediction; it would live on into the next step.
             raw = Prediction(raw.x.detach(), raw.eps.detach(), raw.v.detach())
             prediction = clipped(raw, z, log_snr_t, clip, clip_percentile)
-            step = StepState(index, steps, log_snr_t, log_snr_s, z, prediction)
+            state = StepState(index, steps, log_snr_t, log_snr_s, z, prediction)
             if callback is not None:
-                callback(step)
-            z = move(step, past)
-            past = step
+                callback(state)
+            z = step(state, previous)
+            previous = state
     return z if clip == "none" else z.clamp(-1.0, 1.0)
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise an InputError unless a setting is in range."""
-    if not holds:
-        raise InputError(message)
 
 
 def ancestral(
@@ -163,7 +140,7 @@ def ancestral(
         last_step_noise: add noise at the last step, too, instead of giving the mean.
         clip: how predictions are kept in range, see `clipped`. Unless `none`, the result is in [-1, 1].
         clip_percentile: for `dynamic` clipping.
-        callback: is called once a step, with the prediction, before the move.
+        callback: is called once a step, with the prediction, before z changes.
 
     Returns:
         Data of the shape and dtype of the noise.
@@ -171,12 +148,12 @@ def ancestral(
     Raises:
         InputError: a setting out of range.
     """
-    require(0.0 <= gamma <= 1.0, f"gamma {gamma} is not in [0, 1]")
+    check_setting("gamma", gamma)
 
-    def move(step: StepState, past: StepState | None) -> Tensor:
-        return _draw_posterior(step, noise, gamma, last_step_noise)
+    def step(state: StepState, previous: StepState | None) -> Tensor:
+        return _draw_posterior(state, noise, gamma, last_step_noise)
 
-    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, step, steps, schedule, clip, clip_percentile, callback)
 
 
 def predictor_corrector(
@@ -216,20 +193,20 @@ def predictor_corrector(
     Raises:
         InputError: a setting out of range.
     """
-    require(0.0 <= gamma <= 1.0, f"gamma {gamma} is not in [0, 1]")
-    require(delta > 0.0, f"delta {delta} is not positive")
+    check_setting("gamma", gamma)
+    check_setting("delta", delta)
     score = corrector_denoise or denoise
 
-    def move(step: StepState, past: StepState | None) -> Tensor:
-        z = _draw_posterior(step, noise, gamma, last_step_noise)
-        if step.last and not correct_last:
+    def step(state: StepState, previous: StepState | None) -> Tensor:
+        z = _draw_posterior(state, noise, gamma, last_step_noise)
+        if state.last and not correct_last:
             return z
-        level = step.log_snr_s
+        level = state.log_snr_s
         eps = clipped(score(z, level), z, level, clip, clip_percentile).eps
         _, sigma = alpha_sigma(level, z)
         return z - 0.5 * delta * sigma * eps + math.sqrt(delta) * sigma * noise.draw()
 
-    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, step, steps, schedule, clip, clip_percentile, callback)
 
 
 def ddim(
@@ -244,10 +221,10 @@ def ddim(
 ) -> Tensor:
     """Sample by DDIM: deterministic but for z at t = 1, of first order. Arguments as for `ancestral`."""
 
-    def move(step: StepState, past: StepState | None) -> Tensor:
-        return _solve(step, step.prediction.x)
+    def step(state: StepState, previous: StepState | None) -> Tensor:
+        return _solve(state, state.prediction.x)
 
-    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, step, steps, schedule, clip, clip_percentile, callback)
 
 
 def dpm_solver(
@@ -266,35 +243,35 @@ def dpm_solver(
     is far longer than the one before it, and a line through two predictions would be carried far beyond them.
     """
 
-    def move(step: StepState, past: StepState | None) -> Tensor:
-        x = step.prediction.x
-        if past is not None and not step.last:
-            ratio = (step.log_snr_s - step.log_snr_t) / (step.log_snr_t - past.log_snr_t)
-            x = x + (0.5 * ratio).to(x.dtype) * (x - past.prediction.x)
-        return _solve(step, x)
+    def step(state: StepState, previous: StepState | None) -> Tensor:
+        x = state.prediction.x
+        if previous is not None and not state.last:
+            ratio = (state.log_snr_s - state.log_snr_t) / (state.log_snr_t - previous.log_snr_t)
+            x = x + (0.5 * ratio).to(x.dtype) * (x - previous.prediction.x)
+        return _solve(state, x)
 
-    return sampling_loop(denoise, noise, move, steps, schedule, clip, clip_percentile, callback)
+    return sampling_loop(denoise, noise, step, steps, schedule, clip, clip_percentile, callback)
 
 
-def _draw_posterior(step: StepState, noise: NoiseStream, gamma: float, last_step_noise: bool) -> Tensor:
+def _draw_posterior(state: StepState, noise: NoiseStream, gamma: float, last_step_noise: bool) -> Tensor:
     """Draw z_s given z_t and x; the variance lies between that of q(z_s | z_t, x) and that of q(z_t | z_s)."""
-    mean, lower = posterior(step.z, step.prediction.x, step.log_snr_t, step.log_snr_s)
-    if step.last and not last_step_noise:
+    mean, lower = posterior(state.z, state.prediction.x, state.log_snr_t, state.log_snr_s)
+    if state.last and not last_step_noise:
         return mean
-    _, upper = transition(step.z, step.log_snr_s, step.log_snr_t)
+    _, upper = transition(state.z, state.log_snr_s, state.log_snr_t)
     return mean + (lower ** (1.0 - gamma) * upper**gamma).sqrt() * noise.draw()  # eq. 4
 
 
-def _solve(step: StepState, x: Tensor) -> Tensor:
+def _solve(state: StepState, x: Tensor) -> Tensor:
     """Solve the probability flow exactly for an x that is constant over the step.
 
     `z_s = (sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) x`, h half the difference in log-SNR: DDIM, and eq. 4.1 of
     DPM-Solver++ at first order.
     """
-    _, sigma_t = alpha_sigma(step.log_snr_t, step.z)
-    alpha_s, sigma_s = alpha_sigma(step.log_snr_s, step.z)
-    change = -torch.expm1(0.5 * (step.log_snr_t - step.log_snr_s)).to(step.z.dtype)
-    return sigma_s / sigma_t * step.z + alpha_s * change * x
+    _, sigma_t = alpha_sigma(state.log_snr_t, state.z)
+    alpha_s, sigma_s = alpha_sigma(state.log_snr_s, state.z)
+    change = -torch.expm1(0.5 * (state.log_snr_t - state.log_snr_s)).to(state.z.dtype)
+    return sigma_s / sigma_t * state.z + alpha_s * change * x
 
 
 DiffusionSampler: TypeAlias = Callable[..., Tensor]
@@ -331,10 +308,10 @@ def sample(
     arguments = inspect.signature(sampler).parameters
     options = {name: value for name, value in vars(sampling).items() if name in arguments}
     if "corrector_denoise" in arguments:
-        require(
-            sampling.corrector_guidance == (corrector_denoise is None),
-            "corrector_guidance is off without a corrector_denoise, or on with one; change either",
-        )
+        if sampling.corrector_guidance != (corrector_denoise is None):
+            raise InputError(
+                "corrector_guidance is off without a corrector_denoise, or on with one; change either"
+            )
         options["corrector_denoise"] = corrector_denoise
     schedule = CosineSchedule(shift=sampling.log_snr_shift)
     return sampler(denoise, noise, schedule=schedule, callback=callback, **options)

@@ -67,11 +67,11 @@ class VideoUNet(nn.Module):
         self.embedding = Embedding(config)
         pixels = config.channels * config.patch**2
         self.entry = nn.Conv2d(pixels, widths[0], 3, padding=1)
-        down, skips = _way_down(config, widths, sides)
-        self.down = nn.ModuleList(down)
+        encoder, skips = _encoder_blocks(config, widths, sides)
+        self.down = nn.ModuleList(encoder)
         self.middle = nn.ModuleList([_middle(config, widths[-1]), UNetBlock(config, widths[-1], widths[-1], 0)])
-        up = _way_up(config, widths, sides, skips)
-        self.up, self._joins = nn.ModuleList(up), [stage.block.resample == "keep" for stage in up]
+        decoder = _decoder_blocks(config, widths, sides, skips)
+        self.up, self._joins = nn.ModuleList(decoder), [stage.block.resample == "keep" for stage in decoder]
         self.exit_norm = FrameNorm(widths[0])
         self.exit = nn.Conv2d(widths[0], pixels, 3, padding=1)
         self.apply(_initialise)
@@ -110,12 +110,12 @@ class VideoUNet(nn.Module):
         return x.reshape(batch, length, channels, height, width).transpose(1, 2).contiguous()
 
     def _embed(self, log_snr: Tensor, condition: Condition | None, images: int) -> Tensor:
-        """Embed what is told of the frames, and of each image if that may differ: [B, 1 or 1 + images, E]."""
+        """Embed log-SNR and condition of the frames, and of each image if it may differ: [B, 1 or 1 + I, E]."""
         if condition is None:
             return F.silu(self.embedding(log_snr, None))[:, None]
-        told: Tensor = self.embedding(torch.cat([log_snr, log_snr.repeat_interleave(images)]), condition)
-        batch, width = len(log_snr), told.shape[1]
-        clips, own = told[:batch, None], told[batch:].view(batch, images, width)
+        emb: Tensor = self.embedding(torch.cat([log_snr, log_snr.repeat_interleave(images)]), condition)
+        batch, width = len(log_snr), emb.shape[1]
+        clips, own = emb[:batch, None], emb[batch:].view(batch, images, width)
         return F.silu(torch.cat([clips, own], 1))
 
     def _run(self, stage: nn.Module, x: Tensor, embedding: Tensor, images: int) -> Tensor:
@@ -139,8 +139,10 @@ def check_size(config: ModelConfig, height: int, width: int) -> None:
         )
 
 
-def _way_down(config: ModelConfig, widths: list[int], sides: list[int]) -> tuple[list[UNetBlock], list[int]]:
-    """Make the stages down; give also the channels of all skip connections, the entry's first."""
+def _encoder_blocks(
+    config: ModelConfig, widths: list[int], sides: list[int]
+) -> tuple[list[UNetBlock], list[int]]:
+    """Make the encoder; return also the channels of all skip connections, the first convolution's first."""
     stages: list[UNetBlock] = []
     current, skips = widths[0], [widths[0]]
     for level, (width, side) in enumerate(zip(widths, sides, strict=True)):
@@ -161,8 +163,10 @@ def _middle(config: ModelConfig, width: int) -> UNetBlock:
     return UNetBlock(attending, width, width, side)
 
 
-def _way_up(config: ModelConfig, widths: list[int], sides: list[int], skips: list[int]) -> list[UNetBlock]:
-    """Make the stages up: one block more a resolution, each joined with a skip connection."""
+def _decoder_blocks(
+    config: ModelConfig, widths: list[int], sides: list[int], skips: list[int]
+) -> list[UNetBlock]:
+    """Make the decoder: one block more a resolution, each joined with a skip connection."""
     stages: list[UNetBlock] = []
     current, skips = widths[-1], list(skips)
     for level in reversed(range(len(widths))):

@@ -11,7 +11,7 @@ from records import build_note, build_record, build_score
 from tiny_model import TINY
 
 from vdm_bench.errors import InputError
-from vdm_bench.generation.output import OutputSpec, open_sink
+from vdm_bench.generation.output import OutputSpec, open_writer
 from vdm_bench.leaderboards.checks.baseline import Baseline
 from vdm_bench.leaderboards.record import Record, write_record
 from vdm_bench.leaderboards.verified import write_verification
@@ -58,7 +58,7 @@ def write_plan(folder: Path) -> Path:
 
 def write_sample_plan(folder: Path, seed: int = 3) -> Path:
     settings: dict[str, object] = {"count": 2, "seed": seed, "label": [1, 2], "sampler": "ddim", "steps": 8}
-    open_sink(OutputSpec(folder, "archive"), (4, 8, 8), settings)
+    open_writer(OutputSpec(folder, "archive"), (4, 8, 8), settings)
     return folder / "sample.json"
 
 

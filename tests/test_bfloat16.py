@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from vdm_bench.reference_model.training.optimisers import orthogonal
 from vdm_bench.runtime import bfloat16
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.sampling_settings import choose
 
 SENTENCE = "this CPU has no bfloat16 arithmetic"
 
@@ -79,9 +79,9 @@ def test_score_says_so_in_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
     assert sentence.startswith(f"Error: {SENTENCE}")
 
 
-def tiny_model(precision: str = "fp32") -> ReferenceModel:
+def tiny_model(precision: Literal["fp32", "bf16"] = "fp32") -> ReferenceModel:
     torch.manual_seed(0)
-    return ReferenceModel(build_model(TINY), TINY, SamplingConfig(steps=1), "tiny", precision)
+    return ReferenceModel(build_model(TINY), TINY, SamplingConfig(steps=1, precision=precision), "tiny")
 
 
 def warned(recorded: list[warnings.WarningMessage]) -> list[str]:
@@ -93,7 +93,7 @@ def test_sampling_warns_and_goes_on() -> None:
     with pytest.warns(SlowWarning, match=f"{SENTENCE}.*; choose precision fp32, or a GPU"):
         clips = tiny_model("bf16").sample([1])
     assert clips.shape == (1, 4, 8, 8, 3)
-    sampler = ReferenceSampler(tiny_model(), choose(SamplingConfig(steps=1), {"precision": "bf16"}))
+    sampler = ReferenceSampler(tiny_model(), SamplingConfig(steps=1, precision="bf16"))
     with pytest.warns(SlowWarning, match=SENTENCE):
         sampler.sample(SampleRequest((0,), (7,), 4, 8, 8))
     with warnings.catch_warnings(record=True) as recorded:

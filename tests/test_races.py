@@ -37,7 +37,6 @@ from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, trai
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.owners import Owner
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.sampling_settings import choose
 from vdm_bench.scoring.score import ScoreOptions, score_record
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.archive import Archive
@@ -103,7 +102,7 @@ def sample_gated(out: Path, model: Path, form: Form, gate: Path) -> None:
     loaded = load_reference_model(model, device="cpu")
     order = SampleOptions(count=1 if form == "gif" else 3)
     window = (loaded.config.frames, loaded.config.resolution)
-    sampler = ReferenceSampler(loaded, choose(loaded.sampling, {}))
+    sampler = ReferenceSampler(loaded, loaded.sampling)
     generate(sampler, window, order, OutputSpec.of(out, form, 8.0), Gated(gate))
 
 

@@ -9,8 +9,7 @@ from vdm_bench.cli import cli
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model.config import SamplingConfig, get_preset
-from vdm_bench.samplers.sampling_settings import choose, parsed
+from vdm_bench.reference_model.config import SamplingConfig, get_preset, settings_from_text
 
 DIGITS = "9" * 5000
 DEEP = "[" * 3000
@@ -68,7 +67,7 @@ def test_environment(tmp_path: Path, name: str, value: str) -> None:
 )
 def test_settings_of_a_sampler(key: str, text: str) -> None:
     with pytest.raises(InputError, match=key.partition("_")[0]):
-        choose(SamplingConfig(), parsed({key: text}))
+        SamplingConfig().override(settings_from_text({key: text}))
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_what_is_ignored_stays_so() -> None:
             "shapes --set batch=4",
             "--set 'batch=4' is not SECTION.KEY=VALUE with section model, training, sampling",
         ),
-        ("shapes --set training.bach=4", "there is no setting 'bach'; did you mean batch?"),
+        ("shapes --set training.bach=4", "there is no setting 'bach'; did you mean 'batch'?"),
         ("shapes --set training.loss=z", "loss 'z' is none of x, eps, v"),
         (
             "shapes --batch 4 --set training.accumulation=3",

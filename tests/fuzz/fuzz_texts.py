@@ -12,9 +12,8 @@ from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.published import parse_entries, parse_rows
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.protocols import get_protocol
-from vdm_bench.reference_model.config import SamplingConfig
+from vdm_bench.reference_model.config import SamplingConfig, settings_from_text
 from vdm_bench.runtime.files import read_text
-from vdm_bench.samplers.sampling_settings import choose, parsed
 
 
 def _lines_of(read: Callable[[str], object]) -> Callable[[Path], None]:
@@ -34,7 +33,7 @@ def _lines_of(read: Callable[[str], object]) -> Callable[[Path], None]:
 
 
 def _option(line: str) -> None:
-    choose(SamplingConfig(), parsed(cli_options.key_values([line])))
+    SamplingConfig().override(settings_from_text(cli_options.key_values([line])))
 
 
 def _size_or_rate(line: str) -> None:

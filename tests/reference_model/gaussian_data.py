@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.process import Prediction, alpha_sigma
+from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma
 
 MEAN, DEVIATION = 0.4, 0.5
 
@@ -21,6 +21,18 @@ class Given(NoiseStream):
     def draw(self, shape: tuple[int, ...] | None = None) -> Tensor:
         self.drawn += 1
         return self.draws[self.drawn - 1]
+
+
+class Counted:
+    """A denoiser that counts how often it is called."""
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.count = 0
+        self._denoise = denoise
+
+    def __call__(self, z: Tensor, log_snr: Tensor) -> Prediction:
+        self.count += 1
+        return self._denoise(z, log_snr)
 
 
 def gaussian(z: Tensor, log_snr: Tensor, mean: float = MEAN, deviation: float = DEVIATION) -> Prediction:

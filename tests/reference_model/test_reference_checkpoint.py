@@ -185,7 +185,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (lambda content: content.update(model=[8]), "its field 'model' is a list, not an object"),
         (lambda content: content.update(name=None), "its field 'name' is null, not a text"),
         (lambda content: content.update(training={"loss": float("nan")}), "it holds NaN"),
-        (setting("model", base_chanels=8), "there is no setting 'base_chanels'; did you mean base_channels?"),
+        (setting("model", base_chanels=8), "there is no setting 'base_chanels'; did you mean 'base_channels'?"),
         (setting("model", base_channels="8"), "base_channels is '8'"),
         (setting("model", base_channels=16), "has shape [8], its model needs [16]"),
         (setting("model", base_channels=10**30), "base_channels is 1000000"),
@@ -200,8 +200,8 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (setting("model", frames=10**9), "fit nowhere"),
         (setting("model", classes=-1), "must not be negative"),
         (setting("model", multipliers=[]), "multipliers must be positive"),
-        (setting("sampling", steps=0), "steps 0 is not positive"),
-        (setting("sampling", reconstruction_weight=-1.0), "w_r -1.0 is negative"),
+        (setting("sampling", steps=0), "steps 0 is out of range"),
+        (setting("sampling", reconstruction_weight=-1.0), "reconstruction_weight -1.0 is out of range"),
         (
             lambda content: json.dumps(content).replace('"delta": 0.1', '"delta": 1e999'),
             "it holds 1e999",
@@ -245,7 +245,8 @@ def test_a_model_is_loaded_by_its_path_or_by_its_name_in_the_package(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = vdm_bench.load_reference_model(saved, precision="bf16")
-    assert (model.name, model.config, model.sampling, model.precision) == ("tiny", TINY, INFO.sampling, "bf16")
+    half = dataclasses.replace(INFO.sampling, precision="bf16")
+    assert (model.name, model.config, model.sampling) == ("tiny", TINY, half)
     clips = model.sample([1, 2])
     assert clips.shape == (2, 4, 8, 8, 3)
     assert not torch.equal(clips, vdm_bench.load_reference_model(str(saved)).sample([1, 2]))

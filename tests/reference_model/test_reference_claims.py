@@ -12,10 +12,9 @@ import torch
 from tiny_model import TINY
 
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
-from vdm_bench.reference_model.config import SamplingConfig
+from vdm_bench.reference_model.config import SamplingConfig, settings_from_text
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.samplers.sampling_settings import choose, parsed
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NUMBER = r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]"
@@ -30,8 +29,10 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_all_cases_of_a_claim_take_equally_many_steps_and_differ(claims: ModuleType) -> None:
     for name, plan_for in claims.PLANS.items():
-        settings = [choose(SamplingConfig(), parsed(dict(case.options))) for case in plan_for(32).cases]
-        assert {evaluations(setting.sampling) for setting in settings} == {32}, name
+        settings = [
+            SamplingConfig().override(settings_from_text(dict(case.options))) for case in plan_for(32).cases
+        ]
+        assert {evaluations(setting) for setting in settings} == {32}, name
         assert len(set(map(str, settings))) == len(settings), name
 
 

@@ -68,18 +68,6 @@ def test_a_fork_starts_at_its_beginning_and_leaves_its_parent_alone() -> None:
     assert torch.equal(parent.draw(), fresh.draw())
 
 
-def test_rows_are_the_streams_of_the_batch_and_never_give_a_number_twice() -> None:
-    whole, twin = NoiseStream([1, 2, 3], (4,)), NoiseStream([1, 2, 3], (4,))
-    first, second = twin.draw(), twin.draw()
-    part = whole.rows(slice(1, 3))
-    assert len(part) == 2
-    assert torch.equal(part.draw(), first[1:])
-    after = whole.draw()
-    assert torch.equal(after[0], first[0])
-    assert torch.equal(after[1:], second[1:])
-    assert torch.equal(part.fork(1).draw(), whole.fork(1).draw()[1:])
-
-
 def test_a_draw_may_have_another_shape_and_an_example_may_be_a_number() -> None:
     stream, twin = NoiseStream([1, 2], (6,)), NoiseStream([1, 2], (6,))
     assert torch.equal(stream.draw((2, 3)).flatten(1), twin.draw())

@@ -14,7 +14,7 @@ from tiny_model import TINY
 from tiny_training import PRESET, Clips
 from torch import Tensor, nn
 
-from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
+from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel, build_model
 from vdm_bench.reference_model.noise import NoiseStream
@@ -25,7 +25,6 @@ from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, acquire_run_dir
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.sampling_settings import METHODS, choose
 from vdm_bench.training.data import ClipBatches
 
 SAMPLING = SamplingConfig(steps=2, gamma=0.3)
@@ -49,7 +48,7 @@ def request(model: ReferenceModel, *, context: int, frames: int) -> SampleReques
 
 
 def same_elsewhere(model: ReferenceModel, device: torch.device, chosen: dict[str, object], **asked: int) -> None:
-    settings = choose(SAMPLING, {"batch": 2, **chosen})
+    settings = SAMPLING.override({"batch": 2, **chosen})
     expected = ReferenceSampler(model, settings).sample(request(model, **asked))
     model.network.to(device)
     found = ReferenceSampler(model, settings).sample(request(model, **asked))

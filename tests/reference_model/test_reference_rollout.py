@@ -6,20 +6,20 @@ from gaussian_process import autoregressive, exact_window, frame_denoiser, regre
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
-from vdm_bench.reference_model.guidance import VARIANTS, Downsample, Frames, Given, Variant
+from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, Method, SamplingConfig
+from vdm_bench.reference_model.guidance import Downsample, Frames, Given
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import RULES, DownsamplingRule
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import (
     Stage,
     WindowSampler,
+    autoregressive_loop,
     cascade,
     extend,
     fill_between,
-    plan,
     predict,
-    roll,
+    schedule_windows,
     super_resolve,
     window_sampler,
 )
@@ -161,8 +161,8 @@ def test_filling_in_is_given_the_frames_ahead_and_behind() -> None:
     window = Recorder(EXACT)
     fill_between(window, frames(6), noise(), stride=3)
     assert window.indices == [(0, 3, 6), (0, 1, 4, 7), (0, 1, 4)]
-    assert list(plan(8, 2, 16, anchors=range(0, 16, 3))) == [(0, 7), (5, 13), (11, 16)]
-    assert list(plan(16, 4, 64, anchors=range(0, 61, 4))) == [
+    assert list(schedule_windows(8, 2, 16, anchors=range(0, 16, 3))) == [(0, 7), (5, 13), (11, 16)]
+    assert list(schedule_windows(16, 4, 64, anchors=range(0, 61, 4))) == [
         (0, 13),
         (9, 25),
         (21, 37),
@@ -170,7 +170,9 @@ def test_filling_in_is_given_the_frames_ahead_and_behind() -> None:
         (45, 61),
         (57, 64),
     ]
-    assert list(plan(9, 1, 64, anchors=range(0, 61, 4))) == [(8 * i, 8 * i + 9) for i in range(7)] + [(56, 64)]
+    assert list(schedule_windows(9, 1, 64, anchors=range(0, 61, 4))) == [(8 * i, 8 * i + 9) for i in range(7)] + [
+        (56, 64)
+    ]
 
 
 @pytest.mark.parametrize("overlap", [None, 1, 3])
@@ -196,13 +198,11 @@ def test_windows_that_do_not_reach_the_next_given_frame_are_refused() -> None:
 # Real samplers with the exact denoiser.
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("method", ["reconstruction", "reconstruction-conditional"])
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
-def test_examples_do_not_depend_on_their_batch_nor_beginnings_on_the_length(
-    sampler: str, variant: Variant
-) -> None:
-    config = SamplingConfig(sampler=sampler, steps=6)
-    window = window_sampler(frame_denoiser(COVARIANCE), config, variant=variant)
+def test_examples_do_not_depend_on_their_batch_nor_beginnings_on_the_length(sampler: str, method: Method) -> None:
+    config = SamplingConfig(sampler=sampler, steps=6, method=method)
+    window = window_sampler(frame_denoiser(COVARIANCE), config)
     context = frames(2)
     clips = extend(window, noise(), length=19, overlap=3, context=context)
     assert torch.equal(clips[:, :, :2], context)
@@ -223,14 +223,17 @@ def test_a_window_gives_back_its_given_frames_bit_for_bit(weight: float) -> None
 
 def test_noise_for_given_frames_is_not_taken_from_the_sampler() -> None:
     """Where frames are independent, how the given ones are replaced changes nothing for the others."""
-    independent, config = (
-        frame_denoiser(torch.eye(T).double()),
-        SamplingConfig(steps=5, reconstruction_weight=0.0),
-    )
-    first, second = (
-        predict(window_sampler(independent, config, variant=variant), frames(2), noise()) for variant in VARIANTS
+    independent = frame_denoiser(torch.eye(T).double())
+    first, second, unguided = (
+        predict(window_sampler(independent, config), frames(2), noise())
+        for config in (
+            SamplingConfig(steps=5, method="replacement"),
+            SamplingConfig(steps=5, method="replacement-conditional"),
+            SamplingConfig(steps=5, reconstruction_weight=0.0),
+        )
     )
     assert torch.equal(first, second)
+    assert torch.equal(first, unguided)
 
 
 def test_guidance_keeps_blocks_together_where_replacement_lets_them_fall_apart() -> None:
@@ -265,9 +268,7 @@ def test_the_corrector_may_go_without_guidance_but_not_without_the_given_frames(
     # Without any w_r a corrector without guidance is the same as one with it.
     replaced = [
         predict(
-            window_sampler(
-                exact, replace(config, corrector_guidance=on, reconstruction_weight=0.0), variant="conditional"
-            ),
+            window_sampler(exact, replace(config, corrector_guidance=on, method="replacement-conditional")),
             context,
             noise([0]),
         )
@@ -278,7 +279,7 @@ def test_the_corrector_may_go_without_guidance_but_not_without_the_given_frames(
 
 def test_rolling_leaves_its_input_alone() -> None:
     clips = torch.zeros(3, 2, T, 3, 4)
-    assert roll(EXACT, clips, (), [(0, T)], noise()).abs().sum() > 0
+    assert autoregressive_loop(EXACT, clips, (), [(0, T)], noise()).abs().sum() > 0
     assert clips.abs().sum() == 0
 
 
@@ -416,5 +417,9 @@ def test_the_cascade_depends_on_each_seed_alone_and_its_stages_have_noise_of_the
 
 
 def test_dynamic_clipping_is_refused_where_it_would_move_the_given_frames() -> None:
-    with pytest.raises(InputError, match="choose clip static, or a method without -conditional"):
-        window_sampler(white, SamplingConfig(clip="dynamic"), variant="conditional")
+    for method, (_, variant) in METHODS.items():
+        if variant == "conditional":
+            with pytest.raises(InputError, match="choose clip static, or a method without -conditional"):
+                SamplingConfig(clip="dynamic", method=method)
+        else:
+            SamplingConfig(clip="dynamic", method=method)

@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-from gaussian_data import DEVIATION, MEAN, Given, gaussian, impulses, standard
+from gaussian_data import DEVIATION, MEAN, Counted, Given, gaussian, impulses, standard
 from torch import Tensor
 
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import CosineSchedule, Prediction, alpha_sigma, posterior, transition
 from vdm_bench.reference_model.samplers import (
-    Counted,
     DiffusionSampler,
     StepState,
     ancestral,

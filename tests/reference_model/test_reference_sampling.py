@@ -4,16 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from gaussian_data import Given, constant, gaussian
+from gaussian_data import Counted, Given, constant, gaussian
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.config import SAMPLER_NAMES, Clipping, SamplingConfig, from_table
+from vdm_bench.reference_model.config import SAMPLER_NAMES, Clipping, SamplingConfig
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import CosineSchedule, Prediction, alpha_sigma, posterior
 from vdm_bench.reference_model.samplers import (
     SAMPLERS,
-    Counted,
     DiffusionSampler,
     StepState,
     ancestral,
@@ -24,6 +23,7 @@ from vdm_bench.reference_model.samplers import (
     predictor_corrector,
     sample,
 )
+from vdm_bench.reference_model.settings import from_table
 
 SCHEDULE = CosineSchedule()
 
@@ -201,7 +201,7 @@ def test_each_setting_of_the_configuration_changes_the_sample(change: dict[str, 
         assert not torch.equal(of(**change), of(clip="dynamic"))
 
 
-def test_sample_walks_the_schedule_with_the_shift_it_is_told() -> None:
+def test_sampling_follows_the_shifted_schedule() -> None:
     levels: list[float] = []
     sampling = SamplingConfig(sampler="ddim", steps=2, log_snr_shift=-3.0)
     sample(

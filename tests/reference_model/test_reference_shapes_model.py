@@ -14,7 +14,6 @@ from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, packaged_models
 from vdm_bench.samplers.base import SampleRequest, sample_seed
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.sampling_settings import choose
 
 pytestmark = pytest.mark.skipif(not packaged_models(), reason="no trained model comes with this version")
 
@@ -45,7 +44,7 @@ def labels() -> np.ndarray:
 def clips(labels: np.ndarray) -> np.ndarray:
     """Clips of the classes asked for."""
     model = load_reference_model("shapes")
-    sampler = ReferenceSampler(model, choose(model.sampling, SETTINGS))
+    sampler = ReferenceSampler(model, model.sampling.override(SETTINGS))
     seeds = tuple(sample_seed(0, index) for index in range(CLIPS))
     return sampler.sample(SampleRequest(tuple(range(CLIPS)), seeds, 16, 32, 32, labels=labels))
 

@@ -5,12 +5,11 @@ import pytest
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.metrics.recipes import recipes
-from vdm_bench.reference_model.config import SamplingConfig, get_preset
+from vdm_bench.reference_model.config import SamplingConfig, get_preset, settings_from_text
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reproduction.paper import paper_plan
 from vdm_bench.reproduction.plan import ReproductionPlan
 from vdm_bench.reproduction.shapes import shapes_plan
-from vdm_bench.samplers.sampling_settings import choose, parsed
 
 NUMBERS = "123456"
 PLANS = [*map(paper_plan, NUMBERS), *map(shapes_plan, NUMBERS[1:])]
@@ -92,7 +91,7 @@ def test_plans_are_sound(plan: ReproductionPlan) -> None:
             model = plan.models[case.model]
             get_preset(model.preset).override("training", **model.training)
             own = {key: value for key, value in case.options.items() if key != "preset"}
-            choose(get_preset(model.preset).sampling, parsed(own))
+            get_preset(model.preset).sampling.override(settings_from_text(own))
     for published, own in plan.metrics.items():
         assert recipes()[published].higher_is_better is recipes()[own].higher_is_better
         assert any(own in case.protocol.metrics for case in plan.cases)
@@ -103,7 +102,7 @@ def test_plans_are_sound(plan: ReproductionPlan) -> None:
 @pytest.mark.parametrize("steps", [2, 64])
 def test_langevin_and_ancestral_cost_the_same_on_shapes(steps: int) -> None:
     counts = {
-        evaluations(choose(SamplingConfig(), parsed(options)).sampling)
+        evaluations(SamplingConfig().override(settings_from_text(options)))
         for options in settings(shapes_plan("2", steps=steps)).values()
     }
     assert counts == {steps}

@@ -16,8 +16,12 @@ from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model import model as pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
-from vdm_bench.reference_model.config import ModelConfig, SamplingConfig
+from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, setting_names, settings_from_text
+from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel
+from vdm_bench.reference_model.noise import NoiseStream
+from vdm_bench.reference_model.process import from_uint8, to_uint8
+from vdm_bench.reference_model.rollout import extend, window_sampler
 from vdm_bench.reference_model.text.embeddings import caption_digest
 from vdm_bench.reference_model.text.encoding import EncoderInfo, TextEmbeddings
 from vdm_bench.reference_model.unet import VideoUNet
@@ -27,7 +31,6 @@ from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples, sample_seed
 from vdm_bench.samplers.baselines import noise
 from vdm_bench.samplers.reference import ReferenceSampler
-from vdm_bench.samplers.sampling_settings import choose, parsed, setting_names
 
 SAMPLING = SamplingConfig(steps=3, gamma=0.3, reconstruction_weight=5.0)
 
@@ -53,7 +56,7 @@ def _threads() -> Iterator[None]:
 
 
 def sampler(model: ReferenceModel, **chosen: object) -> ReferenceSampler:
-    return ReferenceSampler(model, choose(model.sampling, chosen))
+    return ReferenceSampler(model, model.sampling.override(chosen))
 
 
 def request(
@@ -114,10 +117,39 @@ def test_other_seeds_are_other_clips(model: ReferenceModel) -> None:
     assert not np.array_equal(clips[0], clips[1])
 
 
-def test_it_is_what_the_model_itself_makes(model: ReferenceModel) -> None:
-    asked = request(5, context=2, frames=7)
-    expected = model.sample(asked.seeds, context=torch.from_numpy(asked.context), length=7)
-    assert np.array_equal(sampler(model).sample(asked), expected.numpy())
+@pytest.mark.parametrize(
+    ("chosen", "case"),
+    [
+        ({}, {}),
+        ({"guidance_weight": 2.0}, {"labels": (2,)}),
+        ({"overlap": 1}, {"context": 2, "frames": 7}),
+        ({"method": "replacement-conditional"}, {"context": 2}),
+    ],
+)
+def test_a_clip_is_a_roll_out_of_the_guided_denoiser(
+    model: ReferenceModel, chosen: dict[str, object], case: dict[str, object]
+) -> None:
+    """Clips are made by hand, with what `ReferenceModel.sample` is made of."""
+    asked = request(5, **case)  # type: ignore[arg-type]
+    config = dataclasses.replace(SAMPLING, **chosen)  # type: ignore[arg-type]
+    condition = None if asked.labels is None else Condition(torch.from_numpy(asked.labels))
+    made = extend(
+        window_sampler(model.denoiser(condition, guidance_weight=config.guidance_weight), config),
+        NoiseStream(asked.seeds, TINY.clip_shape),
+        length=asked.frames,
+        overlap=config.overlap or 2,
+        context=None if asked.context is None else from_uint8(torch.from_numpy(asked.context)),
+    )
+    assert np.array_equal(sampler(model, **chosen).sample(asked), to_uint8(made).numpy())
+
+
+def test_the_model_draws_the_labels_that_the_sampler_draws(model: ReferenceModel) -> None:
+    config = model.sampling.override({"labels": "random", "guidance_weight": 1.0})
+    asked = request(3)
+    assert np.array_equal(
+        model.sample(asked.seeds, sampling=config).numpy(), sampler(model, **vars(config)).sample(asked)
+    )
+    assert not np.array_equal(model.sample(asked.seeds).numpy(), sampler(model, **vars(config)).sample(asked))
 
 
 def test_given_frames_stay_and_decide_what_follows(model: ReferenceModel) -> None:
@@ -201,7 +233,7 @@ def test_captions_come_by_their_embeddings() -> None:
         EncoderInfo("bert", None, "0", 6),
     )
     model = ReferenceModel(network(config), config, SAMPLING, "tiny")
-    made = ReferenceSampler(model, choose(SAMPLING, {"guidance_weight": 1.0}), text=text)
+    made = ReferenceSampler(model, SAMPLING.override({"guidance_weight": 1.0}), text=text)
     clips = made.sample(request(0, 0, 0, captions=(*captions, "")))
     assert len({clip.tobytes() for clip in clips}) == 3
     assert np.array_equal(made.sample(request(0, captions=captions[1:]))[0], clips[1])
@@ -250,16 +282,19 @@ def test_a_checkpoint_that_is_guided_by_default_is_not_where_nothing_is_given() 
         ({"steps": "4.5"}, "option steps=4.5 must be a whole number"),
         ({"gamma": "much"}, "option gamma=much must be a number"),
         ({"correct_last": "yes"}, "option correct_last=yes must be true or false"),
-        ({"steps": "0"}, "steps 0 is not positive"),
+        ({"steps": "0"}, "steps 0 is out of range; give 1 to 1,000,000"),
         ({"sampler": "ancestal"}, "there is no sampler 'ancestal'; did you mean 'ancestral'?"),
         ({"method": "replace"}, "there is no method 'replace'"),
         ({"clip": "hard"}, "there is no clip 'hard'; choose one of none, static, dynamic"),
         ({"precision": "fp8"}, "there is no precision 'fp8'"),
         ({"guidance_weight": "1", "guidance_scale": "2"}, "give one of the two"),
-        ({"guidance_scale": "-1"}, "guidance_weight w -2 is below -1"),
-        ({"guidance_weight": "nan"}, "guidance_weight nan is not finite"),
-        ({"reconstruction_weight": "-1"}, "reconstruction_weight w_r -1.0 is negative; give 0 or more"),
-        ({"batch": "0"}, "batch 0 is not positive"),
+        (
+            {"guidance_scale": "-1"},
+            "guidance_weight -2.0 is out of range; give w of -1 (unconditional) or more, or a guidance_scale",
+        ),
+        ({"guidance_weight": "nan"}, "guidance_weight is nan; it must be finite"),
+        ({"reconstruction_weight": "-1"}, "reconstruction_weight -1.0 is out of range; give w_r of 0"),
+        ({"batch": "0"}, "batch 0 is out of range; give 1 to 65,536"),
         ({"checkpoint": "missing.safetensors"}, "missing.safetensors does not exist"),
         ({"checkpoint": "nothing-of-this-name"}, "there is no trained model 'nothing-of-this-name'"),
         ({"device": "cuda:99"}, "the device 'cuda:99' cannot be used"),
@@ -278,11 +313,11 @@ def test_wrong_options_are_one_sentence(checkpoint: Path, options: dict[str, str
 def test_every_setting_can_be_read_from_text() -> None:
     texts = {"sampler": "ddim", "clip": "none", "method": "replacement", "precision": "bf16", "labels": "random"}
     flags = {"last_step_noise": "true", "correct_last": "false", "corrector_guidance": "false"}
-    values = parsed({name: texts.get(name, flags.get(name, "1")) for name in setting_names()})
+    values = settings_from_text({name: texts.get(name, flags.get(name, "1")) for name in setting_names()})
     assert values["steps"] == 1
     assert values["correct_last"] is False
     del values["guidance_scale"]
-    assert choose(SamplingConfig(), values).described == {name: values[name] for name in values}
+    assert SamplingConfig().override(values).described == values
 
 
 LARGE = dataclasses.replace(TINY, frames=16, resolution=32, attention_resolutions=())

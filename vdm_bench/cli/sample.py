@@ -105,19 +105,16 @@ def sample(
     from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, source_of
     from vdm_bench.runtime.progress import Console
     from vdm_bench.samplers.reference import ReferenceSampler
-    from vdm_bench.samplers.sampling_settings import choose
 
     target = OutputSpec.of(out, form, fps)
     path = checkpoint_path(checkpoint)
     model = load_reference_model(path, preset=preset, device=pick_device(device))
     numbers = _labels(labels)
-    chosen = choose(model.sampling, {**settings, "labels": "random" if labels == ("random",) else None})
+    sampling = model.sampling.override({**settings, "labels": "random" if labels == ("random",) else None})
     text = _text(captions, text_embeddings, text_encoder, model.config)
-    sampler = ReferenceSampler(model, chosen, text=text, source=source_of(path))
+    sampler = ReferenceSampler(model, sampling, text=text, source=source_of(path))
     order = SampleOptions(count, seed, frames, numbers, captions, context, context_frames, resize)
-    made = generate(
-        sampler, (model.config.frames, chosen.resolution or model.config.resolution), order, target, Console()
-    )
+    made = generate(sampler, (model.config.frames, model.side(sampling)), order, target, Console())
     shape = "x".join(map(str, made.shape))
     clips = "clip" if made.count == 1 else "clips"
     show(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import InputError
-from vdm_bench.generation.output import ClipWriter, OutputSpec, open_sink, writing_to
+from vdm_bench.generation.output import ClipWriter, OutputSpec, open_writer, writing_to
 from vdm_bench.metrics.choices import ResizeRule
 from vdm_bench.runtime.files import check_file_writable
 from vdm_bench.runtime.progress import Reporter
@@ -64,8 +64,8 @@ class SampleResult:
 def generate(
     sampler: ReferenceSampler,
     window: tuple[int, int],
-    order: SampleOptions,
-    target: OutputSpec,
+    options: SampleOptions,
+    output: OutputSpec,
     reporter: Reporter,
 ) -> SampleResult:
     """Make clips and write them.
@@ -73,94 +73,96 @@ def generate(
     Args:
         sampler: of the model.
         window: frames and side of the clips that the model makes by itself.
-        order: which clips.
-        target: where they go.
+        options: which clips.
+        output: where they go.
         reporter: where progress goes.
 
     Raises:
-        InputError: what is wanted cannot be had of this model, or the target cannot be written or holds other
-            clips.
+        InputError: the model cannot make these clips, or the output cannot be written or holds other clips.
     """
-    requests = _Requests(order, *window)
+    requests = _Requests(options, *window)
     count = requests.count
-    _require_room(target, count)
+    _require_room(output, count)
     first = requests[0]
     sampler.check(first)
     evaluations = sampler.evaluations(first)
     shape = (first.frames, first.height, first.width)
-    with writing_to(target, reporter):
-        sink = open_sink(target, shape, {**requests.plan, **sampler.recorded_settings})
-        _make(sampler, requests, sink, evaluations, reporter)
+    with writing_to(output, reporter):
+        writer = open_writer(output, shape, {**requests.plan, **sampler.recorded_settings})
+        _make(sampler, requests, writer, evaluations, reporter)
     return SampleResult(count, shape, evaluations)
 
 
 def _make(
-    sampler: ReferenceSampler, requests: "_Requests", sink: ClipWriter, evaluations: int, reporter: Reporter
+    sampler: ReferenceSampler, requests: "_Requests", writer: ClipWriter, evaluations: int, reporter: Reporter
 ) -> None:
-    """Make the clips that a sink does not have yet."""
+    """Make the clips that a writer does not have yet."""
     count = requests.count
     shards = {shard: requests.indices(shard) for shard in range(len(requests))}
-    wanted = [shard for shard, indices in shards.items() if not sink.has(shard, indices)]
+    wanted = [shard for shard, indices in shards.items() if not writer.has(shard, indices)]
     found = (count - sum(len(shards[shard]) for shard in wanted)) * evaluations
     with reporter.stage("sampling", count * evaluations, "evaluations", found=found) as advance:
         for shard in wanted:
             request = sampler.labelled(requests[shard])
             frames = checked_samples(sampler.sample(request, advance), request, "reference")
-            sink.write(shard, [_clip(request, row, clip) for row, clip in enumerate(frames)])
-    sink.close()
+            writer.write(shard, [_clip(request, row, clip) for row, clip in enumerate(frames)])
+    writer.close()
 
 
-def _require_room(target: OutputSpec, count: int) -> None:
+def _require_room(output: OutputSpec, count: int) -> None:
     """Refuse more clips than a file takes."""
-    if target.form == "grid" and count > _MOST_IN_GRID:
+    if output.form == "grid" and count > _MOST_IN_GRID:
         raise InputError(
             f"--count {count} is too many for a grid; give at most {_MOST_IN_GRID}, or another --format"
         )
-    if target.is_file:
-        check_file_writable(target.path)
-    if target.is_file and target.form != "grid" and count > 1:
+    if output.is_file:
+        check_file_writable(output.path)
+    if output.is_file and output.form != "grid" and count > 1:
         raise InputError(
-            f"--out {target.path} is one film, and {count} clips are asked for; give --count 1, or a folder "
-            f"and --format {target.form}"
+            f"--out {output.path} is one video, and {count} clips are asked for; give --count 1, or a folder "
+            f"and --format {output.form}"
         )
 
 
 class _Requests:
-    """The order, 64 clips at a time."""
+    """Requests for all clips, 64 at a time."""
 
-    def __init__(self, order: SampleOptions, frames: int, side: int) -> None:
-        self._order, self._frames, self._side = order, order.frames or frames, side
-        if (order.context is None) != (order.context_frames is None):
+    def __init__(self, options: SampleOptions, frames: int, side: int) -> None:
+        self._options, self._frames, self._side = options, options.frames or frames, side
+        if (options.context is None) != (options.context_frames is None):
             raise InputError("give --context CLIPS and --context-frames K together, or neither")
         self._context = None
-        if order.context is not None and order.context_frames is not None:
-            if order.context_frames >= self._frames:
+        if options.context is not None and options.context_frames is not None:
+            if options.context_frames >= self._frames:
                 raise InputError(
-                    f"--context-frames {order.context_frames} leaves nothing to make of clips of {self._frames} "
-                    "frames; give fewer, or more --frames"
+                    f"--context-frames {options.context_frames} leaves nothing to make of clips of "
+                    f"{self._frames} frames; give fewer, or more --frames"
                 )
-            size = None if order.resize is None else (side, side)
-            self._context = open_clips(order.context, View(order.context_frames, size=size, rule=order.resize))
+            size = None if options.resize is None else (side, side)
+            self._context = open_clips(
+                options.context, View(options.context_frames, size=size, rule=options.resize)
+            )
         available = DEFAULT_COUNT if self._context is None else len(self._context)
-        self.count = order.count or len(order.captions) or min(DEFAULT_COUNT, available)
+        self.count = options.count or len(options.captions) or min(DEFAULT_COUNT, available)
         if self._context is not None and self.count > available:
             raise InputError(
-                f"{order.context} holds {available} clips, and {self.count} are asked for; give a smaller --count"
+                f"{options.context} holds {available} clips, and {self.count} are asked for; "
+                "give a smaller --count"
             )
 
     @property
     def plan(self) -> dict[str, object]:
         """What must be the same for a folder to be gone on with."""
-        order = self._order
+        options = self._options
         given = None
         if self._context is not None:
             given = [digest_of(self._context[index]) for index in range(self.count)]
         return {
             "count": self.count,
-            "seed": order.seed,
+            "seed": options.seed,
             "frames": self._frames,
-            "label": list(order.labels),  # `labels` is a setting of the sampler
-            "caption": list(order.captions),
+            "label": list(options.labels),  # `labels` is a setting of the sampler
+            "caption": list(options.captions),
             "context": given,
         }
 
@@ -172,14 +174,16 @@ class _Requests:
         return range(shard * SHARD_CLIPS, min((shard + 1) * SHARD_CLIPS, self.count))
 
     def __getitem__(self, shard: int) -> SampleRequest:
-        order, indices = self._order, self.indices(shard)
-        labels = [order.labels[index % len(order.labels)] for index in indices] if order.labels else None
+        options, indices = self._options, self.indices(shard)
+        labels = [options.labels[index % len(options.labels)] for index in indices] if options.labels else None
         captions = (
-            tuple(order.captions[index % len(order.captions)] for index in indices) if order.captions else None
+            tuple(options.captions[index % len(options.captions)] for index in indices)
+            if options.captions
+            else None
         )
         return SampleRequest(
             indices=tuple(indices),
-            seeds=tuple(sample_seed(order.seed, index) for index in indices),
+            seeds=tuple(sample_seed(options.seed, index) for index in indices),
             frames=self._frames,
             height=self._side,
             width=self._side,
@@ -195,8 +199,8 @@ class _Requests:
         for index, clip in zip(indices, clips, strict=True):
             if clip.shape[1:3] != (self._side, self._side):
                 raise InputError(
-                    f"clip {index} in {self._order.context} has {clip.shape[1]}x{clip.shape[2]} pixels, and the "
-                    f"model makes {self._side}x{self._side}; give --resize RULE, such as antialias"
+                    f"clip {index} in {self._options.context} has {clip.shape[1]}x{clip.shape[2]} pixels, and "
+                    f"the model makes {self._side}x{self._side}; give --resize RULE, such as antialias"
                 )
         return np.stack(clips)
 

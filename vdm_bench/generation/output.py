@@ -1,4 +1,4 @@
-"""Where clips of the reference model go: an archive, films in a folder, one film, or a picture of all."""
+"""Where clips of the reference model go: an archive, videos in a folder, one video, or a picture of all."""
 
 import contextlib
 import hashlib
@@ -30,9 +30,9 @@ class OutputSpec:
     """Where clips go, and as what.
 
     Attributes:
-        path: a folder; for one film or a grid, a file.
-        form: `archive` without loss, films, or a picture of all clips.
-        fps: frames a second, of films and archives.
+        path: a folder; for one video or a grid, a file.
+        form: `archive` without loss, videos, or a picture of all clips.
+        fps: frames a second, of videos and archives.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class OutputSpec:
         """Fill in what the user left out: the form by the path's suffix, the path by the form.
 
         Raises:
-            InputError: the two contradict each other, or no film has such a rate.
+            InputError: the two contradict each other, or no video has such a rate.
         """
         film_rate(fps)
         said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
@@ -75,7 +75,7 @@ class ClipWriter(Protocol):
         """Finish."""
 
 
-class _ArchiveSink:
+class _ArchiveFolder:
     def __init__(self, folder: Path, shape: tuple[int, int, int], fps: float, maker: str) -> None:
         self._writer = ArchiveWriter(folder, shape, fps=fps, maker=maker)
 
@@ -89,25 +89,25 @@ class _ArchiveSink:
         """Nothing is left to do."""
 
 
-class _FilmSink:
-    """Films in a folder, named by the clip's number; or one film."""
+class _VideoFiles:
+    """Videos in a folder, named by the clip's number; or one video."""
 
-    def __init__(self, target: OutputSpec) -> None:
-        self._target = target
+    def __init__(self, output: OutputSpec) -> None:
+        self._output = output
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
-        return not self._target.is_file and all(self._path(str(index)).exists() for index in indices)
+        return not self._output.is_file and all(self._path(str(index)).exists() for index in indices)
 
     def write(self, shard: int, clips: Sequence[Clip]) -> None:
         for clip in clips:
-            write_clip(self._path(clip.key), clip.frames, fps=self._target.fps)
+            write_clip(self._path(clip.key), clip.frames, fps=self._output.fps)
 
     def close(self) -> None:
         """Nothing is left to do."""
 
     def _path(self, key: str) -> Path:
-        target = self._target
-        return target.path if target.is_file else target.path / f"{int(key):06d}.{target.form}"
+        output = self._output
+        return output.path if output.is_file else output.path / f"{int(key):06d}.{output.form}"
 
 
 class _Memory:
@@ -128,7 +128,7 @@ class _Memory:
         return self._clips[index].key
 
 
-class _GridSink:
+class _Grid:
     """One picture: two clips a row, eight frames of each."""
 
     def __init__(self, path: Path) -> None:
@@ -151,42 +151,42 @@ def _title(clips: Sequence[Clip]) -> str:
 
 
 @contextlib.contextmanager
-def writing_to(target: OutputSpec, reporter: Reporter) -> Iterator[None]:
-    """Keep other processes from writing to a target, and clear away what a killed one left there.
+def writing_to(output: OutputSpec, reporter: Reporter) -> Iterator[None]:
+    """Keep other processes from writing to an output, and clear away what a killed one left there.
 
     Raises:
         InputError: another process is writing to it.
     """
-    if target.is_file:
-        with hold_file(target.path, "sample", patience=0.0, note=reporter.note):
+    if output.is_file:
+        with hold_file(output.path, "sample", patience=0.0, note=reporter.note):
             yield
         return
-    with hold(target.path, "sample", note=reporter.note) as alone:
-        if (target.path / PLAN_FILE).exists() or not holds_others(target.path):
-            remove_temporary_files(target.path, shared=not alone)
+    with hold(output.path, "sample", note=reporter.note) as alone:
+        if (output.path / PLAN_FILE).exists() or not holds_others(output.path):
+            remove_temporary_files(output.path, shared=not alone)
         yield
 
 
-def open_sink(target: OutputSpec, shape: tuple[int, int, int], plan: dict[str, object]) -> ClipWriter:
-    """Open a target for clips of (T, H, W).
+def open_writer(output: OutputSpec, shape: tuple[int, int, int], plan: dict[str, object]) -> ClipWriter:
+    """Open an output for clips of (T, H, W).
 
     Args:
-        target: where they go.
+        output: where they go.
         shape: of the clips.
         plan: how they are made; a folder with clips made in another way is refused.
 
     Raises:
-        InputError: the target cannot be written, or holds something else.
+        InputError: the output cannot be written, or holds something else.
     """
-    if target.form == "grid":
-        return _GridSink(target.path)
-    whole = as_json({**plan, "format": target.form, "fps": target.fps, "version": __version__})
-    if not target.is_file:
-        _keep_plan(target.path, whole)
-    if target.form != "archive":
-        return _FilmSink(target)
+    if output.form == "grid":
+        return _Grid(output.path)
+    whole = as_json({**plan, "format": output.form, "fps": output.fps, "version": __version__})
+    if not output.is_file:
+        _keep_plan(output.path, whole)
+    if output.form != "archive":
+        return _VideoFiles(output)
     maker = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
-    return _ArchiveSink(target.path, shape, target.fps, maker)
+    return _ArchiveFolder(output.path, shape, output.fps, maker)
 
 
 def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:

@@ -12,29 +12,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.precision import arithmetic
+from vdm_bench.reference_model.config import SamplingConfig, settings_from_text
 from vdm_bench.reference_model.embeddings import Condition
-from vdm_bench.reference_model.guidance import Given
 from vdm_bench.reference_model.model import ReferenceModel, checkpoint_path, load_reference_model, source_of
-from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.process import Denoise, Prediction, from_uint8, to_uint8
-from vdm_bench.reference_model.rollout import extend, window_sampler
-from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.text.encoding import TextEmbeddings, load_text
-from vdm_bench.reference_model.unet import check_size
 from vdm_bench.runtime.threads import Stopped, mapped
 from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
-from vdm_bench.samplers.sampling_settings import CPU_BATCH, GPU_BATCH, Settings, choose, parsed
 
 DEFAULT_CHECKPOINT = "shapes"
 
 Advance = Callable[[int], None]
 """Called with a number of network evaluations just done."""
 
-_LABEL_STREAM = 0x6C6162  # keeps the draw of a label apart from other uses of a seed
+# Clips of one forward pass. One on a CPU: there passes run side by side, a thread each, and a clip has no
+# companion that its rounding could depend on. On a GPU as many as keep it busy, at the cost of that.
+_CPU_BATCH, _GPU_BATCH = 1, 16
 
 
 class ReferenceSampler(Sampler):
@@ -42,60 +37,43 @@ class ReferenceSampler(Sampler):
 
     Args:
         model: of any checkpoint.
-        settings: how clips are made.
+        sampling: how clips are made.
         text: embeddings of all captions that will be asked for, or where they come from: a file of embeddings, or
             a folder with a BERT. None where there are no captions.
         source: where the model came from, for records.
 
     Raises:
-        InputError: the settings do not go with the model.
+        InputError: the sampling does not go with the model.
     """
 
     def __init__(
         self,
         model: ReferenceModel,
-        settings: Settings,
+        sampling: SamplingConfig,
         *,
         text: TextEmbeddings | str | None = None,
         source: str = "",
     ) -> None:
-        self._model, self._settings, self._text, self._source = model, settings, text, source
-        config = model.config
-        if config.channels != 3:
-            raise InputError(f"the model makes clips of {config.channels} channels, not of 3 (RGB); give another")
-        if settings.labels == "random" and not config.classes:
-            raise InputError("random labels need a model with classes, and this one has none; leave them out")
-        self._side = settings.resolution or config.resolution
-        check_size(config, self._side, self._side)
-        self._overlap = settings.overlap or max(1, config.frames // 2)
-        self._device = next(model.network.parameters()).device
-        self._batch = settings.batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
+        self._model, self._text, self._source = model, text, source
+        if model.config.channels != 3:
+            raise InputError(
+                f"the model makes clips of {model.config.channels} channels, not 3 (RGB); use another"
+            )
+        if sampling.labels == "random":
+            model.draw_labels(())  # refuses a model without classes
+        self._side = model.side(sampling)
+        self._batch = sampling.batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
+        self._sampling = dataclasses.replace(sampling, overlap=model.overlap(sampling), batch=self._batch)
 
     @property
     def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
         """What a record says of this sampler: the model, and every setting."""
-        return {
-            "checkpoint": self._source,
-            "overlap": self._overlap,
-            **self._settings.described,
-            "batch": self._batch,
-        }
+        return {"checkpoint": self._source, **self._sampling.described}
 
     def evaluations(self, request: SampleRequest) -> int:
         """Return how often the network is evaluated for one clip; with guidance each time for two."""
-        blocks = 0
-
-        def draw(given: Given, noise: NoiseStream) -> Tensor:
-            nonlocal blocks
-            blocks += 1
-            return given.restore(noise.draw())
-
-        # A roll-out of one pixel without a model: the blocks are those of the real one.
         given = 0 if request.context is None else request.context.shape[1]
-        noise = NoiseStream([0], (1, self._model.config.frames, 1, 1))
-        context = torch.zeros(1, 1, given, 1, 1)
-        extend(draw, noise, length=request.frames, overlap=self._overlap, context=context)
-        return blocks * evaluations(self._settings.sampling)
+        return self._model.evaluations(self._sampling, length=request.frames, context_frames=given)
 
     def sample(self, request: SampleRequest, advance: Advance | None = None) -> NDArray[np.uint8]:
         """Make the clips of a request.
@@ -129,11 +107,11 @@ class ReferenceSampler(Sampler):
 
             full = rows + rows[-1:] * (self._batch - len(rows))
             # Threads have settings of their own.
-            with arithmetic("fp32", self._device):
+            with arithmetic("fp32", self._model.device):
                 return self._clips(request, text, full, evaluated)[: len(rows)]
 
-        with arithmetic("fp32", self._device):
-            return np.concatenate(mapped(work, starts, self._device, stop))
+        with arithmetic("fp32", self._model.device):
+            return np.concatenate(mapped(work, starts, self._model.device, stop))
 
     def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
         """Make the clips of a request, as `sample` does, reporting each evaluation of the network."""
@@ -162,15 +140,10 @@ class ReferenceSampler(Sampler):
                 f"the context has {given} frames, and the clips are to have {request.frames}; give fewer frames, "
                 "or ask for longer clips"
             )
-        if (given >= config.frames or request.frames > config.frames) and self._overlap >= config.frames:
-            raise InputError(
-                f"the overlap {self._overlap} leaves nothing to make of a window of {config.frames} frames; "
-                f"give 1 to {config.frames - 1}"
-            )
         self._check_conditions(request)
 
     def _check_conditions(self, request: SampleRequest) -> None:
-        config, weight = self._model.config, self._settings.sampling.guidance_weight
+        config, weight = self._model.config, self._sampling.guidance_weight
         if request.labels is not None:
             if not config.classes:
                 raise InputError("labels are given, but the model was trained without classes; leave them out")
@@ -183,8 +156,8 @@ class ReferenceSampler(Sampler):
             raise InputError(
                 "captions need a text encoder: give the folder of a BERT's weights, or a file of embeddings"
             )
-        asked = weight != 0.0 and weight != self._model.sampling.guidance_weight
-        if asked and request.captions is None and request.labels is None and self._settings.labels == "none":
+        asked = weight not in (0.0, self._model.sampling.guidance_weight)
+        if asked and request.captions is None and request.labels is None and self._sampling.labels == "none":
             raise InputError(
                 f"guidance_weight {weight:g} acts on labels or captions, and there are none; give some "
                 "(labels=random draws them), or leave the guidance out"
@@ -192,11 +165,9 @@ class ReferenceSampler(Sampler):
 
     def labelled(self, request: SampleRequest) -> SampleRequest:
         """Return the request with labels drawn with the clips' seeds, where the setting is so and it has none."""
-        if request.labels is not None or self._settings.labels == "none":
+        if request.labels is not None or self._sampling.labels == "none":
             return request
-        streams = (np.random.default_rng([seed, _LABEL_STREAM]) for seed in request.seeds)
-        labels = [stream.integers(self._model.config.classes) for stream in streams]
-        return dataclasses.replace(request, labels=np.array(labels, np.int64))
+        return dataclasses.replace(request, labels=self._model.draw_labels(request.seeds).numpy())
 
     def _embeddings(self, request: SampleRequest) -> TextEmbeddings | None:
         if request.captions is None or isinstance(self._text, TextEmbeddings):
@@ -210,11 +181,11 @@ class ReferenceSampler(Sampler):
             return None
         labels = None if request.labels is None else torch.from_numpy(request.labels[list(rows)])
         if text is None or request.captions is None:
-            return Condition(labels).to(self._device)
+            return Condition(labels)
         # Always as long as captions can be, so that no caption's rounding depends on those beside it.
         captions = [request.captions[row] for row in rows]
         embeddings, mask = text.batch(captions, length=text.encoder.max_tokens)
-        return Condition(labels, embeddings, mask).to(self._device)
+        return Condition(labels, embeddings, mask)
 
     def _clips(
         self,
@@ -224,30 +195,21 @@ class ReferenceSampler(Sampler):
         evaluated: Callable[[], None],
     ) -> NDArray[np.uint8]:
         """Make one batch: uint8 [B, T, H, W, 3]."""
-        config, settings = self._model.config, self._settings
-        condition = self._condition(request, text, rows)
-        denoise = self._model.denoiser(
-            condition,
-            guidance_weight=settings.sampling.guidance_weight if condition is not None else 0.0,
-            precision=settings.precision,
-        )
-        noise = NoiseStream(
+        clips = self._model.sample(
             [request.seeds[row] for row in rows],
-            (config.channels, config.frames, self._side, self._side),
-            self._device,
+            condition=self._condition(request, text, rows),
+            context=None if request.context is None else torch.from_numpy(request.context[list(rows)]),
+            length=request.frames,
+            sampling=self._sampling,
+            on_evaluation=evaluated,
         )
-        window = window_sampler(_watched(denoise, evaluated), settings.effective, variant=settings.variant)
-        context = None
-        if request.context is not None:
-            context = from_uint8(torch.from_numpy(request.context[list(rows)]).to(self._device))
-        clips = extend(window, noise, length=request.frames, overlap=self._overlap, context=context)
-        return to_uint8(clips).cpu().numpy()
+        return clips.cpu().numpy()
 
 
 def make_reference(setup: SamplerSetup) -> ReferenceSampler:
     """Make the sampler of `--sampler reference` from its options.
 
-    Besides the settings of `reference_settings` these are `checkpoint` (a path, or a model of the package;
+    Besides the settings of `SamplingConfig` these are `checkpoint` (a path, or a model of the package;
     `shapes` by default), `preset` (refuse models of another), `text` (see `ReferenceSampler`) and `device`.
 
     Raises:
@@ -257,15 +219,6 @@ def make_reference(setup: SamplerSetup) -> ReferenceSampler:
     source = checkpoint_path(options.pop("checkpoint", DEFAULT_CHECKPOINT))
     preset, text = options.pop("preset", None), options.pop("text", None)
     device = options.pop("device", setup.device)
-    chosen = parsed(options, ("checkpoint", "preset", "text", "device"))
+    chosen = settings_from_text(options, ("checkpoint", "preset", "text", "device"))
     model = load_reference_model(source, preset=preset, device=device)
-    return ReferenceSampler(model, choose(model.sampling, chosen), text=text, source=source_of(source))
-
-
-def _watched(denoise: Denoise, evaluated: Callable[[], None]) -> Denoise:
-    def watched(z: Tensor, log_snr: Tensor) -> Prediction:
-        prediction = denoise(z, log_snr)
-        evaluated()
-        return prediction
-
-    return watched
+    return ReferenceSampler(model, model.sampling.override(chosen), text=text, source=source_of(source))

@@ -1,0 +1,120 @@
+"""Settings: fields of a dataclass, read from tables (TOML, JSON) and from texts (`key=value`).
+
+The default of a field tells its type. A default of None stands for a whole number that may be left open.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vdm_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+_MOST = 2**63  # of a setting that is a whole number
+
+
+def require_known(what: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known, and suggest the nearest.
+
+    Raises:
+        InputError: it is not known.
+    """
+    if name not in known:
+        raise InputError(unknown(what, name, known))
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """Say that a name is not known, and suggest the nearest."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+    return f"there is no {what} {name!r}; {hint}"
+
+
+def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
+    """Make a dataclass of settings from a mapping, as TOML and JSON give it.
+
+    Args:
+        kind: the dataclass; the default of each field tells its type.
+        table: field names and values.
+        source: what errors begin with; may be empty.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong type, or one out of range.
+    """
+    known = {entry.name: entry.default for entry in dataclasses.fields(kind)}
+    source = source and f"{source}: "
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise InputError(f"{source}{unknown('setting', key, known)}")
+        values[key] = _typed(value, known[key], f"{source}{key}")
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{source}{error}") from error
+
+
+def from_texts(
+    defaults: Mapping[str, object], texts: Mapping[str, str], others: Collection[str] = ()
+) -> dict[str, object]:
+    """Read settings from texts, such as the values of `--option key=value`.
+
+    Args:
+        defaults: of all settings, by name.
+        texts: by name.
+        others: what else there is to choose from, for the error message.
+
+    Raises:
+        InputError: an unknown name, or a text that is not a value of its setting.
+    """
+    for name in texts:
+        require_known("option", name, [*defaults, *others])
+    return {name: _from_text(name, text, defaults[name]) for name, text in texts.items()}
+
+
+def _from_text(name: str, text: str, default: object) -> object:
+    if isinstance(default, str):
+        return text
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise InputError(f"option {name}={text} must be true or false")
+        return text == "true"
+    try:
+        return float(text) if isinstance(default, float) else int(text)
+    except ValueError as error:
+        wanted = "a number" if isinstance(default, float) else "a whole number"
+        raise InputError(f"option {name}={text} must be {wanted}") from error
+
+
+def _typed(value: Any, default: Any, where: str) -> Any:
+    """Check a value's type against the default's; lists become tuples, whole numbers floats where needed.
+
+    A default of None is of a whole number that may be left open.
+    """
+    if default is None:
+        return None if value is None else number(value, int, where)
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} is {value!r}; it must be a list of numbers")
+        kind = type(default[0]) if default else int
+        return tuple(number(item, kind, where) for item in value)
+    if type(default) in (int, float):
+        return number(value, type(default), where)
+    if type(value) is not type(default):
+        raise InputError(f"{where} is {value!r}; it must be of type {type(default).__name__}")
+    return value
+
+
+def number(value: Any, kind: type[float], where: str) -> float:
+    """Check a number: finite where `kind` is float, else whole and one that an int64 holds."""
+    if type(value) not in (int, kind):
+        raise InputError(f"{where} is {value!r}; it must be of type {kind.__name__}")
+    if not abs(value) < (_MOST if kind is int or type(value) is int else math.inf):  # false of NaN, too
+        raise InputError(f"{where} is {value!r:.40}; it must be finite, a whole number less than 2^63")
+    return kind(value)
