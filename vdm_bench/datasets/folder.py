@@ -85,7 +85,7 @@ class _Entry(NamedTuple):
     row: int | None = None
 
 
-class FolderDataset:
+class FolderDataset(DescribedClips):
     """The clips below a path, in the natural order of their relative paths: `2.mp4` before `10.mp4`.
 
     A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
@@ -296,6 +296,8 @@ class ViewedClips:
         name: names the dataset in errors.
     """
 
+    identity: str | None = None
+
     def __init__(self, clips: ClipDataset, view: View, name: str) -> None:
         self._clips, self.view, self._name = clips, view, name
         # A view makes other clips of those that bear the name; a rate alone leaves them as they are.
@@ -322,7 +324,7 @@ class ViewedClips:
         return clip and f"{clip} {self.view}"
 
 
-class ViewedArchive(ViewedClips):
+class ViewedArchive(ViewedClips, DescribedClips):
     """An archive seen through a view.
 
     Args:
@@ -338,12 +340,17 @@ class ViewedArchive(ViewedClips):
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
         super().__init__(archive, view, str(archive.folder))
-        self._archive, self.notes = archive, list(notes)
+        self._archive, self._notes = archive, tuple(notes)
 
     def info(self, index: int) -> ClipInfo:
         """Return a clip's key, label and caption."""
         entry = self._archive.entry(index)
         return ClipInfo(entry.key, entry.label, entry.caption)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the archive, a sentence each."""
+        return self._notes
 
 
 def is_video(path: Path) -> bool:

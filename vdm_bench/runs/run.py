@@ -29,7 +29,7 @@ from vdm_bench.leaderboards.record import (
 )
 from vdm_bench.metrics.networks import ComputeConfig, pick_device
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset, task_signature
+from vdm_bench.protocols.clips import missing_departure, open_dataset, task_signature
 from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
 from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips, unlike_plan
 from vdm_bench.runtime.distributed import ProcessGroup
@@ -172,7 +172,7 @@ class BenchmarkRun:
             missing = missing_departure(protocol, protocol.reference, self._real)
         # Both sides may be cut out of the same videos.
         self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
-        for note in dict.fromkeys((*self.conditions.notes, *(notes_on(self._real) if self._real else ()))):
+        for note in dict.fromkeys((*self.conditions.notes, *(self._real.notes if self._real else ()))):
             self.reporter.note(note)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
@@ -357,7 +357,7 @@ class BenchmarkRun:
         )
         self.count = given.count
         self.departures += given.departures
-        for note in notes_on(given.clips):
+        for note in given.clips.notes:
             self.reporter.note(note)
         return given.clips
 

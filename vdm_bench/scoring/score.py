@@ -16,7 +16,6 @@ from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, chec
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
-from vdm_bench.protocols.clips import notes_on
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files, scratch_folder
 from vdm_bench.runtime.locks import hold_together
@@ -271,7 +270,7 @@ def _check_identity(clips: ClipDataset, side: str) -> None:
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
     dataset = open_clips(Path(source), options.view, strips=options.strips)
-    for note in notes_on(dataset):
+    for note in dataset.notes:
         reporter.note(note)
     return dataset
 
