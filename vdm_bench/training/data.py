@@ -219,8 +219,9 @@ def _open(preset: Preset, data: Path | None) -> ClipDataset:
             f"{preset.name} is trained on clips of yours; give --data PATH, a folder or a clip archive"
         )
     if model.classes not in (0, dataset.classes):
+        fitting = f"{dataset.classes} or 0" if dataset.classes else "0"
         raise InputError(
-            f"{training.dataset} has {dataset.classes or 0} classes; set model.classes to that or to 0"
+            f"{training.dataset} has {dataset.classes or 'no'} classes; set model.classes to {fitting}"
         )
     length = (model.frames - 1) * training.frame_stride + 1
     return dataset.open_clips("train", {}, resolution=model.resolution, frames=length)
