@@ -19,6 +19,7 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.runtime.checksums import read_json
 from vdm_bench.runtime.outside import parsing, refuse_file, status_of
+from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
@@ -59,11 +60,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 _ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films where these are animated
-
-# What a run folder holds beside its clips.
-SAMPLES_FOLDER = "samples"
-PLAN_FILE = "plan.json"
-
 
 _KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
 _DEEPEST = 100  # folders in one another that are searched
@@ -269,7 +265,7 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
         InputError: nothing is there, or nothing that could be a clip.
     """
     with parsing(path, refuse_file):
-        archive = next((folder for folder in (path, path / SAMPLES_FOLDER) if is_archive(folder)), None)
+        archive = next((folder for folder in (path, RunFolder(path).samples) if is_archive(folder)), None)
     if archive is None:
         return FolderDataset(path, view, strips=strips)
     clips = Archive(archive)
@@ -279,7 +275,7 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
 def _lacking(run: Path, count: int) -> Sequence[str]:
     """Say, in a note, if a run folder holds fewer clips than its run is of."""
     try:
-        wanted = read_json(run / PLAN_FILE, required=False).get("clips")
+        wanted = read_json(RunFolder(run).plan, required=False).get("clips")
     except (InputError, OSError):
         return ()
     if not isinstance(wanted, int) or wanted <= count:

@@ -3,8 +3,8 @@
     <split>/[<class>/]<youtube id>_<start>_<end>.mp4      start and end in seconds, six digits
     annotations/<split>.csv                               label, youtube_id, time_start, time_end, split
 
-Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up. Two files
-of one video, in two class folders or two formats, are refused: scores would depend on which of them is read.
+Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up. Two
+files of one video, in two class folders or two formats, are refused: scores would depend on which one is read.
 """
 
 from collections.abc import Collection, Iterator
