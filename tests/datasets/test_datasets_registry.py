@@ -20,7 +20,9 @@ from vdm_bench.datasets.windows import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.protocols.clips import prepared_name, source_of, task_signature
+from vdm_bench.protocols.prepare import check_data, prepare
 from vdm_bench.reference_model.config import get_preset
+from vdm_bench.runtime.progress import Silent
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 from vdm_bench.video.view import EachFrame, View, unchanged
@@ -163,11 +165,26 @@ def test_a_row_of_videos_is_all_that_a_run_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("toys")
+def test_clips_of_a_new_dataset_are_prepared_like_those_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "sea").mkdir()
+    protocol, made = toy_protocol("waves", tide="low"), tmp_path / "made"
+    prepare(protocol, tmp_path / "sea", made, workers=1, skip_broken=False, reporter=Silent())
+    again = run(protocol, out=tmp_path / "again", sampler="real", data_root=made)
+    direct = run(protocol, out=tmp_path / "run", sampler="real", data_root=tmp_path / "sea")
+    assert (again.scores, again.protocol) == (direct.scores, direct.protocol)
+    for root, notes in ((tmp_path / "sea", ["the sea is calm"]), (made, [])):
+        for side in check_data(protocol, root, decode=False, workers=1, reporter=Silent()):
+            assert (side.videos, side.missing, side.notes) == (2, ["gone"], notes)
+
+
+@pytest.mark.usefixtures("toys")
 def test_a_row_of_computed_clips_needs_no_data(tmp_path: Path) -> None:
     record = run(toy_protocol("noise"), out=tmp_path / "run", sampler="real")
     assert record.reference.source == "noise-v1/test/seed0"
     preset = get_preset("shapes").override("training", dataset="noise").override("model", classes=0)
     assert open_batches(preset).identity == "noise-v1/train/seed0"
+    with pytest.raises(InputError, match="needs no preparation: the clips of noise are computed when needed"):
+        prepare(toy_protocol("noise"), tmp_path, tmp_path, workers=1, skip_broken=False, reporter=Silent())
     with pytest.raises(InputError, match=r"noise has no classes; set model\.classes to 0"):
         open_batches(get_preset("shapes").override("training", dataset="noise"))
 

@@ -140,6 +140,11 @@ DATASETS = {
 }
 
 
+# Options in the name of every folder of prepared clips; None where the dataset does not have them. Folders on disk
+# depend on the list, so it stays as it is: later options are in the names of their own dataset only.
+ALWAYS_NAMED: Mapping[str, None] = {"camera": None, "split_list": None}
+
+
 def known_options() -> dict[str, DatasetOption]:
     """Return the fields of protocols that are those of one dataset, by name."""
     return {name: option for entry in DATASETS.values() for name, option in entry.options.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm_bench.datasets.folder import ViewedArchive
+from vdm_bench.datasets.registry import ALWAYS_NAMED
 from vdm_bench.datasets.windows import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.protocol import DIGEST_LENGTH, ClipChoice, Protocol
@@ -30,9 +31,6 @@ _PREPARED_FIELDS: dict[str, Kind] = {
     "missing": list[str],
 }
 
-# Every name of prepared clips holds these fields, whatever the dataset; others only where the dataset has them.
-_OLDEST_OPTIONS = {"camera": None, "split_list": None}
-
 
 def task_signature(protocol: Protocol) -> str:
     """Return the task as in signatures: what was given, and from which clips."""
@@ -47,7 +45,7 @@ def source_of(protocol: Protocol, choice: ClipChoice) -> str:
 
     Computed clips are named to the last bit; data on the disk get a digest of their content beside the name.
     """
-    if not protocol.source.needs_data:
+    if not protocol.dataset_entry.needs_data:
         return str(open_dataset(protocol, choice).identity)
     dataset = "-".join([protocol.dataset, *map(str, protocol.dataset_options.values())])
     return f"{dataset}/{choice.text}"
@@ -57,7 +55,7 @@ def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
     """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
     fields = ("dataset", "frames", "stride", "resize", "aspect")
     content: dict[str, Any] = {field: getattr(protocol, field) for field in fields}
-    content |= {**_OLDEST_OPTIONS, **protocol.dataset_options, "size": size, **choice.model_dump()}
+    content |= {**ALWAYS_NAMED, **protocol.dataset_options, "size": size, **choice.model_dump()}
     content["reading"] = READING_VERSION
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"clips-{digest[:DIGEST_LENGTH]}"
@@ -144,7 +142,7 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
         InputError: there is no folder of data, or not what belongs there.
     """
     root = check_data_root(protocol, data_root)
-    return protocol.source.open_videos(root, split, protocol.dataset_options)
+    return protocol.dataset_entry.open_videos(root, split, protocol.dataset_options)
 
 
 def open_dataset(
@@ -162,8 +160,8 @@ def open_dataset(
         InputError: the dataset is not there, or has not the split.
     """
     size = size or protocol.resolution
-    if not protocol.source.needs_data:
-        return protocol.source.open_clips(
+    if not protocol.dataset_entry.needs_data:
+        return protocol.dataset_entry.open_clips(
             choice.split,
             protocol.dataset_options,
             seed=choice.seed,

@@ -50,7 +50,9 @@ class Conditions:
         self.protocol, self._data_root = protocol, data_root
         wanted = protocol.conditions_used
         # Who has the features of the reference may score without the data, where no frames are given.
-        self._there = not protocol.source.needs_data or data_root is not None or protocol.task == "prediction"
+        self._there = (
+            not protocol.dataset_entry.needs_data or data_root is not None or protocol.task == "prediction"
+        )
         self._count = min(wanted, len(self._clips)) if self._there else wanted
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
         self.notes: list[str] = []

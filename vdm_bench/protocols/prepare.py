@@ -79,7 +79,7 @@ def prepare(
     Raises:
         InputError: the dataset is not there, needs no preparation, or has a clip that cannot be read.
     """
-    if not protocol.source.needs_data:
+    if not protocol.dataset_entry.needs_data:
         raise InputError(
             f"{protocol.name} needs no preparation: the clips of {protocol.dataset} are computed when needed"
         )

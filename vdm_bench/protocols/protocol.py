@@ -141,14 +141,14 @@ class Protocol(BaseModel):
         return self
 
     @property
-    def source(self) -> DatasetEntry:
+    def dataset_entry(self) -> DatasetEntry:
         """What is known of the dataset."""
         return DATASETS[self.dataset]
 
     @property
     def dataset_options(self) -> Options:
         """The fields that are those of the dataset, in the order of its entry."""
-        return {name: getattr(self, name) for name in self.source.options}
+        return {name: getattr(self, name) for name in self.dataset_entry.options}
 
     @property
     def conditions_used(self) -> int:
