@@ -140,8 +140,8 @@ DATASETS = {
 }
 
 
-# Options in the name of every folder of prepared clips; None where the dataset does not have them. Folders on disk
-# depend on the list, so it stays as it is: later options are in the names of their own dataset only.
+# Options in the name of every folder of prepared clips; None where the dataset does not have them. Folders on
+# disk depend on the list, so it stays as it is: later options are in the names of their own dataset only.
 ALWAYS_NAMED: Mapping[str, None] = {"camera": None, "split_list": None}
 
 
