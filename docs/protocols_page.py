@@ -3,7 +3,7 @@
 import sys
 from importlib import resources
 
-from vdm_bench.datasets.registry import SOURCES
+from vdm_bench.datasets.registry import DATASETS, known_options
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 
 _HEAD = """# Protocols
@@ -54,6 +54,8 @@ def _fields() -> str:
     for model, prefix in ((Protocol, ""), (type(get_protocol(protocol_names()[0]).reference), "reference.")):
         for name, field in model.model_fields.items():
             rows.append(f"| `{prefix}{name}` | {field.description} |")
+            if field is Protocol.model_fields["dataset"]:
+                rows += [f"| `{name}` | {option.description} |" for name, option in known_options().items()]
     return "\n".join(rows) + "\n"
 
 
@@ -61,7 +63,7 @@ def _sources() -> str:
     rows = ["| dataset | from | licence | below `--data-root` |", "| --- | --- | --- | --- |"]
     rows += [
         f"| {source.title} (`{name}`) | {source.where} | {source.licence} | `{source.layout}` |"
-        for name, source in SOURCES.items()
+        for name, source in DATASETS.items()
     ]
     return "\n".join(rows) + "\n"
 

@@ -39,7 +39,6 @@ from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.printable import printable
 
 SCHEMA_VERSION: Final = 1
-RECORD_FILE: Final = "run.json"  # in a run folder
 
 # Control characters, line separators and the characters that reverse the direction of the text around them.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, StoredRecord
+from vdm_bench.leaderboards.record import Record, StoredRecord
 from vdm_bench.leaderboards.text import encodable
 from vdm_bench.leaderboards.verified import is_verified
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.printable import printable
+from vdm_bench.runtime.run_folder import RECORD_FILE
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from vdm_bench.errors import DamagedError
 from vdm_bench.leaderboards.record import FileChecksum, first_wrong_field
 from vdm_bench.runtime.checksums import read_json, write_json
-
-VERIFIED_FILE = "verified.json"  # beside the record
+from vdm_bench.runtime.run_folder import VERIFICATION_FILE
 
 _WAY_OUT = "run `vdm-bench verify` again"
 
@@ -46,7 +45,7 @@ def record_digest(data: bytes) -> str:
 
 def verified_file(record: Path) -> Path:
     """Return the path of the note on a record."""
-    return record.with_name(VERIFIED_FILE)
+    return record.with_name(VERIFICATION_FILE)
 
 
 def is_verified(record: Path, data: bytes) -> bool:

@@ -22,7 +22,7 @@ import pytest
 from killing import VARIABLE, Kill, start
 
 from vdm_bench.leaderboards.record import Record, read_record
-from vdm_bench.pages.write import REPORT_FILE
+from vdm_bench.runtime.run_folder import REPORT_FILE
 
 PROTOCOL = """
 name = "small"

@@ -437,9 +437,9 @@ def test_clips_without_label_or_caption_are_refused(tmp_path: Path, data: Mappin
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"camera": None}, "bair needs a camera"),
+        ({"camera": None}, "bair needs camera, one of main, aux1"),
         ({"task": "class", "context_frames": 0}, "frame_metrics need frames that really followed"),
-        ({"split_list": 1}, "ucf101 needs a split_list"),
+        ({"split_list": 1}, "bair has no field split_list, which is of ucf101"),
         ({"generated_resolution": 128}, "a generated_resolution needs a rule"),
         ({"generated_count": 25601}, "generated_count must be a multiple of condition_count"),
         ({"rounds": "averaged", "condition_count": None}, "rounds can be averaged only where"),

@@ -356,7 +356,7 @@ def test_a_protocol_must_be_consistent() -> None:
     fields = get_protocol("shapes-prediction").model_dump()
     with pytest.raises(ValueError, match="context_frames"):
         Protocol.model_validate({**fields, "context_frames": 16})
-    with pytest.raises(ValueError, match="Extra inputs"):
+    with pytest.raises(ValueError, match="shapes has no field colour"):
         Protocol.model_validate({**fields, "colour": "red"})
     small = {**fields, "resolution": 10, "generated_resolution": None}
     with pytest.raises(ValueError, match="ssim needs a resolution of at least 11"):

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import (
-    RECORD_FILE,
     Record,
     first_wrong_field,
     json_text,
@@ -21,6 +20,7 @@ from vdm_bench.leaderboards.record import (
 )
 from vdm_bench.runtime.files import decode_text, write_text
 from vdm_bench.runtime.outside import read_file
+from vdm_bench.runtime.run_folder import RECORD_FILE
 
 BASELINE_VERSION: Final = 1
 

@@ -6,6 +6,7 @@ folder each time, and `wandb sync` makes one run of them.
 """
 
 from vdm_bench.leaderboards.trackers import LoggedRun, library
+from vdm_bench.runtime.run_folder import RECORD_FILE
 
 _ID_LENGTH = 16
 
@@ -43,5 +44,5 @@ class WandbTracker:
                 made.log({name: value}, step=frame)  # a step that is there already is left as it is
             made.summary.update(run.metrics)
             artifact = wandb.Artifact(f"record-{run.key[:_ID_LENGTH]}", type="record")
-            artifact.add_file(str(run.path), name="run.json")
+            artifact.add_file(str(run.path), name=RECORD_FILE)
             made.log_artifact(artifact)

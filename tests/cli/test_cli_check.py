@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import vdm_bench
 from vdm_bench.cli import cli
 from vdm_bench.datasets.folder import open_clips
-from vdm_bench.leaderboards.record import RECORD_FILE, read_record, write_record
+from vdm_bench.leaderboards.record import read_record, write_record
 from vdm_bench.metrics.evaluation import paired_difference
 from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.recipes import get_recipe
@@ -23,6 +23,7 @@ from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Silent
+from vdm_bench.runtime.run_folder import RECORD_FILE
 from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.reference import collect_reference
 

@@ -9,7 +9,6 @@ from vdm_bench.datasets.folder import FolderDataset, open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.datasets.video_folder import FolderVideos
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.protocols.clips import notes_on
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
 from vdm_bench.video.view import View
@@ -93,7 +92,7 @@ def test_archives_and_run_folders_are_opened_as_such(tmp_path: Path) -> None:
         assert [np.array_equal(found[i].frames, CLIPS[i, :4]) for i in range(len(found))] == [True] * 3
         assert [found[i].lossy for i in range(3)] == [False, True, False]
         assert found.fingerprint(0) != open_clips(path).fingerprint(0)
-        assert notes_on(found) == []
+        assert list(found.notes) == []
 
 
 @pytest.mark.parametrize(
@@ -102,9 +101,9 @@ def test_archives_and_run_folders_are_opened_as_such(tmp_path: Path) -> None:
 def test_a_run_that_holds_too_few_clips_says_so(plan: str, notes: int, tmp_path: Path) -> None:
     ArchiveWriter(tmp_path / "samples", (16, 32, 32)).append([Clip(frames, "a") for frames in CLIPS])
     (tmp_path / "plan.json").write_text(plan)
-    found = notes_on(open_clips(tmp_path))
+    found = list(open_clips(tmp_path).notes)
     assert found == [f"{tmp_path} holds 3 of the 64 clips of its run; the same `run` makes the others"] * notes
-    assert notes_on(open_clips(tmp_path / "samples")) == []
+    assert list(open_clips(tmp_path / "samples").notes) == []
 
 
 @pytest.mark.usefixtures("settled")

@@ -82,6 +82,19 @@ def test_annotations_without_labels_say_so(tmp_path: Path) -> None:
     assert videos.notes == [f"{tmp_path / 'test.csv'} has no column label: its videos have no labels"]
 
 
+@pytest.mark.parametrize("second", ["b/id_000000_000010.mp4", "a/id_000000_000010.mkv", "id_000000_000010.MP4"])
+def test_two_files_of_one_video_are_refused(tmp_path: Path, second: str) -> None:
+    (tmp_path / "val.csv").write_text(HEADER + "a,id,0,10,val\n")
+    for name in ("a/id_000000_000010.mp4", "a/other_000000_000010.mp4", "b/other_000000_000010.mp4"):
+        (tmp_path / "val" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val" / name).touch()
+    assert len(open_kinetics600(tmp_path, "val")) == 1  # what no annotation names does not matter
+    (tmp_path / "val" / second).touch()
+    with pytest.raises(InputError, match=r"are two files of one video; move one of them out of .*val$") as caught:
+        open_kinetics600(tmp_path, "val")
+    assert str(tmp_path / "val" / second) in str(caught.value)
+
+
 def test_a_link_that_leads_nowhere_is_a_broken_video_and_no_missing_one(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     (tmp_path / "val/b_000000_000010.mp4").symlink_to("gone.mp4")

@@ -16,10 +16,8 @@ from vdm_bench.video.decode import count_frames, read_video
 from vdm_bench.video.view import EachFrame, View, unchanged
 
 
-class Numbered:
+class Numbered(VideoSet):
     """Videos whose pixels name the video and the frame."""
-
-    missing: Sequence[str] = ()
 
     def __init__(self, lengths: Sequence[int], *, without: int | None = None) -> None:
         self.videos = [(number, length) for number, length in enumerate(lengths) if number != without]

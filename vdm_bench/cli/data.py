@@ -8,7 +8,7 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.options import show, show_json
-from vdm_bench.datasets.registry import SOURCES
+from vdm_bench.datasets.registry import DATASETS, DatasetEntry
 from vdm_bench.errors import InputError, NotComparableError
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ Where to get the data:
 """
 
 
-def _where(name: str) -> str:
-    source = SOURCES[name]
+def _where(name: str, source: DatasetEntry) -> str:
     lines = (f"{name}: {source.title}", f"from     {source.where}", f"licence  {source.licence}")
     return "\n  ".join(["\n\b\n" + lines[0], *lines[1:], f"expected {source.layout}\n"])
 
@@ -36,7 +35,8 @@ def data() -> None:
 
 
 @data.command(
-    short_help="Say what is there and what is missing.", help=_CHECK_HELP + "".join(map(_where, SOURCES))
+    short_help="Say what is there and what is missing.",
+    help=_CHECK_HELP + "".join(_where(name, entry) for name, entry in DATASETS.items() if entry.needs_data),
 )
 @click.argument("protocol")
 @options.data_root
@@ -119,7 +119,7 @@ def export_reference(
     Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
     """
     from vdm_bench.protocols import get_protocol
-    from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset
+    from vdm_bench.protocols.clips import missing_departure, open_dataset
     from vdm_bench.runtime.files import check_file_writable
     from vdm_bench.runtime.progress import Console
     from vdm_bench.scoring.features import FeatureExtractor
@@ -132,7 +132,7 @@ def export_reference(
         raise InputError(f"--out {path} is a folder; give the name of a file in it")
     clips = open_dataset(chosen, chosen.reference, data_root)
     departures = missing_departure(chosen, chosen.reference, clips)
-    for sentence in (*notes_on(clips), *departures):
+    for sentence in (*clips.notes, *departures):
         reporter.note(sentence)
     check_file_writable(path)
     panel = MetricSuite.of(chosen.metrics, computing, reporter)

@@ -22,9 +22,9 @@ def demo(out: Path, workers: int) -> None:
     """
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables.formats import format_tables
-    from vdm_bench.pages.write import REPORT_FILE
     from vdm_bench.runs.demo import run_demo
     from vdm_bench.runtime.progress import Console
+    from vdm_bench.runtime.run_folder import REPORT_FILE
 
     reporter = Console()
     written = run_demo(out, workers, reporter)

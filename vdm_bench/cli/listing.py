@@ -77,11 +77,14 @@ def _weights() -> list[Row]:
 
 
 def _datasets() -> list[Row]:
-    from vdm_bench.datasets.shapes.dataset import CLASS_COUNT, RESOLUTIONS, SPLITS
+    from vdm_bench.datasets.registry import DATASETS
 
-    sizes = " or ".join(f"{size}x{size}" for size in RESOLUTIONS)
-    text = f"procedural, {CLASS_COUNT} classes, {sizes}, any length; splits {', '.join(SPLITS)}"
-    return [{"name": "shapes", "description": text}]
+    rows = []
+    for name, entry in DATASETS.items():
+        classes = f", {entry.classes} classes" if entry.classes else ""
+        data = f"; below --data-root: {entry.layout}" if entry.needs_data else "; needs no data"
+        rows.append({"name": name, "description": entry.title + classes + data})
+    return rows
 
 
 def _samplers() -> list[Row]:

@@ -105,7 +105,7 @@ data_root = click.option(
     type=PATH,
     envvar="VDM_BENCH_DATA_ROOT",
     show_envvar=True,
-    help="Folder that the protocol's dataset lies in; `shapes` needs none.",
+    help="Folder that the protocol's dataset lies in; computed ones need none.",
 )
 reference_stats = click.option(
     "--reference-stats",

@@ -9,6 +9,7 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import ComputeConfig
@@ -80,10 +81,10 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.leaderboards.record import RECORD_FILE, StoredRecord
+    from vdm_bench.leaderboards.record import StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
     from vdm_bench.pages.galleries import ClipPlaces
-    from vdm_bench.pages.write import REPORT_FILE, write_html
+    from vdm_bench.pages.write import write_html
     from vdm_bench.protocols import get_protocol
     from vdm_bench.runs.forecast import forecast
     from vdm_bench.runs.plan import RunOptions
@@ -117,9 +118,9 @@ def run(
         print_record(record, as_json)
         named = {} if clips is None else {record.name: clips}
         if os.access(folder, os.W_OK):  # a complete run may lie where nothing can be written
-            write_html([folder], folder / REPORT_FILE, places=ClipPlaces(data_root, named))
+            write_html([folder], RunFolder(folder).report, places=ClipPlaces(data_root, named))
         if trackers:
-            for sentence in log_record(StoredRecord.read(folder / RECORD_FILE), trackers):
+            for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers):
                 say(f"Warning: {sentence}")
         require_values(record)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.tfrecord import Feature, Place, find_records, parse_example, read_record
+from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import ClipInfo
@@ -31,7 +32,7 @@ SIDE = 64
 _FILE = re.compile(r"traj_(\d+)_to_(\d+)\.tfrecords")
 
 
-class Bair:
+class Bair(VideoSet):
     """The trajectories of a split as videos, in the order of their numbers; see `VideoSet`.
 
     Args:

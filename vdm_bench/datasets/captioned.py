@@ -58,6 +58,11 @@ def open_captioned(root: Path) -> VideoFiles:
     return files_there(listed, nothing, notes)
 
 
+def open_captioned_split(root: Path, split: str) -> VideoFiles:
+    """Open the videos of the list in the folder `split` of `root`; see `open_captioned`."""
+    return open_captioned(root / split)
+
+
 def _entry(path: Path, row: Row) -> VideoFile:
     """Make a video of a row; where the row is at fault, one that is read as the list, and never is."""
     try:

@@ -19,6 +19,7 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.runtime.checksums import read_json
 from vdm_bench.runtime.outside import parsing, refuse_file, status_of
+from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
@@ -60,11 +61,6 @@ VIDEO_SUFFIXES = frozenset(
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 _ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films where these are animated
 
-# What a run folder holds beside its clips.
-SAMPLES_FOLDER = "samples"
-PLAN_FILE = "plan.json"
-
-
 _KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
 _DEEPEST = 100  # folders in one another that are searched
 
@@ -85,7 +81,7 @@ class _Entry(NamedTuple):
     row: int | None = None
 
 
-class FolderDataset:
+class FolderDataset(DescribedClips):
     """The clips below a path, in the natural order of their relative paths: `2.mp4` before `10.mp4`.
 
     A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
@@ -269,7 +265,7 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
         InputError: nothing is there, or nothing that could be a clip.
     """
     with parsing(path, refuse_file):
-        archive = next((folder for folder in (path, path / SAMPLES_FOLDER) if is_archive(folder)), None)
+        archive = next((folder for folder in (path, RunFolder(path).samples) if is_archive(folder)), None)
     if archive is None:
         return FolderDataset(path, view, strips=strips)
     clips = Archive(archive)
@@ -279,7 +275,7 @@ def open_clips(path: Path, view: View | None = None, *, strips: bool = False) ->
 def _lacking(run: Path, count: int) -> Sequence[str]:
     """Say, in a note, if a run folder holds fewer clips than its run is of."""
     try:
-        wanted = read_json(run / PLAN_FILE, required=False).get("clips")
+        wanted = read_json(RunFolder(run).plan, required=False).get("clips")
     except (InputError, OSError):
         return ()
     if not isinstance(wanted, int) or wanted <= count:
@@ -295,6 +291,8 @@ class ViewedClips:
         view: which frames are taken, and at which size.
         name: names the dataset in errors.
     """
+
+    identity: str | None = None
 
     def __init__(self, clips: ClipDataset, view: View, name: str) -> None:
         self._clips, self.view, self._name = clips, view, name
@@ -322,7 +320,7 @@ class ViewedClips:
         return clip and f"{clip} {self.view}"
 
 
-class ViewedArchive(ViewedClips):
+class ViewedArchive(ViewedClips, DescribedClips):
     """An archive seen through a view.
 
     Args:
@@ -338,12 +336,17 @@ class ViewedArchive(ViewedClips):
         if len(archive) == 0:
             raise InputError(f"{archive.folder} is a clip archive without clips")
         super().__init__(archive, view, str(archive.folder))
-        self._archive, self.notes = archive, list(notes)
+        self._archive, self._notes = archive, tuple(notes)
 
     def info(self, index: int) -> ClipInfo:
         """Return a clip's key, label and caption."""
         entry = self._archive.entry(index)
         return ClipInfo(entry.key, entry.label, entry.caption)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the archive, a sentence each."""
+        return self._notes
 
 
 def is_video(path: Path) -> bool:

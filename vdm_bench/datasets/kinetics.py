@@ -3,10 +3,11 @@
     <split>/[<class>/]<youtube id>_<start>_<end>.mp4      start and end in seconds, six digits
     annotations/<split>.csv                               label, youtube_id, time_start, time_end, split
 
-Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up.
+Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up. Two
+files of one video, in two class folders or two formats, are refused: scores would depend on which one is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from vdm_bench.datasets.text_lists import Row, read_csv
@@ -39,7 +40,8 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
         split: `train`, `val` or `test`.
 
     Raises:
-        InputError: no such split; no annotations; not a single video; or a line that is no annotation.
+        InputError: no such split; no annotations; not a single video, or two files of one; or a line that is no
+            annotation.
     """
     if split not in SPLITS:
         raise InputError(f"Kinetics-600 has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -54,12 +56,21 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
     table = read_csv(annotations, _COLUMNS, "fetch the annotations again")
     rows = [(row.fields.get("label", "").strip(), _name(row)) for row in table.rows]
     labels = {name: place for place, name in enumerate(sorted({label for label, _ in rows if label}))}
-    there = {path.stem: path for path in _videos(root / split)}
+    there = _files_of({key for _, key in rows}, root / split)
     listed = [
         VideoFile(ClipInfo(key, labels.get(label)), there[key]) if key in there else key for label, key in rows
     ]
     nothing = f"none of the {len(rows):,} videos of {annotations} is below {root / split}; check --data-root"
     return files_there(listed, nothing, table.without(annotations, label="its videos have no labels"))
+
+
+def _files_of(keys: Collection[str], folder: Path) -> dict[str, Path]:
+    """Return the file of each video that is there, by its key; refuse two files of one video."""
+    there: dict[str, Path] = {}
+    for path in _videos(folder):
+        if path.stem in keys and (other := there.setdefault(path.stem, path)) != path:
+            raise InputError(f"{other} and {path} are two files of one video; move one of them out of {folder}")
+    return there
 
 
 def _videos(folder: Path) -> Iterator[Path]:

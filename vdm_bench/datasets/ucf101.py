@@ -23,7 +23,7 @@ CLASSES = 101
 _FETCH = "unpack UCF101TrainTestSplits-RecognitionTask.zip again"
 
 
-def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
+def open_ucf101(root: Path, split: str, split_list: int = 1) -> VideoFiles:
     """Open the videos of a split that are there, in the order of its list; `train+test` is both in turn.
 
     Labels are those of `classInd.txt`, counted from 0.
@@ -31,24 +31,24 @@ def open_ucf101(root: Path, split: str, number: int = 1) -> VideoFiles:
     Args:
         root: the folder that holds `UCF-101` and `ucfTrainTestlist`.
         split: `train`, `test` or `train+test`.
-        number: of the list, 1 to 3.
+        split_list: number of the list, 1 to 3.
 
     Raises:
         InputError: no such split; lists, or all of the files, are not there; a list is not what it should be.
     """
     if split not in SPLITS:
         raise InputError(f"UCF101 has no split {split!r}; choose one of {', '.join(SPLITS)}")
-    if number not in (1, 2, 3):
-        raise InputError(f"UCF101 has no split list {number}; choose 1, 2 or 3")
+    if split_list not in (1, 2, 3):
+        raise InputError(f"UCF101 has no split list {split_list}; choose 1, 2 or 3")
     videos, lists = _folders(root)
     labels = _labels(lists / "classInd.txt")
     listed = [
         video
         for part in split.split("+")
-        for video in _listed(lists / f"{part}list{number:02}.txt", videos, labels)
+        for video in _listed(lists / f"{part}list{split_list:02}.txt", videos, labels)
     ]
     nothing = (
-        f"none of the {len(listed):,} videos of UCF101's {split} list {number:02} is below {videos}; unpack "
+        f"none of the {len(listed):,} videos of UCF101's {split} list {split_list:02} is below {videos}; unpack "
         "UCF101.rar there, or choose another --data-root"
     )
     return files_there(listed, nothing)

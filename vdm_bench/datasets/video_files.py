@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.outside import status_of
 from vdm_bench.runtime.stamps import stamp
@@ -37,7 +38,7 @@ class VideoFile:
             raise BrokenClipError(str(self.path.parent / self.info.key), self.fault)
 
 
-class VideoFiles:
+class VideoFiles(VideoSet):
     """Video files as videos; see `VideoSet`.
 
     Args:
@@ -49,7 +50,17 @@ class VideoFiles:
     def __init__(
         self, files: Sequence[VideoFile], missing: Sequence[str] = (), notes: Sequence[str] = ()
     ) -> None:
-        self.files, self.missing, self.notes = list(files), list(missing), list(notes)
+        self.files, self._missing, self._notes = list(files), list(missing), list(notes)
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the videos that belong to the set and are not there."""
+        return self._missing
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the set, a sentence each."""
+        return self._notes
 
     def __len__(self) -> int:
         return len(self.files)

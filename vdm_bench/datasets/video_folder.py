@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.datasets.folder import FolderDataset, is_video, open_clips
+from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.clip import ClipInfo
 from vdm_bench.video.decode import count_frames, frame_times, read_film
 from vdm_bench.video.view import EachFrame, unchanged
 
 
-class FolderVideos:
+class FolderVideos(VideoSet):
     """What `open_clips` finds below a path, as videos; see `VideoSet`.
 
     Args:
@@ -23,13 +24,16 @@ class FolderVideos:
         InputError: nothing is there, or nothing that could be a clip.
     """
 
-    missing: Sequence[str] = ()
-
     def __init__(self, path: Path) -> None:
         self._clips = open_clips(path)
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What lies below the path and is no clip, a sentence each."""
+        return self._clips.notes
 
     def info(self, index: int) -> ClipInfo:
         """Return a video's name, and its label and caption where it has some."""
@@ -72,3 +76,8 @@ class FolderVideos:
             return None
         path = self._clips.path_of(index)
         return path if is_video(path) else None
+
+
+def open_folder_split(root: Path, split: str) -> FolderVideos:
+    """Open the clips in the folder `split` of `root` as videos; see `FolderVideos`."""
+    return FolderVideos(root / split)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.clip import Clip, ClipInfo
+from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 from vdm_bench.video.view import EachFrame, View, unchanged
 
 # `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
@@ -22,11 +22,20 @@ WindowRule: TypeAlias = Literal["first", "random", "every"]
 
 @runtime_checkable
 class VideoSet(Protocol):
-    """Videos by index, in an order that is the same everywhere. Used from several threads."""
+    """Videos by index, in an order that is the same everywhere. Used from several threads.
+
+    A class that inherits from this one writes only what differs from the defaults below.
+    """
 
     @property
     def missing(self) -> Sequence[str]:
         """Names of the videos that belong to the set and are not there."""
+        return ()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the videos, such as a list without labels, a sentence each."""
+        return ()
 
     def __len__(self) -> int: ...
 
@@ -49,15 +58,7 @@ class VideoSet(Protocol):
 
         None: that cannot be told, and the video is to be read.
         """
-
-
-@runtime_checkable
-class NotedVideos(VideoSet, Protocol):
-    """Videos of which a person should know something, such as a list without labels."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """A sentence each."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class _Window:
     crop: int | None = None
 
 
-class WindowedClips:
-    """The clips of a set of videos, by a rule; see `ClipDataset`.
+class WindowedClips(DescribedClips):
+    """The clips of a set of videos, by a rule; see `DescribedClips`.
 
     Args:
         videos: the videos.
@@ -112,6 +113,8 @@ class WindowedClips:
     Raises:
         InputError: there are no videos, or no number of frames.
     """
+
+    identity: str | None = None
 
     def __init__(
         self, videos: VideoSet, choice: WindowChoice, view: View, *, identity: str | None = None
@@ -152,6 +155,21 @@ class WindowedClips:
         first = f"random {self.choice.seed} {window.turn}" if window.first is None else window.first
         video = self.videos.fingerprint(window.video)
         return video and f"{video} {first} {window.crop} {self.view}"
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Those on the videos."""
+        return self.videos.notes
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the videos that belong to the set and are not there."""
+        return self.videos.missing
+
+    @property
+    def video_count(self) -> int:
+        """How many videos are there."""
+        return len(self.videos)
 
     def _choose(self) -> Iterator[_Window]:
         everyone, choice = range(len(self.videos)), self.choice

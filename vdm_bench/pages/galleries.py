@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vdm_bench.datasets.folder import SAMPLES_FOLDER, open_clips
+from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import ProtocolInfo
 from vdm_bench.leaderboards.report.gallery import MOST_FILMS, EncodedClip, Gallery, GalleryRow
@@ -24,6 +24,7 @@ from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.write import write_clip
@@ -110,7 +111,7 @@ def _order(run: ReportedRun) -> float:
 def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str, ClipDataset]) -> None:
     for run in runs:
         name = run.record.name
-        folder = run.folder / SAMPLES_FOLDER
+        folder = RunFolder(run.folder).samples
         try:
             archive = Archive(folder) if name not in named and is_archive(folder) else None
         except InputError:

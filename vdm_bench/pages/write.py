@@ -11,8 +11,6 @@ from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter, Silent
 
-REPORT_FILE = "report.html"  # in a run folder
-
 
 def write_html(
     paths: Iterable[Path],

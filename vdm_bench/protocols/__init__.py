@@ -40,5 +40,6 @@ def _parse(source: str, text: str) -> Protocol:
         return Protocol.model_validate(parse_toml(text, source))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(f"{source} is no protocol: {where}: {first['msg']}; mend the field") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        where = ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
+        raise InputError(f"{source} is no protocol: {where}; mend the field") from error

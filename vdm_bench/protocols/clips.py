@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.datasets.folder import FolderDataset, ViewedArchive
-from vdm_bench.datasets.windows import NotedVideos, VideoSet, WindowChoice, WindowedClips
+from vdm_bench.datasets.folder import ViewedArchive
+from vdm_bench.datasets.registry import ALWAYS_NAMED
+from vdm_bench.datasets.windows import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.protocol import DIGEST_LENGTH, ClipChoice, Protocol
 from vdm_bench.runtime.fields import Kind
@@ -31,45 +32,6 @@ _PREPARED_FIELDS: dict[str, Kind] = {
 }
 
 
-def _bair(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.bair import Bair
-
-    return Bair(root, split, protocol.camera or "main")
-
-
-def _ucf101(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.ucf101 import open_ucf101
-
-    return open_ucf101(root, split, protocol.split_list or 1)
-
-
-def _kinetics600(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.kinetics import open_kinetics600
-
-    return open_kinetics600(root, split)
-
-
-def _captioned(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.captioned import open_captioned
-
-    return open_captioned(root / split)
-
-
-def _folder(protocol: Protocol, split: str, root: Path) -> VideoSet:
-    from vdm_bench.datasets.video_folder import FolderVideos
-
-    return FolderVideos(root / split)
-
-
-_VIDEOS: dict[str, Callable[[Protocol, str, Path], VideoSet]] = {
-    "bair": _bair,
-    "ucf101": _ucf101,
-    "kinetics600": _kinetics600,
-    "captioned": _captioned,
-    "folder": _folder,
-}
-
-
 def task_signature(protocol: Protocol) -> str:
     """Return the task as in signatures: what was given, and from which clips."""
     if protocol.task == "unconditional":
@@ -81,19 +43,19 @@ def task_signature(protocol: Protocol) -> str:
 def source_of(protocol: Protocol, choice: ClipChoice) -> str:
     """Return the name of a choice's clips, as in signatures: `bair-main/test/first`.
 
-    The clips of `shapes` are named to the last bit; real data get a digest of their content beside it.
+    Computed clips are named to the last bit; data on the disk get a digest of their content beside the name.
     """
-    if protocol.dataset == "shapes":
+    if not protocol.dataset_entry.needs_data:
         return str(open_dataset(protocol, choice).identity)
-    view = protocol.camera or protocol.split_list
-    dataset = f"{protocol.dataset}-{view}" if view else protocol.dataset
+    dataset = "-".join([protocol.dataset, *map(str, protocol.dataset_options.values())])
     return f"{dataset}/{choice.text}"
 
 
 def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
     """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
-    fields = ("dataset", "camera", "split_list", "frames", "stride", "resize", "aspect")
-    content = {field: getattr(protocol, field) for field in fields} | {"size": size, **choice.model_dump()}
+    fields = ("dataset", "frames", "stride", "resize", "aspect")
+    content: dict[str, Any] = {field: getattr(protocol, field) for field in fields}
+    content |= {**ALWAYS_NAMED, **protocol.dataset_options, "size": size, **choice.model_dump()}
     content["reading"] = READING_VERSION
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"clips-{digest[:DIGEST_LENGTH]}"
@@ -114,8 +76,18 @@ class PreparedArchive(ViewedArchive):
                 f"{folder} holds the clips of {archive.maker}; give it that name, or prepare it again"
             )
         super().__init__(archive, View())
-        self.missing: Sequence[str] = state.get("missing", ())
-        self.videos: int = state.get("videos", 0)
+        self._state = state
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the videos that were not there when the clips were made."""
+        missing: Sequence[str] = self._state.get("missing", ())
+        return missing
+
+    @property
+    def video_count(self) -> int | None:
+        """How many videos the clips were cut out of; None where that was not put down."""
+        return self._state.get("videos") or None
 
 
 def open_prepared(folder: Path) -> PreparedArchive | None:
@@ -136,32 +108,15 @@ def prepared_plan(folder: Path) -> FolderPlan:
     )
 
 
-def missing_videos(clips: DescribedClips) -> tuple[Sequence[str], int]:
-    """Return the names of the missing videos of the set behind clips, and how many videos the set has."""
-    if isinstance(clips, PreparedArchive):
-        return clips.missing, clips.videos + len(clips.missing)
-    if isinstance(clips, WindowedClips):
-        return clips.videos.missing, len(clips.videos) + len(clips.videos.missing)
-    return (), 0
-
-
 def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedClips) -> list[str]:
     """Say how a set without some of its videos departs from the protocol, whatever the dataset.
 
     Also where enough clips are left: they are cut out of other videos than those that the protocol chooses.
     """
-    missing, total = missing_videos(clips)
-    where = f"{protocol.dataset}/{choice.split}"
-    return [f"{len(missing):,} of {total:,} videos of {where} are missing"] if missing else []
-
-
-def notes_on(clips: DescribedClips) -> list[str]:
-    """Return what a person should know of clips, or of the videos behind them, a sentence each."""
-    if isinstance(clips, FolderDataset | ViewedArchive):
-        return clips.notes
-    if isinstance(clips, WindowedClips) and isinstance(clips.videos, NotedVideos):
-        return list(clips.videos.notes)
-    return []
+    if not (missing := clips.missing):
+        return []
+    total = (clips.video_count or 0) + len(missing)
+    return [f"{len(missing):,} of {total:,} videos of {protocol.dataset}/{choice.split} are missing"]
 
 
 def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
@@ -186,7 +141,8 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
     Raises:
         InputError: there is no folder of data, or not what belongs there.
     """
-    return _VIDEOS[protocol.dataset](protocol, split, check_data_root(protocol, data_root))
+    root = check_data_root(protocol, data_root)
+    return protocol.dataset_entry.open_videos(root, split, protocol.dataset_options)
 
 
 def open_dataset(
@@ -197,17 +153,21 @@ def open_dataset(
     Args:
         protocol: that they are of.
         choice: `protocol.reference` or `protocol.conditions`.
-        data_root: where the dataset lies; `shapes` needs none.
+        data_root: where the dataset lies; a computed one needs none.
         size: height and width in pixels; the protocol's resolution by default.
 
     Raises:
         InputError: the dataset is not there, or has not the split.
     """
     size = size or protocol.resolution
-    if protocol.dataset == "shapes":
-        from vdm_bench.datasets.shapes.dataset import Shapes
-
-        return Shapes(choice.split, seed=choice.seed, resolution=size, frames=protocol.frames)
+    if not protocol.dataset_entry.needs_data:
+        return protocol.dataset_entry.open_clips(
+            choice.split,
+            protocol.dataset_options,
+            seed=choice.seed,
+            resolution=size,
+            frames=protocol.frames,
+        )
     if data_root is not None:
         prepared = open_prepared(data_root / prepared_name(protocol, choice, size))
         if prepared is not None:

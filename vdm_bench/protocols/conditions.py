@@ -15,7 +15,7 @@ from vdm_bench.datasets.video_folder import FolderVideos
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.protocols import Protocol
-from vdm_bench.protocols.clips import missing_departure, missing_videos, notes_on, open_dataset
+from vdm_bench.protocols.clips import missing_departure, open_dataset
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.samplers.base import SampleRequest, sample_seed
 from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
@@ -50,15 +50,17 @@ class Conditions:
         self.protocol, self._data_root = protocol, data_root
         wanted = protocol.conditions_used
         # Who has the features of the reference may score without the data, where no frames are given.
-        self._there = protocol.dataset == "shapes" or data_root is not None or protocol.task == "prediction"
+        self._there = (
+            not protocol.dataset_entry.needs_data or data_root is not None or protocol.task == "prediction"
+        )
         self._count = min(wanted, len(self._clips)) if self._there else wanted
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
         self.notes: list[str] = []
         self.plan: dict[str, str | None] = {"missing videos": None}
         if self._there:
             self.departures += missing_departure(protocol, protocol.conditions, self._clips)
-            self.notes += notes_on(self._clips)
-            if missing := missing_videos(self._clips)[0]:
+            self.notes += self._clips.notes
+            if missing := self._clips.missing:
                 self.plan["missing videos"] = hashlib.sha256(
                     "\0".join(missing).encode("utf-8", "surrogatepass")
                 ).hexdigest()

@@ -16,8 +16,6 @@ from vdm_bench.metrics.extraction import block_bounds
 from vdm_bench.protocols import ClipChoice, Protocol
 from vdm_bench.protocols.clips import (
     check_data_root,
-    missing_videos,
-    notes_on,
     open_dataset,
     open_windows,
     prepared_name,
@@ -81,9 +79,9 @@ def prepare(
     Raises:
         InputError: the dataset is not there, needs no preparation, or has a clip that cannot be read.
     """
-    if protocol.dataset == "shapes":
+    if not protocol.dataset_entry.needs_data:
         raise InputError(
-            f"{protocol.name} needs no preparation: the clips of shapes are drawn as they are needed"
+            f"{protocol.name} needs no preparation: the clips of {protocol.dataset} are computed when needed"
         )
     check_data_root(protocol, data_root)  # before a folder is made in it
     sides = [
@@ -132,7 +130,7 @@ def _prepare_one(
             raise
         clips = None  # the prepared clips may be all that was kept
     if clips is not None and not enough:
-        for note in notes_on(clips):
+        for note in clips.notes:
             options.reporter.note(note)
     if clips is not None:
         state = _of_same_videos(state, clips, folder, options, may_differ=enough)
@@ -322,7 +320,6 @@ def check_data(
     checks: list[SideCheck] = []
     for side, choice, wanted, size in sides:
         clips = open_dataset(protocol, choice, data_root, size)
-        videos = clips.videos if isinstance(clips, WindowedClips) else None
         broken = None
         if decode:
             broken = _broken(clips, min(wanted, len(clips)), side, workers, reporter)
@@ -330,12 +327,12 @@ def check_data(
             SideCheck(
                 side,
                 source_of(protocol, choice),
-                None if videos is None else len(videos),
-                list(missing_videos(clips)[0]),
+                clips.video_count,
+                list(clips.missing),
                 len(clips),
                 wanted,
                 broken,
-                notes_on(clips),
+                list(clips.notes),
             )
         )
     return checks

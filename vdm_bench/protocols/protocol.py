@@ -4,8 +4,9 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from vdm_bench.datasets.registry import DATASETS, DatasetEntry, Options, check_options
 from vdm_bench.datasets.windows import WindowRule
 from vdm_bench.metrics.choices import SSIM_WINDOW, Aspect, ResizeRule
 from vdm_bench.video.view import View
@@ -13,14 +14,18 @@ from vdm_bench.video.view import View
 DIGEST_LENGTH = 12
 
 Task = Literal["unconditional", "class", "prediction", "text"]
-DatasetName = Literal["shapes", "bair", "ucf101", "kinetics600", "captioned", "folder"]
-
 
 # More than any benchmark has, and few enough for lists of them. Names are those of folders, too.
 Count = Annotated[int, Field(ge=1, le=10**8, strict=True)]
 Frames = Annotated[int, Field(ge=1, le=10**5, strict=True)]
 Side = Annotated[int, Field(ge=1, le=2**13, strict=True)]
 _LONGEST = 100  # characters of a name
+
+
+def _known_dataset(name: str) -> str:
+    if name not in DATASETS:
+        raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(DATASETS)}")
+    return name
 
 
 class ClipChoice(BaseModel):
@@ -34,7 +39,7 @@ class ClipChoice(BaseModel):
         ge=0,
         lt=2**32,
         strict=True,
-        description="Seed of what is drawn; of `shapes`, of the clips themselves.",
+        description="Seed of what is drawn; of a computed dataset, such as `shapes`, of the clips themselves.",
     )
     windows: WindowRule = Field(
         default="first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
@@ -63,9 +68,12 @@ class ClipChoice(BaseModel):
 
 
 class Protocol(BaseModel):
-    """A benchmark: what is generated from what, how much of it, and how it is scored."""
+    """A benchmark: what is generated from what, how much of it, and how it is scored.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Beside the fields below it has those of its dataset, such as BAIR's `camera`; see `dataset_options`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST, description="Name, as on the command line."
@@ -75,13 +83,7 @@ class Protocol(BaseModel):
         description="What a sampler is given: nothing (`unconditional`), a label (`class`), the first frames "
         "(`prediction`) or a caption (`text`)."
     )
-    dataset: DatasetName = Field(description="The dataset.")
-    camera: Literal["main", "aux1"] | None = Field(
-        default=None, description="Of BAIR: `main` from above, or `aux1` from the side."
-    )
-    split_list: Literal[1, 2, 3] | None = Field(
-        default=None, description="Of UCF101: which of its three split lists."
-    )
+    dataset: Annotated[str, AfterValidator(_known_dataset)] = Field(description="The dataset.")
     frames: Frames = Field(description="Frames of a clip, the given ones included.")
     stride: Frames = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
     fps: float | None = Field(
@@ -129,10 +131,7 @@ class Protocol(BaseModel):
             raise ValueError("frame_metrics need frames that really followed: they are for predictions")
         if "ssim" in self.frame_metrics and self.resolution < SSIM_WINDOW:
             raise ValueError(f"ssim needs a resolution of at least {SSIM_WINDOW}")
-        if (self.camera is not None) != (self.dataset == "bair"):
-            raise ValueError("bair needs a camera, main or aux1, and no other dataset has one")
-        if (self.split_list is not None) != (self.dataset == "ucf101"):
-            raise ValueError("ucf101 needs a split_list, 1 to 3, and no other dataset has one")
+        check_options(self.dataset, self.model_extra or {})
         if self.generated_resolution and not self.resize:
             raise ValueError("a generated_resolution needs a rule to resize by")
         if self.generated_count % self.conditions_used:
@@ -140,6 +139,16 @@ class Protocol(BaseModel):
         if self.rounds == "averaged" and self.conditions_used == self.generated_count:
             raise ValueError("rounds can be averaged only where conditions come round again")
         return self
+
+    @property
+    def dataset_entry(self) -> DatasetEntry:
+        """What is known of the dataset."""
+        return DATASETS[self.dataset]
+
+    @property
+    def dataset_options(self) -> Options:
+        """The fields that are those of the dataset, in the order of its entry."""
+        return {name: getattr(self, name) for name in self.dataset_entry.options}
 
     @property
     def conditions_used(self) -> int:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from vdm_bench.datasets.folder import SAMPLES_FOLDER
 from vdm_bench.leaderboards.store import load_runs
 from vdm_bench.leaderboards.tables.formats import format_tables
-from vdm_bench.pages.write import REPORT_FILE, write_html
+from vdm_bench.pages.write import write_html
 from vdm_bench.protocols import get_protocol
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.reference_model.model import packaged_models
@@ -13,6 +12,7 @@ from vdm_bench.runs.run import run
 from vdm_bench.runtime.files import remove_temporary_files, write_text
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.run_folder import REPORT_FILE, RunFolder
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.baselines import BASELINES
 from vdm_bench.video.archive import Archive
@@ -61,7 +61,7 @@ def _run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
     for name in BASELINES:
         folder = out / "runs" / name
         run(protocol, out=folder, sampler=name, workers=workers, reporter=reporter)
-        rows.append((name, Archive(folder / SAMPLES_FOLDER)))
+        rows.append((name, Archive(RunFolder(folder).samples)))
     if MODEL in packaged_models():
         folder = out / "runs" / REFERENCE
         run(
@@ -73,7 +73,7 @@ def _run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
             workers=workers,
             reporter=reporter,
         )
-        rows.append((REFERENCE, Archive(folder / SAMPLES_FOLDER)))
+        rows.append((REFERENCE, Archive(RunFolder(folder).samples)))
     write_contact_sheet(out / PICTURE, rows)
     tables = format_tables(load_runs(out / "runs"), "markdown").strip()
     report = (

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vdm_bench.datasets.folder import PLAN_FILE
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name
+from vdm_bench.leaderboards.record import Record, SamplerInfo, check_name
 from vdm_bench.metrics.networks import ComputeConfig, entry_of
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import Protocol
 from vdm_bench.reference_model.model import checkpoint_path
 from vdm_bench.runtime.fields import Kind
 from vdm_bench.runtime.plan import FolderPlan, as_json
+from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.samplers import REFERENCE
 from vdm_bench.samplers.base import Sampler
@@ -139,7 +139,7 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
         return False
     if _refuse_another(plan, old, new) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
         return False
-    return _same_code(old, sampler) and (out / RECORD_FILE).exists()
+    return _same_code(old, sampler) and RunFolder(out).record.exists()
 
 
 def unlike_plan(out: Path, record: Record) -> list[str]:
@@ -180,12 +180,12 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
         # In this order: a record that lies beside a plan of more clips would be taken for theirs.
         if old is not None and grows:
             with contextlib.suppress(FileNotFoundError):
-                (out / RECORD_FILE).replace(out / f"run-{old['clips']}.json")
+                RunFolder(out).record.replace(RunFolder(out).earlier_record(old["clips"]))
         folder.write(new)
 
 
 def _plan_of(out: Path) -> FolderPlan:
-    return FolderPlan(out / PLAN_FILE, "a run", _FIELDS, _OF_LATE)
+    return FolderPlan(RunFolder(out).plan, "a run", _FIELDS, _OF_LATE)
 
 
 def _refuse_another(plan: FolderPlan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -14,10 +14,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from vdm_bench.datasets.folder import SAMPLES_FOLDER, ViewedArchive
+from vdm_bench.datasets.folder import ViewedArchive
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import (
-    RECORD_FILE,
     ClipCounts,
     ProtocolInfo,
     Record,
@@ -29,13 +28,14 @@ from vdm_bench.leaderboards.record import (
 )
 from vdm_bench.metrics.networks import ComputeConfig, pick_device
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.clips import missing_departure, notes_on, open_dataset, task_signature
+from vdm_bench.protocols.clips import missing_departure, open_dataset, task_signature
 from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
 from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips, unlike_plan
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.runtime.progress import Advance, Reporter, Silent
+from vdm_bench.runtime.run_folder import FEATURES_FOLDER, SAMPLES_FOLDER, RunFolder
 from vdm_bench.samplers import check_name, make_sampler, sampler_kind
 from vdm_bench.samplers.base import Sampler, SamplerSetup, call_sampler
 from vdm_bench.samplers.callable import as_sampler
@@ -156,7 +156,7 @@ class BenchmarkRun:
             missing = missing_departure(protocol, protocol.reference, self._real)
         # Both sides may be cut out of the same videos.
         self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
-        for note in dict.fromkeys((*self.conditions.notes, *(notes_on(self._real) if self._real else ()))):
+        for note in dict.fromkeys((*self.conditions.notes, *(self._real.notes if self._real else ()))):
             self.reporter.note(note)
         self.count = self._planned_count()
         self.stopwatch = Stopwatch()
@@ -192,9 +192,9 @@ class BenchmarkRun:
         keep_plan(self.out, plan, writes=self.processes.is_main)
         if self.processes.is_main:
             # The other processes wait, and have written nothing yet.
-            remove_temporary_files(self.out, SAMPLES_FOLDER, "features", shared=not alone)
+            remove_temporary_files(self.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
         self.processes.wait()
-        if (self.out / RECORD_FILE).exists():
+        if RunFolder(self.out).record.exists():
             return self._finished()
         collector = replace(reader, networks=panel.networks)
         reference = self._reference(collector)
@@ -204,16 +204,16 @@ class BenchmarkRun:
         measures = self._measure_frames(clips)
         record = on_main(self.processes, lambda: self._score(panel, info, reference, generated, measures))
         if self.processes.is_main:
-            write_record(record, self.out / RECORD_FILE)
+            write_record(record, RunFolder(self.out).record)
         return record
 
     def _finished(self) -> Record:
         """Return the record that is there, if it is of this run, and still true of clips that were given."""
-        options, record = self.options, read_record(self.out / RECORD_FILE)
+        options, record = self.options, read_record(RunFolder(self.out).record)
         if other := unlike_plan(self.out, record):
             raise InputError(
-                f"{self.out / RECORD_FILE} is the record of a run with another {', '.join(other)} than the one "
-                "in this folder; restore it, or delete it and run again"
+                f"{RunFolder(self.out).record} is the record of a run with another {', '.join(other)} than the "
+                "one in this folder; restore it, or delete it and run again"
             )
         reader = FeatureExtractor([], options.workers, True, self.reporter, self.processes, options.recheck)
         if options.clips is not None:
@@ -234,7 +234,7 @@ class BenchmarkRun:
 
     @property
     def _features(self) -> Path:
-        return self.out / "features"
+        return RunFolder(self.out).features
 
     def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
         protocol, options = self.protocol, self.options
@@ -339,14 +339,14 @@ class BenchmarkRun:
         )
         self.count = given.count
         self.departures += given.departures
-        for note in notes_on(given.clips):
+        for note in given.clips.notes:
             self.reporter.note(note)
         return given.clips
 
     def _sample(self, sampler: Sampler, name: str, maker: str) -> DescribedClips:
         side = self.protocol.sample_size
         shape = (self.protocol.frames, side, side)
-        writer = ArchiveWriter(self.out / SAMPLES_FOLDER, shape, maker=maker)
+        writer = ArchiveWriter(RunFolder(self.out).samples, shape, maker=maker)
         sampler.set_scratch_folder(self.out)  # a run that goes on there clears away what this one may leave
         each, unit = self._work(sampler)
         missing = writer.missing(self.count)
@@ -359,7 +359,7 @@ class BenchmarkRun:
                 else:
                     advance(len(indices) * each)
         self.processes.wait()
-        return ViewedArchive(Archive(self.out / SAMPLES_FOLDER, self.count), self.protocol.scored_view)
+        return ViewedArchive(Archive(RunFolder(self.out).samples, self.count), self.protocol.scored_view)
 
     def _work(self, sampler: Sampler) -> tuple[int, str]:
         """Return the steps of progress of a clip, and their unit."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Curve, Record, parse_record, read_bytes
+from vdm_bench.leaderboards.record import Curve, Record, parse_record, read_bytes
 from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
 from vdm_bench.metrics.choices import PRECISIONS, Precision
 from vdm_bench.metrics.networks import ComputeConfig
@@ -30,6 +30,7 @@ from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.version import __version__
@@ -204,7 +205,7 @@ def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = Non
     Raises:
         InputError: the record cannot be read, follows no protocol, or clips or reference are not at hand.
     """
-    path = record / RECORD_FILE if record.is_dir() else record
+    path = RunFolder(record).record if record.is_dir() else record
     reporter = reporter or Silent()
     checks: list[Check] = []
     # Not the folder's lock: the note counts for the bytes that it names, whatever is written beside it.
@@ -235,7 +236,7 @@ def _verification(
     protocol = _protocol_of(record, path, options, checks)
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
-    stored = StoredFeatures(path.parent / "features")
+    stored = StoredFeatures(RunFolder(path.parent).features)
     with scratch_folder() as folder:
         asked = _run_options(options, precision)
         remake = _Remake(protocol, folder, asked, reporter, stored)  # the reference must be at hand

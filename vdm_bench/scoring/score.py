@@ -12,16 +12,16 @@ from torch import Tensor
 from vdm_bench.datasets.folder import ViewedClips, open_clips
 from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import RECORD_FILE, Record, SamplerInfo, check_name, name_of, write_record
+from vdm_bench.leaderboards.record import Record, SamplerInfo, check_name, name_of, write_record
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
-from vdm_bench.protocols.clips import notes_on
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files, scratch_folder
 from vdm_bench.runtime.locks import hold_together
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.runtime.run_folder import FEATURES_FOLDER, RunFolder
 from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.suite import MetricSuite, Side, Stopwatch, make_record, on_main
 from vdm_bench.video.clip import ClipDataset
@@ -121,7 +121,7 @@ def _writing(out: Path | None, processes: ProcessGroup, reporter: Reporter) -> I
     ) as alone:
         if processes.is_main:
             check_writable(out)
-            remove_temporary_files(out, "features", shared=not alone)
+            remove_temporary_files(out, FEATURES_FOLDER, shared=not alone)
         processes.wait()
         yield
 
@@ -140,7 +140,7 @@ def _compared(
         sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, processes)
         record = on_main(processes, lambda: _record(generated, sides, panel, options, stopwatch))
     if options.out is not None and processes.is_main:
-        write_record(record, options.out / RECORD_FILE)
+        write_record(record, RunFolder(options.out).record)
     return record
 
 
@@ -271,7 +271,7 @@ def _check_identity(clips: ClipDataset, side: str) -> None:
 
 def _open_path(source: str | Path, options: ScoreOptions, reporter: Reporter) -> ClipDataset:
     dataset = open_clips(Path(source), options.view, strips=options.strips)
-    for note in notes_on(dataset):
+    for note in dataset.notes:
         reporter.note(note)
     return dataset
 
@@ -286,7 +286,7 @@ def _describe(source: Clips, side: str) -> str:
 @contextlib.contextmanager
 def _feature_folder(out: Path | None) -> Iterator[Path]:
     if out is not None:
-        yield out / "features"
+        yield RunFolder(out).features
         return
     with scratch_folder() as folder:
         yield folder

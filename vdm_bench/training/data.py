@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.shapes.dataset import CLASS_COUNT, Shapes
+from vdm_bench.datasets.registry import DATASETS
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.reference_model.config import Preset
@@ -177,7 +177,7 @@ def open_batches(
 
     Args:
         preset: its training names the dataset.
-        data: a folder of clips or a clip archive; None for `shapes`, which is drawn as it is needed.
+        data: a folder of clips or a clip archive; None for the preset's dataset, where that is computed.
         seed: of the order and of all choices.
         resize: rule by which clips of another size are resized; None refuses them.
         aspect: what happens to the aspect ratio then.
@@ -213,16 +213,15 @@ def _open(preset: Preset, data: Path | None) -> ClipDataset:
         from vdm_bench.datasets.folder import open_clips
 
         return open_clips(data)
-    if training.dataset != "shapes":
+    dataset = DATASETS.get(training.dataset)
+    if dataset is None or dataset.needs_data:
         raise InputError(
             f"{preset.name} is trained on clips of yours; give --data PATH, a folder or a clip archive"
         )
-    if model.classes not in (0, CLASS_COUNT):
-        raise InputError(f"shapes has {CLASS_COUNT} classes; set model.classes to that or to 0")
+    if model.classes not in (0, dataset.classes):
+        fitting = f"{dataset.classes} or 0" if dataset.classes else "0"
+        raise InputError(
+            f"{training.dataset} has {dataset.classes or 'no'} classes; set model.classes to {fitting}"
+        )
     length = (model.frames - 1) * training.frame_stride + 1
-    return Shapes("train", resolution=model.resolution, frames=length)
-
-
-def shapes_batches(preset: Preset, *, seed: int = 0, workers: int | None = None) -> ClipBatches:
-    """Return training examples of `shapes`: a million clips of its training split."""
-    return open_batches(preset, seed=seed, workers=workers)
+    return dataset.open_clips("train", {}, resolution=model.resolution, frames=length)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -83,10 +84,28 @@ class ClipDataset(Protocol):
 
 @runtime_checkable
 class DescribedClips(ClipDataset, Protocol):
-    """A dataset that knows labels and captions without decoding: what samplers are asked with."""
+    """A dataset that knows labels and captions without decoding, and what a person should know of the clips.
+
+    A class that inherits from this one writes only what differs from the defaults below.
+    """
 
     def info(self, index: int) -> ClipInfo:
         """Return what is known of a clip without reading it."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the clips, a sentence each."""
+        return ()
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the videos that belong to the set and are not there."""
+        return ()
+
+    @property
+    def video_count(self) -> int | None:
+        """How many videos the clips are cut out of; None where they are not cut out of videos."""
+        return None
 
 
 def clip_digest(frames: NDArray[np.uint8]) -> str:

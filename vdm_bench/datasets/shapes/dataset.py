@@ -31,7 +31,7 @@ from vdm_bench.datasets.shapes.draw import (
     triangle_wave,
 )
 from vdm_bench.errors import InputError
-from vdm_bench.video.clip import Clip, ClipInfo
+from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 50, 47),
@@ -74,7 +74,7 @@ class ShapesLabel:
         return (self.shape * len(COLOURS) + self.colour) * len(MOTIONS) + self.motion
 
 
-class Shapes:
+class Shapes(DescribedClips):
     """The dataset: `len`, and `[i] -> Clip` with frames uint8 [T, S, S, 3], label and caption.
 
     Args:
