@@ -180,7 +180,7 @@ def _key(number: float | None) -> float | None:
 
 def _is_best(row: Row, rows: Sequence[Row]) -> bool:
     """Say whether a row has the best value; equal values share the first rank."""
-    return rows[0]["mark"] == BEST and row["rank"] == rows[0]["rank"]
+    return bool(rows[0]["mark"] == BEST and row["rank"] == rows[0]["rank"])
 
 
 def _cells(
