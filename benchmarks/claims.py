@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vdm_bench.leaderboards.text import rounded, useful_decimals
 from vdm_bench.metrics.networks import ComputeConfig
-from vdm_bench.metrics.score import Difference, Interval, Score
+from vdm_bench.metrics.score import Estimate, Interval, Score
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import PRECISIONS
 from vdm_bench.reproduction.execute import Outcome, execute
@@ -129,7 +129,7 @@ def cell(score: Score | None) -> str:
     return spread(score.value, score.interval)
 
 
-def spread(value: float, made: Interval | Difference) -> str:
+def spread(value: float, made: Interval | Estimate) -> str:
     """A value with its interval, in as many digits as the interval bears."""
     decimals = useful_decimals(value, made.low, made.high)
     return f"{rounded(value, decimals)} [{rounded(made.low, decimals)}, {rounded(made.high, decimals)}]"

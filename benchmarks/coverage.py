@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vdm_bench.metrics import frechet_distance
 from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments
-from vdm_bench.metrics.score import Extrapolation, Interval
+from vdm_bench.metrics.score import Estimate, Interval
 from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance
 
 Array = NDArray[np.float64]
@@ -51,9 +51,9 @@ class Tally:
     """What came out of all draws of one row."""
 
     values: list[float] = field(default_factory=list)
-    intervals: list[Interval | Extrapolation] = field(default_factory=list)
+    intervals: list[Interval | Estimate] = field(default_factory=list)
 
-    def add(self, value: float, interval: Interval | Extrapolation | None) -> None:
+    def add(self, value: float, interval: Interval | Estimate | None) -> None:
         """Take the outcome of a draw."""
         assert interval is not None
         self.values.append(value)

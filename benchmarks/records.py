@@ -25,7 +25,7 @@ from vdm_bench.leaderboards.record import (
     SamplerInfo,
     write_record,
 )
-from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.metrics.score import Estimate, Interval, Score, Signature
 from vdm_bench.scoring.suite import describe_environment
 
 METRICS = ("fvd", "psnr", "psnr/best-of-100", "ssim", "ssim/best-of-100")
@@ -56,7 +56,7 @@ def score(metric: str, value: float) -> Score:
         digest=signature.digest,
         interval=Interval(value - 1, value + 1, 0.95, "jackknife-20"),
         floor=1.5,
-        infinite=Extrapolation(value - 2, value - 3, value - 1, 0.95, "linear-in-1/n-jackknife-20"),
+        infinite=Estimate(value - 2, value - 3, value - 1, 0.95, "linear-in-1/n-jackknife-20"),
         jackknife=tuple(value + group / 19 - 0.5 for group in range(20)),
         marks=("fewer reference clips than feature dimensions (256 for 400)",),
     )

@@ -4,7 +4,7 @@ Scores are comparable if the digests of their signatures are equal, and only the
 group of its own.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ _OWN_COLUMNS = {
 BOARD_COLUMNS = (*RANK_COLUMNS, *_OWN_COLUMNS, *(column.name for column in COLUMNS))
 
 Row = Mapping[str, Any]
+"""A row of a frame; what is missing is None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +170,7 @@ class Board:
     apart: ScoreGroup | None = None
 
 
-def make_boards(
-    published: Sequence[PublishedRow], runs: pd.DataFrame, why_apart: Callable[[Row], str]
-) -> list[Board]:
+def make_boards(published: Sequence[PublishedRow], runs: pd.DataFrame) -> list[Board]:
     """Rank published rows and own runs.
 
     Protocols stand in the order of the published rows, metrics and groups likewise, the empty group first.
@@ -179,18 +178,21 @@ def make_boards(
 
     Args:
         published: what `published_rows` gave.
-        runs: what `load_runs` gave.
-        why_apart: gets a row of `runs`, and says why it must not stand among published rows; empty if it may.
+        runs: what `load_runs` gave, with a column `apart` of texts: why a row must not stand among published
+            rows; empty if it may. `vdm_bench.protocols.eligibility.with_apart` adds it.
 
     Raises:
-        InputError: what `group_scores` refuses.
+        InputError: there is no column `apart`, or what `group_scores` refuses.
     """
-    reasons = [why_apart(row) for row in records(runs)]
-    own = runs.assign(apart=pd.Series(reasons, index=runs.index, dtype="string"))
+    if "apart" not in runs.columns:
+        raise InputError(
+            "the frame of runs has no column `apart`, which says which may stand among published rows; add it by "
+            "vdm_bench.protocols.eligibility.with_apart"
+        )
     boards = []
     for protocol in dict.fromkeys([*(row.protocol for row in published), *_protocols(runs)]):
         there = [row for row in published if row.protocol == protocol]
-        here = own[runs["protocol"].fillna("") == protocol]
+        here = runs[runs["protocol"].fillna("") == protocol]
         for metric in dict.fromkeys([*(row.metric for row in there), *sorted(here["metric"].unique())]):
             rows = [row for row in there if row.metric == metric]
             boards += _of_metric(protocol, metric, rows, here[here["metric"] == metric])
@@ -200,6 +202,11 @@ def make_boards(
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a frame as dictionaries."""
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
+
+
+def plain_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame, what is missing as None."""
+    return [{key: None if value is pd.NA else value for key, value in row.items()} for row in records(frame)]
 
 
 def _protocols(runs: pd.DataFrame) -> list[str]:

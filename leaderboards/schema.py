@@ -8,13 +8,13 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from vdm_bench.leaderboards.record import Record, json_text
-from vdm_bench.metrics.score import Extrapolation, Interval, Score
+from vdm_bench.metrics.score import Estimate, Interval, Score
 
 
 def record_schema() -> dict[str, Any]:
     """Return the JSON Schema (Draft 2020-12) of a record, every field described."""
     schema = Record.model_json_schema()
-    for described in (Score, Interval, Extrapolation):
+    for described in (Score, Interval, Estimate):
         _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 

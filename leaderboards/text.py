@@ -27,6 +27,15 @@ _LATEX = {
 }
 # What begins a heading, a list or a rule where it stands first in a line.
 _BLOCK = re.compile(r"^(|\d{1,9}(?=[.)]))([-+#.)])")
+# Where GitHub sees a mention, a mail address, an issue or an emoji. It looks for them in what the Markdown says,
+# so that no backslash helps; a space of no width does. In a signature `@` follows a letter or digit, and resize
+# rules stand between colons: neither means anything to GitHub, and readers copy them without such spaces.
+_RESIZE_RULES = "tf1-bilinear|half-pixel|align-corners|antialias"
+_SHORTCUT = re.compile(
+    r"(?<![A-Za-z0-9])@(?=\w)|@(?=[\w-]*\.\w)|#(?=\d)|(?<![A-Za-z0-9])[Gg][Hh]-(?=\d)"
+    rf"|:(?!(?:{_RESIZE_RULES}):)(?=[\w+-]+:)"
+)
+_NO_WIDTH = "&#8203;"
 # The four that start a formula, and their full-width forms, which spreadsheets read likewise.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 DIGITS_OF_HALF_WIDTH = 2
@@ -36,6 +45,7 @@ _ALL_DIGITS = 17
 # Powers of ten between which a number is printed without an exponent.
 _PLAIN_EXPONENTS = range(-5, 9)
 TEXT_WIDTH = 100
+NOTHING = "-"  # in a cell
 
 
 def encodable(text: str) -> str:
@@ -57,8 +67,12 @@ def csv_cell(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Make text safe within a line of GitHub's Markdown, as in a table: no markup, HTML, link or formula."""
-    text = printable(text, None).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Make text safe within a line of GitHub's Markdown, as in a table.
+
+    It holds no markup, HTML, link, formula, mention, reference to an issue or emoji.
+    """
+    text = _SHORTCUT.sub("\\g<0>\n", printable(text, None))  # a printable line has no line end of its own
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", _NO_WIDTH)
     text = re.sub(r"([\\`*_\[\]|~$!])", r"\\\1", text)
     return text.replace("://", r"\://").replace("www.", r"www\.")
 
@@ -114,6 +128,16 @@ def _exponent(value: float, digits: int) -> int:
     return int(f"{value:.{digits - 1}e}".partition("e")[2])
 
 
+def interval_title(levels: Collection[float]) -> str:
+    """Return the title of a column of intervals of these levels; one that all have stands in it."""
+    return f"{percent(*levels)} interval" if len(levels) == 1 else "interval"
+
+
+def percent(level: float) -> str:
+    """Print the level of an interval, such as `95 %`."""
+    return f"{100 * level:g} %"
+
+
 def text_table(
     titles: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -148,3 +172,12 @@ def text_table(
     console.print(table)
     # Once more: a line may begin in the middle of a cell.
     return [printable(line.rstrip(), None) for line in target.getvalue().split("\n")[:-1]]
+
+
+def markdown_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
+) -> list[str]:
+    """Return the lines of a table of GitHub's Markdown; the arguments are those of `text_table`."""
+    rules = ["---:" if title in right else "---" for title in titles]
+    cells = (map(markdown_text, titles), rules, *(map(markdown_text, row) for row in rows))
+    return [f"| {' | '.join(line)} |" for line in cells]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.score import Difference
+from vdm_bench.metrics.score import Estimate
 
 _ORDINARY = 200  # powers of two, up and down: float32 ends sooner, and float64 holds sums of fourth powers
 
@@ -48,7 +48,7 @@ def finite(value: float) -> float:
     return value
 
 
-def sound_difference(found: Difference) -> Difference:
+def sound_difference(found: Estimate) -> Estimate:
     """Return a difference of two scores, which must be a number, as the ends of its interval must be.
 
     Raises:

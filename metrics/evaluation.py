@@ -13,15 +13,15 @@ from vdm_bench.metrics.jackknife import difference_of_means, interval_of_mean, r
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import Plays, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
-from vdm_bench.metrics.score import Difference, Score, Signature
-from vdm_bench.metrics.statistics import Estimate, Features, Frechet, InceptionScore
+from vdm_bench.metrics.score import Estimate, Score, Signature
+from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, StatisticResult
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 from vdm_bench.version import __version__
 
 Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
 
 
-def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
+def mean_of_rounds(rounds: Sequence[StatisticResult]) -> StatisticResult:
     """Return the mean of the scores of rounds of clips, each against the same reference.
 
     Given frames and reference stay, and each round is drawn anew, so the scores are independent, and their spread
@@ -35,8 +35,8 @@ def mean_of_rounds(rounds: Sequence[Estimate]) -> Estimate:
     floor = sum(floors) / len(floors) if floors else None
     resampled = resampled_mean(values)
     if resampled.says_nothing:
-        return Estimate(resampled.value, floor=floor)
-    return Estimate(
+        return StatisticResult(resampled.value, floor=floor)
+    return StatisticResult(
         sum(values) / len(values),
         interval_of_mean(values, "rounds"),
         floor,
@@ -154,7 +154,7 @@ class Evaluation:
         Raises:
             DamagedError: stored features are damaged.
         """
-        estimate, status = Estimate(math.nan), "ok"
+        estimate, status = StatisticResult(math.nan), "ok"
         try:
             estimate = self._estimate(recipe, spec.layers[recipe.layer])
         except DamagedError:  # no fault of the clips or the network that a score could tell of
@@ -179,7 +179,7 @@ class Evaluation:
             jackknife_groups=estimate.jackknife_groups,
         )
 
-    def _estimate(self, recipe: Recipe, dimension: int) -> Estimate:
+    def _estimate(self, recipe: Recipe, dimension: int) -> StatisticResult:
         """Compute the value, which is finite, and what surrounds it, as far as that is.
 
         Raises:
@@ -252,7 +252,7 @@ def paired_difference(
     b: FeatureSet,
     round_length: int | None = None,
     conditions: int | None = None,
-) -> Difference:
+) -> Estimate:
     """Return how much the score of A is above that of B, with the interval of the difference.
 
     Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have

@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import unit_of
-from vdm_bench.metrics.score import Difference, GroupKind, Interval, Score
+from vdm_bench.metrics.score import Estimate, GroupKind, Interval, Score
 
 Array = NDArray[np.float64]
 
@@ -181,7 +181,7 @@ class Resampled:
         half = _half_width(self.standard_error, len(self.without))
         return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
 
-    def minus(self, other: "Resampled", *, paired: bool) -> Difference:
+    def minus(self, other: "Resampled", *, paired: bool) -> Estimate:
         """Return the difference of two scores against the same reference, with its 95 % interval.
 
         Args:
@@ -201,7 +201,7 @@ class Resampled:
             raise InputError("a paired difference needs as many clips on one side as on the other")
         value, half = self.value - other.value, _half_width(error, groups)
         method = f"{'paired' if paired else 'unpaired'}-jackknife-{groups}"
-        return Difference(value, value - half, value + half, LEVEL, method)
+        return Estimate(value, value - half, value + half, LEVEL, method)
 
 
 def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
@@ -218,7 +218,7 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
     return Interval(mean - half, mean + half, LEVEL, f"{what}-{len(values)}")
 
 
-def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Difference:
+def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Estimate:
     """Return the mean of independent values less that of others, with its 95 % interval by Student's t.
 
     With equal counts value i of both is taken as a pair, whose difference counts; otherwise variances add, and
@@ -242,7 +242,7 @@ def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Di
         error = math.hypot(*(_deviation(side) / math.sqrt(len(side)) for side in (a, b)))
     value, half = float(np.mean(a)) - float(np.mean(b)), _half_width(error, few)
     method = f"{'paired' if paired else 'unpaired'}-{what}-{few}"
-    return Difference(value, value - half, value + half, LEVEL, method)
+    return Estimate(value, value - half, value + half, LEVEL, method)
 
 
 def resampled_mean(values: Sequence[float]) -> Resampled:
@@ -257,7 +257,7 @@ def resampled_mean(values: Sequence[float]) -> Resampled:
     return Resampled(float(array.mean()), np.array(without))
 
 
-def score_difference(a: Score, b: Score) -> Difference | None:
+def score_difference(a: Score, b: Score) -> Estimate | None:
     """Return the value of A less that of B, from what their records hold.
 
     Where both hold the jackknife of the same groups, clip i of both is taken as a pair, and the result is that of
@@ -280,7 +280,7 @@ def score_difference(a: Score, b: Score) -> Difference | None:
         elif a.interval and b.interval and a.interval.level == b.interval.level:
             value, level = a.value - b.value, a.interval.level
             half = math.hypot(_reach(a.value, a.interval), _reach(b.value, b.interval))
-            found = Difference(value, value - half, value + half, level, "independent-intervals")
+            found = Estimate(value, value - half, value + half, level, "independent-intervals")
         else:
             return None
     return found if math.isfinite(found.low) and math.isfinite(found.high) else None

@@ -110,36 +110,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Extrapolation:
-    """What a score would be with infinitely many clips on both sides, with its confidence interval.
+class Estimate:
+    """A number with its confidence interval: a score at infinitely many clips, or the difference of two scores.
 
     Attributes:
-        value: the extrapolated score; an estimate, so it may lie outside the range of the score.
+        value: the number, in the unit of the score; an estimate, so it may lie outside the range of the score.
         low: lower end of the interval, in the unit of the score.
-        high: upper end.
+        high: upper end; two scores differ at this level where the interval of their difference leaves out zero.
         level: coverage aimed at, such as 0.95.
-        method: how it was made, such as `linear-in-1/n-jackknife-20`.
-    """
-
-    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
-
-    value: float
-    low: float
-    high: float
-    level: float
-    method: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The score of one set of generated clips minus that of another, with its confidence interval.
-
-    Attributes:
-        value: the difference, in the unit of the score.
-        low: lower end of the interval.
-        high: upper end; the sets differ at this level where the interval leaves out zero.
-        level: coverage aimed at, such as 0.95.
-        method: how it was made, such as `paired-jackknife-20`.
+        method: how it was made, such as `linear-in-1/n-jackknife-20` or `paired-jackknife-20`.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -186,7 +165,7 @@ class Score:
     digest: str
     interval: Interval | None = None
     floor: float | None = None
-    infinite: Extrapolation | None = None
+    infinite: Estimate | None = None
     status: str = "ok"
     marks: tuple[str, ...] = field(default=())
     jackknife: tuple[float, ...] = field(default=())

@@ -29,14 +29,22 @@ from vdm_bench.metrics.jackknife import Groups, Resampled
 from vdm_bench.metrics.kernel import Estimator, resampled_kernel_distance
 from vdm_bench.metrics.moments import Array, ClassSums, Moments
 from vdm_bench.metrics.prdc import Measure, resampled_neighbour_score
-from vdm_bench.metrics.score import Difference, Extrapolation, GroupKind, Interval
+from vdm_bench.metrics.score import Estimate, GroupKind, Interval
 from vdm_bench.metrics.uncertainty import extrapolate, frechet_floor, resample
 
-__all__ = ["Estimate", "Features", "Frechet", "InceptionScore", "KernelDistance", "Neighbours", "Statistic"]
+__all__ = [
+    "Features",
+    "Frechet",
+    "InceptionScore",
+    "KernelDistance",
+    "Neighbours",
+    "Statistic",
+    "StatisticResult",
+]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StatisticResult:
     """A value and what surrounds it.
 
     Attributes:
@@ -52,12 +60,12 @@ class Estimate:
     value: float
     interval: Interval | None = None
     floor: float | None = None
-    infinite: Extrapolation | None = None
+    infinite: Estimate | None = None
     jackknife: tuple[float, ...] = ()
     jackknife_groups: GroupKind | None = None
     lost: tuple[str, ...] = ()
 
-    def sound(self) -> "Estimate":
+    def sound(self) -> "StatisticResult":
         """Leave out what surrounds the value where it is not finite: a record could not hold it.
 
         Raises:
@@ -74,7 +82,7 @@ class Estimate:
             found = replace(found, floor=None)._without("floor")
         return found
 
-    def _without(self, what: str) -> "Estimate":
+    def _without(self, what: str) -> "StatisticResult":
         return replace(self, lost=(*self.lost, f"no {what}: the numbers are too large to compute it"))
 
 
@@ -97,14 +105,14 @@ class Statistic(Protocol):
     def signature_fields(self) -> dict[str, str]:
         """Return its settings as they stand in signatures."""
 
-    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+    def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
         """Compute the number, which is finite, as all around it is.
 
         Raises:
             InputError: too few clips, unlike dimensions, or values that are not finite.
         """
 
-    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
         """Compute the number of `a` less that of `b`.
 
         With equal counts clip i of both is taken to share its seed or condition; otherwise variances add.
@@ -138,7 +146,7 @@ class Frechet:
         return {"cov": "n" if self.ddof == 0 else "n-1", "root": self.root}
 
     @guarded()
-    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+    def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
         """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
         real = checked_sides("a Frechet distance", reference, generated)
         limit, groups = limit_groups(real, generated), interval_groups(generated)
@@ -153,7 +161,7 @@ class Frechet:
         ).sound()
 
     @guarded()
-    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = checked_sides("a Frechet distance", reference, a, b)
         whole, _ = group_moments(real, Groups.of_clips(real.count, 1))
@@ -207,12 +215,12 @@ class InceptionScore:
         return {"splits": f"{self.splits}{order}"}
 
     @guarded()
-    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+    def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
         """Compute the score and its interval; the reference is not looked at."""
         return _estimate(self._resampled(generated), interval_groups(generated))
 
     @guarded()
-    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
         """Compute the score of `a` less that of `b`; the reference is not looked at."""
         return _difference(a, b, self._resampled)
 
@@ -258,14 +266,14 @@ class KernelDistance:
         return {"kernel": f"poly-d{self.degree}-c{self.coef0:g}-{self.estimator}"}
 
     @guarded()
-    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+    def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
         """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
         estimate = _estimate(self._resampled(gathered(real), generated), interval_groups(generated))
         return replace(estimate, floor=0.0 if self.estimator == "unbiased" else None)
 
     @guarded()
-    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
         """Compute the distance of `a` less that of `b`, both from the same reference."""
         real = gathered(checked_sides("a kernel distance", reference, a, b))
         return _difference(a, b, lambda side: self._resampled(real, side))
@@ -307,14 +315,14 @@ class Neighbours:
         return {"knn": f"{self.measure}-{self.k}"}
 
     @guarded()
-    def estimate(self, reference: Features | None, generated: Features) -> Estimate:
+    def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
         """Compute the measure and its interval."""
         real = checked_sides(self.measure, reference, generated, fewest=self.k + 1)
         resampled = self._resampled(gathered(real), generated)
         return _estimate(resampled, self._groups(generated), 0.0, math.inf if self.measure == "density" else 1.0)
 
     @guarded()
-    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Difference:
+    def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
         """Compute the measure of `a` less that of `b`, both with the same reference."""
         real = gathered(checked_sides(self.measure, reference, a, b, fewest=self.k + 1))
         return _difference(a, b, lambda side: self._resampled(real, side))
@@ -337,20 +345,22 @@ def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _estimate(resampled: Resampled, groups: Groups, least: float = -math.inf, most: float = math.inf) -> Estimate:
+def _estimate(
+    resampled: Resampled, groups: Groups, least: float = -math.inf, most: float = math.inf
+) -> StatisticResult:
     """Return the value with its interval, cut to the range of the statistic.
 
     There is no interval where no group moves the value at all, which happens to shares of clips.
     """
     if resampled.says_nothing:
-        return Estimate(resampled.value).sound()
+        return StatisticResult(resampled.value).sound()
     interval = resampled.interval()
     cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
     without = tuple(resampled.without.tolist())
-    return Estimate(resampled.value, cut, jackknife=without, jackknife_groups=groups.kind).sound()
+    return StatisticResult(resampled.value, cut, jackknife=without, jackknife_groups=groups.kind).sound()
 
 
-def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Difference:
+def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Estimate:
     of_a, of_b = resampled(a), resampled(b)
     if not (len(of_a.without) and len(of_b.without)):
         raise InputError(f"{min(a.count, b.count)} clips are too few for the interval of a difference")

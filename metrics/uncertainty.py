@@ -15,7 +15,7 @@ from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
 from vdm_bench.metrics.frechet import FrechetReference, one_thread
 from vdm_bench.metrics.jackknife import JACKKNIFE_GROUPS, Resampled
 from vdm_bench.metrics.moments import Moments, S, merge_all
-from vdm_bench.metrics.score import Extrapolation
+from vdm_bench.metrics.score import Estimate
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
 @guarded()
 def extrapolate(
     reference: Sequence[Moments], generated: Sequence[Moments], *, ddof: Literal[0, 1] = 1
-) -> Extrapolation:
+) -> Estimate:
     """Return the Frechet distance at infinitely many clips on both sides, from all clips and from both halves.
 
     The bias of the distance is linear in 1/N to first order, on both sides, so halving both doubles it: with V
@@ -108,7 +108,7 @@ def extrapolate(
         without.append(2 * smaller - (cut + halves[1 - holder]) / 2)
     resampled = Resampled(2 * full - sum(halves) / 2, np.array(without))
     ends = resampled.interval()
-    return Extrapolation(resampled.value, ends.low, ends.high, ends.level, f"linear-in-1/n-{ends.method}")
+    return Estimate(resampled.value, ends.low, ends.high, ends.level, f"linear-in-1/n-{ends.method}")
 
 
 def group_count(dimension: int) -> int:

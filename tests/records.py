@@ -1,7 +1,10 @@
 """Builders of scores, counts, records and notes on them, each complete, with fields that may be given."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import pandas as pd
 
 from vdm_bench.leaderboards.record import (
     SCHEMA_VERSION,
@@ -73,3 +76,8 @@ def build_note(record: bytes) -> Verification:
         seed=5,
         checks={"scores": "as recorded"},
     )
+
+
+def with_reasons(frame: pd.DataFrame, why: Callable[[Mapping[str, Any]], str] = lambda row: "") -> pd.DataFrame:
+    """Say of each row of `load_runs` why it must not stand among published rows; by default it may."""
+    return frame.assign(apart=[why(row) for row in frame.to_dict("records")]).astype({"apart": "string"})

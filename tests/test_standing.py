@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from vdm_bench.metrics.score import Signature
 from vdm_bench.protocols import get_protocol
-from vdm_bench.protocols.eligibility import why_unranked
+from vdm_bench.protocols.eligibility import why_unranked, with_apart
 
 BAIR = get_protocol("bair-prediction")
 SIGNED = {"net": "i3d-k400@fa7df956:logits", "n": "25600", "src": "lossless", "prec": "fp32", "v": "0.1.0"}
@@ -60,3 +61,10 @@ def test_why_a_run_is_apart(fields: dict[str, Any], reason: str) -> None:
 
 def test_clips_that_the_protocol_did_not_ask_for_are_no_reference() -> None:
     assert "0 reference clips" in why_unranked(run(n_reference=0))
+
+
+def test_a_frame_says_of_each_row_why_it_is_apart() -> None:
+    rows = [run(), run(protocol="mine"), run(n_reference=255)]
+    frame = with_apart(pd.DataFrame(rows, index=[7, 3, 3]))
+    assert frame["apart"].tolist() == [why_unranked(row) for row in rows]
+    assert (frame["apart"].dtype, with_apart(pd.DataFrame(rows[:0])).to_dict("list")) == ("string", {"apart": []})

@@ -59,7 +59,7 @@ def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
     ) -> "CheckResult":
         from vdm_bench.errors import VdmBenchError
         from vdm_bench.leaderboards.checks.check import check_runs, update_baseline
-        from vdm_bench.leaderboards.tables.comparisons import format_closing, format_tables
+        from vdm_bench.leaderboards.tables.comparisons import format_check, format_closing
 
         run, baseline = pytestconfig.rootpath / run, pytestconfig.rootpath / baseline
         rules = [fail_on] if isinstance(fail_on, str) else fail_on
@@ -72,7 +72,7 @@ def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
         else:
             if not result.exit_code:
                 return result
-            message = f"{format_closing(result, f'pytest {UPDATE}')}\n{format_tables(result)}"
+            message = f"{format_closing(result, f'pytest {UPDATE}')}\n{format_check(result)}"
         pytest.fail(f"vdm_check: {message.strip()}", pytrace=False)
 
     return check

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.jackknife import score_difference
-from vdm_bench.metrics.score import Difference, Score, Signature
+from vdm_bench.metrics.score import Estimate, Score, Signature
 
 Verdict = Literal["better", "worse", "within noise", "no interval", "not comparable"]
 Differing = Sequence[tuple[str, str | None, str | None]]
@@ -40,7 +40,7 @@ class Comparison:
     second: Score
     verdict: Verdict
     change: float | None = None
-    interval: Difference | None = None
+    interval: Estimate | None = None
     differing: Differing = ()
     reason: str = ""
 

@@ -6,21 +6,16 @@ A number too large to draw is left out of a plot; the tables have it.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
-
+from vdm_bench.leaderboards.ranking import Row
 from vdm_bench.leaderboards.report.runs import ReportedRun
-from vdm_bench.leaderboards.tables.views import NOTHING
-from vdm_bench.leaderboards.text import rounded, useful_decimals
+from vdm_bench.leaderboards.text import NOTHING, rounded, useful_decimals
 from vdm_bench.metrics.score import Signature
 
 LARGEST = 1e30  # that a plot has room for
 MOST_SCORES = 30  # rows of a plot that are still readable
 MOST_LINES = 8
 _GUIDANCE = ("guidance_weight", "guidance_scale")
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,15 +145,6 @@ class LineChart:
         places = {point.x: point.x_text for line in self.lines for point in line.points}
         columns = [{point.x: str(point) for point in line.points} for line in self.lines]
         return [[places[x], *(column.get(x, NOTHING) for column in columns)] for x in sorted(places)]
-
-
-"""A row of a board; what is missing is None."""
-
-
-def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame, what is missing as None."""
-    records = frame.to_dict("records")
-    return [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
 
 
 def score_chart(metric: Metric, rows: Sequence[Row]) -> list[ScoreChart]:

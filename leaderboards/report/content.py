@@ -1,73 +1,21 @@
 """What stands on a page, put together from its runs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from vdm_bench.leaderboards.ranking import BEST, TIE, Board
+from vdm_bench.leaderboards.ranking import TIE, Board, Row, plain_rows
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.report.charts import (
-    Metric,
-    Row,
-    count_charts,
-    curve_charts,
-    guidance_charts,
-    plain_rows,
-    score_chart,
-)
+from vdm_bench.leaderboards.report.charts import Metric, count_charts, curve_charts, guidance_charts, score_chart
 from vdm_bench.leaderboards.report.gallery import Gallery
 from vdm_bench.leaderboards.report.plots import Chart, Plot, draw
 from vdm_bench.leaderboards.report.runs import WITHOUT_PROTOCOL, ReportedRun, Runs
-from vdm_bench.leaderboards.tables.views import NOTHING, NUMERIC, SYMBOLS, GroupView
+from vdm_bench.leaderboards.tables.views import LEGEND, Cell, Table, TableRow
+from vdm_bench.leaderboards.text import NOTHING
 
-# Columns whose titles are signs or short in other formats.
-_TITLES = {"": "place", "marks": "notes"}
-_PLACES = {SYMBOLS[BEST]: BEST, SYMBOLS[TIE]: TIE, "": NOTHING}
-# Columns that are sorted by a number of the frame; an interval by its lower end.
-_NUMBERS = {
-    "rank": "rank",
-    "value": "value",
-    "floor": "floor",
-    "at N = ∞": "infinite",
-    "reference": "n_reference",
-    "generated": "n_generated",
-}
+# Titles of columns whose titles are a sign or short in other formats, by kind.
+_TITLES = {"mark": "place", "notes": "notes"}
 MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4
-
-
-Table = tuple[GroupView, Board]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: what it shows.
-        key: number that it is sorted by; None sorts last, or by the text in a column of texts.
-        link: where it leads; may be empty.
-    """
-
-    text: str
-    key: float | None = None
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Title:
-    """A column's title, and whether it is sorted and aligned as numbers."""
-
-    text: str
-    numeric: bool
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A row: its cells, the mark of its group (`best`, `tie` or none), and whether a paper says so."""
-
-    cells: tuple[Cell, ...]
-    mark: str
-    published: bool
 
 
 @dataclass(frozen=True)
@@ -76,82 +24,43 @@ class Section:
 
     Attributes:
         anchor: names it within a page.
-        view: heading, lines above the table and notes below it.
-        titles: of the columns that have anything in them.
-        rows: best first.
+        table: as `table_of_page` gives it.
         plots: its plots.
     """
 
     anchor: str
-    view: GroupView
-    titles: tuple[Title, ...]
-    rows: tuple[TableRow, ...]
+    table: Table
     plots: tuple[Plot, ...]
 
     @property
     def notes(self) -> list[str]:
         """What stands below the table; `best` needs no legend here."""
-        return [note.removeprefix("= ") for note in self.view.notes if not note.startswith(f"{SYMBOLS[BEST]} ")]
+        return [*([LEGEND[TIE]] if TIE in self.table.legend else []), *self.table.notes]
 
 
-def make_section(
-    anchor: str, view: GroupView, rows: Sequence[Row], runs: Mapping[str, ReportedRun], plots: Sequence[Plot]
-) -> Section:
-    """Make the table of a view.
-
-    Args:
-        anchor: names it within a page.
-        view: what is shown.
-        rows: what is behind it, in the same order, as `plain_rows` gives it.
-        runs: the runs of the page by path.
-        plots: of these scores.
-    """
-    made = [_row(view, texts, row, runs) for texts, row in zip(view.rows, rows, strict=True)]
-    tied = any(row.mark == TIE for row in made)  # else the rank says what is best
+def table_of_page(table: Table) -> Table:
+    """Return a table as a page shows it: marks in words, and no column without anything in it."""
+    rows = [[_cell(table, row, place) for place in range(len(table.columns))] for row in table.rows]
     filled = [
         place
-        for place, title in enumerate(view.titles)
-        if (tied if title == "" else any(row.cells[place].text != NOTHING for row in made))
+        for place, column in enumerate(table.columns)
+        # Without a tie the rank says what is best.
+        if (TIE in table.legend if column.kind == "mark" else any(row[place].text != NOTHING for row in rows))
     ]
-    return Section(
-        anchor=anchor,
-        view=view,
-        titles=tuple(_title(view.titles[place]) for place in filled),
+    columns = [replace(column, title=_TITLES.get(column.kind, column.title)) for column in table.columns]
+    return replace(
+        table,
+        columns=tuple(columns[place] for place in filled),
         rows=tuple(
-            TableRow(tuple(row.cells[place] for place in filled), row.mark, row.published) for row in made
+            replace(row, cells=tuple(cells[place] for place in filled))
+            for row, cells in zip(table.rows, rows, strict=True)
         ),
-        plots=tuple(plots),
     )
 
 
-def _title(text: str) -> Title:
-    return Title(_TITLES.get(text, text), text in NUMERIC or text in _NUMBERS or _is_interval(text))
-
-
-def _is_interval(title: str) -> bool:
-    return title.endswith("interval")
-
-
-def _row(view: GroupView, texts: Sequence[str], row: Row, runs: Mapping[str, ReportedRun]) -> TableRow:
-    run = runs.get(row["path"])
-    cells = []
-    for title, text in zip(view.titles, texts, strict=True):
-        link = f"#{run.anchor}" if run and title == "name" else ""
-        shown = _PLACES[text] if title == "" else text
-        cells.append(Cell(shown or NOTHING, _key(title, text, row), link))
-    return TableRow(tuple(cells), row["mark"] or "", published=run is None)
-
-
-def _key(title: str, text: str, row: Row) -> float | None:
-    column = "low" if _is_interval(title) else _NUMBERS.get(title)
-    if column is not None and row[column] is not None:
-        return float(row[column])
-    if column is None and title in NUMERIC:
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    return None
+def _cell(table: Table, row: TableRow, place: int) -> Cell:
+    text = row.mark if table.columns[place].kind == "mark" else row.cells[place].text
+    return replace(row.cells[place], text=text or NOTHING)
 
 
 @dataclass(frozen=True)
@@ -218,7 +127,7 @@ class Page:
 
 def make_page(
     runs: Runs,
-    tables: Sequence[Table],
+    tables: Sequence[tuple[Table, Board]],
     *,
     title: str,
     about: Sequence[str] = (),
@@ -229,7 +138,7 @@ def make_page(
 
     Args:
         runs: that it shows in full.
-        tables: their scores, with published rows, as `view_with_boards` gives them.
+        tables: their scores, with published rows, as `tables_with_boards` gives them.
         title: of the page.
         about: lines below the title.
         home: address of the page above, if there is one.
@@ -254,11 +163,13 @@ def make_page(
     )
 
 
-def _parts(tables: Sequence[Table], rows: Sequence[Sequence[Row]], runs: Runs, pen: "_Pen") -> tuple[Part, ...]:
+def _parts(
+    tables: Sequence[tuple[Table, Board]], rows: Sequence[Sequence[Row]], runs: Runs, pen: "_Pen"
+) -> tuple[Part, ...]:
     sections: dict[str, list[Section]] = {}
-    for number, ((view, board), found) in enumerate(zip(tables, rows, strict=True), start=1):
+    for number, ((table, board), found) in enumerate(zip(tables, rows, strict=True), start=1):
         plots = pen.draw(_charts(Metric(board.metric, board.higher_is_better), found, runs))
-        section = make_section(f"table-{number}", view, found, runs.by_path, plots)
+        section = Section(f"table-{number}", table_of_page(table), plots)
         sections.setdefault(board.protocol, []).append(section)
     title = "Scores" if len(sections) == 1 else "Scores: {}"
     return tuple(

@@ -61,6 +61,11 @@ class Runs:
         """The runs by the column `path` of the frame."""
         return {encodable(str(run.path)): run for run in self.runs}
 
+    @property
+    def links(self) -> dict[str, str]:
+        """Where the details of each run stand in a page, by the column `path` of the frame."""
+        return {path: f"#{run.anchor}" for path, run in self.by_path.items()}
+
     def of(self, protocol: str) -> "Runs":
         """Keep the runs of one protocol."""
         kept = tuple(run for run in self.runs if run.protocol == protocol)

@@ -2,18 +2,17 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vdm_bench.leaderboards.published import published_rows
-from vdm_bench.leaderboards.ranking import make_boards
-from vdm_bench.leaderboards.report.content import Table, make_page
+from vdm_bench.leaderboards.ranking import BEST, Board, make_boards
+from vdm_bench.leaderboards.report.content import make_page
 from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, placed
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
-from vdm_bench.leaderboards.tables.views import view_with_boards
+from vdm_bench.leaderboards.tables.views import NAME, Table, tables_with_boards
 from vdm_bench.runtime.files import is_stream, remove_temporary_files, remove_temporary_files_of, write_text
 
 INDEX = "index.html"
@@ -45,12 +44,10 @@ class PageOptions:
     """How pages are made.
 
     Attributes:
-        why_apart: says why a row of `load_runs` must not stand among published rows; see `make_boards`.
         galleries: clips side by side; each goes to the page of its protocol.
         embed: bytes of clips in a page; others are written to a folder beside it.
     """
 
-    why_apart: Callable[[Mapping[str, Any]], str]
     galleries: Sequence[Gallery] = ()
     embed: int = EMBEDDED_BYTES
 
@@ -59,17 +56,17 @@ def write_report(runs: Runs, path: Path, options: PageOptions) -> None:
     """Write one HTML file about all runs, with the published rows of their protocols.
 
     Args:
-        runs: what `read_runs` gave.
+        runs: what `read_runs` gave, the frame with the column `apart` of `make_boards`.
         path: of the file; its folder is made if needed.
         options: how.
 
     Raises:
-        InputError: the file cannot be written, or what `group_scores` refuses.
+        InputError: the file cannot be written, or what `make_boards` refuses.
     """
     protocols = sorted({run.protocol for run in runs.runs})
     title = f"Report: {', '.join(protocols)}" if len(protocols) <= _MOST_IN_TITLE else "Report"
     published = [row for protocol in protocols for row in published_rows(protocol)]
-    tables = view_with_boards(make_boards(published, runs.frame, options.why_apart))
+    tables = tables_with_boards(make_boards(published, runs.frame), runs.links)
     _write_page(path, runs, tables, options, title=title, galleries=options.galleries)
 
 
@@ -77,7 +74,7 @@ def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
     """Write a page for each protocol that has runs or published rows, and `index.html` that leads to them.
 
     Args:
-        runs: what `read_runs` gave.
+        runs: what `read_runs` gave, the frame with the column `apart` of `make_boards`.
         folder: made if needed; other files in it are left alone.
         options: how.
 
@@ -85,12 +82,12 @@ def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
         The path of `index.html`.
 
     Raises:
-        InputError: a file cannot be written, or what `group_scores` refuses.
+        InputError: a file cannot be written, or what `make_boards` refuses.
     """
     rows = []
     for protocol in sorted({*(run.protocol for run in runs.runs), *(row.protocol for row in published_rows())}):
         own, published = runs.of(protocol), published_rows(protocol)
-        tables = view_with_boards(make_boards(published, own.frame, options.why_apart))
+        tables = tables_with_boards(make_boards(published, own.frame), own.links)
         link = f"{_slug(protocol)}.html"
         galleries = [gallery for gallery in options.galleries if gallery.protocol == protocol]
         _write_page(folder / link, own, tables, options, title=protocol, galleries=galleries, home=INDEX)
@@ -103,7 +100,7 @@ def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
 def _write_page(
     path: Path,
     runs: Runs,
-    tables: Sequence[Table],
+    tables: Sequence[tuple[Table, Board]],
     options: PageOptions,
     *,
     title: str,
@@ -127,14 +124,16 @@ def _size(runs: Runs, published: Sequence[object]) -> tuple[str, ...]:
     return (" and ".join([*parts, *([f"{len(published):,} published numbers"] if published else [])]),)
 
 
-def _best(tables: Sequence[Table]) -> Iterator[str]:
+def _best(tables: Sequence[tuple[Table, Board]]) -> Iterator[str]:
     """Name the best of each metric's first table, where that is not of a departure."""
     told = set()
-    for view, board in tables:
-        if view.metric not in told and view.has_best and not board.group:
-            told.add(view.metric)
-            name, value = (view.rows[0][view.titles.index(title)] for title in ("name", view.ranked_by))
-            yield f"{view.metric} {'↑' if view.higher_is_better else '↓'} {value} {name}"
+    for table, board in tables:
+        first = table.rows[0]
+        if table.metric not in told and first.mark == BEST and not board.group:
+            told.add(table.metric)
+            value = next(cell.text for cell in first.cells if cell.emphasis)
+            name = first.cells[table.columns.index(NAME)].text
+            yield f"{table.metric} {'↑' if table.higher_is_better else '↓'} {value} {name}"
 
 
 def _slug(protocol: str) -> str:

@@ -16,8 +16,11 @@ from vdm_bench.leaderboards.checks.compare import Comparison, RunComparison
 from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.text import (
+    NOTHING,
     TEXT_WIDTH,
+    interval_title,
     markdown_line,
+    markdown_table,
     markdown_text,
     rounded,
     text_table,
@@ -26,7 +29,6 @@ from vdm_bench.leaderboards.text import (
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.printable import printable
 
-NOTHING = "-"
 _CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
 PAIRED = "in pairs: what clip i of both runs has in common cancels"
 INDEPENDENT = (
@@ -66,7 +68,7 @@ def _legend(compared: RunComparison, labels: Sequence[str]) -> Iterator[str]:
 def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
     found = compared.pairs[0, 1]
     if found:
-        titles = ("metric", "A", "B", "B - A", interval_title(found), "verdict")
+        titles = ("metric", "A", "B", "B - A", interval_title(_levels(found)), "verdict")
         rows = [
             (titled(one.second), *values_and_change(one), f"B is {one.verdict}" if _decided(one) else one.verdict)
             for one in found
@@ -94,10 +96,8 @@ def titled(score: Score) -> str:
     return f"{score.metric} {'↑' if score.higher_is_better else '↓'}"
 
 
-def interval_title(found: Sequence[Comparison]) -> str:
-    """Return the title of a column of intervals."""
-    levels = {one.interval.level for one in found if one.interval}
-    return f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
+def _levels(found: Sequence[Comparison]) -> set[float]:
+    return {one.interval.level for one in found if one.interval}
 
 
 def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
@@ -203,7 +203,7 @@ def sentence(finding: Finding) -> str:
         what = "cannot be checked" if finding.mark == "missing" else "is not comparable with the baseline"
         return f"{finding.metric} {what}: {finding.reason}"
     before, now, change, ends = values_and_change(finding.compared)
-    interval = "" if ends == NOTHING else f", {interval_title([finding.compared])} {ends}"
+    interval = "" if ends == NOTHING else f", {interval_title(_levels([finding.compared]))} {ends}"
     verdict = {
         "better": "got better",
         "worse": "got worse",
@@ -228,7 +228,7 @@ def _names(result: CheckResult, outcome: Outcome) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def format_tables(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
+def format_check(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
     """Write the table of each run for a terminal; names from outside are made harmless.
 
     Args:
@@ -265,10 +265,7 @@ def markdown_check(result: CheckResult) -> str:
     lines = [f"### vdm-bench check: {markdown_text(headline(result))}", ""]
     for check in result.runs:
         titles, rows = _table(check)
-        rules = ["---:" if title in NUMERIC else "---" for title in titles]
-        cells = [titles, rules, *([markdown_text(cell) for cell in row] for row in rows)]
-        lines += [markdown_line(_heading(check, result)), ""]
-        lines += [f"| {' | '.join(row)} |" for row in cells]
+        lines += [markdown_line(_heading(check, result)), "", *markdown_table(titles, rows, right=NUMERIC)]
         lines += ["", *(f"- {markdown_line(note)}" for note in _notes(check)), ""]
     return "".join(f"{line}\n" for line in lines)
 
@@ -282,7 +279,7 @@ def _heading(check: RunCheck, result: CheckResult) -> str:
 
 def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:
     compared = [finding.compared for finding in check.findings if finding.compared]
-    titles = ["", "metric", "baseline", "run", "change", interval_title(compared), "allowed", "verdict"]
+    titles = ["", "metric", "baseline", "run", "change", interval_title(_levels(compared)), "allowed", "verdict"]
     return titles, [_row(finding) for finding in check.findings]
 
 

@@ -1,6 +1,6 @@
 """Tables of scores: for a terminal, a paper, a web page and a program.
 
-`text`, `markdown` and `latex` show what `views` chose and rounded; `csv` and `json` give everything.
+`text`, `markdown` and `latex` write the tables of `views`; `csv` and `json` give everything.
 """
 
 import csv
@@ -16,8 +16,16 @@ import pandas as pd
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.ranking import BOARD_COLUMNS, RANK_COLUMNS, Board, ScoreGroup, group_scores, records
 from vdm_bench.leaderboards.store import COLUMNS
-from vdm_bench.leaderboards.tables.views import NUMERIC, GroupView, view_boards, view_groups
-from vdm_bench.leaderboards.text import TEXT_WIDTH, csv_cell, latex_text, markdown_line, markdown_text, text_table
+from vdm_bench.leaderboards.tables.views import LEGEND, SYMBOLS, Cell, Table, tables_of_boards, tables_of_groups
+from vdm_bench.leaderboards.text import (
+    TEXT_WIDTH,
+    csv_cell,
+    latex_text,
+    markdown_line,
+    markdown_table,
+    markdown_text,
+    text_table,
+)
 from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
 from vdm_bench.runtime.printable import printable
 
@@ -27,56 +35,53 @@ Format = Literal["text", "csv", "markdown", "latex", "json"]
 _TABLE_COLUMNS = (*RANK_COLUMNS, *(column.name for column in COLUMNS))
 
 
-def format_tables(frame: pd.DataFrame, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002
+def format_tables(frame: pd.DataFrame, fmt: Format, *, width: int = TEXT_WIDTH) -> str:
     """Write the scores of `load_runs`, grouped and ranked by `group_scores`, as text that ends in a newline.
 
     `text` (for a terminal), `markdown` (GitHub's) and `latex` (booktabs) round what they show; `csv` and
     `json` hold all columns and all digits. Names and other texts from outside are made harmless for the
-    format (see `escaping`); JSON alone keeps them to the letter.
+    format (see `text`); JSON alone keeps them to the letter.
 
     Args:
         frame: what `load_runs` gave.
-        format: one of the five.
+        fmt: one of the five.
         width: width of the tables in characters, in `text`.
 
     Raises:
         InputError: no such format, or what `group_scores` refuses.
     """
-    check_format(format)
+    check_format(fmt)
     groups = group_scores(frame)
-    match format:
+    match fmt:
         case "csv":
             return csv_text(_TABLE_COLUMNS, _all_rows(groups))
         case "json":
             return _json(groups)
         case _:
-            return format_views(view_groups(groups), format, width=width)
+            return write_tables(tables_of_groups(groups), fmt, width=width)
 
 
-def check_format(format: str) -> None:  # noqa: A002
+def check_format(fmt: str) -> None:
     """Refuse what is no format.
 
     Raises:
         InputError: no such format.
     """
-    if format not in get_args(Format):
-        raise InputError(f"{format!r} is no format of tables; known are {', '.join(get_args(Format))}")
+    if fmt not in get_args(Format):
+        raise InputError(f"{fmt!r} is no format of tables; known are {', '.join(get_args(Format))}")
 
 
-def format_views(
-    views: Sequence[GroupView],
-    format: Literal["text", "markdown", "latex"],  # noqa: A002
-    *,
-    width: int = TEXT_WIDTH,
+def write_tables(
+    tables: Sequence[Table], fmt: Literal["text", "markdown", "latex"], *, width: int = TEXT_WIDTH
 ) -> str:
     """Write tables for people, one below the other."""
-    match format:
+    match fmt:
         case "text":
-            return "\n".join(_text(view, width) for view in views) or "no scores\n"
+            return "\n".join(_text(table, width) for table in tables) or "no scores\n"
         case "markdown":
-            return "\n".join(_markdown(view) for view in views) or "no scores\n"
+            return "\n".join(_markdown(table) for table in tables) or "no scores\n"
         case "latex":
-            return "\n".join(_latex(view) for view in views) or "% no scores\n"
+            return "\n".join(_latex(table) for table in tables) or "% no scores\n"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -129,53 +134,69 @@ def plain_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _text(view: GroupView, width: int) -> str:
-    heading = f"{view.metric} {'↑' if view.higher_is_better else '↓'}"
-    table = text_table(view.titles, view.rows, right=NUMERIC, width=width)
-    lines = (heading, *view.about, "", *table, *view.notes)
+def _heading(table: Table) -> str:
+    return f"{table.metric} {'↑' if table.higher_is_better else '↓'}"
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in table.rows]
+
+
+def _titles(table: Table) -> list[str]:
+    return [column.title for column in table.columns]
+
+
+def _right(table: Table) -> set[str]:
+    """Titles of the columns that are aligned to the right."""
+    return {column.title for column in table.columns if column.kind == "number"}
+
+
+def _notes(table: Table) -> list[str]:
+    return [*(f"{SYMBOLS[mark]} {LEGEND[mark]}" for mark in table.legend), *table.notes]
+
+
+def _text(table: Table, width: int) -> str:
+    shown = text_table(_titles(table), _texts(table), right=_right(table), width=width)
+    lines = (_heading(table), *table.about, "", *shown, *_notes(table))
     return "".join(f"{printable(line, None).rstrip()}\n" for line in lines)
 
 
-def _markdown(view: GroupView) -> str:
-    heading = f"### {markdown_text(view.metric)} {'↑' if view.higher_is_better else '↓'}\n"
-    about = [f"{markdown_line(line)}\n" for line in view.about]
-    rules = ["---:" if title in NUMERIC else "---" for title in view.titles]
-    table = [
-        f"| {' | '.join(cells)} |"
-        for cells in (view.titles, rules, *(map(markdown_text, row) for row in view.rows))
-    ]
-    notes = [f"- {markdown_line(note)}" for note in view.notes]
-    return "".join(f"{line}\n" for line in (heading, *about, *table, "", *notes))
+def _markdown(table: Table) -> str:
+    about = [f"{markdown_line(line)}\n" for line in table.about]
+    shown = markdown_table(_titles(table), _texts(table), right=_right(table))
+    notes = [f"- {markdown_line(note)}" for note in _notes(table)]
+    lines = (f"### {markdown_text(_heading(table))}\n", *about, *shown, "", *notes)
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _latex(view: GroupView) -> str:
+def _latex(table: Table) -> str:
     """Write a table environment; the document needs the package booktabs."""
-    arrow = r"$\uparrow$" if view.higher_is_better else r"$\downarrow$"
-    caption = "; ".join([f"{latex_text(view.metric)} {arrow}", *map(latex_text, view.about)])
-    rows = [[latex_text(cell) for cell in row] for row in view.rows]
-    if view.has_best:
-        value, rank = view.titles.index(view.ranked_by), view.titles.index("rank")
-        for row in rows:
-            if row[rank] == rows[0][rank]:  # equal values share the first rank
-                row[value] = rf"\textbf{{{row[value]}}}"
+    arrow = r"$\uparrow$" if table.higher_is_better else r"$\downarrow$"
+    caption = "; ".join([f"{latex_text(table.metric)} {arrow}", *map(latex_text, table.about)])
+    rows = [[_latex_cell(cell) for cell in row.cells] for row in table.rows]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if title in NUMERIC else 'l' for title in view.titles)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if column.kind == 'number' else 'l' for column in table.columns)}}}",
         r"\toprule",
-        " & ".join(map(latex_text, view.titles)) + r" \\",
+        " & ".join(map(latex_text, _titles(table))) + r" \\",
         r"\midrule",
         *(" & ".join(row) + r" \\" for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par{{\footnotesize {latex_text(note)}\par}}" for note in view.notes),
+        *(rf"\par{{\footnotesize {latex_text(note)}\par}}" for note in _notes(table)),
         r"\end{table}",
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def format_boards(boards: Sequence[Board], format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002
+def _latex_cell(cell: Cell) -> str:
+    text = latex_text(cell.text)
+    return rf"\textbf{{{text}}}" if cell.emphasis else text
+
+
+def format_boards(boards: Sequence[Board], fmt: Format, *, width: int = TEXT_WIDTH) -> str:
     """Write boards as text that ends in a newline; the formats are those of `format_tables`.
 
     In `csv` and `json` a published row has its number as it was published in `text`, and its caveats in `marks`.
@@ -183,14 +204,14 @@ def format_boards(boards: Sequence[Board], format: Format, *, width: int = TEXT_
     Raises:
         InputError: no such format.
     """
-    check_format(format)
-    match format:
+    check_format(fmt)
+    match fmt:
         case "csv":
             return csv_text(BOARD_COLUMNS, [row for board in boards for row in _rows(board)])
         case "json":
             return json.dumps({"boards": [*map(_content, boards)]}, indent=2, allow_nan=False) + "\n"
         case _:
-            return format_views(view_boards(boards), format, width=width)
+            return write_tables(tables_of_boards(boards), fmt, width=width)
 
 
 def _content(board: Board) -> dict[str, Any]:

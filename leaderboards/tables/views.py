@@ -1,92 +1,148 @@
-"""What a table shows of a group of scores, before it is written in one format or another.
+"""Tables of scores as people read them: what is shown, how it is rounded, and by which number it is sorted.
 
-All strings here are as they came, hostile ones included; the writers of `tables` make them harmless.
+They are made here once; `formats` writes them as text, Markdown and LaTeX, and `report` as HTML. All texts are
+as they came, hostile ones included; the writers make them harmless.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 import pandas as pd
 
 from vdm_bench.leaderboards.checks.compare import differing_keys
-from vdm_bench.leaderboards.published import HALVES
-from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, ScoreGroup, records
-from vdm_bench.leaderboards.text import rounded, useful_decimals
+from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, Row, ScoreGroup, plain_rows
+from vdm_bench.leaderboards.text import NOTHING, interval_title, percent, rounded, useful_decimals
 
-NOTHING = "-"
 SYMBOLS = {BEST: "*", TIE: "="}
-LEGEND = {BEST: "* best", TIE: "= tie: the intervals, or equal values, do not separate it from the best"}
+LEGEND = {BEST: "best", TIE: "tie: the intervals, or equal values, do not separate it from the best"}
 VERIFIED = "verified: computed again from the clips by `vdm-bench verify`; other rows are as reported"
-# Titles of the columns that are aligned to the right.
-NUMERIC = ("rank", "value", "±", "published", "own", "difference", *HALVES, "floor", "reference", "generated")
-
-_Row = Mapping[str, Any]
 AS_PUBLISHED = "published numbers stand as their papers state them; they have no signature"
 SPREAD = "±: as published; what it measures is up to the paper"
 
+Links = Mapping[str, str]
+"""Addresses of the runs by the column `path`."""
+_NO_LINKS: Links = {}
+
 
 @dataclass(frozen=True)
-class GroupView:
-    """A group of scores as people read it.
+class TableColumn:
+    """A column of a table.
+
+    Attributes:
+        title: stands above it.
+        kind: what its cells hold: a number; a number's interval; the sign of the row's mark; the name of the row;
+            the numbers of footnotes; or another text.
+    """
+
+    title: str
+    kind: Literal["number", "interval", "mark", "name", "notes", "text"]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its cells are sorted by number."""
+        return self.kind in ("number", "interval")
+
+
+RANK, MARK, NAME = TableColumn("rank", "number"), TableColumn("", "mark"), TableColumn("name", "name")
+NOTES = TableColumn("marks", "notes")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what it shows.
+        sort_key: number that it is sorted by; None sorts last, or by the text in a column of texts.
+        link: where it leads; may be empty.
+        emphasis: whether it is the best value of its table.
+    """
+
+    text: str
+    sort_key: float | None = None
+    link: str = ""
+    emphasis: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Attributes:
+        cells: in the order of the columns.
+        mark: of its group: `best`, `tie` or empty.
+        published: whether a paper says so.
+    """
+
+    cells: tuple[Cell, ...]
+    mark: str = ""
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores that are ranked together, as people read them.
 
     Attributes:
         metric: name of the recipe.
         higher_is_better: direction of the metric.
-        about: numbers of clips, and why the group is not comparable with the one above it; may be empty.
-        titles: titles of the columns.
-        rows: cells, best row first, in the order of the titles.
-        has_best: whether the first row is the best one; not so where no row has a value.
-        notes: legend, footnotes and signature, a line each.
-        ranked_by: title of the column that the rows are ranked by.
+        about: numbers of clips, and why the table is not comparable with the one above it; may be empty.
+        columns: titles, and what the cells below them hold.
+        rows: best first; the first has the mark `best`, unless no row has a value.
+        notes: footnotes and signature, a line each.
     """
 
     metric: str
     higher_is_better: bool
     about: tuple[str, ...]
-    titles: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    has_best: bool
+    columns: tuple[TableColumn, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
-    ranked_by: str = "value"
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """The marks that its rows have; `LEGEND` says what they mean."""
+        marks = {row.mark for row in self.rows}
+        return tuple(mark for mark in LEGEND if mark in marks)
 
 
-def view_groups(groups: Sequence[ScoreGroup]) -> list[GroupView]:
+def tables_of_groups(groups: Sequence[ScoreGroup]) -> list[Table]:
     """Choose and round what is shown; a group says how it differs from one of its metric above it."""
-    return [view_group(group, above) for above, group in pairwise([None, *groups]) if group]
+    return [_table_of_group(group, above, _NO_LINKS) for above, group in pairwise([None, *groups]) if group]
 
 
-def view_group(group: ScoreGroup, above: ScoreGroup | None) -> GroupView:
+def _table_of_group(group: ScoreGroup, above: ScoreGroup | None, links: Links) -> Table:
     """Choose and round what is shown of a group that stands below another one, or below none."""
-    return _view(group, _not_comparable(group, above) if above and group.metric == above.metric else "")
-
-
-def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:
-    return f"not comparable with the group above: {differing_keys(group.differences(above))}"
-
-
-def _view(group: ScoreGroup, difference: str) -> GroupView:
-    records = group.rows.to_dict("records")
-    rows = [{str(key): None if value is pd.NA else value for key, value in row.items()} for row in records]
+    rows = plain_rows(group.rows)
     footnotes = numbered(text for row in rows for text in footnotes_of(row))
     levels = {row["level"] for row in rows if row["level"] is not None}
-    cells = [_cells(row, group, levels, footnotes) for row in rows]
-    marks = {row["mark"] for row in rows}
-    return GroupView(
+    cells = [_leading(row, links) | _cells(row, rows, group, levels, footnotes) for row in rows]
+    difference = _not_comparable(group, above) if above and group.metric == above.metric else ""
+    return Table(
         metric=group.metric,
         higher_is_better=group.higher_is_better,
         about=tuple(line for line in (_clips(group), difference) if line),
-        titles=tuple(cells[0]),
-        rows=tuple(tuple(row.values()) for row in cells),
-        has_best=BEST in marks,
+        columns=tuple(cells[0]),
+        rows=_rows(rows, cells),
         notes=(
-            *(line for mark, line in LEGEND.items() if mark in marks),
             *([VERIFIED] if group.rows["verified"].any() else []),
             *(f"({number}) {text}" for text, number in footnotes.items()),
             f"signature {group.signature} (digest {group.digest})",
         ),
     )
+
+
+def _rows(rows: Sequence[Row], cells: Sequence[Mapping[TableColumn, Cell]]) -> tuple[TableRow, ...]:
+    return tuple(
+        TableRow(tuple(made.values()), row["mark"] or "", row.get("origin") == PUBLISHED)
+        for row, made in zip(rows, cells, strict=True)
+    )
+
+
+def _not_comparable(group: ScoreGroup, above: ScoreGroup) -> str:
+    return f"not comparable with the group above: {differing_keys(group.differences(above))}"
 
 
 def _clips(group: ScoreGroup) -> str:
@@ -100,7 +156,7 @@ def numbered(texts: Iterable[str]) -> dict[str, int]:
     return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
 
 
-def footnotes_of(row: _Row) -> list[str]:
+def footnotes_of(row: Row) -> list[str]:
     """What is to be said below the table of a row of `load_runs`."""
     return [
         *([] if row["status"] == "ok" else [f"no value: {row['status']}"]),
@@ -109,142 +165,157 @@ def footnotes_of(row: _Row) -> list[str]:
     ]
 
 
-def _cells(row: _Row, group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]) -> dict[str, str]:
-    """Return the cells of a row by column; which columns there are depends on the group alone."""
-    cells = {
-        "rank": NOTHING if row["rank"] is None else str(row["rank"]),
-        "": SYMBOLS.get(row["mark"], ""),
-        "name": row["name"],
-        "value": shown_value(row),
-        interval_title(levels): shown_interval(row, levels),
-        "floor": _floor(row),
+def _leading(row: Row, links: Links) -> dict[TableColumn, Cell]:
+    """Return the cells that every row begins with."""
+    return {
+        RANK: Cell(NOTHING if row["rank"] is None else str(row["rank"]), _key(row["rank"])),
+        MARK: Cell(SYMBOLS.get(row["mark"], "")),
+        NAME: Cell(row["name"], link=links.get(row["path"], "")),
     }
-    if group.rows["infinite"].notna().any():
-        cells["at N = ∞"] = _infinite(row)
+
+
+def _key(number: float | None) -> float | None:
+    return None if number is None else float(number)
+
+
+def _is_best(row: Row, rows: Sequence[Row]) -> bool:
+    """Say whether a row has the best value; equal values share the first rank."""
+    return bool(rows[0]["mark"] == BEST and row["rank"] == rows[0]["rank"])
+
+
+def _cells(
+    row: Row, rows: Sequence[Row], group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]
+) -> dict[TableColumn, Cell]:
+    """Return the cells of a row behind its name; which columns there are depends on the group alone."""
+    cells = {
+        TableColumn("value", "number"): _value(row, rows),
+        TableColumn(interval_title(levels), "interval"): _interval(row, levels),
+        TableColumn("floor", "number"): _floor(row),
+    }
+    if any(other["infinite"] is not None for other in rows):
+        cells[TableColumn("at N = ∞", "interval")] = _infinite(row)
     for kind, shared in (("reference", group.n_reference), ("generated", group.n_generated)):
         if shared is None:
-            cells[kind] = str(row[f"n_{kind}"])
-    if group.rows["verified"].any():
-        cells["verified"] = "yes" if row["verified"] else NOTHING
+            cells[TableColumn(kind, "number")] = Cell(str(row[f"n_{kind}"]), _key(row[f"n_{kind}"]))
+    if any(other["verified"] for other in rows):
+        cells[TableColumn("verified", "text")] = Cell("yes" if row["verified"] else NOTHING)
     if footnotes:
-        cells["marks"] = " ".join(f"({footnotes[text]})" for text in footnotes_of(row))
+        cells[NOTES] = _notes(row, footnotes)
     return cells
 
 
-def interval_title(levels: set[float]) -> str:
-    """Title of the column of intervals of these levels; one that all have stands in it."""
-    return f"{_percent(*levels)} interval" if len(levels) == 1 else "interval"
+def _notes(row: Row, footnotes: Mapping[str, int]) -> Cell:
+    return Cell(" ".join(f"({footnotes[text]})" for text in footnotes_of(row)))
 
 
-def shown_interval(row: _Row, levels: set[float]) -> str:
-    """Return the cell of a row in that column."""
+def _value(row: Row, rows: Sequence[Row]) -> Cell:
+    """Return the value of a row, as published, or in as many digits as its interval bears."""
+    text = row["text"] if row.get("origin") == PUBLISHED else _rounded_like_value(row, "value")
+    return Cell(text, _key(row["value"]), emphasis=_is_best(row, rows))
+
+
+def _interval(row: Row, levels: set[float]) -> Cell:
     if row["level"] is None:
-        return NOTHING
+        return Cell(NOTHING)
     ends = f"[{_rounded_like_value(row, 'low')}, {_rounded_like_value(row, 'high')}]"
-    return ends if len(levels) == 1 else f"{ends} {_percent(row['level'])}"
+    return Cell(ends if len(levels) == 1 else f"{ends} {percent(row['level'])}", _key(row["low"]))
 
 
-def shown_value(row: _Row) -> str:
-    """Return the value of a row, in as many digits as its interval bears."""
-    return _rounded_like_value(row, "value")
-
-
-def _percent(level: float) -> str:
-    return f"{100 * level:g} %"
-
-
-def _rounded_like_value(row: _Row, column: str) -> str:
+def _rounded_like_value(row: Row, column: str) -> str:
     if row[column] is None:
         return NOTHING
     known = row[column] if row["value"] is None else row["value"]
     return rounded(row[column], useful_decimals(known, row["low"], row["high"]))
 
 
-def _infinite(row: _Row) -> str:
+def _infinite(row: Row) -> Cell:
     if row["infinite"] is None:
-        return NOTHING
+        return Cell(NOTHING)
     numbers = [row[column] for column in ("infinite", "infinite_low", "infinite_high")]
     value, low, high = (rounded(number, useful_decimals(*numbers)) for number in numbers)
-    return f"{value} [{low}, {high}]"
+    return Cell(f"{value} [{low}, {high}]", _key(row["infinite"]))
 
 
-def _floor(row: _Row) -> str:
+def _floor(row: Row) -> Cell:
     # Not rounded like the value: a wide interval would round a small floor to nothing.
     floor = row["floor"]
-    return NOTHING if floor is None else rounded(floor, useful_decimals(floor, None, None))
+    return Cell(NOTHING if floor is None else rounded(floor, useful_decimals(floor, None, None)), _key(floor))
 
 
-def view_boards(boards: Sequence[Board]) -> list[GroupView]:
+def tables_of_boards(boards: Sequence[Board]) -> list[Table]:
     """Choose and round what is shown. Both numbers of a pair are one table, ranked by what a protocol gives.
 
     That is the validation set, or one split. Own runs by themselves say how they differ from those above them.
     """
-    return [view for view, _ in view_with_boards(boards)]
+    return [table for table, _ in tables_with_boards(boards)]
 
 
-def view_with_boards(boards: Sequence[Board]) -> list[tuple[GroupView, Board]]:
-    """Return what `view_boards` does, each with the board whose rows it shows."""
-    shown: list[tuple[GroupView, Board]] = []
-    for boards_of_table in _tables(boards):
+def tables_with_boards(boards: Sequence[Board], links: Links = _NO_LINKS) -> list[tuple[Table, Board]]:
+    """Return what `tables_of_boards` does, each with the board whose rows it shows.
+
+    Args:
+        boards: what `make_boards` gave.
+        links: where the names of the runs lead.
+    """
+    shown: list[tuple[Table, Board]] = []
+    for boards_of_table in _pairs(boards):
         main = boards_of_table[-1] if boards_of_table[-1].half == "validation set" else boards_of_table[0]
         if main.apart is None:
-            view = _together(main, boards_of_table)
+            table = _together(main, boards_of_table, links)
         else:
             above = shown[-1][1] if shown and shown[-1][1].protocol == main.protocol else None
-            view = _apart(main.protocol, main.apart, above.apart if above else None)
-        shown.append((view, main))
+            table = _apart(main.protocol, main.apart, above.apart if above else None, links)
+        shown.append((table, main))
     return shown
 
 
-def _tables(boards: Sequence[Board]) -> list[list[Board]]:
-    tables: dict[tuple[Any, ...], list[Board]] = {}
+def _pairs(boards: Sequence[Board]) -> list[list[Board]]:
+    pairs: dict[tuple[object, ...], list[Board]] = {}
     for number, board in enumerate(boards):
         key = (board.protocol, board.metric, board.pair) if board.half else (number,)
-        tables.setdefault(key, []).append(board)
-    return list(tables.values())
+        pairs.setdefault(key, []).append(board)
+    return list(pairs.values())
 
 
-def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None) -> GroupView:
+def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None, links: Links) -> Table:
     """Show own runs that stand by themselves, with the reason; departures are named in any case."""
     rows = scores.rows
     marks = [
         (f"apart from published rows: {row['apart']}", *row["marks"])
         if row["apart"] and not row["departures"]
         else row["marks"]
-        for row in records(rows)
+        for row in plain_rows(rows)
     ]
     told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
-    view = view_group(replace(scores, rows=told), above)
+    table = _table_of_group(replace(scores, rows=told), above, links)
     stands = ", own runs by themselves" if any(rows["apart"]) else ""
-    return replace(view, about=(f"{protocol or 'no protocol'}{stands}", *view.about))
+    return replace(table, about=(f"{protocol or 'no protocol'}{stands}", *table.about))
 
 
-def _together(main: Board, boards: Sequence[Board]) -> GroupView:
-    halves = {board.half: _texts(board) for board in boards} if main.half else {}
-    rows = [{key: None if value is pd.NA else value for key, value in row.items()} for row in records(main.rows)]
+def _together(main: Board, boards: Sequence[Board], links: Links) -> Table:
+    halves = {board.half: _halves(board) for board in boards} if main.half else {}
+    rows = plain_rows(main.rows)
     own = [row for row in rows if row["origin"] != PUBLISHED]
     levels = {row["level"] for row in own if row["level"] is not None}
-    sources = {source: number for number, source in enumerate(dict.fromkeys(_sources(rows)), start=1)}
+    sources = numbered(row["source"] for row in rows if row["source"])
     notes = numbered(text for row in rows for text in footnotes_of(row))
-    cells = [_board_cells(row, rows, halves, levels, sources, notes) for row in rows]
-    ranked_by = main.half or "value"
-    marks = {row["mark"] for row in rows}
-    return GroupView(
+    cells = [
+        _leading(row, links) | _numbers(row, rows, levels, halves, main.half) | _origin(row, sources, notes)
+        for row in rows
+    ]
+    return Table(
         metric=main.metric,
         higher_is_better=main.higher_is_better,
         about=tuple(_about(main)),
-        titles=tuple(cells[0]),
-        rows=tuple(tuple(row.values()) for row in cells),
-        has_best=BEST in marks,
+        columns=tuple(cells[0]),
+        rows=_rows(rows, cells),
         notes=(
-            *(line for mark, line in LEGEND.items() if mark in marks),
             AS_PUBLISHED,
             *([SPREAD] if any(row["spread"] for row in rows) else []),
             *(f"[{number}] {source}" for source, number in sources.items()),
             *(f"({number}) {text}" for text, number in notes.items()),
             *dict.fromkeys(f"own runs: signature {row['signature']} (digest {row['digest']})" for row in own),
         ),
-        ranked_by=ranked_by,
     )
 
 
@@ -258,44 +329,47 @@ def _about(board: Board) -> Iterable[str]:
         yield f"ranked by: {board.half}"
 
 
-def _texts(board: Board) -> dict[tuple[str, str], str]:
-    return {(row["table"], row["name"]): row["text"] for row in records(board.rows)}
+def _halves(board: Board) -> dict[tuple[str, str], Row]:
+    return {(row["table"], row["name"]): row for row in plain_rows(board.rows)}
 
 
-def _sources(rows: Iterable[_Row]) -> list[str]:
-    return [row["source"] for row in rows if row["source"]]
-
-
-def _board_cells(
-    row: _Row,
-    rows: Sequence[_Row],
-    halves: Mapping[str, Mapping[tuple[str, str], str]],
+def _numbers(
+    row: Row,
+    rows: Sequence[Row],
     levels: set[float],
-    sources: Mapping[str, int],
-    notes: Mapping[str, int],
-) -> dict[str, str]:
-    """Return the cells of a row by column; which columns there are depends on all rows."""
-    published = row["origin"] == PUBLISHED
-    cells = {
-        "rank": NOTHING if row["rank"] is None else str(row["rank"]),
-        "": SYMBOLS.get(row["mark"], ""),
-        "name": row["name"],
-    }
-    if halves:
-        cells |= {half: texts.get((row["table"], row["name"]), NOTHING) for half, texts in halves.items()}
-    else:
-        cells["value"] = row["text"] if published else shown_value(row)
+    halves: Mapping[str, Mapping[tuple[str, str], Row]],
+    ranked_by: str,
+) -> dict[TableColumn, Cell]:
+    """Return the numbers of a row; which columns there are depends on all rows."""
+    cells = {}
+    for half, published in halves.items():
+        there = published.get((row["table"], row["name"]))
+        best = half == ranked_by and _is_best(row, rows)
+        cell = Cell(there["text"], _key(there["value"]), emphasis=best) if there else Cell(NOTHING)
+        cells[TableColumn(half, "number")] = cell
+    if not halves:
+        cells[TableColumn("value", "number")] = _value(row, rows)
     if any(other["spread"] for other in rows):
-        cells["±"] = row["spread"] or ""
+        # Printed to the letter; that it is a number was checked where it was read.
+        cells[TableColumn("±", "number")] = Cell(
+            row["spread"] or "", float(row["spread"]) if row["spread"] else None
+        )
     if any(other["origin"] != PUBLISHED for other in rows):
-        cells[interval_title(levels)] = shown_interval(row, levels)
-    cells["source"] = _source(row, sources) if published else "own run"
-    if notes:
-        cells["marks"] = " ".join(f"({notes[text]})" for text in footnotes_of(row))
+        cells[TableColumn(interval_title(levels), "interval")] = _interval(row, levels)
     return cells
 
 
-def _source(row: _Row, sources: Mapping[str, int]) -> str:
+def _origin(row: Row, sources: Mapping[str, int], notes: Mapping[str, int]) -> dict[TableColumn, Cell]:
+    """Return who states a row, and its footnotes, where any row has one."""
+    cells = {TableColumn("source", "text"): Cell(_source(row, sources))}
+    if notes:
+        cells[NOTES] = _notes(row, notes)
+    return cells
+
+
+def _source(row: Row, sources: Mapping[str, int]) -> str:
+    if row["origin"] != PUBLISHED:
+        return "own run"
     number, _, in_text = str(row["table"]).partition("-")
     place = "" if number == "later" else f" {'beside table' if in_text else 'table'} {number}"
     return f"[{sources[row['source']]}]{place}"

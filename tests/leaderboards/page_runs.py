@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vdm_bench.leaderboards.record import Curve, ProtocolInfo, Record, SamplerInfo, SkippedClip, write_record
-from vdm_bench.metrics.score import Extrapolation
+from vdm_bench.metrics.score import Estimate
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
 
@@ -62,7 +62,7 @@ def _guided(weight: float, make_record: Make, make_score: Make) -> Record:
 
 
 def _fewer(count: int, make_record: Make, make_score: Make) -> Record:
-    infinite = Extrapolation(9.0, 8.0, 10.0, 0.95, "linear-in-1/n-jackknife-20")
+    infinite = Estimate(9.0, 8.0, 10.0, 0.95, "linear-in-1/n-jackknife-20")
     score = make_score(9.0 + 640 / count, n=count, ends=(9.0, 30.0), infinite=infinite, marks=("few clips",))
     return make_record("fewer", score, departures=(f"generated {count} of 2048 clips",))
 

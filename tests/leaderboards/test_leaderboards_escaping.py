@@ -1,4 +1,5 @@
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
@@ -6,10 +7,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from vdm_bench.leaderboards.text import csv_cell, latex_text, markdown_line, markdown_text
+from vdm_bench.metrics.choices import ResizeRule
 from vdm_bench.runtime.printable import printable
 
 ESCAPE = "\x1b]0;title\x07\x1b[31mred"
 SIGNS = "\\|`*_[]()<>&~$!{}#%^\"'-=+@ \n\r\t\x1b\u202e:/w.\u00a0\u202f\u3000\u200d\u0645"
+NO_WIDTH = "\u200b"  # which `printable` spells out: where Markdown shows one, `markdown_text` put it there
 any_text = st.text(st.characters() | st.sampled_from(SIGNS))
 
 
@@ -58,16 +61,42 @@ def test_csv_cell(text: str, safe: str) -> None:
         ("www.a.b", "www\\.a.b"),
         ("**_~$x$~_**", "\\*\\*\\_\\~\\$x\\$\\~\\_\\*\\*"),
         ("a\\|b\n# c", "a\\\\\\|b\\\\n# c"),
+        ("@user, (@org/team) _@user é@user", "@~user, (@~org/team) \\_@~user é@~user"),
+        ("#12 owner/name#12 GH-12", "#~12 owner/name#~12 GH-~12"),
+        (":bug: x:+1:y :a::b:", ":~bug: x:~+1:y :~a::~b:"),
+        ("mail@example.org", "mail@~example.org"),
+        ("1 @ 2 # 3, C# a:b 12:30 weigh-12", "1 @ 2 # 3, C# a:b 12:30 weigh-12"),
     ],
 )
 def test_markdown_text(text: str, safe: str) -> None:
-    assert markdown_text(text) == safe
+    assert markdown_text(text).replace("&#8203;", "~") == safe
+
+
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
+def test_a_signature_in_markdown_can_be_copied(rule: str) -> None:
+    signature = f"fvd|net:i3d-k400@fa7df956:logits|in:16x64x64>224:{rule}:stretch|n:256x2|v:0.1.0"
+    assert "&#8203;" not in markdown_text(signature)
+
+
+# What GitHub looks for in the text of a page: mentions, issues and emoji.
+ALIVE = re.compile(r"(?<![A-Za-z0-9])@[A-Za-z0-9]|#[0-9]|(?<![A-Za-z0-9])GH-[0-9]|:(?:bug|\+1|100):")
+SIGNALS = ["@", "user", "#", "12", "GH-", ":", "bug", "+1", "100", " ", "_", "\\", "|", "\n"]
+
+
+@given(st.lists(st.sampled_from(SIGNALS)).map("".join))
+@example("@user @org/team")
+@example("a#12 GH-12")
+@example(":bug::100::+1:")
+def test_github_finds_no_mention_issue_or_emoji_in_any_text(text: str) -> None:
+    (line,) = (t for t in MarkdownIt("commonmark").parse(f"({markdown_text(text)})") if t.type == "inline")
+    assert not ALIVE.search("".join(child.content for child in line.children or []))
 
 
 @given(any_text)
 @example("a\\|b")
 @example("\\")
 @example("www.a.b http://a.b")
+@example("@user #12 :bug: a@b.c")
 def test_a_markdown_table_shows_any_text_as_it_is(text: str) -> None:
     table = f"| {markdown_text(text)} | b |\n| --- | --- |\n"
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)
@@ -75,7 +104,8 @@ def test_a_markdown_table_shows_any_text_as_it_is(text: str) -> None:
     assert len(cells) == 2
     children = cells[0].children or []
     assert {token.type for token in children} <= {"text", "text_special"}
-    assert "".join(token.content for token in children) == printable(text).strip(" ")
+    found = "".join(token.content for token in children)
+    assert found.replace(NO_WIDTH, "") == printable(text).strip(" ")
 
 
 @given(any_text, st.sampled_from(("", "- ")))
@@ -91,7 +121,8 @@ def test_a_markdown_line_begins_nothing_but_a_paragraph(text: str, before: str) 
     shown = [token for token in parsed if token.type == "inline"][1:]
     children = [child for token in shown for child in token.children or []]
     assert {child.type for child in children} <= {"text", "text_special"}
-    assert "".join(child.content for child in children).strip() == printable(text).strip()
+    found = "".join(child.content for child in children)
+    assert found.replace(NO_WIDTH, "").strip() == printable(text).strip()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from page_runs import ATTACKS, write_runs
+from records import with_reasons
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.published import published_rows
@@ -23,6 +25,7 @@ from vdm_bench.leaderboards.report import (
     Gallery,
     GalleryRow,
     PageOptions,
+    Runs,
     read_runs,
     write_report,
     write_site,
@@ -58,15 +61,10 @@ class Parsed(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def never_apart(row: Any) -> str:
-    return ""
-
-
-def always_apart(row: Any) -> str:
-    return "a test"
-
-
-OPTIONS = PageOptions(always_apart)
+def read(folder: Path, reason: str = "a test") -> Runs:
+    """Read runs that stand apart from published rows for a reason; empty if they do not."""
+    runs = read_runs([folder])
+    return replace(runs, frame=with_reasons(runs.frame, lambda row: reason))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,7 @@ def folder(
 @pytest.fixture(scope="module")
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(read_runs([folder]), path, PageOptions(always_apart, (gallery(2, 3),)))
+    write_report(read(folder), path, PageOptions((gallery(2, 3),)))
     return path.read_text("utf-8")
 
 
@@ -188,7 +186,7 @@ def test_hostile_texts_are_texts(page: str) -> None:
 def test_what_cannot_be_seen_is_spelt_out(tmp_path: Path, make_record: Make, make_score: Make) -> None:
     record = make_record("model", make_score(1.0, marks=("a\u202eb\x1b[2J\nc",)))
     write_record(record, tmp_path / "run.json")
-    write_report(read_runs([tmp_path]), tmp_path / "page.html", OPTIONS)
+    write_report(read(tmp_path), tmp_path / "page.html", PageOptions())
     text = (tmp_path / "page.html").read_text("utf-8")
     assert "a\\u202eb\\x1b[2J\\nc" in text
     assert {c for c in text if not c.isprintable()} == {"\n"}
@@ -211,7 +209,7 @@ def test_a_warning_stands_once_with_the_names(tmp_path: Path, make_record: Make,
     for number in range(7):
         record = make_record(f"model {number}", make_score(1.0, marks=("few clips",)), departures=("half of it",))
         write_record(record, tmp_path / str(number) / "run.json")
-    write_report(read_runs([tmp_path]), tmp_path / "page.html", OPTIONS)
+    write_report(read(tmp_path), tmp_path / "page.html", PageOptions())
     text = (tmp_path / "page.html").read_text("utf-8")
     names = "(model 0, model 1, model 2, model 3, 3 more)"
     for warning in ("departs from its protocol: half of it", "fvd: few clips"):
@@ -253,8 +251,8 @@ def test_films_are_embedded_by_rows_while_the_budget_lasts(tmp_path: Path) -> No
 
 
 def test_films_beside_the_page_are_all_that_the_policy_opens(folder: Path, tmp_path: Path) -> None:
-    options = PageOptions(always_apart, (gallery(1, 1),), embed=0)
-    write_report(read_runs([folder / "0"]), tmp_path / "page.html", options)
+    options = PageOptions((gallery(1, 1),), embed=0)
+    write_report(read(folder / "0"), tmp_path / "page.html", options)
     assert "media-src data: &#39;self&#39;;" in (tmp_path / "page.html").read_text()
 
 
@@ -277,8 +275,8 @@ def test_published_rows_stand_beside_a_run_that_follows_the_protocol(
     write_record(own_run(make_record, make_score), tmp_path / "run.json")
     published = [row.method for row in published_rows("bair-prediction") if not row.group]
     assert published
-    for why, together in ((never_apart, True), (always_apart, False)):
-        write_report(read_runs([tmp_path]), tmp_path / "page.html", PageOptions(why))
+    for reason, together in (("", True), ("a test", False)):
+        write_report(read(tmp_path, reason), tmp_path / "page.html", PageOptions())
         tables = list(rows_of((tmp_path / "page.html").read_text("utf-8"), "fvd"))
         (first,) = [table for table in tables if set(published) <= set(table)]
         assert ("mine" in first) is together
@@ -286,7 +284,7 @@ def test_published_rows_stand_beside_a_run_that_follows_the_protocol(
 
 
 def test_a_site_has_a_page_for_every_protocol(folder: Path, tmp_path: Path) -> None:
-    index = write_site(read_runs([folder]), tmp_path / "site", PageOptions(always_apart, (gallery(1, 1),)))
+    index = write_site(read(folder), tmp_path / "site", PageOptions((gallery(1, 1),)))
     names = {row.protocol for row in published_rows()} | {"bair-prediction"}
     assert {path.stem for path in index.parent.iterdir()} == {"index", *names}
     links = [a["href"] for a in Parsed(index.read_text("utf-8")).all("a") if a["href"] != "#main"]
@@ -301,7 +299,7 @@ def test_hostile_protocols_get_harmless_files(tmp_path: Path, make_record: Make,
         protocol = ProtocolInfo(name=name, digest="d", departures=[])
         record = make_record(f"model {number}", make_score(1.0), protocol=protocol)
         write_record(record, tmp_path / "runs" / str(number) / "run.json")
-    write_site(read_runs([tmp_path / "runs"]), tmp_path / "site", OPTIONS)
+    write_site(read(tmp_path / "runs"), tmp_path / "site", PageOptions())
     known = {row.protocol for row in published_rows()} | {"index"}
     pages = [path for path in (tmp_path / "site").iterdir() if path.stem not in known]
     assert len({page.name.casefold() for page in pages}) == len(names)
@@ -324,9 +322,9 @@ def test_hundreds_of_runs_are_all_there(count: int, tmp_path: Path, make_record:
         score = make_score(10.0 + number, ends=(9.0 + number, 11.0 + number))
         record = make_record(f"model {number}", score, protocol=protocol)
         write_record(record, tmp_path / "runs" / str(number) / "run.json")
-    runs = read_runs([tmp_path / "runs"])
-    write_site(runs, tmp_path / "a", OPTIONS)
-    write_site(read_runs([tmp_path / "runs"]), tmp_path / "b", OPTIONS)
+    runs = read(tmp_path / "runs")
+    write_site(runs, tmp_path / "a", PageOptions())
+    write_site(read(tmp_path / "runs"), tmp_path / "b", PageOptions())
     assert written(tmp_path / "a") == written(tmp_path / "b")
     for place, protocol in enumerate(protocols):
         parsed = Parsed((tmp_path / "a" / f"{protocol}.html").read_text("utf-8"))

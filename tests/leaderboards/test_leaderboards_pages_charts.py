@@ -8,9 +8,10 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from records import with_reasons
 
 from vdm_bench.leaderboards.published import PublishedRow
-from vdm_bench.leaderboards.ranking import make_boards
+from vdm_bench.leaderboards.ranking import make_boards, plain_rows
 from vdm_bench.leaderboards.record import Curve, Record, SamplerInfo, write_record
 from vdm_bench.leaderboards.report.charts import (
     MOST_LINES,
@@ -19,13 +20,12 @@ from vdm_bench.leaderboards.report.charts import (
     count_charts,
     curve_charts,
     guidance_charts,
-    plain_rows,
     score_chart,
 )
 from vdm_bench.leaderboards.report.plots import draw
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
 from vdm_bench.leaderboards.store import frame_of
-from vdm_bench.metrics.score import Extrapolation
+from vdm_bench.metrics.score import Estimate
 
 Make = Callable[..., Any]
 FVD = Metric("fvd", higher_is_better=False)
@@ -42,7 +42,7 @@ def read(tmp_path: Path) -> Callable[..., Runs]:
 
 
 def rows_of(runs: Runs, published: tuple[PublishedRow, ...] = ()) -> Any:
-    (board,) = make_boards(published, runs.frame, lambda row: "" if published else "a test")
+    (board,) = make_boards(published, with_reasons(runs.frame, lambda row: "" if published else "a test"))
     return plain_rows(board.rows)
 
 
@@ -157,7 +157,7 @@ def test_lines_of_guidance_are_named_by_what_tells_them_apart(
 
 def test_numbers_that_no_float_holds_are_left_out(read: Make, make_record: Make, make_score: Make) -> None:
     curve = Curve(frames=[1, 10**400], values=[1.0, 2.0], standard_errors=None)
-    limit = Extrapolation(1.0, 0.5, 1.5, 0.95, "linear")
+    limit = Estimate(1.0, 0.5, 1.5, 0.95, "linear")
     none = make_record("none", make_score(1.0, n=0, infinite=limit))
     runs = read(guided(make_record, make_score, 10**400, 1.0).model_copy(update={"curves": {"fvd": curve}}))
     rows = rows_of(runs)
@@ -180,7 +180,7 @@ def test_scores_stand_over_one_over_n_and_the_extrapolation_at_zero(
     read: Make, make_record: Make, make_score: Make
 ) -> None:
     def score(n: int, value: float, infinite: float | None) -> Any:
-        limit = infinite and Extrapolation(infinite, infinite - 1, infinite + 1, 0.95, "linear")
+        limit = infinite and Estimate(infinite, infinite - 1, infinite + 1, 0.95, "linear")
         real = n // 10  # the number of real clips, too, may differ from point to point
         reference = {"n_reference": real, "signed": {"ref": f"clips/test/{real}"}}
         return make_score(value, n=n, ends=(value - 2, value + 2), infinite=limit, **reference)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import with_reasons
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards import published
@@ -95,7 +96,7 @@ def printed_tables(text: str) -> dict[tuple[str, str, str], list[dict[str, str]]
 
 @pytest.mark.parametrize("table", ["1", "2", "3", "3-text", "4", "5", "6", "later"])
 def test_tables_print_exactly_the_published_figures(table: str) -> None:
-    boards = make_boards(published_rows(), load_runs([]), lambda row: "")
+    boards = make_boards(published_rows(), with_reasons(load_runs([])))
     tables = printed_tables(format_boards(boards, "markdown"))
     rows = [row for row in csv.DictReader(CSV.splitlines()) if row["table"] == table]
     assert rows
@@ -114,7 +115,7 @@ def test_tables_print_exactly_the_published_figures(table: str) -> None:
 
 def test_both_numbers_of_a_pair_are_columns_of_one_table_and_the_protocols_one_ranks() -> None:
     text = format_boards(
-        make_boards(published_rows("text-video"), load_runs([]), lambda row: ""), "text", width=160
+        make_boards(published_rows("text-video"), with_reasons(load_runs([]))), "text", width=160
     )
     first = text.splitlines()
     assert first[:4] == [
@@ -200,6 +201,6 @@ def test_wrong_entries_are_refused(text: str, message: str) -> None:
 def test_hostile_names_are_harmless_in_every_format(form: Any, harmful: str) -> None:
     name = "=1 <img onerror=alert(1)>\x1b[2J $x$"
     row = replace(published_rows()[0], method=name, caveats=(name,), source=name)
-    text = format_boards(make_boards([row], load_runs([]), lambda row: ""), form)
+    text = format_boards(make_boards([row], with_reasons(load_runs([]))), form)
     assert harmful not in text
     assert "onerror" in text

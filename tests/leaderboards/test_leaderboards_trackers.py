@@ -21,7 +21,7 @@ from vdm_bench.leaderboards.trackers import (
     safe_names,
     tracker_names,
 )
-from vdm_bench.metrics.score import Extrapolation
+from vdm_bench.metrics.score import Estimate
 
 Make = Callable[..., Any]
 
@@ -30,7 +30,7 @@ Make = Callable[..., Any]
 def stored(tmp_path: Path, make_record: Make, make_score: Make) -> StoredRecord:
     fvd = replace(
         make_score(12.5, ends=(12.0, 13.0), floor=1.5, marks=("few clips", "lossy")),
-        infinite=Extrapolation(10.0, 9.0, 11.0, 0.95, "linear"),
+        infinite=Estimate(10.0, 9.0, 11.0, 0.95, "linear"),
     )
     record = make_record(
         "my model / <b>",

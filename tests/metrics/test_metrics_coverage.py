@@ -10,7 +10,7 @@ import pytest
 
 from vdm_bench.metrics.frechet import frechet_distance
 from vdm_bench.metrics.moments import Array, Moments
-from vdm_bench.metrics.score import Extrapolation, Interval
+from vdm_bench.metrics.score import Estimate, Interval
 from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance, Statistic
 
 DRAWS, D = 100, 3
@@ -29,11 +29,11 @@ def classes(rng: np.random.Generator, shift: float, scale: float, clips: int = 3
     return x, x[np.argsort(labels, kind="stable")]
 
 
-def coverage(found: Sequence[Interval | Extrapolation | None], truth: float) -> float:
+def coverage(found: Sequence[Interval | Estimate | None], truth: float) -> float:
     return float(np.mean([one is not None and one.low <= truth <= one.high for one in found]))
 
 
-def width(found: Sequence[Interval | Extrapolation | None]) -> float:
+def width(found: Sequence[Interval | Estimate | None]) -> float:
     return float(np.mean([one.high - one.low for one in found if one is not None]))
 
 
@@ -87,7 +87,7 @@ def test_an_interval_holds_what_other_clips_of_the_same_conditions_change() -> N
     assert width(intervals) == pytest.approx(2 * 2.09 * np.std(values), rel=0.15)
 
 
-def limit_of_conditions(rng: np.random.Generator, conditions: int | None) -> Extrapolation | None:
+def limit_of_conditions(rng: np.random.Generator, conditions: int | None) -> Estimate | None:
     means = 2 * rng.normal(size=(50, D))
     real = rng.normal(size=(500, D)) * np.sqrt(4 + 1)
     return Frechet().estimate(features(real), features(predictions(rng, means, 10), conditions)).infinite

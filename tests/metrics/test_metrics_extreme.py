@@ -27,13 +27,13 @@ from vdm_bench.metrics.prdc import Measure, neighbour_score
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Interval, Score
 from vdm_bench.metrics.statistics import (
-    Estimate,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
     Neighbours,
     Statistic,
+    StatisticResult,
 )
 from vdm_bench.metrics.uncertainty import frechet_floor
 
@@ -88,7 +88,7 @@ def features(array: Array) -> Features:
     return Features(len(array), array.shape[1], lambda: iter([cast(Any, array)]))
 
 
-def is_sound(estimate: Estimate) -> bool:
+def is_sound(estimate: StatisticResult) -> bool:
     interval, infinite = estimate.interval, estimate.infinite
     numbers = [estimate.value, *estimate.jackknife, 0.0 if estimate.floor is None else estimate.floor]
     numbers += [interval.low, interval.high] if interval else []
@@ -199,13 +199,15 @@ def test_all_that_surrounds_a_distance_has_its_unit(power: int) -> None:
 
 
 def test_an_interval_that_float64_cannot_hold_is_missed_in_a_mark() -> None:
-    estimate = Estimate(1e308, Interval(-math.inf, math.inf, 0.95, "jackknife-2"), 1.0, jackknife=(1.0, 2.0))
+    estimate = StatisticResult(
+        1e308, Interval(-math.inf, math.inf, 0.95, "jackknife-2"), 1.0, jackknife=(1.0, 2.0)
+    )
     sound = replace(estimate, floor=math.inf).sound()
     assert (sound.value, sound.interval, sound.floor, sound.jackknife) == (1e308, None, None, ())
     too_large = "the numbers are too large to compute it"
     assert sound.lost == (f"no interval: {too_large}", f"no floor: {too_large}")
     with pytest.raises(InputError, match="the value comes out as nan"):
-        Estimate(math.nan).sound()
+        StatisticResult(math.nan).sound()
 
 
 def test_differences_of_features_too_large_are_errors() -> None:

@@ -14,7 +14,7 @@ from tiny_model import TINY
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.metrics.score import Difference
+from vdm_bench.metrics.score import Estimate
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, load_model, save_model
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.reproduction import execute as carrying
@@ -246,7 +246,7 @@ def test_weights_that_cannot_be_had_are_missing(tmp_path: Path, monkeypatch: pyt
 def test_a_claim_holds_where_the_interval_of_the_difference_leaves_out_zero(
     higher_is_better: bool, ends: tuple[float, float], holds: bool | None
 ) -> None:
-    difference = Difference(sum(ends) / 2, *ends, 0.95, "paired")
+    difference = Estimate(sum(ends) / 2, *ends, 0.95, "paired")
     claim = Claim("a beats b", "fvd", "a", "b")
     assert verdict(claim, "own", difference, higher_is_better=higher_is_better).holds is holds
 

@@ -67,14 +67,14 @@ def check(
     from vdm_bench.leaderboards.checks.check import check_runs, refuse_stream
     from vdm_bench.leaderboards.checks.check import update_baseline as update
     from vdm_bench.leaderboards.tables.ci import junit_xml
-    from vdm_bench.leaderboards.tables.comparisons import format_closing, format_tables
+    from vdm_bench.leaderboards.tables.comparisons import format_check, format_closing
     from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
     from vdm_bench.runtime.progress import Console
 
     if update_baseline:
         refuse_stream(baseline)
     result = check_runs(run, baseline, fail_on, strict=strict)
-    text = format_tables(result)
+    text = format_check(result)
     if update_baseline:
         changed = update(run, baseline, note=Console().note)
         say(f"wrote {baseline}" if changed else f"{baseline} has these scores already")

@@ -61,12 +61,12 @@ def leaderboard(
     from vdm_bench.leaderboards.ranking import make_boards
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables.formats import format_boards
-    from vdm_bench.protocols.eligibility import why_unranked
+    from vdm_bench.protocols.eligibility import with_apart
 
     frame = load_runs(runs, note=options.say_left_out)
     if name is not None:
         frame = frame[frame["protocol"] == name].reset_index(drop=True)
-    options.write_or_print(format_boards(make_boards(published, frame, why_unranked), form), output)
+    options.write_or_print(format_boards(make_boards(published, with_apart(frame)), form), output)
 
 
 def _write_site(runs: tuple[Path, ...], folder: Path, data_root: Path | None) -> None:

@@ -1,12 +1,13 @@
 """Pages of runs with their clips: what `vdm-bench report --format html` and `leaderboard --html` write."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
 from vdm_bench.leaderboards.report.writing import EMBEDDED_BYTES, PageOptions, write_report, write_site
 from vdm_bench.pages.galleries import ClipPlaces, make_galleries
-from vdm_bench.protocols.eligibility import why_unranked
+from vdm_bench.protocols.eligibility import with_apart
 from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter, Silent
@@ -34,7 +35,7 @@ def write_html(
     """
     runs, reporter = _told(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
-    write_report(runs, page, PageOptions(why_unranked, galleries, embed))
+    write_report(runs, page, PageOptions(galleries, embed))
 
 
 def write_html_site(
@@ -58,7 +59,7 @@ def write_html_site(
     way_out = "wait for it, or choose another --html"
     with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
         remove_temporary_files(folder, shared=not alone)
-        return write_site(runs, folder, PageOptions(why_unranked, galleries, embed))
+        return write_site(runs, folder, PageOptions(galleries, embed))
 
 
 def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
@@ -66,4 +67,4 @@ def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Repor
     runs = read_runs(paths)
     for sentence in runs.left_out:
         reporter.note(f"left out: {sentence}")
-    return runs, reporter
+    return replace(runs, frame=with_apart(runs.frame)), reporter

@@ -4,10 +4,19 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
+from vdm_bench.leaderboards.ranking import records
 from vdm_bench.metrics.recipes import Recipe, recipes
 from vdm_bench.metrics.score import Signature
 from vdm_bench.metrics.weights import catalogue
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+
+
+def with_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame of `load_runs` with a column `apart`: what `why_unranked` says of each row."""
+    reasons = [why_unranked(row) for row in records(frame)]
+    return frame.assign(apart=reasons).astype({"apart": "string"})
 
 
 def why_unranked(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.leaderboards.record import Record
 from vdm_bench.metrics.jackknife import score_difference
-from vdm_bench.metrics.score import Difference, Score
+from vdm_bench.metrics.score import Estimate, Score
 from vdm_bench.metrics.weights import provide
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
@@ -75,7 +75,7 @@ class Verdict:
 
     claim: Claim
     metric: str
-    difference: Difference | None
+    difference: Estimate | None
     holds: bool | None
 
 
@@ -225,7 +225,7 @@ def _verdicts(plan: ReproductionPlan, records: Mapping[str, Record]) -> list[Ver
     return verdicts
 
 
-def verdict(claim: Claim, metric: str, found: Difference | None, *, higher_is_better: bool) -> Verdict:
+def verdict(claim: Claim, metric: str, found: Estimate | None, *, higher_is_better: bool) -> Verdict:
     """Judge a claim by the interval of the difference, of the better case less the worse one."""
     if found is None:
         return Verdict(claim, metric, None, None)
@@ -233,7 +233,7 @@ def verdict(claim: Claim, metric: str, found: Difference | None, *, higher_is_be
     return Verdict(claim, metric, found, True if low > 0 else False if high < 0 else None)
 
 
-def paired_difference(first: Record, second: Record, metric: str) -> Difference | None:
+def paired_difference(first: Record, second: Record, metric: str) -> Estimate | None:
     """Return a score of the first run less that of the second one.
 
     Returns:

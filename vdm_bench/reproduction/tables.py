@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from vdm_bench.leaderboards.published import PublishedRow
-from vdm_bench.leaderboards.tables.formats import format_views
-from vdm_bench.leaderboards.tables.views import NOTHING, GroupView, numbered
-from vdm_bench.leaderboards.text import rounded, useful_decimals
-from vdm_bench.metrics.score import Difference, Interval, Score
+from vdm_bench.leaderboards.tables.formats import write_tables
+from vdm_bench.leaderboards.tables.views import NAME, NOTES, Cell, Table, TableColumn, TableRow, numbered
+from vdm_bench.leaderboards.text import NOTHING, rounded, useful_decimals
+from vdm_bench.metrics.score import Estimate, Interval, Score
 from vdm_bench.reproduction.execute import Outcome, Verdict, missing_for
 from vdm_bench.reproduction.plan import Experiment, ReproductionOptions, ReproductionPlan
 from vdm_bench.runs.forecast import missing_networks
@@ -71,7 +71,8 @@ def format_outcome(plan: ReproductionPlan, outcome: Outcome, form: Format) -> st
     if form == "json":
         return json.dumps(_content(plan, outcome), indent=2, allow_nan=False) + "\n"
     last = list(plan.metrics)[-1]
-    return format_views([_view(plan, outcome, metric, whole=metric == last) for metric in plan.metrics], form)
+    tables = [_table(plan, outcome, metric, whole=metric == last) for metric in plan.metrics]
+    return write_tables(tables, form)
 
 
 def _content(plan: ReproductionPlan, outcome: Outcome) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _content(plan: ReproductionPlan, outcome: Outcome) -> dict[str, Any]:
     return {"table": plan.table, "rows": rows, "claims": claims, "missing": dict(outcome.missing)}
 
 
-def _view(plan: ReproductionPlan, outcome: Outcome, metric: str, *, whole: bool) -> GroupView:
+def _table(plan: ReproductionPlan, outcome: Outcome, metric: str, *, whole: bool) -> Table:
     """Show a metric; below the last one stands what is to be said of the whole table."""
     own = plan.metrics[metric]
     rows = [row for row in plan.published if row.metric == metric and (own == metric or plan.case_of(row))]
@@ -101,13 +102,12 @@ def _view(plan: ReproductionPlan, outcome: Outcome, metric: str, *, whole: bool)
         lines.setdefault((row.table, row.method, row.pair), []).append(row)
     notes = numbered(text for row in rows for text in _footnotes(plan, row))
     cells = [_cells(plan, outcome, halves, own, notes) for halves in lines.values()]
-    return GroupView(
+    return Table(
         metric=own,
         higher_is_better=rows[0].higher_is_better,
         about=tuple(_about(plan, metric)),
-        titles=tuple(cells[0]),
-        rows=tuple(tuple(row.values()) for row in cells),
-        has_best=False,
+        columns=tuple(cells[0]),
+        rows=tuple(TableRow(tuple(row.values())) for row in cells),
         notes=(
             *(f"({number}) {text}" for text, number in notes.items()),
             *_without_value(outcome, own),
@@ -134,17 +134,19 @@ def _footnotes(plan: ReproductionPlan, row: PublishedRow) -> list[str]:
 
 def _cells(
     plan: ReproductionPlan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
-) -> dict[str, str]:
+) -> dict[TableColumn, Cell]:
     """Return the cells of a published row, or of a pair a/b: ours go with the validation set, or 1 split."""
     ours = next((row for row in halves if row.half in ("validation set", "1 split")), halves[0])
     case = plan.case_of(ours)
     score = outcome.score(case.key, own) if case else None
-    cells = {"name": ours.method}
-    cells |= {row.half: row.text for row in halves} if ours.half else {"published": ours.printed}
-    cells |= {"own": _value(score), "95 % interval": _interval(score)}
+    numbers = {row.half: row.text for row in halves} if ours.half else {"published": ours.printed}
+    cells = {NAME: Cell(ours.method)}
+    cells |= {TableColumn(title, "number"): Cell(text) for title, text in numbers.items()}
+    cells[TableColumn("own", "number")] = Cell(_value(score))
+    cells[TableColumn("95 % interval", "interval")] = Cell(_interval(score))
     if own == ours.metric:
-        cells["difference"] = _difference(score, ours)
-    cells["marks"] = " ".join(f"({notes[text]})" for text in _footnotes(plan, ours))
+        cells[TableColumn("difference", "number")] = Cell(_difference(score, ours))
+    cells[NOTES] = Cell(" ".join(f"({notes[text]})" for text in _footnotes(plan, ours)))
     return cells
 
 
@@ -160,12 +162,12 @@ def _interval(score: Score | None) -> str:
     return _ends(score.value, score.interval)
 
 
-def _ends(value: float, found: Interval | Difference) -> str:
+def _ends(value: float, found: Interval | Estimate) -> str:
     decimals = _decimals(value, found)
     return f"[{rounded(found.low, decimals)}, {rounded(found.high, decimals)}]"
 
 
-def _decimals(value: float, found: Interval | Difference | None) -> int:
+def _decimals(value: float, found: Interval | Estimate | None) -> int:
     return useful_decimals(value, found.low if found else None, found.high if found else None)
 
 
