@@ -4,7 +4,6 @@ The presets in `presets/` carry the figures of the paper's appendix A.
 """
 
 import dataclasses
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.process import SPACES, Space
+from vdm_bench.runtime.choose import check_known, lookup
 
 Clipping: TypeAlias = Literal["none", "static", "dynamic"]
 CLIPPINGS: tuple[Clipping, ...] = ("none", "static", "dynamic")
@@ -256,14 +256,8 @@ def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
         InputError: an unknown key, a value of the wrong type, or one out of range.
     """
     known = {entry.name: entry.default for entry in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise InputError(f"{source}: there is no setting {key!r}; {hint}")
-        values[key] = _typed(value, known[key], f"{source}: {key}")
     try:
+        values = {key: _typed(value, lookup(key, known, "setting"), key) for key, value in table.items()}
         return kind(**values)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
@@ -285,10 +279,7 @@ def get_preset(name: str) -> Preset:
         InputError: there is none of this name.
     """
     names = preset_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-        raise InputError(f"there is no preset {name!r}; {hint}")
+    check_known(name, names, "preset")
     text = _presets().joinpath(f"{name}.toml").read_text("utf-8")
     table = tomllib.loads(text)
     return Preset(

@@ -185,7 +185,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (lambda content: content.update(model=[8]), "its field 'model' is a list, not an object"),
         (lambda content: content.update(name=None), "its field 'name' is null, not a text"),
         (lambda content: content.update(training={"loss": float("nan")}), "it holds NaN"),
-        (setting("model", base_chanels=8), "there is no setting 'base_chanels'; did you mean base_channels?"),
+        (setting("model", base_chanels=8), "unknown setting 'base_chanels'; did you mean 'base_channels'?"),
         (setting("model", base_channels="8"), "base_channels is '8'"),
         (setting("model", base_channels=16), "has shape [8], its model needs [16]"),
         (setting("model", base_channels=10**30), "base_channels is 1000000"),

@@ -1,8 +1,6 @@
 """Samplers: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
 
-import difflib
-
-from vdm_bench.errors import InputError
+from vdm_bench.runtime.choose import check_known
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
 REFERENCE = "reference"  # the name of the reference model among samplers
@@ -50,8 +48,6 @@ def check_name(spec: str) -> None:
     """
     from vdm_bench.samplers.baselines import BASELINES
 
-    if ":" in spec or spec in (*BASELINES, REFERENCE, DIFFUSERS):
-        return
-    near = difflib.get_close_matches(spec, [*BASELINES, REFERENCE, DIFFUSERS], 1)
-    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list samplers` shows them"
-    raise InputError(f"there is no sampler {spec!r}; {hint} A callable of your own is written module:object")
+    if ":" not in spec:
+        hint = "`vdm-bench list samplers` shows them, and a callable of your own is written MODULE:OBJECT"
+        check_known(spec, [*BASELINES, REFERENCE, DIFFUSERS], "sampler", hint)

@@ -4,7 +4,6 @@ The command line and the sampler `reference` share this, so that both know the s
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import CLIPPINGS, SAMPLER_NAMES, SamplingConfig, from_table
 from vdm_bench.reference_model.guidance import Variant, weight_of_scale
 from vdm_bench.reference_model.model import PRECISIONS
+from vdm_bench.runtime.choose import check_known
 
 Method: TypeAlias = Literal[
     "reconstruction", "reconstruction-conditional", "replacement", "replacement-conditional"
@@ -115,10 +115,10 @@ def choose(defaults: SamplingConfig, chosen: Mapping[str, object]) -> Settings:
     """
     given = {key: value for key, value in chosen.items() if value is not None}
     for key in given:
-        require_known("setting", key, setting_names())
+        check_known(key, setting_names(), "setting")
     for key, known in _CHOICES.items():
         if key in given:
-            require_known(key, str(given[key]), known)
+            check_known(str(given[key]), known, key)
     if "guidance_scale" in given:
         if "guidance_weight" in given:
             raise InputError("guidance_weight w and guidance_scale 1 + w say the same thing; give one of the two")
@@ -164,22 +164,9 @@ def parsed(options: Mapping[str, str], others: Collection[str] = ()) -> dict[str
     kinds = {entry.name: entry.default for entry in dataclasses.fields(SamplingConfig)} | _OWN
     values: dict[str, object] = {}
     for key, text in options.items():
-        require_known("option", key, [*setting_names(), *others])
+        check_known(key, [*setting_names(), *others], "option")
         values[key] = _value(key, text, kinds[key])
     return values
-
-
-def require_known(what: str, name: str, known: Collection[str]) -> None:
-    """Refuse a name that is not known; give the nearest.
-
-    Raises:
-        InputError: it is not known.
-    """
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
-    raise InputError(f"there is no {what} {name!r}; {hint}")
 
 
 def _value(key: str, text: str, like: object) -> object:
