@@ -4,12 +4,10 @@ Clips are taken in blocks of consecutive indices, and within a block in batches 
 last one filled up and cut off again. So a clip meets the same companions in the network whoever computes its
 block: the features are the same to the last bit for any number of workers, and after an interruption.
 
-On a CPU, libraries choose their kernels, and with them the rounding, by the number of threads. So a forward pass
-takes one thread there, and as many passes run side by side as there are threads.
+On a CPU a forward pass takes one thread, and as many passes run side by side as there are threads.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.precision import arithmetic
+from vdm_bench.runtime.threads import mapped
 
 BLOCK_CLIPS = 64
 
@@ -69,14 +68,9 @@ def compute_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor)
 
 def _computed(network: FeatureNetwork, batches: Sequence[Tensor]) -> list[dict[str, Tensor]]:
     """Compute the layers of each batch."""
-    if network.device.type != "cpu" or not network.spec.concurrent:
+    if not network.spec.concurrent:
         return [_forward(network, batch) for batch in batches]
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, "features", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(lambda batch: _forward(network, batch), batches))
-    finally:
-        torch.set_num_threads(threads)  # part of the setting belongs to the process, not to the thread
+    return mapped(lambda batch: _forward(network, batch), batches, network.device)
 
 
 def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:

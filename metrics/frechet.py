@@ -10,9 +10,8 @@ Other people's rules for that trace exist to reproduce their numbers: `tf-gan` i
 (the original FVD), `tf-gan-fp32` the same in float32 (VideoGPT and what was derived from it).
 """
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -24,6 +23,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
 from vdm_bench.metrics.moments import Moments, merge_all
+from vdm_bench.runtime.threads import one_thread
 
 Array = NDArray[np.float64]
 Sample = Moments | NDArray[np.floating]
@@ -175,22 +175,6 @@ def frechet_distance(a: Sample, b: Sample, *, ddof: Literal[0, 1] = 1, root: Roo
         9.0
     """
     return FrechetReference(a, ddof=ddof, root=root).distance(b)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch decompose matrices on one thread, and restore the setting.
-
-    Then the result is the same to the last bit on any number of cores, and little is lost: eigenvalues of
-    2048 x 2048 take 0.3 s on one thread and on two. Where other processes keep the cores busy much is won, since
-    torch's threads wait for each other actively: 400 x 400 was seen to take a second on two, for 5 ms on one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _moments(sample: Sample) -> Moments:

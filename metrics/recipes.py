@@ -6,7 +6,6 @@ objects are `Recipe`s.
 """
 
 import dataclasses
-import difflib
 import functools
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,7 @@ from vdm_bench.metrics.statistics import (
     Neighbours,
     Statistic,
 )
+from vdm_bench.runtime.choose import lookup
 from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.outside import parse_toml
 
@@ -93,13 +93,10 @@ def get_recipes(name: str) -> list[Recipe]:
     if name.endswith(".toml"):
         return [_read(Path(name))]
     known = recipes()
-    if name in known:
-        return [known[name]]
-    if family := [recipe for other, recipe in known.items() if other.startswith(f"{name}/")]:
+    family = [recipe for other, recipe in known.items() if other.startswith(f"{name}/")]
+    if family and name not in known:
         return family
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list metrics` shows them"
-    raise InputError(f"there is no metric {name!r}; {hint}")
+    return [lookup(name, known, "metric", "`vdm-bench list metrics` shows them")]
 
 
 def get_recipe(name: str) -> Recipe:

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
-from vdm_bench.metrics.frechet import FrechetReference, one_thread
+from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.jackknife import JACKKNIFE_GROUPS, Resampled
 from vdm_bench.metrics.moments import Moments, S, merge_all
 from vdm_bench.metrics.score import Estimate
+from vdm_bench.runtime.threads import one_thread
 
 Array = NDArray[np.float64]
 

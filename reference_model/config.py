@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.process import SPACES, Space
-from vdm_bench.reference_model.settings import from_table, from_texts, number, require_known
+from vdm_bench.reference_model.settings import from_table, from_texts, number
+from vdm_bench.runtime.choose import check_known
 
 Clipping: TypeAlias = Literal["none", "static", "dynamic"]
 CLIPPINGS: tuple[Clipping, ...] = ("none", "static", "dynamic")
@@ -211,7 +212,7 @@ def check_setting(name: str, value: Any) -> None:
         InputError: it is not among the setting's choices, or out of its range.
     """
     if name in _CHOICES:
-        require_known(name, value, _CHOICES[name])
+        check_known(value, _CHOICES[name], name)
     elif name in _RANGES and not _RANGES[name][0](value):
         raise InputError(f"{name} {value} is out of range; give {_RANGES[name][1]}")
 
@@ -386,7 +387,7 @@ def get_preset(name: str) -> Preset:
     Raises:
         InputError: there is none of this name.
     """
-    require_known("preset", name, preset_names())
+    check_known(name, preset_names(), "preset")
     text = _presets().joinpath(f"{name}.toml").read_text("utf-8")
     table = tomllib.loads(text)
     return Preset(

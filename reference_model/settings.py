@@ -4,12 +4,12 @@ The default of a field tells its type. A default of None stands for a whole numb
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.choose import check_known, lookup
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -17,23 +17,6 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 _MOST = 2**63  # of a setting that is a whole number
-
-
-def require_known(what: str, name: str, known: Collection[str]) -> None:
-    """Refuse a name that is not known, and suggest the nearest.
-
-    Raises:
-        InputError: it is not known.
-    """
-    if name not in known:
-        raise InputError(unknown(what, name, known))
-
-
-def unknown(what: str, name: str, known: Collection[str]) -> str:
-    """Say that a name is not known, and suggest the nearest."""
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
-    return f"there is no {what} {name!r}; {hint}"
 
 
 def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
@@ -50,11 +33,9 @@ def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
     known = {entry.name: entry.default for entry in dataclasses.fields(kind)}
     source = source and f"{source}: "
     values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            raise InputError(f"{source}{unknown('setting', key, known)}")
-        values[key] = _typed(value, known[key], f"{source}{key}")
     try:
+        for key, value in table.items():
+            values[key] = _typed(value, lookup(key, known, "setting"), key)
         return kind(**values)
     except InputError as error:
         raise InputError(f"{source}{error}") from error
@@ -74,7 +55,7 @@ def from_texts(
         InputError: an unknown name, or a text that is not a value of its setting.
     """
     for name in texts:
-        require_known("option", name, [*defaults, *others])
+        check_known(name, [*defaults, *others], "option")
     return {name: _from_text(name, text, defaults[name]) for name, text in texts.items()}
 
 

@@ -48,8 +48,16 @@ def folder_protocol(count: int, **changes: object) -> Protocol:
     return Protocol.model_validate(fields | changes)
 
 
-def measure_frames(clips: ClipDataset, count: int, folder: Path, *, recheck: bool = False) -> FrameMeasures:
+def measure_frames(
+    clips: ClipDataset,
+    count: int,
+    folder: Path,
+    *,
+    recheck: bool = False,
+    processes: ProcessGroup | None = None,
+) -> FrameMeasures:
     """Measure the PSNR of the first clips against the videos of `shapes-prediction`."""
     protocol = get_protocol("shapes-prediction").model_copy(update={"generated_count": count})
-    meter = FrameEvaluator(("psnr",), Conditions(protocol, None), folder, 2, Console(), ProcessGroup(), recheck)
+    processes = processes or ProcessGroup()
+    meter = FrameEvaluator(("psnr",), Conditions(protocol, None), folder, 2, Console(), processes, recheck)
     return meter.measure(clips, count)

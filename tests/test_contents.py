@@ -255,7 +255,7 @@ def test_other_versions_of_what_reads_clips_read_them_anew(
 
 def test_what_another_process_finds_changed_all_read_anew(tmp_path: Path) -> None:
     class Doubting(ProcessGroup):
-        def everyone(self, flags: list[bool]) -> list[bool]:
+        def all_true(self, flags: list[bool]) -> list[bool]:
             return flags if len(flags) > 1 else [False]
 
     collect(MemoryClips(FRAMES), tmp_path)

@@ -73,7 +73,7 @@ processes.wait()
 ALONE = """
 import sys
 from datetime import timedelta
-from vdm_bench import distributed
+from vdm_bench.runtime import distributed
 
 distributed.JOINING = timedelta(seconds=1)
 try:

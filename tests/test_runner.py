@@ -181,7 +181,7 @@ def test_growing_a_run_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
     ("options", "words"),
     [
         ({"sampler": "noise", "seed": 1}, "another sampler"),
-        ({"sampler": "real"}, "another name, sampler"),
+        ({"sampler": "real"}, r"another name \('noise' and not 'real'\), sampler.spec"),
         ({"sampler": "noise", "limit": 50}, "another number of clips"),
     ],
 )

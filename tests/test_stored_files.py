@@ -225,9 +225,21 @@ def test_wild_numbers_and_brackets_are_refused(name: str, wild: str, tmp_path: P
             "its field 'skip_broken' is 1, not true or false; choose another --out",
         ),
         ("plan.json", {"colour": 1}, "it has a field 'colour', which this version does not know"),
-        ("sample.json", {"seed": "3"}, "holds clips with another seed; choose another --out, or delete it"),
-        ("sample.json", {"colour": 1}, "holds clips with another colour; choose another --out, or delete it"),
-        ("config.json", {"seed": [0]}, r"holds a run with another seed \(\[0\] and not 0\); give the settings"),
+        (
+            "sample.json",
+            {"seed": "3"},
+            r"holds clips with another seed \('3' and not 3\); choose another",
+        ),
+        (
+            "sample.json",
+            {"colour": 1},
+            r"holds clips with another colour \(1 and not nothing\); choose",
+        ),
+        (
+            "config.json",
+            {"seed": [0]},
+            r"holds a run with another seed \(\[0\] and not 0\); restore",
+        ),
         (
             "prepared.json",
             {"broken": [[3, "a"]]},

@@ -402,7 +402,7 @@ def test_a_protocol_of_ones_own_is_given_as_a_file(theirs: Path, tmp_path: Path)
     text = (Path(__file__).parents[1] / "vdm_bench/protocols/shapes-unconditional.toml").read_text()
     own.write_text(text.replace('"shapes-unconditional"', '"mine"').replace("1024", "70"))
     run(str(own), out=tmp_path / "mine", sampler="blurred")
-    with pytest.raises(InputError, match="there is no protocol 'mine'"):
+    with pytest.raises(InputError, match="unknown protocol 'mine'"):
         check(tmp_path / "mine")
     assert check(tmp_path / "mine", protocol=str(own)).fault is None
     assert check(theirs, protocol=str(own)).name == "protocol"

@@ -6,7 +6,6 @@ own by declaring an entry point, such as `videomae = "my_package.networks:VideoM
 """
 
 import contextlib
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import Precision
+from vdm_bench.runtime.choose import check_known
 from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
@@ -125,12 +125,9 @@ def entry_of(name: str) -> EntryPoint:
     Raises:
         InputError: no network is called so.
     """
-    found = entry_points(group=GROUP, name=name)
-    if not found:
-        near = difflib.get_close_matches(name, network_names(), 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list networks` shows them"
-        raise InputError(f"there is no network {name!r}; {hint}")
-    return next(iter(found))
+    installed = entry_points(group=GROUP)
+    check_known(name, sorted(installed.names), "network", "`vdm-bench list networks` shows them")
+    return installed[name]
 
 
 def _backend(computing: ComputeConfig) -> tuple[str, str]:

@@ -4,7 +4,6 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +14,7 @@ from vdm_bench.metrics.weights.digest import content_digest
 from vdm_bench.metrics.weights.download import DownloadReporter, download
 from vdm_bench.metrics.weights.entries import Entry, SourceFile, WrongFileError, catalogue
 from vdm_bench.metrics.weights.store import Store, damage_by_tensor, locate, recognise
+from vdm_bench.runtime.choose import lookup
 from vdm_bench.runtime.files import cache_folder
 
 
@@ -103,11 +103,7 @@ class Library:
         Raises:
             InputError: there is none.
         """
-        if name in self.entries:
-            return self.entries[name]
-        near = get_close_matches(name, self.entries, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench weights list` shows them"
-        raise InputError(f"there are no weights {name!r}; {hint}")
+        return lookup(name, self.entries, "weights", "`vdm-bench weights list` shows them")
 
     def load(self, name: str) -> dict[str, Tensor]:
         """Load weights; see `load_weights`."""

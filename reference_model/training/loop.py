@@ -50,7 +50,7 @@ from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold_together, holds_others
-from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
+from vdm_bench.runtime.plan import FolderPlan, as_json
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -89,7 +89,8 @@ def acquire_run_dir(out: Path, config: RunConfig) -> None:
     Raises:
         InputError: it holds a run with other settings, or something else; or its settings are damaged.
     """
-    kept = FolderPlan(out / CONFIG, "a run", way_out="restore it, or choose another --out")
+    way_out = "restore the settings it was started with, or choose another --out"
+    kept = FolderPlan(out / CONFIG, "a run", way_out=way_out)
     wanted = as_json({"preset": config.preset.name, **config.table()})
     if not kept.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
         raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
@@ -101,12 +102,7 @@ def acquire_run_dir(out: Path, config: RunConfig) -> None:
         raise InputError(f"{kept.path} is not there, and {out} holds a run; {kept.way_out}")
     # Under a constant learning rate a longer run is the same run, gone on with.
     longer = config.preset.training.schedule == "constant" and type(found.get("training.steps")) is int
-    free = {"training.steps"} if longer else set()
-    if settings := [key for key in unlike(found, wanted) if key not in free]:
-        raise kept.refusal(
-            (f"{key} ({found.get(key)} and not {wanted.get(key)})" for key in settings),
-            "give the settings it was started with, or choose another --out",
-        )
+    kept.require_same(found, wanted, {"training.steps"} if longer else ())
     if found != wanted:
         kept.write(wanted)
 

@@ -354,9 +354,7 @@ def test_an_archive_is_not_gone_on_with_from_other_videos(
     assert make(2).missing == ("film1.mp4",)
     assert make(3).clips == 3
     kept.rename(root / "test/film1.mp4")
-    with pytest.raises(
-        InputError, match=r"was begun with other videos: 1 were missing then, and 0 are now; delete"
-    ):
+    with pytest.raises(InputError, match=r", set of missing videos \(\['film1.mp4'\] and not \[\]\); delete"):
         make(4)
 
 

@@ -169,7 +169,7 @@ RECIPE = {
         ("statistic", f'{{kind = "kernel", coef0 = {"9" * 400}}}', "coef0|too large"),
         ("statistic", "{kind = []}", "statistic needs a kind"),
         ("statistic", '{kind = "kernel", degree = 0}', "degree"),
-        ("base", "[1]", r"there is no metric '\[1\]'"),
+        ("base", "[1]", r"unknown metric '\[1\]'"),
         ("base", '"p.toml"', "has it for a base itself"),
     ],
 )

@@ -87,7 +87,7 @@ def test_citations_of_all_rows_that_are_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("leaderboard ucf101-uncond", "there is no protocol 'ucf101-uncond'; did you mean"),
+        ("leaderboard ucf101-uncond", "unknown protocol 'ucf101-uncond'; did you mean"),
         ("leaderboard --runs missing", "missing does not exist; give a run folder"),
         ("leaderboard --format html", "Invalid value for '--format'"),
         ("leaderboard --citation --format json", "--citation prints BibTeX; leave out --format or --runs"),

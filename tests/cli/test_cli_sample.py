@@ -237,7 +237,7 @@ def test_an_interrupted_command_goes_on(here: Path) -> None:
         ("tiny.safetensors --label red", "--label 'red' is no class; give a whole number from 0, or `random`"),
         ("plain.safetensors --label 0", "the model was trained without classes"),
         ("plain.safetensors --label random", "random labels need a model with classes"),
-        ("tiny.safetensors --sampler dim", "there is no sampler 'dim'; did you mean 'ddim'?"),
+        ("tiny.safetensors --sampler dim", "unknown sampler 'dim'; did you mean 'ddim'?"),
         ("tiny.safetensors --clip dynamics", "did you mean 'dynamic'?"),
         ("tiny.safetensors --method reconstuction", "did you mean 'reconstruction'?"),
         ("tiny.safetensors --steps 0", "steps 0 is out of range; give 1 to 1,000,000"),
@@ -255,7 +255,7 @@ def test_an_interrupted_command_goes_on(here: Path) -> None:
         ("tiny.safetensors --fps nan --out a.mp4 --count 1", "nan frames a second are not possible"),
         ("tiny.safetensors --fps 2e9 --out a", "choose between 0.001 and 1,000,000"),
         ("tiny.safetensors --device cuda:99", "the device 'cuda:99' cannot be used"),
-        ("tiny.safetensors --preset shape", "there is no preset 'shape'"),
+        ("tiny.safetensors --preset shape", "unknown preset 'shape'"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, line: str, words: str) -> None:

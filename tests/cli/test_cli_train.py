@@ -116,7 +116,7 @@ def test_what_is_ignored_stays_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("shape", "there is no preset 'shape'; did you mean 'shapes'?"),
+        ("shape", "unknown preset 'shape'; did you mean 'shapes'?"),
         ("ucf101", "ucf101 is trained on clips of yours; give --data PATH, a folder or a clip archive"),
         ("ucf101 --data nowhere", "nowhere does not exist; give a video, an array or a folder of clips"),
         ("text-small", "the model of text-small needs embeddings of the captions; give --text FILE"),
@@ -129,7 +129,7 @@ def test_what_is_ignored_stays_so() -> None:
             "shapes --set batch=4",
             "--set 'batch=4' is not SECTION.KEY=VALUE with section model, training, sampling",
         ),
-        ("shapes --set training.bach=4", "there is no setting 'bach'; did you mean 'batch'?"),
+        ("shapes --set training.bach=4", "unknown setting 'bach'; did you mean 'batch'?"),
         ("shapes --set training.loss=z", "loss 'z' is none of x, eps, v"),
         (
             "shapes --batch 4 --set training.accumulation=3",

@@ -96,7 +96,7 @@ def test_errors_are_one_sentence() -> None:
         call("import", "made-up", "short")
     )
     assert "there is no file nowhere" in sentence_of(call("import", "made-up", "nowhere"))
-    assert "there are no weights 'made-op'; did you mean 'made-up'?" in sentence_of(call("fetch", "made-op"))
+    assert "unknown weights 'made-op'; did you mean 'made-up'?" in sentence_of(call("fetch", "made-op"))
     assert "made-up is not in the cache" in sentence_of(call("verify", "made-up"))
     said = sentence_of(call("fetch", "made-up"))
     assert "connection refused" in said

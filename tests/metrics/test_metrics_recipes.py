@@ -112,7 +112,7 @@ def test_an_unsound_recipe_is_refused_with_its_file(tmp_path: Path, text: str, w
 def test_a_missing_file_and_an_unknown_name_are_refused() -> None:
     with pytest.raises(InputError, match=r"nowhere.toml cannot be read"):
         get_recipe("nowhere.toml")
-    with pytest.raises(InputError, match="there is no metric 'zzz'; `vdm-bench list metrics` shows them"):
+    with pytest.raises(InputError, match="unknown metric 'zzz'; `vdm-bench list metrics` shows them"):
         get_recipe("zzz")
 
 

@@ -185,7 +185,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (lambda content: content.update(model=[8]), "its field 'model' is a list, not an object"),
         (lambda content: content.update(name=None), "its field 'name' is null, not a text"),
         (lambda content: content.update(training={"loss": float("nan")}), "it holds NaN"),
-        (setting("model", base_chanels=8), "there is no setting 'base_chanels'; did you mean 'base_channels'?"),
+        (setting("model", base_chanels=8), "unknown setting 'base_chanels'; did you mean 'base_channels'?"),
         (setting("model", base_channels="8"), "base_channels is '8'"),
         (setting("model", base_channels=16), "has shape [8], its model needs [16]"),
         (setting("model", base_channels=10**30), "base_channels is 1000000"),
@@ -256,7 +256,7 @@ def test_a_model_is_loaded_by_its_path_or_by_its_name_in_the_package(
     assert torch.equal(vdm_bench.load_reference_model("tiny", precision="bf16").sample([1, 2]), clips)
     with pytest.raises(InputError, match=r"there is no trained model 'tiney' \(with the package come tiny\)"):
         vdm_bench.load_reference_model("tiney")
-    with pytest.raises(InputError, match="there is no precision 'fp8'"):
+    with pytest.raises(InputError, match="unknown precision 'fp8'"):
         vdm_bench.load_reference_model(saved, precision="fp8")
     with pytest.raises(InputError, match="the device 'cuda:99' cannot be used"):
         vdm_bench.load_reference_model(saved, device="cuda:99")

@@ -407,7 +407,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         build_model(TINY, resolution=18, multipliers=(1, 1, 1))
     with pytest.raises(InputError, match="12 channels are not divisible by head_dim 8"):
         build_model(TINY, base_channels=12, attention_resolutions=(16,))
-    with pytest.raises(InputError, match="there is no setting 'base_chanels'; did you mean 'base_channels'"):
+    with pytest.raises(InputError, match="unknown setting 'base_chanels'; did you mean 'base_channels'"):
         build_model(TINY, base_chanels=12)
 
 

@@ -84,7 +84,7 @@ def test_values_texts_and_fields_make_the_same_configuration() -> None:
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"step": 3}, "there is no setting 'step'; did you mean 'steps'"),
+        ({"step": 3}, "unknown setting 'step'; did you mean 'steps'"),
         ({"steps": 3.5}, "steps is 3.5; it must be of type int"),
         ({"steps": True}, "steps is True; it must be of type int"),
         ({"overlap": "4"}, "overlap is '4'; it must be of type int"),

@@ -28,14 +28,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_with_another_run_is_refused(trained: Path) -> None:
     with pytest.raises(
-        InputError, match=r"holds a run with another training\.batch \(4 and not 8\); give the settings"
+        InputError, match=r"holds a run with another training\.batch \(4 and not 8\); restore the settings"
     ):
         train_tiny(trained, tiny(steps=2, batch=8))
     with pytest.raises(InputError, match=r"another seed \(0 and not 1\)"):
         train_tiny(trained, tiny(steps=2), seed=1)
-    with pytest.raises(InputError, match=r"another precision \(fp32 and not bf16\)"):
+    with pytest.raises(InputError, match=r"another precision \('fp32' and not 'bf16'\)"):
         train_tiny(trained, tiny(steps=2), precision="bf16")
-    with pytest.raises(InputError, match=r"another data \(noise 20 .* and not noise 19.*\)"):
+    with pytest.raises(InputError, match=r"another data \('noise 20 .*' and not 'noise 19.*'\)"):
         train_tiny(trained, tiny(steps=2), clips=Clips(19))
 
 
@@ -194,7 +194,7 @@ def test_a_run_may_start_from_the_weights_of_another_and_says_so(trained: Path, 
     info = load_model(tmp_path / "run/model.safetensors")[1]
     assert (info.model.frames, info.training["init"]) == (5, source_of(init))
     with pytest.raises(
-        InputError, match=r"holds a run with another init \(model.safetensors@\w{12} and not None\)"
+        InputError, match=r"holds a run with another init \('model.safetensors@\w{12}' and not None\)"
     ):
         train_tiny(tmp_path / "run", longer)
 

@@ -300,10 +300,10 @@ def test_every_name_is_described_and_is_a_sampler() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("difusers", "there is no sampler 'difusers'; did you mean 'diffusers'?"),
+        ("difusers", "unknown sampler 'difusers'; did you mean 'diffusers'?"),
         (
             "xyzzy",
-            "there is no sampler 'xyzzy'; `vdm-bench list samplers` shows them, and a callable of your own is "
+            "unknown sampler 'xyzzy'; `vdm-bench list samplers` shows them, and a callable of your own is "
             "written module:object",
         ),
     ],

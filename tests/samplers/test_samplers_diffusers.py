@@ -108,8 +108,11 @@ def test_without_captions_the_prompt_is_taken(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_inference_step": "3"}, "takes no option 'num_inference_step'; did you mean 'num_inference_steps'"),
-        ({"height": "16"}, "takes no option 'height'"),
+        (
+            {"num_inference_step": "3"},
+            "Pipeline option 'num_inference_step'; did you mean 'num_inference_steps'",
+        ),
+        ({"height": "16"}, "Pipeline option 'height'"),
         ({"batch": "0"}, "option batch=0 must be a whole number, 1 or more"),
         ({"dtype": "int8"}, "option dtype=int8 must be one of fp32, fp16, bf16"),
         ({"pipeline": "/nowhere"}, "the pipeline /nowhere cannot be loaded"),

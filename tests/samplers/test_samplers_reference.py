@@ -277,16 +277,16 @@ def test_a_checkpoint_that_is_guided_by_default_is_not_where_nothing_is_given() 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"step": "4"}, "there is no option 'step'; did you mean 'steps'?"),
+        ({"step": "4"}, "unknown option 'step'; did you mean 'steps'?"),
         ({"checkpont": "x"}, "did you mean 'checkpoint'?"),
         ({"steps": "4.5"}, "option steps=4.5 must be a whole number"),
         ({"gamma": "much"}, "option gamma=much must be a number"),
         ({"correct_last": "yes"}, "option correct_last=yes must be true or false"),
         ({"steps": "0"}, "steps 0 is out of range; give 1 to 1,000,000"),
-        ({"sampler": "ancestal"}, "there is no sampler 'ancestal'; did you mean 'ancestral'?"),
-        ({"method": "replace"}, "there is no method 'replace'"),
-        ({"clip": "hard"}, "there is no clip 'hard'; choose one of none, static, dynamic"),
-        ({"precision": "fp8"}, "there is no precision 'fp8'"),
+        ({"sampler": "ancestal"}, "unknown sampler 'ancestal'; did you mean 'ancestral'?"),
+        ({"method": "replace"}, "unknown method 'replace'"),
+        ({"clip": "hard"}, "unknown clip 'hard'; choose one of none, static, dynamic"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"guidance_weight": "1", "guidance_scale": "2"}, "give one of the two"),
         (
             {"guidance_scale": "-1"},
@@ -298,7 +298,7 @@ def test_a_checkpoint_that_is_guided_by_default_is_not_where_nothing_is_given() 
         ({"checkpoint": "missing.safetensors"}, "missing.safetensors does not exist"),
         ({"checkpoint": "nothing-of-this-name"}, "there is no trained model 'nothing-of-this-name'"),
         ({"device": "cuda:99"}, "the device 'cuda:99' cannot be used"),
-        ({"preset": "shape"}, "there is no preset 'shape'"),
+        ({"preset": "shape"}, "unknown preset 'shape'"),
         ({"resolution": "9"}, "sides must be divisible by its stride, 2"),
     ],
 )

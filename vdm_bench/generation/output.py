@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold, hold_file, holds_others
-from vdm_bench.runtime.plan import FolderPlan, as_json, unlike
+from vdm_bench.runtime.plan import FolderPlan, as_json
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.version import __version__
 from vdm_bench.video.archive import ArchiveWriter
@@ -191,13 +191,11 @@ def open_writer(output: OutputSpec, shape: tuple[int, int, int], plan: dict[str,
 
 def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:
     """Write how the clips of a folder are made, or refuse a folder with others."""
-    kept, new = FolderPlan(folder / PLAN_FILE, "clips"), plan
+    kept = FolderPlan(folder / PLAN_FILE, "clips")
     old = kept.read()
-    if old is not None and (settings := unlike(old, new)):
-        raise kept.refusal(settings)
-    if old is None:
-        if holds_others(folder):
-            raise InputError(
-                f"{folder} is not empty, and its files are not of this command; choose another --out"
-            )
-        kept.write(new)
+    if old is not None:
+        kept.require_same(old, plan)
+        return
+    if holds_others(folder):
+        raise InputError(f"{folder} is not empty, and its files are not of this command; choose another --out")
+    kept.write(plan)

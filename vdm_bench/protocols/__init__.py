@@ -1,6 +1,5 @@
 """Benchmark protocols: everything that decides a number, in one TOML file each."""
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from pydantic import ValidationError
 
 from vdm_bench.errors import InputError
 from vdm_bench.protocols.protocol import ClipChoice, Protocol
+from vdm_bench.runtime.choose import check_known
 from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.outside import parse_toml
 
@@ -28,10 +28,7 @@ def get_protocol(name: str) -> Protocol:
     """
     if name.endswith(".toml"):
         return _parse(name, read_text(Path(name), "give a protocol's name or file"))
-    if name not in protocol_names():
-        near = difflib.get_close_matches(name, protocol_names(), 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else "`vdm-bench list protocols` shows them"
-        raise InputError(f"there is no protocol {name!r}; {hint}")
+    check_known(name, protocol_names(), "protocol", "`vdm-bench list protocols` shows them")
     return _parse(name, resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8"))
 
 

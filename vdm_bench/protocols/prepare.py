@@ -197,10 +197,11 @@ def _of_same_videos(
     if state.shards and state.videos and (videos, missing) != (state.videos, state.missing):
         if may_differ:
             return state
-        raise InputError(
-            f"{folder} was begun with other videos: {len(state.missing):,} were missing then, and "
-            f"{len(missing):,} are now; delete it and prepare it again"
+        then, now = (
+            {"number of videos": there, "set of missing videos": list(gone)}
+            for there, gone in ((state.videos, state.missing), (videos, missing))
         )
+        prepared_plan(folder).require_same(then, now)
     if not _as_prepared(clips, folder, state, options):
         raise InputError(
             f"{folder} holds other clips than those of the videos that are there now; delete it and prepare it "

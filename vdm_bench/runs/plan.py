@@ -47,6 +47,7 @@ _FIELDS: dict[str, Kind] = {
     _ASKED: dict | None,
 }
 _OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # plans of earlier versions are without
+_TITLES = {"clips": "number of clips", "missing videos": "set of missing videos"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
     old = plan.read()
     if old is None:
         return False
-    if _refuse_another(plan, old, new) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
+    if _refuse_another(plan, old, new, partial=True) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
         return False
     return _same_code(old, sampler) and RunFolder(out).record.exists()
 
@@ -185,25 +186,19 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
 
 
 def _plan_of(out: Path) -> FolderPlan:
-    return FolderPlan(RunFolder(out).plan, "a run", _FIELDS, _OF_LATE)
+    return FolderPlan(RunFolder(out).plan, "a run", _FIELDS, _OF_LATE, titles=_TITLES)
 
 
-def _refuse_another(plan: FolderPlan, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Refuse a folder with another run; say whether it is one of fewer clips, which goes on."""
-    other = [key for key in new if key not in (_ASKED, _MODULE) and not _alike(old.get(key), new[key])]
-    if other == ["clips"] and old["clips"] < new["clips"]:
-        return True
-    if other:
-        named = {"clips": "number of clips", "missing videos": "set of missing videos"}
-        raise plan.refusal(named.get(key, key) for key in other)
-    return False
+def _refuse_another(
+    plan: FolderPlan, old: Mapping[str, Any], new: Mapping[str, Any], *, partial: bool = False
+) -> bool:
+    """Refuse a folder with another run; return whether it is one of fewer clips, which goes on.
 
-
-def _alike(old: Any, new: Any) -> bool:
-    """Compare what both tell; less is known of a sampler that has not been made."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return all(key in old and old[key] == value for key, value in new.items())
-    return bool(old == new)
+    Less is known of a sampler that has not been made: its plan is `partial`.
+    """
+    grows = bool(old["clips"] < new["clips"])
+    plan.require_same(old, new, {_ASKED, _MODULE, *(["clips"] if grows else [])}, partial=partial)
+    return grows
 
 
 def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:

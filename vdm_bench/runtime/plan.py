@@ -1,8 +1,8 @@
 """A folder belongs to the settings that its files were made with: they are kept in it, and others are refused."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,24 @@ from vdm_bench.runtime.checksums import read_json, write_json
 from vdm_bench.runtime.fields import Kind, wrong_field
 
 _WAY_OUT = "choose another --out, or delete it"
+_LONGEST = 60  # characters of a value in a message
+_NOTHING = object()  # in place of a setting that a plan does not have
 
 
 @dataclass(frozen=True)
 class FolderPlan:
     """The file in a folder that says how the other files in it are made.
 
-    A plan without a checksum is one of an earlier version, and is taken as it is. A damaged key, also that of the
-    checksum, is found all the same: its field is not known, or is another than in the plan it is compared with.
+    A plan without a checksum is one of an earlier version, and is read as it is. A damaged key, also that of the
+    checksum, is found all the same: its field is not known, or differs from the plan it is compared with.
 
     Attributes:
         path: of the file.
         holds: what is in the folder, as messages name it: `a run`.
-        fields: kinds of its fields by name; None where all of them are compared with another plan's by `unlike`.
+        fields: kinds of its fields by name; None where all of them are compared by `require_same`.
         optional: fields that plans of earlier versions do not have.
-        way_out: what to do where the file is damaged.
+        way_out: what to do where the file is damaged, or the plan is another one.
+        titles: how messages name settings whose names say too little.
     """
 
     path: Path
@@ -33,6 +36,7 @@ class FolderPlan:
     fields: Mapping[str, Kind] | None = None
     optional: frozenset[str] = frozenset()
     way_out: str = _WAY_OUT
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def read(self) -> dict[str, Any] | None:
         """Read the plan; None where there is none.
@@ -52,16 +56,48 @@ class FolderPlan:
         """Write the plan, atomically."""
         write_json(self.path, dict(sorted(content.items())))
 
-    def refusal(self, settings: Iterable[str], way_out: str = _WAY_OUT) -> InputError:
-        """Make the error that says in which settings the folder's files are others."""
-        words = ", ".join(sorted(settings))
-        return InputError(f"{self.path.parent} holds {self.holds} with another {words}; {way_out}")
+    def require_same(
+        self,
+        old: Mapping[str, Any],
+        new: Mapping[str, Any],
+        free: Collection[str] = (),
+        *,
+        partial: bool = False,
+    ) -> None:
+        """Refuse a folder whose files are made with other settings.
+
+        Args:
+            old: the folder's plan.
+            new: the plan of what is to be made.
+            free: settings that may differ.
+            partial: whether `new` holds only some settings, and some values of those that are objects; what it
+                does not hold is not compared.
+
+        Raises:
+            InputError: the two differ; all settings in which they do are named, with their values.
+        """
+        known = {**{key: None for key in self.optional if key in new}, **old}
+        then, now = ({key: plan[key] for key in plan if key not in free} for plan in (known, new))
+        found = _differences(then, now, partial)
+        if words := sorted(self._described(name, old, new) for name, old, new in found):
+            raise InputError(
+                f"{self.path.parent} holds {self.holds} with another {', '.join(words)}; {self.way_out}"
+            )
+
+    def _described(self, name: str, old: object, new: object) -> str:
+        title = self.titles.get(name, name)
+        texts = ["nothing" if value is _NOTHING else repr(value) for value in (old, new)]
+        return title if max(map(len, texts)) > _LONGEST else f"{title} ({texts[0]} and not {texts[1]})"
 
 
-def unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Name the settings that are not the same in two plans, sorted."""
-    missing = object()
-    return sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], partial: bool) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the settings that differ, those in objects by dotted names, with both values."""
+    for key in new if partial else old.keys() | new.keys():
+        ours, theirs = old.get(key, _NOTHING), new.get(key, _NOTHING)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            yield from ((f"{key}.{name}", *both) for name, *both in _differences(ours, theirs, partial))
+        elif ours != theirs:
+            yield key, ours, theirs
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:

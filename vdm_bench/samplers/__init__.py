@@ -1,10 +1,9 @@
 """Samplers by name: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vdm_bench.errors import InputError
+from vdm_bench.runtime.choose import check_known
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
 REFERENCE, DIFFUSERS = "reference", "diffusers"
@@ -89,10 +88,6 @@ def check_name(spec: str) -> None:
     Raises:
         InputError: no sampler has it.
     """
-    names = describe_samplers()
-    if ":" in spec or spec in names:
-        return
-    near = difflib.get_close_matches(spec, names, 1)
-    others = "`vdm-bench list samplers` shows them, and a callable of your own is written module:object"
-    hint = f"did you mean {near[0]!r}?" if near else others
-    raise InputError(f"there is no sampler {spec!r}; {hint}")
+    if ":" not in spec:
+        hint = "`vdm-bench list samplers` shows them, and a callable of your own is written module:object"
+        check_known(spec, describe_samplers(), "sampler", hint)

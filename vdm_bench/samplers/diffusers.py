@@ -8,7 +8,6 @@ size of a batch matters by rounding alone.
 """
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.bfloat16 import warn_if_slow
+from vdm_bench.runtime.choose import check_known
 from vdm_bench.runtime.outside import whole_number
 from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 
@@ -53,10 +53,7 @@ class DiffusersSampler(Sampler):
         if length is None or "prompt" not in known:
             raise InputError(f"{source} is a {kind}, which makes no videos from captions; give a video pipeline")
         for name in arguments:
-            if name not in known or name in _SET_HERE:
-                near = difflib.get_close_matches(name, set(known) - _SET_HERE, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
-                raise InputError(f"{kind} takes no option {name!r}; {hint}")
+            check_known(name, [option for option in known if option not in _SET_HERE], f"{kind} option")
         self._pipeline, self._arguments, self._length = pipeline, dict(arguments), length
         self._source, self._prompt, self._batch = source, prompt, batch
 

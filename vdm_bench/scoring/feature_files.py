@@ -1,7 +1,4 @@
-"""Files of features: one for the clips of a block, with checksums, which whoever reads it holds against it.
-
-A file that is missing and one that is damaged are the same to its reader: it computes the features again.
-"""
+"""What a stored block of features holds: an array for each layer, and in its header what it is of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +10,8 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
-from vdm_bench.runtime.checksums import StoredArrays, open_arrays, save_arrays
-from vdm_bench.runtime.files import write_bytes
+from vdm_bench.runtime.checksums import StoredArrays, open_arrays
+from vdm_bench.scoring.blocks import write_block
 from vdm_bench.video.clip import is_digest
 
 # Part of the key of every file: raise it when features or the layout of their files change.
@@ -59,9 +56,8 @@ def write_features(
         arrays: float32 [n, d] of each layer, by its `array_name`.
         refused: why there are none of a layer.
     """
-    # `save_file` would make a file that only its owner may read, and the cache may be shared.
     facts = {"networks": list(networks), "digests": list(digests), "refused": dict(refused)}
-    write_bytes(path, save_arrays(arrays, facts))
+    write_block(path, arrays, facts)
 
 
 def read_header(path: Path) -> BlockHeader:

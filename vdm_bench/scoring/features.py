@@ -12,7 +12,6 @@ each computes every n-th block, and then all get all blocks.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,10 @@ from vdm_bench.metrics.extraction import Features, block_bounds, compute_feature
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.rates import Plays
 from vdm_bench.runtime.distributed import ProcessGroup
-from vdm_bench.runtime.files import discard, remove_temporary_files, write_bytes
+from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.scoring.blocks import BlockStore, content_key
 from vdm_bench.scoring.feature_files import (
     FEATURES_VERSION,
     BlockHeader,
@@ -82,6 +82,7 @@ class _Block:
         dataset: that they are of.
         indices: of the clips, and of those beside them that cannot be read.
         facts: what was found in them.
+        store: where the features are.
         path: of the file of features.
         title: names the dataset in notes and errors.
     """
@@ -89,6 +90,7 @@ class _Block:
     dataset: ClipDataset
     indices: range
     facts: BlockMetadata
+    store: BlockStore
     path: Path
     title: str
 
@@ -114,7 +116,6 @@ class FeatureExtractor:
     processes: ProcessGroup = field(default_factory=ProcessGroup)
     recheck: bool = False
     way_out: str = SKIP_BROKEN
-    _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
@@ -134,12 +135,13 @@ class FeatureExtractor:
                 not give is `refused` in its features, with a note.
         """
         remove_temporary_files(folder, shared=True)  # wherever it lies, in a run or in the user's cache
+        store = BlockStore(folder, "features", self.reporter, self.processes)
         facts: list[BlockMetadata] = []
         shape: Shape | None = None
         bounds = block_bounds(count)
         with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
             for block in self._blocks(
-                Memory(dataset, bounds, folder, self.workers), dataset, bounds, folder, title
+                Memory(dataset, bounds, folder, self.workers), dataset, bounds, store, title
             ):
                 facts.append(block)
                 shape = shape or block.shape
@@ -154,7 +156,7 @@ class FeatureExtractor:
         if self.networks and not digests:
             raise InputError("not a single clip could be read; there is nothing to score")
         stored = [
-            _Block(dataset, range(*bound), block, self._path(folder, block), title)
+            _Block(dataset, range(*bound), block, store, self._path(folder, block), title)
             for bound, block in zip(bounds, facts, strict=True)
             if block.digests and self.networks
         ]
@@ -165,10 +167,10 @@ class FeatureExtractor:
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
     def _blocks(
-        self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], folder: Path, title: str
+        self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], store: BlockStore, title: str
     ) -> Iterator[BlockMetadata]:
         """Return each block's facts, computing what is missing while the next clips are decoded."""
-        known = self._believed(memory, len(bounds), folder, title)
+        known = self._believed(memory, len(bounds), store, title)
         missing = [number for number, facts in enumerate(known) if facts is None]
         owners = {number: self.processes.owner(place) for place, number in enumerate(missing)}
         mine = [number for number in missing if owners[number] == self.processes.rank]
@@ -177,25 +179,25 @@ class FeatureExtractor:
         computed: dict[int, BlockMetadata] = {}
         if self.processes.size > 1:
             for number in mine:
-                computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
+                computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], store)
         for number, facts in enumerate(known):
             if facts is not None:
                 yield facts
                 continue
             if self.processes.size == 1:
-                found = self._compute([next(decoded) for _ in range(*bounds[number])], folder)
+                found = self._compute([next(decoded) for _ in range(*bounds[number])], store)
             else:
-                found = self._exchange(computed.get(number), folder, owners[number])
+                found = self._exchange(computed.get(number), store, owners[number])
             memory.keep(number, found)
             yield found
 
-    def _believed(self, memory: Memory, count: int, folder: Path, title: str) -> list[BlockMetadata | None]:
+    def _believed(self, memory: Memory, count: int, store: BlockStore, title: str) -> list[BlockMetadata | None]:
         """Return the facts of blocks whose clips need not be read: stored, and as remembered in a sample."""
         known = [None] * count if self.recheck else memory.recall()
         for path in memory.damaged:
             self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
         # Processes may see different folders: a block is there only if everyone has it.
-        there = self.processes.all_true([facts is not None and self._stored(folder, facts) for facts in known])
+        there = self.processes.all_true([facts is not None and self._stored(store, facts) for facts in known])
         found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
         taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
         mine = [block for place, block in enumerate(taken) if self.processes.owner(place) == self.processes.rank]
@@ -209,18 +211,14 @@ class FeatureExtractor:
         )
         return [None] * count
 
-    def _exchange(self, computed: BlockMetadata | None, folder: Path, owner: int) -> BlockMetadata:
+    def _exchange(self, computed: BlockMetadata | None, store: BlockStore, owner: int) -> BlockMetadata:
         """Bring a block from the process that has computed it to all others."""
-        mine = self.processes.rank == owner
         sent = self.processes.broadcast(computed.to_json().encode() if computed else None, owner)
         facts = BlockMetadata.from_json(json.loads(sent))
         if facts.digests and self.networks:
-            path = self._path(folder, facts)
-            data = self.processes.broadcast(path.read_bytes() if mine else None, owner)
-            if not mine:
-                write_bytes(path, data)
-        if not self._stored(folder, facts):
-            raise InputError(f"features in {folder} were damaged as soon as they were written; check the disk")
+            store.share(self._path(store.folder, facts), owner)
+        if not self._stored(store, facts):
+            raise store.lost()
         return facts
 
     def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
@@ -255,11 +253,11 @@ class FeatureExtractor:
             raise errors[0]
         return arrays, refused
 
-    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockMetadata:
+    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore) -> BlockMetadata:
         """Compute the features of a block that has been read, unless those of the same content are there."""
         facts = BlockMetadata.of(loaded)
-        if not self._stored(folder, facts):
-            self._extract_to(self._path(folder, facts), loaded)
+        if not self._stored(store, facts):
+            self._extract_to(self._path(store.folder, facts), loaded)
         return facts
 
     def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
@@ -267,31 +265,20 @@ class FeatureExtractor:
         digests = [clip.digest for clip in clips]
         write_features(path, network_names(self.networks), digests, *self.extract(clips))
 
-    def _stored(self, folder: Path, facts: BlockMetadata) -> bool:
-        """Say whether all features of a block are there that are needed, as far as their header tells."""
+    def _stored(self, store: BlockStore, facts: BlockMetadata) -> bool:
+        """Return whether all features of a block are there that are needed, as far as their header tells."""
         nothing = not (facts.digests and self.networks)
         if nothing:
             return True
-        path = self._path(folder, facts)
-        try:
+
+        def read(path: Path) -> BlockHeader:
             header = read_header(path)
             is_of_these = header.digests == facts.digests and header.networks == network_names(self.networks)
-            if is_of_these and header.holds(self.layers):
-                return True
-        except DamagedError:
-            pass
-        if os.path.lexists(path) and path not in self._noted:
-            self._noted.add(path)
-            self._give_up(path, facts)
-        return False
+            if not (is_of_these and header.holds(self.layers)):
+                raise DamagedError(path, "it is of other clips or networks", "delete it, and it is made again")
+            return header
 
-    def _give_up(self, path: Path, facts: BlockMetadata) -> None:
-        """Say that a file of features is damaged, and make room for another."""
-        count = len(facts.digests)
-        clips = f"{count} clip{'' if count == 1 else 's'}"
-        self.reporter.note(f"features of {clips} in {path} were damaged and are computed again")
-        if not path.is_file():
-            discard(path)
+        return store.find(self._path(store.folder, facts), read, len(facts.digests)) is not None
 
     @property
     def layers(self) -> dict[str, int]:
@@ -303,19 +290,11 @@ class FeatureExtractor:
         }
 
     def _header(self, block: _Block) -> BlockHeader:
-        try:
-            return read_header(block.path)
-        except DamagedError:  # since it was last looked at
-            self._restore(block)
-            return read_header(block.path)
+        return block.store.read(block.path, read_header, lambda: self._restore(block))
 
     def _read(self, block: _Block, name: str) -> NDArray[np.float32]:
         """Read a layer of a block, float32 [n, d]; where it is damaged it is computed again by this process."""
-        try:
-            return read_features(block.path, name)
-        except DamagedError:
-            self._restore(block)
-            return read_features(block.path, name)
+        return block.store.read(block.path, lambda path: read_features(path, name), lambda: self._restore(block))
 
     def _restore(self, block: _Block) -> None:
         """Compute the features of a block again from its clips.
@@ -323,7 +302,7 @@ class FeatureExtractor:
         Raises:
             DamagedError: the clips are not those that the features were of.
         """
-        self._give_up(block.path, block.facts)
+        block.store.give_up(block.path, len(block.facts.digests))
         loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
         if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
             changed = f"the clips of {block.title} that its features are of have changed since they were read"
@@ -331,12 +310,9 @@ class FeatureExtractor:
         self._extract_to(block.path, loaded)
 
     def _path(self, folder: Path, facts: BlockMetadata) -> Path:
-        digest = hashlib.sha256(f"features {FEATURES_VERSION}".encode())
-        for name, network in zip(network_names(self.networks), self.networks, strict=True):
-            digest.update(f"\n{name} {network.device.type}".encode())
-        for clip in facts.digests:
-            digest.update(f"\n{clip}".encode())
-        return folder / f"{digest.hexdigest()[:40]}.safetensors"
+        named = zip(network_names(self.networks), self.networks, strict=True)
+        parts = [*(f"{name} {network.device.type}" for name, network in named), *facts.digests]
+        return folder / f"{content_key(f'features {FEATURES_VERSION}', parts)}.safetensors"
 
     def _feature_set(
         self,

@@ -5,7 +5,6 @@ conditions come round again, a condition has K predictions, and the best of them
 """
 
 import hashlib
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.errors import DamagedError, InputError
+from vdm_bench.errors import DamagedError
 from vdm_bench.leaderboards.record import Curve
 from vdm_bench.metrics.choices import SSIM_WINDOW
 from vdm_bench.metrics.extraction import block_bounds
@@ -25,11 +24,11 @@ from vdm_bench.metrics.jackknife import interval_of_mean, resampled_mean
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols.clips import source_of, task_signature
 from vdm_bench.protocols.conditions import Conditions
-from vdm_bench.runtime.checksums import open_arrays, read_json, save_arrays, write_json
+from vdm_bench.runtime.checksums import open_arrays, read_json, write_json
 from vdm_bench.runtime.distributed import ProcessGroup
-from vdm_bench.runtime.files import discard, write_bytes
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import ordered_map
+from vdm_bench.scoring.blocks import BlockStore, content_key, write_block
 from vdm_bench.version import __version__
 from vdm_bench.video.clip import Clip, ClipDataset, digest_of, is_digest
 from vdm_bench.video.contents import LoadedClip, load_clip, readers, sample_of
@@ -86,7 +85,7 @@ class FrameEvaluator:
     Attributes:
         metrics: names in `FRAME_METRICS`.
         conditions: whose clips go on as it really was.
-        folder: where blocks are stored; all processes see it.
+        folder: where blocks are stored.
         workers: threads.
         reporter: where progress goes.
         processes: the processes that share the work.
@@ -106,13 +105,14 @@ class FrameEvaluator:
 
         Of each block that is found a sample of the clips is read again, as `vdm_bench.video.contents` does.
         """
+        store = BlockStore(self.folder, "frame measures", self.reporter, self.processes)
         bounds = block_bounds(count)
         keys = [self._key(clips, *block) for block in bounds] if self.processes.is_main else []
         # Those of one process: a file system may tell each machine something else.
         shared = self.processes.broadcast(" ".join(keys).encode() if self.processes.is_main else None, 0)
         paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
         mine = [number for number in range(len(bounds)) if self.processes.owner(number) == self.processes.rank]
-        found = {} if self.recheck else {n: self._read(paths[n], bounds[n]) for n in mine}
+        found = {} if self.recheck else {n: self._find(store, paths[n], bounds[n]) for n in mine}
         stored = {number: block for number, block in found.items() if block is not None}
         if not self.processes.all_true([self._as_stored(clips, stored, bounds)])[0]:
             self.reporter.note(
@@ -122,42 +122,46 @@ class FrameEvaluator:
         with self.reporter.stage("frames of the generated clips", count) as advance:
             for number, (path, (start, stop)) in enumerate(zip(paths, bounds, strict=True)):
                 if number in mine and number not in stored:
-                    _write(path, self._block(clips, range(start, stop)))
+                    self._write(path, self._block(clips, range(start, stop)))
                 advance(stop - start)
-        self.processes.wait()
-        blocks = [self._measured(clips, path, bound) for path, bound in zip(paths, bounds, strict=True)]
+        blocks = [
+            self._shared(store, clips, path, bound, self.processes.owner(number))
+            for number, (path, bound) in enumerate(zip(paths, bounds, strict=True))
+        ]
         tables = {name: np.concatenate([block.tables[name] for block in blocks]) for name in self.metrics}
         truths = [digest for block in blocks for digest in block.truths]
         return FrameMeasures(tables, truths, any(block.lossy for block in blocks))
 
-    def _measured(self, clips: ClipDataset, path: Path, bound: tuple[int, int]) -> _Block:
-        """Read a block that some process has measured or found whole; measure it again if it is damaged now."""
-        block = self._read(path, bound)
-        if block is None and os.path.lexists(path):
-            _write(path, self._block(clips, range(*bound)))
-            block = self._read(path, bound)
+    def _shared(
+        self, store: BlockStore, clips: ClipDataset, path: Path, bound: tuple[int, int], owner: int
+    ) -> _Block:
+        """Return a block that its owner has measured or found; it measures it again where it is damaged since."""
+        block = None
+        if self.processes.rank == owner:
+            block = self._find(store, path, bound)
+            if block is None:
+                self._write(path, self._block(clips, range(*bound)))
+        store.share(path, owner)
+        if self.processes.size > 1:
+            store.share(_named_at(path), owner)
+        block = block or self._find(store, path, bound)
         if block is None:
-            raise InputError(
-                f"{path}, just measured, cannot be read; check the disk, and give an --out that all processes see"
-            )
+            raise store.lost()
         return block
 
-    def _read(self, path: Path, bound: tuple[int, int]) -> _Block | None:
+    def _find(self, store: BlockStore, path: Path, bound: tuple[int, int]) -> _Block | None:
         """Read the block that is named at `path`; None where it is missing, or damaged, which is noted."""
         count = bound[1] - bound[0]
         given, whole = self.conditions.protocol.context_frames, self.conditions.protocol.frames
-        try:
-            return _read(path, self.metrics, (count, whole - given))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except InputError as error:
-            damaged = Path(error.path) if isinstance(error, DamagedError) else path
-        if os.path.lexists(damaged):
-            clips = f"{count} clip{'' if count == 1 else 's'}"
-            self.reporter.note(f"frame measures of {clips} in {damaged} were damaged and are computed again")
-            if not damaged.is_file():
-                discard(damaged)
-        return None
+        return store.find(path, lambda path: _read(path, self.metrics, (count, whole - given)), count)
+
+    def _write(self, path: Path, block: _Block) -> None:
+        """Store a block under its content, and its name at `path`, which is named after the clips' files."""
+        facts = {"truths": list(block.truths), "clips": list(block.clips), "lossy": block.lossy}
+        title = f"frames {_VERSION} {self.metrics} {readers()} {block.lossy}"
+        name = f"frames-{content_key(title, map(str, (*block.truths, *block.clips)))}.safetensors"
+        write_block(path.with_name(name), block.tables, facts)
+        write_json(path, {"block": name})
 
     def _block(self, clips: ClipDataset, indices: range) -> _Block:
         given = self.conditions.protocol.context_frames
@@ -206,13 +210,12 @@ class FrameEvaluator:
         return all(ordered_map(same, places, self.workers))
 
     def _key(self, clips: ClipDataset, start: int, stop: int) -> str:
-        digest = hashlib.sha256(f"frames {_VERSION} {self.metrics} {readers()}".encode())
-        for index in range(start, stop):
-            for fingerprint in (clips.fingerprint(index), self.conditions.fingerprint(index)):
-                # Where it cannot be told whether a clip has changed, nothing is found.
-                known = secrets.token_hex() if fingerprint is None else fingerprint
-                digest.update(f"\n{known}".encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()[:40]
+        fingerprints = (
+            side.fingerprint(index) for index in range(start, stop) for side in (clips, self.conditions)
+        )
+        # Where it cannot be told whether a clip has changed, nothing is found.
+        known = (secrets.token_hex() if one is None else one for one in fingerprints)
+        return content_key(f"frames {_VERSION} {self.metrics} {readers()}", known)
 
 
 def _digest(clip: LoadedClip | None) -> str | None:
@@ -284,15 +287,6 @@ def _curve(by_round: Table, given: int) -> Curve:
     )
 
 
-def _write(path: Path, block: _Block) -> None:
-    """Store a block under its content, and its name at `path`, which is named after the clips' files."""
-    facts = {"truths": list(block.truths), "clips": list(block.clips), "lossy": block.lossy}
-    data = save_arrays(block.tables, facts)
-    name = f"frames-{hashlib.sha256(data).hexdigest()[:40]}.safetensors"
-    write_bytes(path.with_name(name), data)
-    write_json(path, {"block": name})
-
-
 def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
     """Read the block that is named at `path`: tables of this shape.
 
@@ -300,16 +294,20 @@ def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
         FileNotFoundError: none is named.
         InputError: it is missing or damaged, or what names it is.
     """
-    name = read_json(path).get("block")
-    if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
-        raise DamagedError(path, "it names no block", "delete it, and it is made again")
-    with open_arrays(path.with_name(name)) as stored:
+    with open_arrays(_named_at(path)) as stored:
         tables = {metric: stored.read(metric) for metric in metrics}
         found: list[Any] = [stored.facts.get(key) for key in ("truths", "clips", "lossy")]
         are_of_shape = all(table.shape == shape and table.dtype == np.float64 for table in tables.values())
         if not (are_of_shape and _are_facts(shape[0], *found)):
             raise DamagedError(stored.path, "it holds no measures of these clips", stored.way_out)
     return _Block(tables, *found)
+
+
+def _named_at(path: Path) -> Path:
+    name = read_json(path).get("block")
+    if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
+        raise DamagedError(path, "it names no block", "delete it, and it is made again")
+    return path.with_name(name)
 
 
 def _are_facts(count: int, truths: Any, clips: Any, lossy: Any) -> bool:

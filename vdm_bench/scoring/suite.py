@@ -21,7 +21,6 @@ from vdm_bench.leaderboards.record import (
     SkippedClip,
 )
 from vdm_bench.metrics.evaluation import Evaluation
-from vdm_bench.metrics.frechet import one_thread
 from vdm_bench.metrics.networks import ComputeConfig, check_computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
 from vdm_bench.metrics.recipes import Recipe, get_recipes
@@ -29,6 +28,7 @@ from vdm_bench.metrics.score import Score
 from vdm_bench.metrics.weights import provide
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.threads import one_thread
 from vdm_bench.scoring.features import ExtractedFeatures
 from vdm_bench.version import __version__
 
