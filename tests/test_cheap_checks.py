@@ -38,11 +38,11 @@ def nothing_dear(monkeypatch: pytest.MonkeyPatch) -> None:
         return called
 
     for name in (
-        "scoring.load_network",
-        "scoring.provide",
-        "runner.make_sampler",
-        "collect.compute_features",
-        "runner.call_sampler",
+        "scoring.suite.load_network",
+        "scoring.suite.provide",
+        "runs.prepare.make_sampler",
+        "scoring.features.compute_features",
+        "runs.stages.call_sampler",
     ):
         monkeypatch.setattr(f"vdm_bench.{name}", refuse(name))
 
@@ -273,7 +273,7 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
 def test_what_cannot_be_had_is_refused_before_anything_is_loaded(
     options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
     with pytest.raises(InputError, match=words):
         run(small(), out=tmp_path / "run", **options)
 
@@ -290,7 +290,7 @@ def test_an_unknown_sampler_is_refused_before_networks_are_loaded(
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
     (tmp_path / "file").write_text("no folder")
     clips = np.stack([Shapes("test")[index].frames for index in range(4)])
     out = tmp_path / "file" / "run"

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -93,6 +94,50 @@ class _Block:
     title: str
 
 
+class FeatureSource(Protocol):
+    """Where the features of the clips of one block come from."""
+
+    def __call__(
+        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+    ) -> tuple[Features, dict[str, str]]:
+        """Return what `compute_layers` returns for the same clips."""
+
+
+def compute_layers(
+    networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+) -> tuple[Features, dict[str, str]]:
+    """Compute the layers of all networks for clips of one block.
+
+    Returns:
+        The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
+        Both are named by `array_name`.
+
+    Raises:
+        InputError: no network takes the clips.
+    """
+    pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(networks[0].device)
+    arrays: Features = {}
+    refused: dict[str, str] = {}
+    errors: list[InputError] = []
+    for number, network in enumerate(networks):
+        try:
+            layers = compute_features(network, pixels)
+        except InputError as error:
+            errors.append(error)
+            refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
+            continue
+        for layer, values in layers.items():
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(rows):
+                first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
+                refused[array_name(number, layer)] = first
+            else:
+                arrays[array_name(number, layer)] = values
+    if len(errors) == len(networks):
+        raise errors[0]
+    return arrays, refused
+
+
 @dataclass(frozen=True)
 class FeatureExtractor:
     """How features are collected.
@@ -105,6 +150,7 @@ class FeatureExtractor:
         processes: the processes that share the work.
         recheck: read and hash every clip, whatever is remembered of its file.
         way_out: what to do where clips cannot be read.
+        source: where the features of a block come from; the networks compute them by default.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -114,6 +160,7 @@ class FeatureExtractor:
     processes: ProcessGroup = field(default_factory=ProcessGroup)
     recheck: bool = False
     way_out: str = SKIP_BROKEN
+    source: FeatureSource = compute_layers
     _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def collect(
@@ -223,38 +270,6 @@ class FeatureExtractor:
             raise InputError(f"features in {folder} were damaged as soon as they were written; check the disk")
         return facts
 
-    def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
-        """Compute the layers of all networks for clips of one block.
-
-        Returns:
-            The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
-            Both are named by `array_name`.
-
-        Raises:
-            InputError: no network takes the clips.
-        """
-        pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
-        arrays: Features = {}
-        refused: dict[str, str] = {}
-        errors: list[InputError] = []
-        for number, network in enumerate(self.networks):
-            try:
-                layers = compute_features(network, pixels)
-            except InputError as error:
-                errors.append(error)
-                refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
-                continue
-            for layer, values in layers.items():
-                rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-                if len(rows):
-                    first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
-                    refused[array_name(number, layer)] = first
-                else:
-                    arrays[array_name(number, layer)] = values
-        if len(errors) == len(self.networks):
-            raise errors[0]
-        return arrays, refused
-
     def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], folder: Path) -> BlockMetadata:
         """Compute the features of a block that has been read, unless those of the same content are there."""
         facts = BlockMetadata.of(loaded)
@@ -265,7 +280,7 @@ class FeatureExtractor:
     def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
         clips = [item for item in loaded if isinstance(item, LoadedClip)]
         digests = [clip.digest for clip in clips]
-        write_features(path, network_names(self.networks), digests, *self.extract(clips))
+        write_features(path, network_names(self.networks), digests, *self.source(self.networks, clips))
 
     def _stored(self, folder: Path, facts: BlockMetadata) -> bool:
         """Say whether all features of a block are there that are needed, as far as their header tells."""
@@ -276,7 +291,7 @@ class FeatureExtractor:
         try:
             header = read_header(path)
             is_of_these = header.digests == facts.digests and header.networks == network_names(self.networks)
-            if is_of_these and header.holds(self.layers):
+            if is_of_these and header.holds(layers_of(self.networks)):
                 return True
         except DamagedError:
             pass
@@ -292,15 +307,6 @@ class FeatureExtractor:
         self.reporter.note(f"features of {clips} in {path} were damaged and are computed again")
         if not path.is_file():
             discard(path)
-
-    @property
-    def layers(self) -> dict[str, int]:
-        """Dimensions of each layer that a block has, by its `array_name`."""
-        return {
-            array_name(number, layer): width
-            for number, network in enumerate(self.networks)
-            for layer, width in network.spec.layers.items()
-        }
 
     def _header(self, block: _Block) -> BlockHeader:
         try:
@@ -370,6 +376,15 @@ class FeatureExtractor:
             refused=refused,
             plays=_plays(dataset, facts),
         )
+
+
+def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
+    """Return the dimensions of each layer of the networks, by its `array_name`."""
+    return {
+        array_name(number, layer): width
+        for number, network in enumerate(networks)
+        for layer, width in network.spec.layers.items()
+    }
 
 
 def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
