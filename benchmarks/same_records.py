@@ -2,9 +2,9 @@
 
     python benchmarks/same_records.py REVISION
 
-Each revision runs all miniatures in a process and with a cache of its own. Records and plans must then be equal but
-for times and what describes the machine. This checkout also opens each run folder of the other revision: it must
-find the run complete. Exit code 1 if anything differs. About a minute.
+Each revision runs all miniatures in a process and with a cache of its own. Records and plans must then be equal
+but for times and what describes the machine. This checkout also opens each run folder of the other revision: it
+must find the run complete. Exit code 1 if anything differs. About a minute.
 """
 
 import argparse

@@ -213,7 +213,7 @@ def test_an_internal_fault_is_one_sentence_with_its_own_exit_code(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(vdm_bench.scoring.score, "compare", broken)
+    monkeypatch.setattr(vdm_bench.scoring.score, "score_record", broken)
     result = call("score", "clips.npy", "--reference", "other.npy")
     assert (result.exit_code, result.stderr.count("\n")) == (70, 1)
     assert "ZeroDivisionError: oops" in result.stderr

@@ -84,7 +84,12 @@ class ReferenceSampler:
         }
 
     def evaluations(self, request: SampleRequest) -> int:
-        """Return how often the network is evaluated for one clip; with guidance each time for two."""
+        """Return how often the network is evaluated for one clip; with guidance each time for two.
+
+        Raises:
+            InputError: the request does not go with the model or the settings.
+        """
+        self.check(request)
         blocks = 0
 
         def draw(given: Given, noise: NoiseStream) -> Tensor:
