@@ -76,8 +76,8 @@ class SampledClips:
             check_sampler_name(self.sampler)
         elif not isinstance(self.sampler, Sampler):
             raise InputError(
-                f"a {type(self.sampler).__name__} is not a sampler: give the name of one, or an object with "
-                "sample(request)"
+                f"an object of type {type(self.sampler).__name__} is not a sampler: give the name of one, or an "
+                "object with sample(request)"
             )
         for key, value in self.options.items():
             if not isinstance(value, str):

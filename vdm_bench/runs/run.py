@@ -61,7 +61,7 @@ def run(
         out: run folder: `run.json`, `samples/`, `features/`.
         sampler: name of a baseline, `module:object`, or an object with `sample(request)`.
         options: `key=value` options of the sampler.
-        clips: clips that are there already, instead of a sampler.
+        clips: folder or file of existing clips, instead of a sampler.
         data_root: folder that the protocol's dataset lies in; `shapes` needs none.
         reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
             its clips.
