@@ -38,11 +38,11 @@ def nothing_dear(monkeypatch: pytest.MonkeyPatch) -> None:
         return called
 
     for name in (
-        "scoring.load_network",
-        "scoring.provide",
-        "runner.make_sampler",
-        "collect.compute_features",
-        "runner.call_sampler",
+        "scoring.suite.load_network",
+        "scoring.suite.provide",
+        "runs.prepare.make_sampler",
+        "scoring.features.compute_features",
+        "runs.stages.call_sampler",
     ):
         monkeypatch.setattr(f"vdm_bench.{name}", refuse(name))
 
@@ -260,6 +260,76 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"seed": -1}, "`seed` -1 is less than 0"),
+        ({"seed": 1.5}, "`seed` is 1.5, not a whole number"),
+        ({"limit": 1}, "`limit` 1 is too few; a score needs at least 2 clips"),
+        ({"limit": 2.5}, "`limit` is 2.5, not a whole number"),
+        ({"workers": 0}, "`workers` 0 is less than 1"),
+        ({"options": {"steps": 4}}, "option steps is 4; give it as text: '4'"),
+        ({"sampler": 3}, r"type int is not a sampler: give the name of one, or an object with sample\(request\)"),
+        ({"sampler": None}, "give one of the two: `sampler` or `clips`"),
+        ({"clips": "x"}, "give one of the two: `sampler` or `clips`"),
+        ({"sampler": None, "clips": "x", "options": {"a": "b"}}, "'a' is an option of a sampler"),
+    ],
+)
+def test_a_wrong_keyword_is_named_at_once_and_no_option_of_the_command_line(
+    options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        run(small(), **{"out": tmp_path / "run", "sampler": "noise", **options})
+    assert "--" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def folder_protocol(root: Path, task: str) -> Protocol:
+    """A protocol of a folder of clips, which have neither labels nor captions."""
+    root.mkdir()
+    write_clips(root / "test", "array", [Shapes("test")[index] for index in range(16)])
+    choice = {"split": "test", "seed": 0, "windows": "first"}
+    fields = {"dataset": "folder", "task": task, "reference": choice, "conditions": choice}
+    return Protocol.model_validate({**small().model_dump(), **fields})
+
+
+@pytest.mark.parametrize(("task", "lacking"), [("class", "has no label"), ("text", "has no caption")])
+def test_conditions_without_what_the_task_gives_are_refused_before_anything_is_computed(
+    task: str, lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdm_bench.scoring.features.compute_features", lambda *arguments: pytest.fail("computed"))
+    protocol = folder_protocol(tmp_path / "data", task)
+    with pytest.raises(InputError, match=lacking):
+        run(protocol, out=tmp_path / "run", sampler=Gray(), data_root=tmp_path / "data")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_another_size_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdm_bench.scoring.features.compute_features", lambda *arguments: pytest.fail("computed"))
+    with pytest.raises(InputError, match="clips of 64x64 pixels are asked for, and the model makes 32x32"):
+        run(small(resolution=64), out=tmp_path / "run", sampler="reference", options={"steps": "2"})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fault", ["of another sampler", "damaged"])
+def test_samples_that_cannot_be_added_to_are_refused_before_anything_is_computed(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small(), out=tmp_path / "run", sampler="noise" if fault == "of another sampler" else "blurred")
+    for name in ("plan.json", "run.json"):
+        (tmp_path / "run" / name).unlink()
+    if fault == "damaged":
+        (tmp_path / "run/samples/shard-000000.json").write_text("[")
+    monkeypatch.setattr("vdm_bench.scoring.features.compute_features", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))  # without features of the reference
+    words = "holds clips that were made otherwise" if fault == "of another sampler" else "is damaged"
+    with pytest.raises(InputError, match=words):
+        run(small(), out=tmp_path / "run", sampler="blurred")
+
+
+@pytest.mark.usefixtures("nothing_dear")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         ({"sampler": "real", "computing": ComputeConfig(device="cuda:77")}, "try --device cpu"),
         ({"sampler": "real", "computing": ComputeConfig(precision="tf32")}, "choose --precision fp32 or bf16"),
         ({"sampler": "real", "computing": ComputeConfig(backend="jax")}, "unknown backend 'jax'"),
@@ -273,7 +343,7 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
 def test_what_cannot_be_had_is_refused_before_anything_is_loaded(
     options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
     with pytest.raises(InputError, match=words):
         run(small(), out=tmp_path / "run", **options)
 
@@ -290,7 +360,7 @@ def test_an_unknown_sampler_is_refused_before_networks_are_loaded(
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.run.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
     (tmp_path / "file").write_text("no folder")
     clips = np.stack([Shapes("test")[index].frames for index in range(4)])
     out = tmp_path / "file" / "run"

@@ -157,7 +157,7 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: ComputeConfig, t
     # Student's t with two degrees of freedom.
     half = 4.302652729749464 * np.std(values, ddof=1) / np.sqrt(3)
     assert score.interval.high - score.value == pytest.approx(half, rel=1e-6)
-    with pytest.raises(InputError, match="--limit 4 is no multiple of 3"):
+    with pytest.raises(InputError, match="`limit` 4 is no multiple of 3"):
         run(protocol, out=tmp_path / "x", sampler="real", data_root=data["bair"], limit=4, computing=computing)
 
 

@@ -167,7 +167,7 @@ def test_growing_a_run_may_be_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("runs.plan.Plan.write", "runs.run.collect_reference"):
+    for step in ("runs.plan.FolderPlan.write", "runs.run.extract_reference"):
         with monkeypatch.context() as patch:
             patch.setattr(f"vdm_bench.{step}", stop)
             with pytest.raises(KeyboardInterrupt):
@@ -230,7 +230,7 @@ def test_predictions_may_come_as_lossy_films_but_not_in_another_order(tmp_path: 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[")
     with pytest.raises(
-        InputError, match=r"plan\.json is damaged: it is not JSON .*; choose another --out, or delete it"
+        InputError, match=r"plan\.json is damaged: it is not JSON .*; choose another `out`, or delete it"
     ):
         run(small("shapes-unconditional"), out=tmp_path, sampler="noise")
 

@@ -222,7 +222,7 @@ def test_wild_numbers_and_brackets_are_refused(name: str, wild: str, tmp_path: P
         (
             "plan.json",
             {"skip_broken": 1},
-            "its field 'skip_broken' is 1, not true or false; choose another --out",
+            "its field 'skip_broken' is 1, not true or false; choose another `out`",
         ),
         ("plan.json", {"colour": 1}, "it has a field 'colour', which this version does not know"),
         (

@@ -25,7 +25,11 @@ class VdmBenchError(Exception):
 
 
 class InputError(VdmBenchError, ValueError):
-    """An option, an argument or a file that cannot be used as given."""
+    """An option, an argument or a file that cannot be used as given.
+
+    The message names a parameter by its Python keyword in backquotes, as in "`limit` 1 is too few"; the command
+    line puts its own name for it, `--limit`, in that place.
+    """
 
 
 class DamagedError(InputError):

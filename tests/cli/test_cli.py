@@ -76,8 +76,12 @@ def sentence_of(result: Result) -> str:
     [
         ("run shapes-unconditionel --sampler real", "did you mean 'shapes-unconditional'?"),
         ("run shapes-unconditional --sampler reel", "did you mean 'real'?"),
-        ("run shapes-unconditional", "give a sampler (--sampler NAME) or clips (--clips PATH)"),
-        ("run shapes-unconditional --sampler real --clips clips.npy", "one of the two"),
+        ("run shapes-unconditional", "give one of the two: --sampler or --clips"),
+        (
+            "run shapes-unconditional --sampler real --clips clips.npy",
+            "give one of the two: --sampler or --clips",
+        ),
+        ("run shapes-unconditional --clips clips.npy --option a=b", "'a' is an option of a sampler"),
         ("run shapes-unconditional --sampler bad_samplers:shape", "returned shape [65, 16, 32, 32, 3]"),
         ("run shapes-unconditional --sampler bad_samplers:dtype", "returned float32; it must return uint8"),
         ("run shapes-unconditional --sampler bad_samplers:nan", "returned NaN"),
@@ -209,7 +213,7 @@ def test_an_internal_fault_is_one_sentence_with_its_own_exit_code(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(vdm_bench.scoring.score, "compare", broken)
+    monkeypatch.setattr(vdm_bench.scoring.score, "score_record", broken)
     result = call("score", "clips.npy", "--reference", "other.npy")
     assert (result.exit_code, result.stderr.count("\n")) == (70, 1)
     assert "ZeroDivisionError: oops" in result.stderr

@@ -1,11 +1,12 @@
 """The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
 
 import os
+import re
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ from vdm_bench.runtime.threads import check_threads
 from vdm_bench.version import __version__
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
+_KEYWORD = re.compile(r"`([a-z_]+)`")  # as errors name a parameter of Python
 
 
 class _Commands(click.Group):
@@ -81,7 +83,7 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     except BaseException as error:
         number = heard_signal()  # a library may have turned it into an error of its own
         if number is None and not isinstance(error, KeyboardInterrupt):
-            _tell(error, debug)
+            _tell(error, debug, _options_of(ctx))
         _tell_of_signal(number or signal.SIGINT, ctx)
         if debug:
             traceback.print_exc()
@@ -96,14 +98,25 @@ def _tell_of_signal(number: int, ctx: click.Context | None) -> None:
     )
 
 
-def _tell(failure: BaseException, debug: bool) -> NoReturn:
-    """Raise it again, or tell of it and exit."""
+def _options_of(ctx: click.Context | None) -> dict[str, str]:
+    """Return the options of the verb that was called by their Python names: `data_root` is --data-root."""
+    verb = None if ctx is None or ctx.invoked_subcommand is None else cli.commands.get(ctx.invoked_subcommand)
+    return {
+        str(parameter.name): parameter.opts[0]
+        for parameter in (verb.params if verb else ())
+        if isinstance(parameter, click.Option)
+    }
+
+
+def _tell(failure: BaseException, debug: bool, options_of_verb: Mapping[str, str]) -> NoReturn:
+    """Raise it again, or tell of it and exit; keywords of Python in backquotes become the verb's options."""
     try:
         raise failure
     except VdmBenchError as error:
         if debug:
             raise
-        say(f"Error: {error}")
+        names = options_of_verb
+        say(f"Error: {re.sub(_KEYWORD, lambda found: names.get(found[1], found[0]), str(error))}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
         vars(error).update(message=printable(error.message))  # what was typed and cannot be seen is spelt out

@@ -1,6 +1,5 @@
 """`vdm-bench run`: a sampler, or ready clips, under a protocol."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,6 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import ComputeConfig
@@ -83,24 +81,21 @@ def run(
     """
     from vdm_bench.leaderboards.record import StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
-    from vdm_bench.pages.galleries import ClipPlaces
-    from vdm_bench.pages.write import write_html
     from vdm_bench.protocols import get_protocol
     from vdm_bench.runs.forecast import forecast
     from vdm_bench.runs.plan import RunOptions
-    from vdm_bench.runs.run import BenchmarkRun
+    from vdm_bench.runs.prepare import open_run
+    from vdm_bench.runs.run import execute, source_of_clips, write_page
     from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
+    from vdm_bench.runtime.run_folder import RunFolder
 
     chosen, processes = get_protocol(protocol), join_processes()
-    source, settings = _source(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
+    made_by, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
     asked = RunOptions(
-        sampler=source,
-        options=settings,
-        clips=clips,
+        source=source_of_clips(made_by, clips, settings, seed),
         data_root=data_root,
         reference_stats=reference_stats,
-        seed=seed,
         limit=limit,
         skip_broken=skip_broken,
         computing=computing,
@@ -113,19 +108,18 @@ def run(
         return
     trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
-    record = BenchmarkRun(chosen, folder, asked, Console(), processes).record()
+    opened = open_run(chosen, folder, asked, Console(), processes)
+    record = execute(opened)
     if processes.is_main:
         print_record(record, as_json)
-        named = {} if clips is None else {record.name: clips}
-        if os.access(folder, os.W_OK):  # a complete run may lie where nothing can be written
-            write_html([folder], RunFolder(folder).report, places=ClipPlaces(data_root, named))
+        write_page(opened, record)
         if trackers:
             for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers):
                 say(f"Warning: {sentence}")
         require_values(record)
 
 
-def _source(
+def _sampler(
     sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
 ) -> tuple["str | Sampler | None", dict[str, str]]:
     """Return what makes the clips, and the options that are left for it."""

@@ -124,6 +124,17 @@ class Conditions:
                 f"`vdm-bench data prepare {self.protocol.name} --skip-broken`"
             ) from error
 
+    def check_given(self, count: int) -> None:
+        """Refuse conditions of the first clips that lack the label or the caption of the task; no clip is read.
+
+        Raises:
+            InputError: one lacks it.
+        """
+        task = self.protocol.task
+        for index in range(min(count, self._count)) if task in ("class", "text") else ():
+            info = self.info(index)
+            _label(info) if task == "class" else _caption(info)
+
     def request(self, indices: Sequence[int], seed: int) -> SampleRequest:
         """Ask for the clips `indices` of a run with this seed.
 

@@ -8,7 +8,8 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.scoring.feature_files import array_name, read_features, read_header
-from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
+from vdm_bench.scoring.features import ExtractedFeatures, compute_layers, layers_of
 from vdm_bench.video.contents import LoadedClip
 
 
@@ -83,65 +84,46 @@ def _read(path: Path, name: str) -> NDArray[np.float32] | None:
         return None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Findings:
     """What an audit found.
 
     Attributes:
         computed: clips whose features were computed again.
         compared: clips of these whose features were stored, too.
-        errors: of the stored features of these, by name of the layer; root mean squares over the dimensions.
-        worst: the largest error as a share of the layer's spread between reference clips; 0 where nothing was
-            compared.
+        worst: the largest error of a clip's stored features, root mean square over the dimensions of a layer, as
+            a share of the layer's spread between reference clips; 0 where nothing was compared.
     """
 
-    computed: int = 0
-    compared: int = 0
-    errors: dict[str, float] = field(default_factory=dict)
-    worst: float = 0.0
-
-    def compare(self, name: str, stored: NDArray[np.float32], again: NDArray[np.float32]) -> None:
-        """Note the largest error of a layer of some clips, [n, d]."""
-        largest = float(rms_errors(stored, again).max(initial=0.0))
-        self.errors[name] = max(self.errors.get(name, 0.0), largest)
-
-    def judge(self, networks: Sequence[FeatureNetwork], reference: ExtractedFeatures) -> None:
-        """Find the worst error, once all are noted.
-
-        The scale is that of the reference: the generated clips' would be in the hands of who stored the features,
-        as one clip far away makes any spread large.
-        """
-        for number, (network, features) in enumerate(zip(networks, reference.features, strict=True)):
-            for layer in network.spec.layers:
-                error = self.errors.get(array_name(number, layer), 0.0)
-                if error and layer not in features.refused:
-                    spread = spread_of(features.blocks(layer))
-                    self.worst = max(self.worst, error / spread if spread else math.inf)
+    computed: int
+    compared: int
+    worst: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Auditor(FeatureExtractor):
-    """Collects stored features; those of chosen clips, and what is not stored, it computes again.
+class Auditor:
+    """A source of features: stored ones; those of chosen clips, and what is not stored, are computed again.
 
-    Attributes:
+    Args:
         stored: by someone else.
         chosen: indices of clips to compute again in any case.
-        findings: filled on the way.
     """
 
-    stored: StoredFeatures
-    chosen: frozenset[int]
-    findings: Findings = field(default_factory=Findings)
+    def __init__(self, stored: StoredFeatures, chosen: AbstractSet[int]) -> None:
+        self._stored, self._chosen = stored, chosen
+        self._computed = self._compared = 0
+        self._errors: dict[str, float] = {}  # the largest, by layer
 
-    def extract(self, clips: Sequence[LoadedClip]) -> tuple[Features, dict[str, str]]:
+    def __call__(
+        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+    ) -> tuple[Features, dict[str, str]]:
         """Return the layers of all networks for clips of one block, and why others are not there."""
-        widths = self.layers
-        known = [self.stored.rows(clip.digest, widths) for clip in clips]
-        again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self.chosen]
-        computed, refused = super().extract([clips[n] for n in again]) if again else ({}, {})
+        widths = layers_of(networks)
+        known = [self._stored.rows(clip.digest, widths) for clip in clips]
+        again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self._chosen]
+        computed, refused = compute_layers(networks, [clips[n] for n in again]) if again else ({}, {})
         both = [(place, rows) for place, n in enumerate(again) if (rows := known[n]) is not None]
-        self.findings.computed += len(again)
-        self.findings.compared += len(both)
+        self._computed += len(again)
+        self._compared += len(both)
         arrays = {
             name: np.empty((len(clips), width), np.float32)
             for name, width in widths.items()
@@ -155,5 +137,25 @@ class Auditor(FeatureExtractor):
                 values[again] = computed[name]
             if both:
                 stored, fresh = zip(*((rows[name], computed[name][place]) for place, rows in both), strict=True)
-                self.findings.compare(name, np.stack(stored), np.stack(fresh))
+                largest = float(rms_errors(np.stack(stored), np.stack(fresh)).max())
+                self._errors[name] = max(self._errors.get(name, 0.0), largest)
         return arrays, refused
+
+    def findings(self, networks: Sequence[FeatureNetwork], reference: ExtractedFeatures) -> Findings:
+        """Return what was found in all blocks so far.
+
+        The scale of the errors is that of the reference: the generated clips' would be in the hands of who stored
+        the features, as one clip far away makes any spread large.
+
+        Args:
+            networks: whose features were asked for.
+            reference: their features of the reference clips.
+        """
+        worst = 0.0
+        for number, (network, features) in enumerate(zip(networks, reference.features, strict=True)):
+            for layer in network.spec.layers:
+                error = self._errors.get(array_name(number, layer), 0.0)
+                if error and layer not in features.refused:
+                    spread = spread_of(features.blocks(layer))
+                    worst = max(worst, error / spread if spread else math.inf)
+        return Findings(self._computed, self._compared, worst)

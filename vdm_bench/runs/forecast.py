@@ -20,11 +20,11 @@ from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
-from vdm_bench.runs.plan import RunOptions
-from vdm_bench.runs.run import BenchmarkRun
+from vdm_bench.runs.plan import ExistingClips, RunOptions, SampledClips
+from vdm_bench.runs.prepare import Maker, RunContext, build_maker, open_run
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
-from vdm_bench.samplers.base import Sampler, call_sampler
+from vdm_bench.samplers.base import call_sampler
 from vdm_bench.scoring.suite import MetricSuite
 
 _TIMED = 2  # clips
@@ -104,13 +104,17 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
     Raises:
         InputError: as the run itself would.
     """
-    run = BenchmarkRun(protocol, Path(), options, Silent(), ProcessGroup())
+    run = open_run(protocol, Path(), options, Silent(), ProcessGroup())
     side = protocol.sample_size
     shape = (protocol.frames, side, side)
-    sampler = run.sampler
-    clips, seconds, evaluations = None, None, None
-    if sampler is not None:
-        clips, seconds, evaluations = _try_sampler(run, sampler)
+    clips, seconds, evaluations, sample_bytes = None, None, None, 0
+    match options.source:
+        case SampledClips() as source:
+            maker = build_maker(run, source)
+            clips, seconds = _try_sampler(run, maker)
+            evaluations, sample_bytes = maker.evaluations, run.count * int(np.prod(shape)) * 3
+        case ExistingClips():
+            pass
     feature_bytes, feature_seconds, absent, refusals = _try_networks(protocol, options, clips)
     reference = protocol.reference_count
     return Forecast(
@@ -118,13 +122,13 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
         shape=shape,
         reference=reference,
         evaluations=evaluations,
-        sample_bytes=0 if sampler is None else run.count * int(np.prod(shape)) * 3,
+        sample_bytes=sample_bytes,
         feature_bytes=feature_bytes * (run.count + reference),
         sample_seconds=seconds,
         feature_seconds=feature_seconds,
         absent=absent,
         refusals=refusals,
-        departures=run.departures,
+        departures=list(run.departures),
     )
 
 
@@ -148,15 +152,14 @@ def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
     return [name for name in names if computing.needs_download(name) and name not in here]
 
 
-def _try_sampler(run: BenchmarkRun, sampler: Sampler) -> tuple[Pixels, float, int | None]:
-    """Make some clips: these, seconds for one, and evaluations for one."""
-    request = run.conditions.request(range(_TIMED), run.options.seed)
+def _try_sampler(run: RunContext, maker: Maker) -> tuple[Pixels, float]:
+    """Make some clips: these, and seconds for one."""
+    sampler, request = maker.sampler, run.conditions.request(range(_TIMED), maker.seed)
     with contextlib.closing(sampler):
-        evaluations = sampler.evaluations(request)
         start = time.monotonic()
         clips = call_sampler(sampler, request, "of this run", lambda steps: None)
         seconds = (time.monotonic() - start) / _TIMED
-    return clips, seconds, evaluations
+    return clips, seconds
 
 
 def _try_networks(

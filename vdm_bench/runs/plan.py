@@ -11,8 +11,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, SamplerInfo, check_name
 from vdm_bench.metrics.networks import ComputeConfig, entry_of
 from vdm_bench.metrics.recipes import get_recipes
@@ -22,7 +23,8 @@ from vdm_bench.runtime.fields import Kind
 from vdm_bench.runtime.plan import FolderPlan, as_json
 from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.stamps import stamp
-from vdm_bench.samplers import REFERENCE
+from vdm_bench.samplers import REFERENCE, sampler_kind
+from vdm_bench.samplers import check_name as check_sampler_name
 from vdm_bench.samplers.base import Sampler
 from vdm_bench.samplers.callable import module_digest
 from vdm_bench.scoring.suite import MetricSuite
@@ -49,17 +51,81 @@ _FIELDS: dict[str, Kind] = {
 _OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # plans of earlier versions are without
 _TITLES = {"clips": "number of clips", "missing videos": "set of missing videos"}
 
+ANOTHER_FOLDER = "choose another `out`, or delete it"
+
+
+@dataclass(frozen=True)
+class SampledClips:
+    """Clips that a sampler makes in the run.
+
+    Attributes:
+        sampler: name of a baseline, `module:object`, or an object with `sample(request)`.
+        options: `key=value` options of a sampler that is named.
+        seed: of the run, in [0, 2**32).
+
+    Raises:
+        InputError: no sampler has this name, the object is not a sampler, an option is not text, or the seed is
+            not a whole number from 0 on.
+    """
+
+    sampler: str | Sampler
+    options: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sampler, str):
+            check_sampler_name(self.sampler)
+        elif not isinstance(self.sampler, Sampler):
+            raise InputError(
+                f"an object of type {type(self.sampler).__name__} is not a sampler: give the name of one, or an "
+                "object with sample(request)"
+            )
+        for key, value in self.options.items():
+            if not isinstance(value, str):
+                raise InputError(f"the sampler's option {key} is {value!r}; give it as text: {str(value)!r}")
+        _check_whole("seed", self.seed, 0)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The fields `kind`, `spec` and `seed` of a record's sampler, known before it is built."""
+        sampler = self.sampler
+        if isinstance(sampler, str):
+            kind, spec = sampler_kind(sampler), sampler
+        else:
+            kind, spec = sampler.kind, sampler.spec
+        return {"kind": kind, "spec": spec, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class ExistingClips:
+    """Clips that exist before the run.
+
+    Attributes:
+        path: a folder, a file, a clip archive or a run folder.
+    """
+
+    path: Path
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The fields `kind`, `spec` and `seed` of a record's sampler."""
+        return {"kind": "folder", "spec": str(self.path), "seed": None}
+
+
+ClipSource: TypeAlias = SampledClips | ExistingClips
+
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a protocol is run: the keywords of `vdm_bench.run`, which describes them."""
+    """How a protocol is run: where the generated clips come from, and keywords of `vdm_bench.run`, as it says.
 
-    sampler: str | Sampler | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    clips: Path | None = None
+    Raises:
+        InputError: a number is out of range, or the name cannot be one.
+    """
+
+    source: ClipSource
     data_root: Path | None = None
     reference_stats: Path | None = None
-    seed: int = 0
     limit: int | None = None
     skip_broken: bool = False
     computing: ComputeConfig = field(default_factory=ComputeConfig)
@@ -69,16 +135,30 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        _check_whole("workers", self.workers, 1)
+        if self.limit is not None:
+            _check_whole("limit", self.limit, 2, "is too few; a score needs at least 2 clips")
+
+    @property
+    def run_name(self) -> str:
+        """What the run is called in tables: its name, or else that of its clips' source."""
+        return self.name or str(self.source.described["spec"])
 
 
-def ask(protocol: Protocol, options: RunOptions, count: int, source: Mapping[str, Any]) -> dict[str, Any]:
+def _check_whole(name: str, value: object, least: int, why: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"`{name}` is {value!r}, not a whole number")
+    if value < least:
+        raise InputError(f"`{name}` {value} {why or f'is less than {least}'}")
+
+
+def ask(protocol: Protocol, options: RunOptions, count: int) -> dict[str, Any]:
     """Put down what a run's result hangs on, as far as it is known before networks and sampler are loaded.
 
     Args:
         protocol: that is followed.
         options: of the run.
         count: clips to generate.
-        source: of the clips: the fields `kind`, `spec` and `seed` of a record's sampler.
 
     Raises:
         InputError: an unknown metric.
@@ -88,30 +168,30 @@ def ask(protocol: Protocol, options: RunOptions, count: int, source: Mapping[str
         "protocol_digest": protocol.digest,
         "clips": count,
         "data": None if options.data_root is None else str(options.data_root.resolve()),
-        "name": options.name or source["spec"],
-        "sampler": dict(source),
+        "name": options.run_name,
+        "sampler": options.source.described,
         "skip_broken": options.skip_broken,
         _ASKED: _settings(protocol, options),
     }
 
 
 def make_plan(
-    asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, panel: MetricSuite
+    asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, suite: MetricSuite
 ) -> dict[str, Any]:
     """Put down all that a run's result hangs on.
 
     Args:
         asked: as of `ask`.
-        info: description of the sampler.
-        sampler: itself, for a digest of the file that defines it.
-        panel: the metrics with their networks.
+        info: description of what makes the clips.
+        sampler: that is built, for a digest of the file that defines it; None for existing clips.
+        suite: the metrics with their networks.
     """
     return {
         **asked,
         "sampler": info.model_dump(mode="json"),
         "sampler code": None if sampler is None else sampler.code_digest,
         _MODULE: None if sampler is None else sampler.code_module,
-        "networks": sorted({network.spec.cache_key for network in panel.networks}),
+        "networks": sorted({network.spec.cache_key for network in suite.networks}),
     }
 
 
@@ -121,7 +201,7 @@ def maker_of_clips(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | None) -> bool:
+def is_finished(out: Path, asked: Mapping[str, Any], source: ClipSource) -> bool:
     """Say whether a folder holds a run that was asked for in the same words, and its record.
 
     Where it is not found so, it may still be the same run: `keep_plan` tells, once all is loaded.
@@ -129,7 +209,7 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
     Args:
         out: the run folder.
         asked: as of `ask`.
-        sampler: as it was given.
+        source: of the clips.
 
     Raises:
         InputError: the folder holds another run, or its plan is damaged or cannot be read.
@@ -140,7 +220,7 @@ def is_finished(out: Path, asked: Mapping[str, Any], sampler: str | Sampler | No
         return False
     if _refuse_another(plan, old, new, partial=True) or new[_ASKED] is None or old.get(_ASKED) != new[_ASKED]:
         return False
-    return _same_code(old, sampler) and RunFolder(out).record.exists()
+    return _same_code(old, source) and RunFolder(out).record.exists()
 
 
 def unlike_plan(out: Path, record: Record) -> list[str]:
@@ -186,7 +266,7 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
 
 
 def _plan_of(out: Path) -> FolderPlan:
-    return FolderPlan(RunFolder(out).plan, "a run", _FIELDS, _OF_LATE, titles=_TITLES)
+    return FolderPlan(RunFolder(out).plan, "a run", _FIELDS, _OF_LATE, ANOTHER_FOLDER, _TITLES)
 
 
 def _refuse_another(
@@ -207,11 +287,11 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
     What these words stand for - weights, code, settings that nobody chose - is in the other fields of a plan.
     """
     recipes = [recipe for name in protocol.metrics for recipe in get_recipes(name)]
-    computing, sampler = options.computing, options.sampler
+    computing, source = options.computing, options.source
     if computing.backend != "torch":
         return None
-    named = dict(options.options)
-    recorded = sampler.recorded_settings if isinstance(sampler, Sampler) else None
+    sampler, chosen = (source.sampler, dict(source.options)) if isinstance(source, SampledClips) else (None, {})
+    named, recorded = dict(chosen), sampler.recorded_settings if isinstance(sampler, Sampler) else None
     if sampler == REFERENCE:
         from vdm_bench.samplers.reference import DEFAULT_CHECKPOINT
 
@@ -225,7 +305,7 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
         "version": __version__,
         "recipes": hashlib.sha256(repr(recipes).encode()).hexdigest(),
         "networks": {recipe.network: _package(recipe.network) for recipe in recipes},
-        "options": dict(options.options),
+        "options": chosen,
         "recorded": None if recorded is None else dict(recorded),
         "files": files,
         "precision": computing.precision,
@@ -253,11 +333,14 @@ def _content(path: Path) -> str | None:
     return "unsettled" if found is None else hashlib.sha256(os.fsencode(found)).hexdigest()
 
 
-def _same_code(old: Mapping[str, Any], sampler: str | Sampler | None) -> bool:
+def _same_code(old: Mapping[str, Any], source: ClipSource) -> bool:
     """Say whether the file that defined the sampler of a run is the same, without importing it."""
-    if sampler is None:
-        return old.get("sampler code") is None
-    if not isinstance(sampler, str):
-        return bool(old.get("sampler code") == sampler.code_digest)
-    module = old.get(_MODULE)
-    return isinstance(module, str) and module_digest(module, sampler) == old.get("sampler code")
+    code = old.get("sampler code")
+    match source:
+        case ExistingClips():
+            return code is None
+        case SampledClips(sampler=sampler):
+            if not isinstance(sampler, str):
+                return bool(sampler.code_digest == code)
+            module = old.get(_MODULE)
+            return isinstance(module, str) and module_digest(module, sampler) == code

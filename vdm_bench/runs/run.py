@@ -1,50 +1,38 @@
-"""A run: a sampler under a protocol, in stages that can be interrupted at any moment.
+"""A run: a protocol carried out from its plan to its record, and interrupted at any moment.
 
-Stages: reference features (cached for all runs of this user), samples (64 clips at a time, into the clip
-archive `samples/`), features of the samples, scores, record. Every file appears whole or not at all, and a
-clip depends on its own seed alone, so a run that is started again goes on and ends with the same bits.
+`execute` and `measure` have the stages in order, cheap ones first. The stages are functions in `prepare.py` and
+`stages.py`.
 """
 
-import contextlib
-import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from pydantic import ValidationError
-
-from vdm_bench.datasets.folder import ViewedArchive
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.record import (
-    ClipCounts,
-    ProtocolInfo,
-    Record,
-    SamplerInfo,
-    first_wrong_field,
-    name_of,
-    read_record,
-    write_record,
-)
-from vdm_bench.metrics.networks import ComputeConfig, pick_device
+from vdm_bench.leaderboards.record import Record, write_record
+from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.protocols.clips import missing_departure, open_dataset, task_signature
-from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
-from vdm_bench.runs.plan import RunOptions, ask, is_finished, keep_plan, make_plan, maker_of_clips, unlike_plan
+from vdm_bench.runs.plan import ClipSource, ExistingClips, RunOptions, SampledClips, is_finished, keep_plan
+from vdm_bench.runs.prepare import PreparedRun, RunContext, find_finished, open_run, prepare
+from vdm_bench.runs.stages import (
+    MissingSamples,
+    extract_generated,
+    extract_reference,
+    find_samples,
+    make_samples,
+    measure_frames,
+    score_samples,
+)
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files
 from vdm_bench.runtime.locks import hold_together
-from vdm_bench.runtime.progress import Advance, Reporter, Silent
+from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.run_folder import FEATURES_FOLDER, SAMPLES_FOLDER, RunFolder
-from vdm_bench.samplers import check_name, make_sampler, sampler_kind
-from vdm_bench.samplers.base import Sampler, SamplerSetup, call_sampler
 from vdm_bench.samplers.callable import as_sampler
-from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
-from vdm_bench.scoring.frames import FrameEvaluator, FrameMeasures, score_frames
-from vdm_bench.scoring.reference import check_reference, collect_reference, departures_of, note_on, read_reference
-from vdm_bench.scoring.suite import MetricSuite, Side, Stopwatch, make_record, on_main
-from vdm_bench.video.archive import Archive, ArchiveWriter
-from vdm_bench.video.clip import Clip, ClipDataset, DescribedClips
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureSource, compute_layers
+from vdm_bench.scoring.suite import on_main
 
 
 def run(
@@ -74,7 +62,7 @@ def run(
         sampler: name of a baseline, `reference`, `diffusers` or `module:object`; or a `vdm_bench.Sampler`, an
             object with `sample(request)`, or a function `f(request, **options)`.
         options: of a sampler given by name, or keyword arguments of a function.
-        clips: clips that are there already, instead of a sampler.
+        clips: folder or file of existing clips, instead of a sampler.
         data_root: folder that the protocol's dataset lies in; `shapes` needs none.
         reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
             its clips.
@@ -94,18 +82,10 @@ def run(
     """
     if not isinstance(protocol, Protocol):
         protocol = get_protocol(str(protocol))
-    if clips is not None and not isinstance(clips, str | Path):
-        raise InputError(
-            f"clips of a run are a path, not of type {type(clips).__name__}; save them by numpy.save, or score "
-            "them by vdm_bench.score"
-        )
     chosen = RunOptions(
-        sampler=sampler if sampler is None or isinstance(sampler, str) else as_sampler(sampler, options or {}),
-        options=dict(options or {}),
-        clips=None if clips is None else Path(clips),
+        source=source_of_clips(sampler, clips, options or {}, seed),
         data_root=None if data_root is None else Path(data_root),
         reference_stats=None if reference_stats is None else Path(reference_stats),
-        seed=seed,
         limit=limit,
         skip_broken=skip_broken,
         computing=computing or ComputeConfig(),
@@ -113,284 +93,106 @@ def run(
         name=name,
         recheck=recheck,
     )
-    return BenchmarkRun(protocol, Path(out), chosen, reporter or Silent(), processes or ProcessGroup()).record()
+    return execute(open_run(protocol, Path(out), chosen, reporter or Silent(), processes or ProcessGroup()))
 
 
-_SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
+def source_of_clips(
+    sampler: object | None, clips: str | Path | None, options: Mapping[str, str], seed: int
+) -> ClipSource:
+    """Tell the two sources of clips apart: a sampler, or clips that exist.
+
+    Raises:
+        InputError: both are given or none, options without a sampler, or what is no sampler or path.
+    """
+    if (sampler is None) == (clips is None):
+        raise InputError("give one of the two: `sampler` or `clips`")
+    if sampler is not None:
+        chosen = sampler if isinstance(sampler, str) else as_sampler(sampler, options)
+        return SampledClips(chosen, dict(options), seed)
+    if not isinstance(clips, str | Path):
+        raise InputError(
+            f"clips of a run are a path, not of type {type(clips).__name__}; save them by numpy.save, or score "
+            "them by vdm_bench.score"
+        )
+    if options:
+        raise InputError(f"{next(iter(options))!r} is an option of a sampler; leave it out, as `clips` are given")
+    return ExistingClips(Path(clips))
 
 
-class BenchmarkRun:
-    """A run that may be carried out (`record`), or looked at before (`vdm_bench.runs.forecast`).
+def execute(run: RunContext) -> Record:
+    """Carry a run out, or go on with it.
 
-    Args:
-        protocol: that is followed.
-        out: run folder.
-        options: see `run`.
-        reporter: where progress goes; the leading process reports alone.
-        processes: the processes that share the work.
+    Raises:
+        InputError: see `run`.
+    """
+    processes, note = run.processes, run.reporter.note
+    # A file that has just been written may be told from another by some processes, and not by others.
+    if processes.all_true([is_finished(run.out, run.asked, run.options.source)])[0]:
+        return find_finished(run)
+    with hold_together(run.out, "run", is_main=processes.is_main, agree=processes.agree, note=note) as alone:
+        if processes.is_main:
+            check_writable(run.out)
+        prepared = prepare(run)
+        if _claim_folder(run, prepared.plan, alone):
+            return find_finished(run)
+        record = measure(run, prepared).record
+        if processes.is_main:
+            write_record(record, RunFolder(run.out).record)
+        return record
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the work of a run came to.
 
     Attributes:
-        conditions: what is given to each clip.
-        count: clips to generate.
-        departures: from the protocol, in words.
+        reference: features of the reference clips.
+        record: of the run, with all scores.
     """
 
-    def __init__(
-        self, protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, processes: ProcessGroup
-    ) -> None:
-        if (options.sampler is None) == (options.clips is None):
-            raise InputError("give a sampler (--sampler NAME) or clips (--clips PATH), one of the two")
-        if isinstance(options.sampler, str):
-            check_name(options.sampler)
-        self.protocol, self.out, self.options, self.processes = protocol, out, options, processes
-        self.reporter = reporter if processes.is_main else Silent()
-        self.conditions = Conditions(protocol, options.data_root)
-        self._real = None
-        if options.reference_stats is not None:
-            check_reference(options.reference_stats, protocol)
-            missing = departures_of(options.reference_stats)
-            if note := note_on(options.reference_stats):
-                self.reporter.note(note)
-        else:
-            self._real = open_dataset(protocol, protocol.reference, options.data_root)
-            missing = missing_departure(protocol, protocol.reference, self._real)
-        # Both sides may be cut out of the same videos.
-        self.departures = list(dict.fromkeys((*self.conditions.departures, *missing)))
-        for note in dict.fromkeys((*self.conditions.notes, *(self._real.notes if self._real else ()))):
-            self.reporter.note(note)
-        self.count = self._planned_count()
-        self.stopwatch = Stopwatch()
+    reference: ExtractedFeatures
+    record: Record
 
-    def record(self) -> Record:
-        """Carry it out, or go on with it; see `run`."""
-        options = self.options
-        asked = ask(self.protocol, options, self.count, self._source()) | self.conditions.plan
-        # A file that has just been written may be told from another by some processes, and not by others.
-        if self.processes.all_true([is_finished(self.out, asked, options.sampler)])[0]:
-            return self._finished()
-        processes, note = self.processes, self.reporter.note
-        with hold_together(self.out, "run", is_main=processes.is_main, agree=processes.agree, note=note) as alone:
-            return self._carried_out(asked, alone)
 
-    def _carried_out(self, asked: Mapping[str, Any], alone: bool) -> Record:
-        """Make what is missing of the run, and its record, while no other process writes there."""
-        options = self.options
-        reader = FeatureExtractor(
-            [], options.workers, options.skip_broken, self.reporter, self.processes, options.recheck
-        )
-        given = None
-        if options.clips is not None:
-            with self.stopwatch.stage("samples"):
-                given = self._given_clips(options.clips)
-        if self.processes.is_main:
-            check_writable(self.out)
-        # Before the sampler: its folder may hold modules of the names of those that networks import when loaded.
-        panel = MetricSuite.of(self.protocol.metrics, options.computing, self.reporter)
-        panel.check_frames(self.protocol.frames)
-        sampler, info = self.sampler, self._sampler_info()
-        plan = make_plan(asked, info, sampler, panel)
-        keep_plan(self.out, plan, writes=self.processes.is_main)
-        if self.processes.is_main:
-            # The other processes wait, and have written nothing yet.
-            remove_temporary_files(self.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
-        self.processes.wait()
-        if RunFolder(self.out).record.exists():
-            return self._finished()
-        collector = replace(reader, networks=panel.networks)
-        reference = self._reference(collector)
-        with self.stopwatch.stage("samples"):
-            clips = given or self._sample(cast(Sampler, sampler), info.spec, maker_of_clips(plan))
-        generated = self._generated(collector, clips)
-        measures = self._measure_frames(clips)
-        record = on_main(self.processes, lambda: self._score(panel, info, reference, generated, measures))
-        if self.processes.is_main:
-            write_record(record, RunFolder(self.out).record)
-        return record
+def measure(run: RunContext, prepared: PreparedRun, source: FeatureSource = compute_layers) -> Measurement:
+    """Do the work of a run that is prepared.
 
-    def _finished(self) -> Record:
-        """Return the record that is there, if it is of this run, and still true of clips that were given."""
-        options, record = self.options, read_record(RunFolder(self.out).record)
-        if other := unlike_plan(self.out, record):
-            raise InputError(
-                f"{RunFolder(self.out).record} is the record of a run with another {', '.join(other)} than the "
-                "one in this folder; restore it, or delete it and run again"
-            )
-        reader = FeatureExtractor([], options.workers, True, self.reporter, self.processes, options.recheck)
-        if options.clips is not None:
-            clips = open_scored(options.clips, self.protocol)
-            count = min(self.count, len(clips))
-            self._same(reader.collect(clips, count, self._features, GENERATED), record.generated, GENERATED)
-        if options.recheck and self._real is not None:
-            self._same(collect_reference(self.protocol, self._real, reader), record.reference, "the reference")
-        self.reporter.note(f"{self.out} holds this run already, complete; nothing to do")
-        return record
+    Args:
+        run: to carry out; its folder holds what is done already.
+        prepared: of this run.
+        source: of the features of the generated clips.
 
-    def _same(self, found: ExtractedFeatures, recorded: ClipCounts, title: str) -> None:
-        if recorded.digest not in (None, found.digest):
-            raise InputError(
-                f"the content of {title} is not that of the complete run in {self.out}, which scored "
-                f"{recorded.scored:,} other clips; choose another --out, or delete it"
-            )
+    Raises:
+        InputError: clips cannot be read, the folder holds clips of another sampler, or the sampler fails.
+    """
+    suite = prepared.suite
+    found = find_samples(run, prepared)
+    reference = extract_reference(run, suite)  # before samples are made: what is wrong with it shows first
+    samples = make_samples(run, found) if isinstance(found, MissingSamples) else found
+    generated = extract_generated(run, suite, samples, source)
+    frames = measure_frames(run, samples)
+    record = on_main(run.processes, lambda: score_samples(run, prepared, reference, samples, generated, frames))
+    return Measurement(reference, record)
 
-    @property
-    def _features(self) -> Path:
-        return RunFolder(self.out).features
 
-    def _measure_frames(self, clips: ClipDataset) -> FrameMeasures | None:
-        protocol, options = self.protocol, self.options
-        if not protocol.frame_metrics:
-            return None
-        meter = FrameEvaluator(
-            protocol.frame_metrics,
-            self.conditions,
-            self._features,
-            options.workers,
-            self.reporter,
-            self.processes,
-            options.recheck,
-        )
-        with self.stopwatch.stage("frames"):
-            return meter.measure(clips, self.count)
+def write_page(run: RunContext, record: Record) -> None:
+    """Write `report.html` into the folder of a complete run; a folder that cannot be written is left as it is."""
+    # Plots take a second to load, and `run` needs none.
+    from vdm_bench.pages.galleries import ClipPlaces
+    from vdm_bench.pages.write import write_html
 
-    def _score(
-        self,
-        panel: MetricSuite,
-        sampler: SamplerInfo,
-        reference: ExtractedFeatures,
-        generated: ExtractedFeatures,
-        measures: FrameMeasures | None,
-    ) -> Record:
-        with self.stopwatch.stage("scores"):
-            each = self.conditions.round_length
-            scores = panel.scores(
-                reference,
-                generated,
-                task=task_signature(self.protocol),
-                expected_generated=self.protocol.generated_count,
-                round_length=each if self.protocol.rounds == "averaged" else None,
-                conditions=each,
-            )
-            of_frames, curves = score_frames(measures, self.conditions) if measures else ([], {})
-        return make_record(
-            name=self.options.name or name_of(sampler.spec),
-            protocol=ProtocolInfo(
-                name=self.protocol.name, digest=self.protocol.digest, departures=self.departures
-            ),
-            sampler=sampler,
-            reference=Side(reference.features[0].identity, self.protocol.reference_count, reference),
-            generated=Side(sampler.spec, self.protocol.generated_count, generated),
-            scores=[*scores, *of_frames],
-            curves=curves,
-            stopwatch=self.stopwatch,
-            device=str(panel.networks[0].device),
-        )
+    source = run.options.source
+    clips = {record.name: source.path} if isinstance(source, ExistingClips) else {}
+    if os.access(run.out, os.W_OK):
+        write_html([run.out], RunFolder(run.out).report, places=ClipPlaces(run.options.data_root, clips))
 
-    def _planned_count(self) -> int:
-        wanted, limit = len(self.conditions), self.options.limit
-        if limit is None or limit >= wanted:
-            return wanted
-        if limit < 2:
-            raise InputError(f"--limit {limit} is too few; a score needs at least 2 clips")
-        each = self.conditions.round_length
-        if self.protocol.rounds == "averaged" and limit % each:
-            raise InputError(
-                f"--limit {limit} is no multiple of {each}; {self.protocol.name} averages over rounds of so many"
-            )
-        self.departures.append(f"generated {limit} of {self.protocol.generated_count} clips")
-        return limit
 
-    @functools.cached_property
-    def sampler(self) -> Sampler | None:
-        """What makes the clips; None where they are there already.
-
-        Raises:
-            InputError: it cannot be made.
-        """
-        chosen = self.options.sampler
-        if not isinstance(chosen, str):
-            return chosen
-        device = pick_device(self.options.computing.device)
-        return make_sampler(chosen, SamplerSetup(self.conditions, dict(self.options.options), device))
-
-    def _sampler_info(self) -> SamplerInfo:
-        sampler = self.sampler
-        recorded = {} if sampler is None else sampler.recorded_settings
-        if recorded is None:
-            recorded = self.options.options
-        try:
-            return SamplerInfo(**self._source(), settings=dict(recorded))
-        except ValidationError as error:
-            wrong = first_wrong_field(error)
-            raise InputError(
-                f"the sampler's settings cannot be recorded: {wrong}; change what it says"
-            ) from error
-
-    def _source(self) -> dict[str, Any]:
-        """Say what makes the clips, without making that: `kind`, `spec` and `seed` of a record's sampler."""
-        chosen = self.options.sampler
-        if chosen is None:
-            return {"kind": "folder", "spec": str(self.options.clips), "seed": None}
-        kind, spec = (sampler_kind(chosen), chosen) if isinstance(chosen, str) else (chosen.kind, chosen.spec)
-        return {"kind": kind, "spec": spec, "seed": self.options.seed}
-
-    def _given_clips(self, folder: Path) -> DescribedClips:
-        given = open_given(
-            folder, self.conditions, self.count, self.options.workers, skip_broken=self.options.skip_broken
-        )
-        self.count = given.count
-        self.departures += given.departures
-        for note in given.clips.notes:
-            self.reporter.note(note)
-        return given.clips
-
-    def _sample(self, sampler: Sampler, name: str, maker: str) -> DescribedClips:
-        side = self.protocol.sample_size
-        shape = (self.protocol.frames, side, side)
-        writer = ArchiveWriter(RunFolder(self.out).samples, shape, maker=maker)
-        sampler.set_scratch_folder(self.out)  # a run that goes on there clears away what this one may leave
-        each, unit = self._work(sampler)
-        missing = writer.missing(self.count)
-        found = self.count - sum(map(len, missing.values()))
-        stage = self.reporter.stage(f"samples of {name}", self.count * each, unit, found=found * each)
-        with stage as advance, contextlib.closing(sampler):
-            for shard, indices in missing.items():
-                if self.processes.owner(shard) == self.processes.rank:
-                    writer.write_shard(shard, self._sample_shard(sampler, name, indices, advance))
-                else:
-                    advance(len(indices) * each)
-        self.processes.wait()
-        return ViewedArchive(Archive(RunFolder(self.out).samples, self.count), self.protocol.scored_view)
-
-    def _work(self, sampler: Sampler) -> tuple[int, str]:
-        """Return the steps of progress of a clip, and their unit."""
-        evaluations = sampler.evaluations(self.conditions.request([0], self.options.seed))
-        return (1, "clips") if evaluations is None else (evaluations, "evaluations")
-
-    def _sample_shard(self, sampler: Sampler, name: str, indices: Sequence[int], advance: Advance) -> list[Clip]:
-        request = self.conditions.request(indices, self.options.seed)
-        clips = call_sampler(sampler, request, name, advance)
-        labels = [None] * len(indices) if request.labels is None else [int(label) for label in request.labels]
-        captions = request.captions or [None] * len(indices)
-        return [
-            Clip(frames, str(index), label, caption)
-            for index, frames, label, caption in zip(indices, clips, labels, captions, strict=True)
-        ]
-
-    def _reference(self, collector: FeatureExtractor) -> ExtractedFeatures:
-        """Get the reference first: what is wrong with it shows before hours of sampling."""
-        options, protocol = self.options, self.protocol
-        with self.stopwatch.stage("reference features"):
-            if self._real is not None:
-                reference = collect_reference(protocol, self._real, collector)
-            else:
-                reference = read_reference(cast(Path, options.reference_stats), protocol, collector.networks)
-        there = reference.features[0].count + len(reference.broken)
-        if there < protocol.reference_count:
-            self.departures.append(f"{there:,} of {protocol.reference_count:,} reference clips")
-        return reference
-
-    def _generated(self, collector: FeatureExtractor, clips: ClipDataset) -> ExtractedFeatures:
-        if self.options.clips is None:
-            collector = replace(collector, way_out=_SAMPLE_AGAIN)
-        with self.stopwatch.stage("generated features"):
-            return collector.collect(clips, self.count, self._features, GENERATED)
+def _claim_folder(run: RunContext, plan: Mapping[str, Any], alone: bool) -> bool:
+    """Keep the plan in the run folder, and clear it of what killed processes left; say if its record is there."""
+    main = run.processes.is_main
+    keep_plan(run.out, plan, writes=main)
+    if main:
+        # The other processes wait, and have written nothing yet.
+        remove_temporary_files(run.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
+    run.processes.wait()
+    return RunFolder(run.out).record.exists()

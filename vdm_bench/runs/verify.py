@@ -24,15 +24,15 @@ from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
-from vdm_bench.runs.plan import RunOptions
-from vdm_bench.runs.run import BenchmarkRun
+from vdm_bench.runs.plan import ExistingClips, RunOptions
+from vdm_bench.runs.prepare import open_run, prepare
+from vdm_bench.runs.run import measure
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.threads import ordered_map
-from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.version import __version__
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import digest_of_clips, load_clip
@@ -236,18 +236,20 @@ def _verification(
     protocol = _protocol_of(record, path, options, checks)
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
-    stored = StoredFeatures(RunFolder(path.parent).features)
     with scratch_folder() as folder:
-        asked = _run_options(options, precision)
-        remake = _Remake(protocol, folder, asked, reporter, stored)  # the reference must be at hand
+        # First, as the reference must be at hand.
+        run = open_run(protocol, folder, _run_options(options, precision), reporter, ProcessGroup())
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
-        remake.chosen = frozenset(chosen.tolist())
-        remade = remake.record()
+        auditor = Auditor(StoredFeatures(RunFolder(path.parent).features), frozenset(chosen.tolist()))
+        prepared = prepare(run)
+        measured = measure(run, prepared, source=auditor)
+        findings = auditor.findings(prepared.suite.networks, measured.reference)
+        remade = measured.record
     _check(checks, "counts", unlike_counts(record, remade), f"{record.generated.scored} clips as recorded")
     signed = ", ".join(f"{score.metric} {score.digest}" for score in record.scores)
     _check(checks, "signatures", unlike_signatures(record, remade), signed)
-    _same_features(remake.findings, count, precision, checks)
+    _same_features(findings, count, precision, checks)
     values = ", ".join(_valued(score) for score in remade.scores)
     _check(
         checks, "scores", unlike_scores(record, remade, SCORE_TOLERANCE[precision]), f"computed again: {values}"
@@ -259,7 +261,7 @@ def _verification(
         device=remade.environment.device,
         protocol=protocol.name,
         clips=count,
-        computed_again=remake.findings.computed,
+        computed_again=findings.computed,
         seed=seed,
         checks={check.name: check.found for check in checks},
     )
@@ -268,7 +270,7 @@ def _verification(
 def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
     """Ask for the run of the record once more, of the clips that are there."""
     return RunOptions(
-        clips=options.samples,
+        source=ExistingClips(options.samples),
         data_root=options.data_root,
         reference_stats=options.reference_stats,
         skip_broken=True,
@@ -361,36 +363,3 @@ def _same_features(findings: Findings, count: int, precision: Precision, checks:
 
 def _valued(score: Score) -> str:
     return f"{score.metric} {score.status if score.value is None else format(score.value, '.6g')}"
-
-
-class _Remake(BenchmarkRun):
-    """The run once more, from its clips; features are computed again in part, of the clips in `chosen`."""
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        out: Path,
-        options: RunOptions,
-        reporter: Reporter,
-        stored: StoredFeatures,
-    ) -> None:
-        super().__init__(protocol, out, options, reporter, ProcessGroup())
-        self.stored, self.chosen, self.findings = stored, frozenset[int](), Findings()
-
-    def _reference(self, collector: FeatureExtractor) -> ExtractedFeatures:
-        self.reference = super()._reference(collector)
-        return self.reference
-
-    def _generated(self, collector: FeatureExtractor, clips: ClipDataset) -> ExtractedFeatures:
-        auditor = Auditor(
-            collector.networks,
-            collector.workers,
-            collector.skip_broken,
-            collector.reporter,
-            stored=self.stored,
-            chosen=self.chosen,
-            findings=self.findings,
-        )
-        generated = super()._generated(auditor, clips)
-        self.findings.judge(collector.networks, self.reference)
-        return generated

@@ -71,7 +71,12 @@ class ReferenceSampler(Sampler):
         return {"checkpoint": self._source, **self._sampling.described}
 
     def evaluations(self, request: SampleRequest) -> int:
-        """Return how often the network is evaluated for one clip; with guidance each time for two."""
+        """Return how often the network is evaluated for one clip; with guidance each time for two.
+
+        Raises:
+            InputError: the request does not go with the model or the settings.
+        """
+        self.check(request)
         given = 0 if request.context is None else request.context.shape[1]
         return self._model.evaluations(self._sampling, length=request.frames, context_frames=given)
 

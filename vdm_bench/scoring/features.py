@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -95,6 +96,50 @@ class _Block:
     title: str
 
 
+class FeatureSource(Protocol):
+    """Where the features of the clips of one block come from."""
+
+    def __call__(
+        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+    ) -> tuple[Features, dict[str, str]]:
+        """Return what `compute_layers` returns for the same clips."""
+
+
+def compute_layers(
+    networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+) -> tuple[Features, dict[str, str]]:
+    """Compute the layers of all networks for clips of one block.
+
+    Returns:
+        The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
+        Both are named by `array_name`.
+
+    Raises:
+        InputError: no network takes the clips.
+    """
+    pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(networks[0].device)
+    arrays: Features = {}
+    refused: dict[str, str] = {}
+    errors: list[InputError] = []
+    for number, network in enumerate(networks):
+        try:
+            layers = compute_features(network, pixels)
+        except InputError as error:
+            errors.append(error)
+            refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
+            continue
+        for layer, values in layers.items():
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(rows):
+                first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
+                refused[array_name(number, layer)] = first
+            else:
+                arrays[array_name(number, layer)] = values
+    if len(errors) == len(networks):
+        raise errors[0]
+    return arrays, refused
+
+
 @dataclass(frozen=True)
 class FeatureExtractor:
     """How features are collected.
@@ -107,6 +152,7 @@ class FeatureExtractor:
         processes: the processes that share the work.
         recheck: read and hash every clip, whatever is remembered of its file.
         way_out: what to do where clips cannot be read.
+        source: where the features of a block come from; the networks compute them by default.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -116,6 +162,7 @@ class FeatureExtractor:
     processes: ProcessGroup = field(default_factory=ProcessGroup)
     recheck: bool = False
     way_out: str = SKIP_BROKEN
+    source: FeatureSource = compute_layers
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
@@ -221,38 +268,6 @@ class FeatureExtractor:
             raise store.lost()
         return facts
 
-    def extract(self, clips: Sequence["LoadedClip"]) -> tuple[Features, dict[str, str]]:
-        """Compute the layers of all networks for clips of one block.
-
-        Returns:
-            The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
-            Both are named by `array_name`.
-
-        Raises:
-            InputError: no network takes the clips.
-        """
-        pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(self.networks[0].device)
-        arrays: Features = {}
-        refused: dict[str, str] = {}
-        errors: list[InputError] = []
-        for number, network in enumerate(self.networks):
-            try:
-                layers = compute_features(network, pixels)
-            except InputError as error:
-                errors.append(error)
-                refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
-                continue
-            for layer, values in layers.items():
-                rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-                if len(rows):
-                    first = not_finite(network, layer, f"the clip {clips[rows[0]].clip.key}")
-                    refused[array_name(number, layer)] = first
-                else:
-                    arrays[array_name(number, layer)] = values
-        if len(errors) == len(self.networks):
-            raise errors[0]
-        return arrays, refused
-
     def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore) -> BlockMetadata:
         """Compute the features of a block that has been read, unless those of the same content are there."""
         facts = BlockMetadata.of(loaded)
@@ -263,7 +278,7 @@ class FeatureExtractor:
     def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
         clips = [item for item in loaded if isinstance(item, LoadedClip)]
         digests = [clip.digest for clip in clips]
-        write_features(path, network_names(self.networks), digests, *self.extract(clips))
+        write_features(path, network_names(self.networks), digests, *self.source(self.networks, clips))
 
     def _stored(self, store: BlockStore, facts: BlockMetadata) -> bool:
         """Return whether all features of a block are there that are needed, as far as their header tells."""
@@ -274,20 +289,11 @@ class FeatureExtractor:
         def read(path: Path) -> BlockHeader:
             header = read_header(path)
             is_of_these = header.digests == facts.digests and header.networks == network_names(self.networks)
-            if not (is_of_these and header.holds(self.layers)):
+            if not (is_of_these and header.holds(layers_of(self.networks))):
                 raise DamagedError(path, "it is of other clips or networks", "delete it, and it is made again")
             return header
 
         return store.find(self._path(store.folder, facts), read, len(facts.digests)) is not None
-
-    @property
-    def layers(self) -> dict[str, int]:
-        """Dimensions of each layer that a block has, by its `array_name`."""
-        return {
-            array_name(number, layer): width
-            for number, network in enumerate(self.networks)
-            for layer, width in network.spec.layers.items()
-        }
 
     def _header(self, block: _Block) -> BlockHeader:
         return block.store.read(block.path, read_header, lambda: self._restore(block))
@@ -346,6 +352,15 @@ class FeatureExtractor:
             refused=refused,
             plays=_plays(dataset, facts),
         )
+
+
+def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
+    """Return the dimensions of each layer of the networks, by its `array_name`."""
+    return {
+        array_name(number, layer): width
+        for number, network in enumerate(networks)
+        for layer, width in network.spec.layers.items()
+    }
 
 
 def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:

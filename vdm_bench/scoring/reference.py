@@ -12,7 +12,7 @@ version 1 have none: they are taken with a note, as who has one may no longer ha
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.protocols import Protocol
-from vdm_bench.protocols.clips import prepared_name, source_of
+from vdm_bench.protocols.clips import missing_departure, open_dataset, prepared_name, source_of
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
 from vdm_bench.runtime.files import cache_folder, remove_temporary_files_of
 from vdm_bench.runtime.outside import open_safetensors, parse_json
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
-from vdm_bench.video.clip import ClipDataset
+from vdm_bench.video.clip import ClipDataset, DescribedClips
 
 FORMAT = "vdm-bench reference features"
 VERSION = 2
@@ -191,6 +191,71 @@ def check_reference(path: Path, protocol: Protocol) -> None:
         InputError: the file is no such file, or is of another reference.
     """
     _open_for(path, protocol)
+
+
+@dataclass(frozen=True)
+class ReferenceClips:
+    """The reference of a protocol as the clips of its dataset."""
+
+    protocol: Protocol
+    clips: DescribedClips
+
+    @property
+    def departures(self) -> Sequence[str]:
+        """How the clips depart from the protocol."""
+        return missing_departure(self.protocol, self.protocol.reference, self.clips)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What to know of the clips, a sentence each."""
+        return self.clips.notes
+
+    def features(self, extractor: FeatureExtractor) -> ExtractedFeatures:
+        """Compute the features, or find them in the user's cache."""
+        return collect_reference(self.protocol, self.clips, extractor)
+
+
+@dataclass(frozen=True)
+class ReferenceFile:
+    """The reference of a protocol as a file of its features."""
+
+    protocol: Protocol
+    path: Path
+
+    @property
+    def departures(self) -> Sequence[str]:
+        """How the clips that the features are of depart from the protocol."""
+        return departures_of(self.path)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What to know of the file, a sentence each."""
+        note = note_on(self.path)
+        return [note] if note else []
+
+    def features(self, extractor: FeatureExtractor) -> ExtractedFeatures:
+        """Read the features of the extractor's networks."""
+        return read_reference(self.path, self.protocol, extractor.networks)
+
+
+Reference: TypeAlias = ReferenceClips | ReferenceFile
+
+
+def open_reference(protocol: Protocol, data_root: Path | None, file: Path | None) -> Reference:
+    """Open the reference of a protocol: its clips, or a file of their features where one is given.
+
+    Args:
+        protocol: whose reference it is.
+        data_root: where the protocol's dataset lies; `shapes` needs none.
+        file: of features.
+
+    Raises:
+        InputError: the dataset is not there, or the file is no such file or of another reference.
+    """
+    if file is None:
+        return ReferenceClips(protocol, open_dataset(protocol, protocol.reference, data_root))
+    check_reference(file, protocol)
+    return ReferenceFile(protocol, file)
 
 
 @dataclass(frozen=True)

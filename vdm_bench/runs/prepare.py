@@ -1,0 +1,293 @@
+"""What a run needs, opened and checked before hours of work; nothing is computed from clips here.
+
+First the data are opened, and a finished run is found, without a network or a sampler. Then existing clips are
+checked, and last the networks are loaded and the sampler is built.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vdm_bench.errors import InputError
+from vdm_bench.leaderboards.record import (
+    ClipCounts,
+    Record,
+    SamplerInfo,
+    first_wrong_field,
+    read_record,
+)
+from vdm_bench.metrics.networks import pick_device
+from vdm_bench.protocols import Protocol
+from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
+from vdm_bench.runs.plan import (
+    ANOTHER_FOLDER,
+    ExistingClips,
+    RunOptions,
+    SampledClips,
+    ask,
+    make_plan,
+    unlike_plan,
+)
+from vdm_bench.runtime.distributed import ProcessGroup
+from vdm_bench.runtime.progress import Reporter, Silent
+from vdm_bench.runtime.run_folder import RunFolder
+from vdm_bench.samplers import make_sampler
+from vdm_bench.samplers.base import Sampler, SamplerSetup
+from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
+from vdm_bench.scoring.reference import Reference, open_reference
+from vdm_bench.scoring.suite import MetricSuite, Stopwatch
+from vdm_bench.video.clip import DescribedClips
+from vdm_bench.video.contents import SKIP_BROKEN
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What every stage knows of a run.
+
+    Attributes:
+        protocol: that is followed.
+        out: the run folder.
+        options: of the run.
+        reporter: where progress goes; the main process alone reports.
+        processes: those that share the work.
+        conditions: what is given to each clip.
+        reference: the clips that the generated ones are compared with.
+        count: clips to generate.
+        departures: from the protocol, as far as they are known before any work, in words.
+        stopwatch: takes the seconds of the stages.
+    """
+
+    protocol: Protocol
+    out: Path
+    options: RunOptions
+    reporter: Reporter
+    processes: ProcessGroup
+    conditions: Conditions
+    reference: Reference
+    count: int
+    departures: tuple[str, ...]
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @functools.cached_property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, told before networks and sampler are loaded: the first part of the run's plan."""
+        return ask(self.protocol, self.options, self.count) | self.conditions.plan
+
+    @property
+    def features_folder(self) -> Path:
+        """Folder of the features of the generated clips."""
+        return RunFolder(self.out).features
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """How features are extracted; it has no networks yet, so it only hashes the clips."""
+        options = self.options
+        return FeatureExtractor(
+            [], options.workers, options.skip_broken, self.reporter, self.processes, options.recheck
+        )
+
+
+def open_run(
+    protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, processes: ProcessGroup
+) -> RunContext:
+    """Open the data of a run, and say what to know of them; no clip is read.
+
+    Args:
+        protocol: that is followed.
+        out: the run folder; it need not exist.
+        options: see `vdm_bench.run`.
+        reporter: where progress goes.
+        processes: those that share the work.
+
+    Raises:
+        InputError: data are not there, or the limit does not go with the protocol.
+    """
+    reporter = reporter if processes.is_main else Silent()
+    conditions = Conditions(protocol, options.data_root)
+    reference = open_reference(protocol, options.data_root, options.reference_stats)
+    for note in dict.fromkeys((*conditions.notes, *reference.notes)):
+        reporter.note(note)
+    count = _planned_count(conditions, options.limit)
+    # Both sides may be cut out of the same videos.
+    departures = list(dict.fromkeys((*conditions.departures, *reference.departures)))
+    if count < len(conditions):
+        departures.append(f"generated {count} of {protocol.generated_count} clips")
+    return RunContext(
+        protocol=protocol,
+        out=out,
+        options=options,
+        reporter=reporter,
+        processes=processes,
+        conditions=conditions,
+        reference=reference,
+        count=count,
+        departures=tuple(departures),
+    )
+
+
+def _planned_count(conditions: Conditions, limit: int | None) -> int:
+    wanted, protocol = len(conditions), conditions.protocol
+    if limit is None or limit >= wanted:
+        return wanted
+    if protocol.rounds == "averaged" and limit % conditions.round_length:
+        raise InputError(
+            f"`limit` {limit} is no multiple of {conditions.round_length}; {protocol.name} averages over rounds "
+            "of so many"
+        )
+    return limit
+
+
+def find_finished(run: RunContext) -> Record:
+    """Return the record that is in the folder, if it is of this run, and still true of existing clips.
+
+    Raises:
+        InputError: it is not, or cannot be read.
+    """
+    path = RunFolder(run.out).record
+    record = read_record(path)
+    if other := unlike_plan(run.out, record):
+        raise InputError(
+            f"{path} is the record of a run with another {', '.join(other)} than the one in this folder; "
+            " restore it, or delete it and run again"
+        )
+    reader = replace(run.extractor, skip_broken=True)
+    if isinstance(source := run.options.source, ExistingClips):
+        clips = open_scored(source.path, run.protocol)
+        found = reader.collect(clips, min(run.count, len(clips)), run.features_folder, GENERATED)
+        _require_same(run, found, record.generated, GENERATED)
+    if run.options.recheck:
+        _require_same(run, run.reference.features(reader), record.reference, "the reference")
+    run.reporter.note(f"{run.out} holds this run already, complete; nothing to do")
+    return record
+
+
+def _require_same(run: RunContext, found: ExtractedFeatures, recorded: ClipCounts, title: str) -> None:
+    if recorded.digest not in (None, found.digest):
+        raise InputError(
+            f"the content of {title} is not that of the complete run in {run.out}, which scored "
+            f"{recorded.scored:,} other clips; {ANOTHER_FOLDER}"
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The generated clips, all there.
+
+    Attributes:
+        clips: as they are scored.
+        count: how many of them are scored.
+        departures: from the protocol, in words.
+        way_out: what to do where some cannot be read.
+    """
+
+    clips: DescribedClips
+    count: int
+    departures: Sequence[str] = ()
+    way_out: str = SKIP_BROKEN
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A sampler that is ready to make the clips of a run.
+
+    Attributes:
+        sampler: itself.
+        seed: of the run.
+        evaluations: of its network for one clip; None where it does not tell.
+    """
+
+    sampler: Sampler
+    seed: int
+    evaluations: int | None
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """All that a run needs, loaded and checked.
+
+    Attributes:
+        suite: the metrics with their networks.
+        source: the existing clips, or what makes clips.
+        info: what a record says of that.
+        plan: what the run's result hangs on.
+    """
+
+    suite: MetricSuite
+    source: Samples | Maker
+    info: SamplerInfo
+    plan: Mapping[str, Any]
+
+
+def prepare(run: RunContext) -> PreparedRun:
+    """Check existing clips, load the networks, build the sampler and check it: all before hours of work.
+
+    Raises:
+        InputError: existing clips are not what the protocol asks for, or a network or the sampler cannot be had.
+    """
+    match run.options.source:
+        case ExistingClips(path=path):
+            with run.stopwatch.stage("samples"):
+                existing = check_existing(run, path)
+            suite = load_suite(run)
+            info = _sampler_info(run, {})
+            return PreparedRun(suite, existing, info, make_plan(run.asked, info, None, suite))
+        case SampledClips() as chosen:
+            # Before the sampler: its folder may hold modules of the names of those that networks import.
+            suite = load_suite(run)
+            maker = build_maker(run, chosen)
+            sampler = maker.sampler
+            told = chosen.options if sampler.recorded_settings is None else sampler.recorded_settings
+            info = _sampler_info(run, told)
+            return PreparedRun(suite, maker, info, make_plan(run.asked, info, sampler, suite))
+
+
+def check_existing(run: RunContext, path: Path) -> Samples:
+    """Open existing clips as the protocol scores them.
+
+    Raises:
+        InputError: there are none, they have another size than the protocol's, or those of a prediction do not
+            begin with the frames given to them.
+    """
+    options = run.options
+    given = open_given(path, run.conditions, run.count, options.workers, skip_broken=options.skip_broken)
+    for note in given.clips.notes:
+        run.reporter.note(note)
+    return Samples(given.clips, given.count, given.departures)
+
+
+def load_suite(run: RunContext) -> MetricSuite:
+    """Load the networks of the protocol's metrics.
+
+    Raises:
+        InputError: weights or a device that cannot be had, or no network takes clips of the protocol's length.
+    """
+    suite = MetricSuite.of(run.protocol.metrics, run.options.computing, run.reporter)
+    suite.check_frames(run.protocol.frames)
+    return suite
+
+
+def build_maker(run: RunContext, source: SampledClips) -> Maker:
+    """Build the sampler, and ask it what it makes of the first clip; none is made.
+
+    Raises:
+        InputError: it cannot be built or does not go with the protocol, or a condition lacks what the task gives.
+    """
+    sampler = source.sampler
+    if isinstance(sampler, str):
+        device = pick_device(run.options.computing.device)
+        sampler = make_sampler(sampler, SamplerSetup(run.conditions, dict(source.options), device))
+    run.conditions.check_given(run.count)
+    evaluations = sampler.evaluations(run.conditions.request([0], source.seed))
+    return Maker(sampler, source.seed, evaluations)
+
+
+def _sampler_info(run: RunContext, settings: Mapping[str, Any]) -> SamplerInfo:
+    try:
+        return SamplerInfo(**run.options.source.described, settings=dict(settings))
+    except ValidationError as error:
+        wrong = first_wrong_field(error)
+        raise InputError(f"the sampler's settings cannot be recorded: {wrong}; change what it says") from error
