@@ -63,7 +63,6 @@ pygments_dark_style = "github-dark"
 # Every type in a public signature is documented here, or is another project's.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:class", r"tuple\[float"),  # half of a type, taken apart at its comma
     (
         "py:.*",
         r"(collections|contextlib|fractions|importlib|numpy|os|pandas|pathlib|torch|torchmetrics|typing)\..*",
@@ -82,8 +81,8 @@ def _keep_the_summary(
 _ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[(?:~?typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[([^\]]+)\]\]")
 
 
-def _with_short_arrays(text: str | None) -> str | None:
-    return text and _ARRAY.sub(r"~numpy.typing.NDArray[\1]", text)
+def _shortened(text: str | None) -> str | None:
+    return text and _ARRAY.sub(r"~numpy.typing.NDArray[\1]", text).replace("<factory>", "...")
 
 
 def _shorten(
@@ -95,10 +94,10 @@ def _shorten(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Write arrays as the code does, `NDArray[float64]`, and leave out the validators of pydantic models."""
+    """Write arrays as the code does, `NDArray[float64]`; no default factories, no pydantic validators."""
     if isinstance(found, type) and issubclass(found, BaseModel):
         return "(**fields)", None
-    return _with_short_arrays(signature), _with_short_arrays(returns)
+    return _shortened(signature), _shortened(returns)
 
 
 _OPTION = re.compile(r"(?<![\w`:-])--[a-z][\w-]*(?![\w`])")
