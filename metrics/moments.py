@@ -48,7 +48,7 @@ class Moments:
     than d x d, and a Frechet distance can be taken from it without decomposing a covariance.
 
     Attributes:
-        count: N.
+        count: number of feature vectors, N.
         mean: float64 [d].
         rows: float64 [r, d], r <= d, or None where there were more rows than dimensions.
 
@@ -139,7 +139,7 @@ class Moments:
 
     @property
     def trace(self) -> float:
-        """Trace of the scatter: the sum of |x - mean|^2."""
+        """Trace of the scatter: the sum of `|x - mean|^2`."""
         return float(np.trace(self._scatter) if self.rows is None else np.vdot(self.rows, self.rows))
 
     @property
@@ -162,7 +162,7 @@ class ClassSums:
     """What an inception score needs of class probabilities.
 
     Attributes:
-        count: N.
+        count: number of clips, N.
         probabilities: float64 [C], sum of p(y|x) over x.
         negentropy: sum over x and y of p(y|x) log p(y|x), in nats.
     """

@@ -1,8 +1,8 @@
 """Recipes: a metric by name = network + layer + pre-processing + statistic. The name says how the number is made.
 
 Those of the package are in `recipes.toml`. A user adds one as a TOML file of the same keys, given by its path
-wherever a metric's name is asked for; a package adds one by the entry point group `vdm_bench.recipes`, whose
-objects are `Recipe`s.
+wherever a metric's name is asked for; a package adds one by an entry point of the group `vdm_bench.recipes` that
+names a `Recipe`.
 """
 
 import dataclasses

@@ -53,7 +53,7 @@ class NoiseStream:
             shape: of one example, if another than usual.
 
         Returns:
-            `dtype` [N, *shape] on `device`.
+            `dtype` `[N, *shape]` on `device`.
         """
         shape = self.shape if shape is None else tuple(shape)
         values = np.empty((len(self), math.prod(shape)), np.float32)

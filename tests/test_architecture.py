@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,16 +19,7 @@ PROJECT = architecture.read_project(ROOT, FOLDERS)
 
 # From the ground up. A module imports from floors below its own, and from its own room.
 FLOORS = [
-    {"runtime"},
-    {"metrics", "reference_model"},
-    {"video", "leaderboards"},
-    {"datasets", "samplers"},
-    {"protocols", "training", "generation"},
-    {"scoring", "pages"},
-    {"runs"},
-    {"reproduction", "pytest_plugin"},
-    {"cli"},
-    {"__main__"},
+    set(floor) for floor in reversed(tomllib.loads((ROOT / "docs/architecture.toml").read_text("utf-8"))["floor"])
 ]
 # The libraries are used without the harness; `leaderboards` needs of the metrics what a score is.
 WALLS = {

@@ -26,8 +26,8 @@ def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> dict
         reporter: where the progress of a download goes.
 
     Returns:
-        Name -> float32 tensor: TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the `.npz`
-        and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
+        Name -> float32 tensor, by TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the
+        `.npz` and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
 
     Raises:
         InputError: no such name, no way to get the weights, or damaged ones, which are then deleted.

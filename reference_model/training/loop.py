@@ -189,7 +189,7 @@ def train(
         hooks: what the caller does along the way.
 
     Returns:
-        the steps done: `preset.training.steps`, or fewer if it was asked to stop.
+        the steps done, `preset.training.steps` or fewer if it was asked to stop.
 
     Raises:
         InputError: accelerate is missing, `out` holds another run, the batch cannot be shared out, or the loss
