@@ -266,7 +266,7 @@ def test_a_run_whose_plan_tells_less_is_found_once_all_is_loaded(tmp_path: Path)
         ({"limit": 2.5}, "`limit` is 2.5, not a whole number"),
         ({"workers": 0}, "`workers` 0 is less than 1"),
         ({"options": {"steps": 4}}, "option steps is 4; give it as text: '4'"),
-        ({"sampler": 3}, r"type int is not a sampler: give the name of one, or an object with sample\(request\)"),
+        ({"sampler": 3}, r"type int is neither a function nor an object with sample\(request\)"),
         ({"sampler": None}, "give one of the two: `sampler` or `clips`"),
         ({"clips": "x"}, "give one of the two: `sampler` or `clips`"),
         ({"sampler": None, "clips": "x", "options": {"a": "b"}}, "'a' is an option of a sampler"),
