@@ -305,7 +305,7 @@ def test_every_protocol_has_a_test_here() -> None:
         assert family.startswith("shapes") or f'"{name}"' in text or (variant and f'"{variant}"' in text), name
 
 
-# Frames beside those that really followed
+# Frame-wise metrics against the ground truth
 
 
 class Near:
@@ -438,11 +438,11 @@ def test_clips_without_label_or_caption_are_refused(tmp_path: Path, data: Mappin
     ("change", "message"),
     [
         ({"camera": None}, "bair needs a camera"),
-        ({"task": "class", "context_frames": 0}, "frame_metrics need frames that really followed"),
+        ({"task": "class", "context_frames": 0}, "frame_metrics need ground-truth frames"),
         ({"split_list": 1}, "ucf101 needs a split_list"),
         ({"generated_resolution": 128}, "a generated_resolution needs a rule"),
         ({"generated_count": 25601}, "generated_count must be a multiple of condition_count"),
-        ({"rounds": "averaged", "condition_count": None}, "rounds can be averaged only where"),
+        ({"rounds": "averaged", "condition_count": None}, "rounds can be averaged only if"),
     ],
 )
 def test_protocols_that_contradict_themselves_are_refused(change: dict[str, object], message: str) -> None:
