@@ -146,12 +146,12 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 @click.version_option(__version__, message="vdm-bench %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Measure video generation models: FVD and IS whose every condition is on record.
+    """Score video generation models: FVD and IS with every setting recorded.
 
     \b
-    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage, bad input or a machine that fails, 3 not
-    comparable, no baseline or data missing, 70 a fault of vdm-bench, 75 another process has stopped, 128 + n
-    stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has seen enough changes none of them.
+    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage, bad input or a fault of the machine, 3 not
+    comparable, no baseline or data missing, 70 a bug in vdm-bench, 75 another process has stopped, 128 + n
+    stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has exited changes none of them.
     """
 
 

@@ -17,8 +17,8 @@ from vdm_bench.cli.options import show_text
 def demo(out: Path, workers: int) -> None:
     """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in a minute or two.
 
-    Prints the table, and writes it with a picture of the clips to report.md, and with plots and clips that play
-    to report.html.
+    Prints the table. Also writes report.md, with the table and a picture of the clips, and report.html, with
+    plots and playable clips.
     """
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables.formats import format_tables
