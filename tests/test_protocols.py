@@ -157,7 +157,7 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: ComputeConfig, t
     # Student's t with two degrees of freedom.
     half = 4.302652729749464 * np.std(values, ddof=1) / np.sqrt(3)
     assert score.interval.high - score.value == pytest.approx(half, rel=1e-6)
-    with pytest.raises(InputError, match="--limit 4 is no multiple of 3"):
+    with pytest.raises(InputError, match="--limit 4 is not a multiple of 3"):
         run(protocol, out=tmp_path / "x", sampler="real", data_root=data["bair"], limit=4, computing=computing)
 
 
@@ -409,7 +409,9 @@ def test_videos_that_are_missing_are_a_departure(tmp_path: Path, computing: Comp
 def test_data_must_be_given_and_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"bair-prediction needs the dataset bair; give --data-root DIR"):
         run("bair-prediction", out=tmp_path / "a", sampler="real")
-    with pytest.raises(InputError, match=r"--data-root .*nowhere is no folder; give the one that holds ucf101"):
+    with pytest.raises(
+        InputError, match=r"--data-root .*nowhere is not a folder; give the one that holds ucf101"
+    ):
         run("ucf101-class", out=tmp_path / "a", sampler="real", data_root=tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no Kinetics-600 test: expected"):
         run("kinetics600-prediction", out=tmp_path / "a", sampler="real", data_root=tmp_path)

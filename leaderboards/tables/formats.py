@@ -60,7 +60,7 @@ def check_format(format: str) -> None:  # noqa: A002
         InputError: no such format.
     """
     if format not in get_args(Format):
-        raise InputError(f"{format!r} is no format of tables; known are {', '.join(get_args(Format))}")
+        raise InputError(f"{format!r} is not a format of tables; known are {', '.join(get_args(Format))}")
 
 
 def format_views(

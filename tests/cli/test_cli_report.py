@@ -111,7 +111,7 @@ def test_a_record_that_is_not_sound_is_left_out_and_named(runs: Path, tmp_path: 
     (tmp_path / "runs" / "bad" / "run.json").write_text(text.replace('"seed": 0', '"seed": -1'))
     result = call("report", tmp_path / "runs", "--format", "html", "-o", tmp_path / "x.html")
     assert result.exit_code == 0, result.output
-    assert f"left out: {tmp_path}/runs/bad/run.json is no run record: sampler.seed" in result.stderr
+    assert f"left out: {tmp_path}/runs/bad/run.json is not a run record: sampler.seed" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_a_state_dict_is_read_without_its_counters(
         (lambda state: {"conv.weight": state["conv.weight"]}, "it has no tensor bn.running_var"),
         (lambda state: state | {"bn.running_var": torch.zeros(5)}, "bn.running_var has shape (5,)"),
         (lambda state: state | {"bn.running_var": torch.full((4,), torch.inf)}, "not finite"),
-        (lambda state: state | {"epoch": 3}, "it holds 'epoch', which is no tensor"),
+        (lambda state: state | {"epoch": 3}, "it holds 'epoch', which is not a tensor"),
         (lambda state: list(state), "it holds a list"),
     ],
 )

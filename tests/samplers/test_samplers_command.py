@@ -96,7 +96,7 @@ def test_the_command_line_runs_a_command(tmp_path: Path, monkeypatch: pytest.Mon
             "give --sampler or --sampler-command, one of the two",
         ),
         (["--sampler", "real", "--sampler-timeout", "3"], "--sampler-timeout goes with --sampler-command alone"),
-        (["--sampler-command", child, "--sampler-timeout", "nan"], "is no number"),
+        (["--sampler-command", child, "--sampler-timeout", "nan"], "is not a number"),
         (["--sampler-command", "'"], "is not quoted well"),
         (["--sampler-command", " "], "--sampler-command is empty"),
         (["--sampler-command", "/no/such/program"], "cannot be started: No such file or directory"),

@@ -62,11 +62,11 @@ class _Commands(click.Group):
 
 
 def _check_build_time() -> None:
-    """Refuse a time that is none, of which NumPy would say no more than that."""
+    """Refuse a build time that is not a number; NumPy's own message would not name the variable."""
     said = os.environ.get("SOURCE_DATE_EPOCH")
     if said is not None and whole_number(said) is None:
         raise InputError(
-            f"SOURCE_DATE_EPOCH={said!r:.40} is no whole number of seconds; unset or mend the variable"
+            f"SOURCE_DATE_EPOCH={said!r:.40} is not a whole number of seconds; unset or fix the variable"
         )
 
 
@@ -90,10 +90,7 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
 
 def _tell_of_signal(number: int, ctx: click.Context | None) -> None:
     goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
-    say(
-        f"stopped by {signal.Signals(number).name}"
-        + ("; the same command goes on where this one stopped" if goes_on else "")
-    )
+    say(f"stopped by {signal.Signals(number).name}" + ("; rerun the same command to resume" if goes_on else ""))
 
 
 def _tell(failure: BaseException, debug: bool) -> NoReturn:

@@ -143,7 +143,7 @@ def _labels(texts: tuple[str, ...]) -> tuple[int, ...]:
     for text in texts:
         label = whole_number(text)
         if label is None:
-            raise InputError(f"--label {text!r} is no class; give a whole number from 0, or `random` alone")
+            raise InputError(f"--label {text!r} is not a class; give a whole number from 0, or `random` alone")
         labels.append(label)
     return tuple(labels)
 

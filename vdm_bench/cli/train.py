@@ -168,8 +168,8 @@ def peers_named() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, DistError) or "gloo" in str(error).lower():
             raise PeerError(
-                "another process of this job has stopped, so this one stops too; its own message says why, and "
-                "the same command goes on from the last checkpoint"
+                "another process of this job has stopped, so this one stops too; its own message says why; "
+                "rerun the same command to resume from the last checkpoint"
             ) from error
         raise
 

@@ -43,7 +43,7 @@ SOURCES = {
         "captioned videos",
         "your own",
         "yours",
-        "<split>/captions.csv (columns file, caption) or <split>/captions.jsonl, beside the videos it names",
+        "<split>/captions.csv (columns file, caption) or <split>/captions.jsonl, next to the videos it names",
     ),
     "folder": DataSource("a folder of clips", "your own", "yours", "<split>/ with anything that `score` reads"),
 }

@@ -120,7 +120,7 @@ def _require_room(target: OutputSpec, count: int) -> None:
         check_file_writable(target.path)
     if target.is_file and target.form != "grid" and count > 1:
         raise InputError(
-            f"--out {target.path} is one film, and {count} clips are asked for; give --count 1, or a folder "
+            f"--out {target.path} is one video, but {count} clips are asked for; give --count 1, or a folder "
             f"and --format {target.form}"
         )
 
@@ -136,8 +136,8 @@ class _Requests:
         if order.context is not None and order.context_frames is not None:
             if order.context_frames >= self._frames:
                 raise InputError(
-                    f"--context-frames {order.context_frames} leaves nothing to make of clips of {self._frames} "
-                    "frames; give fewer, or more --frames"
+                    f"--context-frames {order.context_frames} leaves nothing to generate in clips of "
+                    f"{self._frames} frames; give fewer, or more --frames"
                 )
             size = None if order.resize is None else (side, side)
             self._context = open_clips(order.context, View(order.context_frames, size=size, rule=order.resize))

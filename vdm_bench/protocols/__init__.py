@@ -41,4 +41,4 @@ def _parse(source: str, text: str) -> Protocol:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(f"{source} is no protocol: {where}: {first['msg']}; mend the field") from error
+        raise InputError(f"{source} is not a protocol: {where}: {first['msg']}; fix the field") from error

@@ -310,7 +310,8 @@ class BenchmarkRun:
         each = self.conditions.round_length
         if self.protocol.rounds == "averaged" and limit % each:
             raise InputError(
-                f"--limit {limit} is no multiple of {each}; {self.protocol.name} averages over rounds of so many"
+                f"--limit {limit} is not a multiple of {each}; {self.protocol.name} averages over rounds of "
+                "so many"
             )
         self.departures.append(f"generated {limit} of {self.protocol.generated_count} clips")
         return limit

@@ -162,7 +162,7 @@ class ReferenceSampler:
             )
         if (given >= config.frames or request.frames > config.frames) and self._overlap >= config.frames:
             raise InputError(
-                f"the overlap {self._overlap} leaves nothing to make of a window of {config.frames} frames; "
+                f"the overlap {self._overlap} leaves nothing to generate in a window of {config.frames} frames; "
                 f"give 1 to {config.frames - 1}"
             )
         self._check_conditions(request)
