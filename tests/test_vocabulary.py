@@ -85,7 +85,7 @@ def wrong_words(texts: Iterator[tuple[str, str]]) -> list[str]:
 
 def pages() -> Iterator[tuple[str, str]]:
     """Yield the prose of README and docs, with its comments in code, but without printed tables of scores."""
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))):
         text = re.sub(r"^```text\n.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
         yield path.name, text
 

@@ -1,4 +1,4 @@
-"""`vdm-bench check`: the gate of continuous integration."""
+"""`vdm-bench check`: a regression check for continuous integration."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""`vdm-bench compare`: by how much runs differ, and whether that is more than noise."""
+"""`vdm-bench compare`: by how much runs differ, and whether the difference exceeds noise."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`vdm-bench data`: look at a protocol's data, and prepare its clips."""
+"""`vdm-bench data`: check a protocol's data, and prepare its clips."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vdm-bench demo`: the whole way from clips to a table, offline."""
+"""`vdm-bench demo`: from clips to a table of scores, offline."""
 
 from pathlib import Path
 

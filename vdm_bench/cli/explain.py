@@ -1,4 +1,4 @@
-"""`vdm-bench explain`: the gap between two recipes, setting by setting."""
+"""`vdm-bench explain`: why two recipes give different scores, setting by setting."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`vdm-bench leaderboard`: published numbers, and own runs among them."""
+"""`vdm-bench leaderboard`: published results, ranked with your runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

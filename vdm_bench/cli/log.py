@@ -1,4 +1,4 @@
-"""`vdm-bench log`: records to experiment trackers."""
+"""`vdm-bench log`: send records to experiment trackers."""
 
 from pathlib import Path
 

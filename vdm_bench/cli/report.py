@@ -1,4 +1,4 @@
-"""`vdm-bench report`: tables of runs, or a page with their plots and clips."""
+"""`vdm-bench report`: tables of runs, or a page with plots and clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

@@ -1,4 +1,4 @@
-"""`vdm-bench reproduce`: a table of the paper, made again."""
+"""`vdm-bench reproduce`: reproduce a table of the paper."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

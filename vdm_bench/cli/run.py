@@ -1,4 +1,4 @@
-"""`vdm-bench run`: a sampler, or ready clips, under a protocol."""
+"""`vdm-bench run`: score a sampler, or existing clips, under a protocol."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vdm-bench sample`: clips of a trained reference model."""
+"""`vdm-bench sample`: sample clips from a trained reference model."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`vdm-bench score`: two sources of clips against each other."""
+"""`vdm-bench score`: score generated clips against real clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`vdm-bench train`: a reference model, from a preset."""
+"""`vdm-bench train`: train a reference model from a preset."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

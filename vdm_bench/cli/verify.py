@@ -1,4 +1,4 @@
-"""`vdm-bench verify`: is a record true of its clips?"""
+"""`vdm-bench verify`: check a record against its clips."""
 
 from pathlib import Path
 
