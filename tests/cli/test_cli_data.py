@@ -62,7 +62,7 @@ def test_check_says_what_is_missing(kinetics: tuple[Path, Path]) -> None:
         "  missing: id-3_000003_000013",
     ]
     assert result.stderr == (
-        "Error: the data of kinetics600-prediction are not complete; a run will be marked and ranked apart\n"
+        "Error: the data of kinetics600-prediction are not complete; a run will be marked and ranked separately\n"
     )
 
 

@@ -30,7 +30,7 @@ def test_labels(label: str) -> None:
 
 @pytest.mark.parametrize("size", [DIGITS, f"64x{DIGITS}", "inf", "٣", "0", ""])
 def test_sizes(tmp_path: Path, size: str) -> None:
-    assert "is no size" in refusal("score", str(tmp_path), "--size", size)
+    assert "is not a size" in refusal("score", str(tmp_path), "--size", size)
 
 
 @pytest.mark.parametrize(

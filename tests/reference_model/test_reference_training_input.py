@@ -67,7 +67,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(InputError, match="is not a run of `vdm-bench train` and not empty; choose another --out"):
         train_tiny(tmp_path)
-    with pytest.raises(InputError, match=r"photo\.jpg is no run"):
+    with pytest.raises(InputError, match=r"photo\.jpg is not a run"):
         train_tiny(tmp_path / "photo.jpg")
 
 

@@ -95,7 +95,7 @@ def test_the_command_line_runs_a_command(tmp_path: Path, monkeypatch: pytest.Mon
             ["--sampler-command", child, "--sampler", "real"],
             "give --sampler or --sampler-command, one of the two",
         ),
-        (["--sampler", "real", "--sampler-timeout", "3"], "--sampler-timeout goes with --sampler-command alone"),
+        (["--sampler", "real", "--sampler-timeout", "3"], "--sampler-timeout works only with --sampler-command"),
         (["--sampler-command", child, "--sampler-timeout", "nan"], "is not a number"),
         (["--sampler-command", "'"], "is not quoted well"),
         (["--sampler-command", " "], "--sampler-command is empty"),
