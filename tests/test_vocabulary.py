@@ -6,7 +6,7 @@ narrower here; the sentence is not written around it.
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ import pytest
 
 from vdm_bench.cli import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vdm_bench", "metrics", "reference_model", "leaderboards")
 
 # Regular expressions for whole words, without regard to case; white space is one space.
@@ -101,7 +101,7 @@ def help_texts(command: click.Command = cli, name: str = "vdm-bench") -> Iterato
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Yield the texts that errors are made with, and what `say` prints.
+    """Yield the texts of errors, and of what `say` and `note` print.
 
     The reasons of `BrokenClipError` are left out: they are stored in records.
     """
@@ -115,9 +115,9 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def called(call: ast.Call) -> str:
-    """Return the name of an error, or of `say` and `fail`; of all other calls ''."""
+    """Return the name of an error, or of `say`, `fail` and `note`; of all other calls ''."""
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-    return name if name.endswith("Error") or name in {"say", "fail"} else ""
+    return name if name.endswith("Error") or name in {"say", "fail", "note"} else ""
 
 
 def literal(call: ast.Call) -> str:
@@ -138,8 +138,7 @@ def is_text(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("texts", [pages, help_texts, messages], ids=["pages", "help", "messages"])
-def test_the_words_are_those_of_the_field(texts: object) -> None:
-    assert callable(texts)
+def test_the_words_are_those_of_the_field(texts: Callable[[], Iterator[tuple[str, str]]]) -> None:
     wrong = wrong_words(texts())
     assert not wrong, "\n" + "\n".join(wrong)
 

@@ -29,4 +29,4 @@ def demo(out: Path, workers: int) -> None:
     reporter = Console()
     written = run_demo(out, workers, reporter)
     show_text(format_tables(load_runs(out / "runs"), "text"))
-    reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} beside it; the runs are in {out / 'runs'}")
+    reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} next to it; the runs are in {out / 'runs'}")
