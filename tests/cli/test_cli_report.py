@@ -117,10 +117,10 @@ def test_a_record_that_is_not_sound_is_left_out_and_named(runs: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("report RUNS --format html", "give a file by -o"),
+        ("report RUNS --format html", "name a file with -o"),
         ("report RUNS --format html -o x.html --clips theirs", "'theirs' is not NAME=PATH"),
         ("report RUNS --format html -o x.html --clips theirs=missing", "missing does not exist"),
-        ("report RUNS --clips theirs=clips.npy", "add --format html"),
+        ("report RUNS --clips theirs=clips.npy", "--clips needs --format html"),
         ("report RUNS/nothing --format html -o x.html", "does not exist"),
         ("report RUNS --format html -o RUNS/sampler/run.json/x.html", "cannot write"),
         ("leaderboard bair-prediction --html site", "--html writes pages of all protocols"),
