@@ -133,7 +133,7 @@ def test_an_overlap_that_cannot_be_is_refused(overlap: int) -> None:
 
 
 def test_given_frames_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \[2, 2, 1, 3, 4\]; for this model it is \[3, 2, 1, 3, 4\]"):
+    with pytest.raises(InputError, match=r"shape \[2, 2, 1, 3, 4\]; this model needs \[3, 2, 1, 3, 4\]"):
         predict(EXACT, frames(1, examples=2), noise())
     with pytest.raises(InputError, match=r"torch.uint8; they must be floats in \[-1, 1\]"):
         predict(EXACT, frames(1).to(torch.uint8), noise())
