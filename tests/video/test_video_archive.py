@@ -125,7 +125,7 @@ def test_a_pickle_in_place_of_a_shard_is_not_loaded(archive: Path) -> None:
         (
             "archive.json",
             '{"format": "vdm-bench clip archive", "version": 2}',
-            "no clip archive that this version",
+            "not a clip archive that this version",
         ),
         ("shard-000002.json", '{"clips": [{"key": 1, "sha256": ""}]}', "is damaged"),
         ("shard-000002.json", '{"clips": [{"evil": 1}]}', "is damaged"),
