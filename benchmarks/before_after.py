@@ -43,13 +43,13 @@ VIEW = ("--size", "32x32", "--resize", "antialias", "--workers", "1", "--out", "
 
 
 def write_clips(folder: Path) -> None:
-    """Write the same clips as films, as arrays and as a clip archive."""
+    """Write the same clips as videos, as arrays and as a clip archive."""
     clips = [Shapes("test", resolution=SIDE, frames=FRAMES)[index] for index in range(CLIPS)]
     (folder / "arrays").mkdir()
     for number, clip in enumerate(clips):
         np.save(folder / "arrays" / f"{number:05}.npy", clip.frames)
     for number, clip in enumerate(clips[: CLIPS // 8]):
-        write_clip(folder / "films" / f"{number:05}.mp4", clip.frames)
+        write_clip(folder / "videos" / f"{number:05}.mp4", clip.frames)
     ArchiveWriter(folder / "archive", (FRAMES, SIDE, SIDE)).append(clips)
 
 
@@ -115,7 +115,7 @@ def works(clips: Path, *, with_demo: bool) -> dict[str, Callable[[Path], float]]
     found = {
         f"reading {CLIPS} clips of an archive": reading("archive", clips),
         f"reading {CLIPS} arrays": reading("arrays", clips),
-        f"reading {CLIPS // 8} films": reading("films", clips),
+        f"reading {CLIPS // 8} videos": reading("videos", clips),
         f"scoring {CLIPS} clips": commands(clips, score),
         "scoring them again, from what is kept": commands(clips, score, score, timed_from=1),
     }

@@ -1,4 +1,4 @@
-"""The page of the protocols, made from their files: `python docs/protocols_page.py > docs/protocols.md`."""
+"""Generate the page of the protocols from their files: `python docs/protocols_page.py > docs/protocols.md`."""
 
 import sys
 from importlib import resources
@@ -8,30 +8,34 @@ from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 
 _HEAD = """# Protocols
 
-This page is made from the protocols' files. A protocol is everything that decides a number; its digest names it,
-and changes with any figure below. `(U)` marks what the papers leave open: there the figure is this project's
-choice. A file of your own is a protocol, too: `vdm-bench run mine.toml ...`.
+This page is generated from the protocol files. A protocol fixes everything that affects a score. Its digest
+identifies it, and changes with every setting below. `(U)` marks settings that the papers do not state; there the
+value is this project's choice. You can also write your own protocol file: `vdm-bench run mine.toml ...`.
 
-A run that departs from its protocol (`--limit`, missing videos) is possible. It is marked, has another digest,
-and is ranked apart.
+A run may deviate from its protocol (`--limit`, missing videos). It is then marked, has another digest,
+and is ranked separately.
 """
 
 _FIELDS = """## Fields
 
-A clip of a video is its first frames, a random window, or every window. Random windows are drawn by a hash of the
-seed, the round and the video's name: they are the same on every machine, and a missing video moves no other.
+Clips are the first frames of a video, random windows, or every window. Random windows are drawn with a hash of
+the seed, the round and the video's name: they are the same on every machine, and a missing video does not change
+the others.
 """
 
 
 def page() -> str:
     """Return the page as markdown."""
     protocols = [get_protocol(name) for name in protocol_names()]
-    parts = [_HEAD, _table(protocols), _FIELDS, _fields(), "## Where the data come from\n", _sources()]
+    parts = [_HEAD, _table(protocols), _FIELDS, _fields(), "## Where to get the data\n", _sources()]
     return "\n".join([*parts, *map(_section, protocols)])
 
 
 def _table(protocols: list[Protocol]) -> str:
-    rows = ["| protocol | given | clips | generated v reference | metrics |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| protocol | conditioning | clips | generated v reference | metrics |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for protocol in protocols:
         size = f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}"
         metrics = ", ".join(f"`{metric}`" for metric in protocol.metrics)
@@ -44,13 +48,11 @@ def _table(protocols: list[Protocol]) -> str:
 
 def _given(protocol: Protocol) -> str:
     frames = "1 frame" if protocol.context_frames == 1 else f"{protocol.context_frames} frames"
-    return {"unconditional": "nothing", "class": "a class", "text": "a caption", "prediction": frames}[
-        protocol.task
-    ]
+    return {"unconditional": "none", "class": "a class", "text": "a caption", "prediction": frames}[protocol.task]
 
 
 def _fields() -> str:
-    rows = ["| field | what |", "| --- | --- |"]
+    rows = ["| field | meaning |", "| --- | --- |"]
     for model, prefix in ((Protocol, ""), (type(get_protocol(protocol_names()[0]).reference), "reference.")):
         for name, field in model.model_fields.items():
             rows.append(f"| `{prefix}{name}` | {field.description} |")

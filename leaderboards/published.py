@@ -186,7 +186,7 @@ def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
             seen[key] = reader.line_num
             rows.append(row)
     except csv.Error as error:
-        raise InputError(f"{file}, line {reader.reader.line_num}: this is no CSV: {error}") from error
+        raise InputError(f"{file}, line {reader.reader.line_num}: this is not valid CSV: {error}") from error
     return tuple(rows)
 
 

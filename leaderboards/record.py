@@ -72,7 +72,7 @@ def _sound_score(score: Score, info: ValidationInfo) -> Score:
         raise ValueError(f"a number of clips of {score.metric} is negative")
     interval = score.interval
     if interval and not (interval.low <= interval.high and 0 < interval.level < 1):
-        raise ValueError(f"{interval} of {score.metric} is no interval")
+        raise ValueError(f"{interval} of {score.metric} is not an interval")
     if len(score.jackknife) == 1:
         raise ValueError(f"the jackknife of {score.metric} has one group; it needs two or more, or none")
     status, marks = encodable(score.status), tuple(encodable(mark) for mark in score.marks)
@@ -256,7 +256,7 @@ def check_name(name: str | None) -> None:
     """
     if name not in (None, "") and not _is_name(name):
         raise InputError(
-            f"{name!r} is no name of a run; give one line of 1 to {_LONGEST_NAME} visible characters (--name)"
+            f"{name!r} is not a name of a run; give one line of 1 to {_LONGEST_NAME} visible characters (--name)"
         )
 
 
@@ -330,8 +330,8 @@ def parse_record(data: bytes, path: Path) -> Record:
     except ValidationError as error:
         _check_version(parse_json(data, path), path)
         raise InputError(
-            f"{path} is no run record: {first_wrong_field(error)}; mend the field (record.schema.json describes "
-            "it) or run the benchmark again"
+            f"{path} is not a run record: {first_wrong_field(error)}; fix the field (record.schema.json "
+            "describes it) or run the benchmark again"
         ) from error
     content = unambiguous_json(text, path)
     if CHECKSUM in record.model_fields_set:

@@ -79,7 +79,7 @@ COLUMNS = (
     Column("digest", "string", "equal digest = comparable", lambda row: row.score.digest),
     Column("signature", "string", "how the score was made", lambda row: row.score.signature),
     Column("status", "string", "ok, or why there is no value", lambda row: row.score.status),
-    Column("marks", "object", "tuple of texts: what to know beside the value", lambda row: row.score.marks),
+    Column("marks", "object", "tuple of texts: warnings about the value", lambda row: row.score.marks),
     Column(
         "skipped",
         "int64",
@@ -123,7 +123,7 @@ def find_records(path: str | Path) -> list[Path]:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(f"cannot search {error.filename}: {error.strerror}; mend its permissions") from error
+    raise InputError(f"cannot search {error.filename}: {error.strerror}; fix its permissions") from error
 
 
 def read_records(
@@ -156,7 +156,7 @@ def read_records(
                 raise
             wrong.append(error)
     if wrong and not records:
-        raise InputError(f"of {len(wrong)} records not one is sound; the first: {wrong[0]}") from wrong[0]
+        raise InputError(f"of {len(wrong)} records none is valid; the first: {wrong[0]}") from wrong[0]
     for bad in wrong:
         (note or _warn)(str(bad))
     return records

@@ -94,7 +94,7 @@ class FeatureSet:
             return [self]
         if self.count % length:
             raise InputError(
-                f"{self.count} generated clips are no whole rounds of {length}, over which the score is "
+                f"{self.count} generated clips are not whole rounds of {length}, over which the score is "
                 "averaged; give all clips of each round"
             )
         return [self.part(start, start + length) for start in range(0, self.count, length)]

@@ -82,4 +82,4 @@ def _planes(clips: Pixels) -> Tensor:
 
 def _check(generated: Pixels, real: Pixels) -> None:
     if generated.shape != real.shape or generated.ndim != 5:
-        raise InputError(f"clips of shape {list(generated.shape)} cannot be held against {list(real.shape)}")
+        raise InputError(f"clips of shape {list(generated.shape)} cannot be compared with {list(real.shape)}")

@@ -53,7 +53,7 @@ class Signature:
         """
         for key, value in fields.items():
             if key not in SIGNATURE_KEYS:
-                raise InputError(f"{key!r} is no signature key; known are {', '.join(SIGNATURE_KEYS)}")
+                raise InputError(f"{key!r} is not a signature key; known are {', '.join(SIGNATURE_KEYS)}")
             if "|" in value or not value:
                 raise InputError(f"the signature value {key}:{value!r} is empty or holds the separator '|'")
         return cls(metric, tuple((key, fields[key]) for key in SIGNATURE_KEYS if key in fields))
@@ -68,7 +68,7 @@ class Signature:
         metric, *parts = text.split("|")
         pairs = [part.partition(":") for part in parts]
         if not metric or not all(colon for _, colon, _ in pairs):
-            raise InputError(f"{text!r} is no signature; one looks like 'fvd|net:...|n:2048|v:0.1.0'")
+            raise InputError(f"{text!r} is not a signature; one looks like 'fvd|net:...|n:2048|v:0.1.0'")
         return cls.of(metric, {key: value for key, _, value in pairs})
 
     def __str__(self) -> str:

@@ -161,7 +161,7 @@ def _require_header(path: Path) -> None:
     length = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:] != b"{" or length > _MOST_HEADER:
         raise InputError(
-            f"{path} is no safetensors file, and others are not read because they may run code; "
+            f"{path} is not a safetensors file, and others are not read because they may run code; "
             f"give a checkpoint ({HOW_TO_TRAIN})"
         )
     if 8 + length > size:
@@ -177,7 +177,7 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> tuple[CheckpointIn
     if content.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {content.get('format')!r}, this version of vdm-bench reads {FORMAT}; "
-            f"update vdm-bench, or train anew: {HOW_TO_TRAIN}"
+            f"update vdm-bench, or train from scratch: {HOW_TO_TRAIN}"
         )
     if wrong := wrong_field(content, _FIELDS):
         raise DamagedError(f"the header of {path}", wrong, _COPY)
@@ -224,7 +224,7 @@ def _unlike(found: Mapping[str, tuple[int, ...]], model: ModelConfig) -> str:
         if name not in found:
             return f"{name} is missing"
         if name not in expected:
-            return f"{name} is no tensor of its model"
+            return f"{name} is not a tensor of its model"
         if found[name] != expected[name]:
             return f"{name} has shape {list(found[name])}, its model needs {list(expected[name])}"
     return ""
@@ -240,7 +240,7 @@ def _read_tensors(path: Path, file: Any, model: ModelConfig, sums: TensorSums) -
         if not wrong and part.get_dtype() not in _STORED:
             wrong = f"{name} is of type {part.get_dtype()}"
     if wrong:
-        raise InputError(f"{path} is damaged: {wrong}; copy it again, or train anew: {HOW_TO_TRAIN}")
+        raise InputError(f"{path} is damaged: {wrong}; copy it again, or train from scratch: {HOW_TO_TRAIN}")
     with parsing(path, _damaged):
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in slices}
     sums.require(tensors)

@@ -277,7 +277,7 @@ class SamplingConfig:
                 check_setting(name, value)
         if self.variant == "conditional" and self.clip == "dynamic":
             raise InputError(
-                "dynamic clipping rescales the given frames, from which the conditional replacement draws; "
+                "dynamic thresholding rescales the context frames, from which the conditional replacement draws; "
                 "choose clip static, or a method without -conditional"
             )
 

@@ -96,7 +96,7 @@ def schedule_windows(
             stop = max(anchor for anchor in anchors if anchor < end) + 1
         if stop <= done:
             raise InputError(
-                f"windows of {frames} frames with an overlap of {overlap} do not reach the next given frame; "
+                f"windows of {frames} frames with an overlap of {overlap} do not reach the next context frame; "
                 "take a smaller overlap, or a model of longer clips"
             )
         yield start, stop
@@ -151,10 +151,10 @@ def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int]
         return clips
     expected = [len(noise), channels, len(positions), height, width]
     if list(known.shape) != expected:
-        raise InputError(f"the given frames have the shape {list(known.shape)}; for this model it is {expected}")
+        raise InputError(f"the context frames have shape {list(known.shape)}; this model needs {expected}")
     if not known.is_floating_point():
         raise InputError(
-            f"the given frames are {known.dtype}; they must be floats in [-1, 1] (`process.from_uint8`)"
+            f"the context frames are {known.dtype}; they must be floats in [-1, 1] (`process.from_uint8`)"
         )
     if positions[-1] >= length:
         raise InputError(

@@ -333,10 +333,16 @@ def test_samples_that_cannot_be_added_to_are_refused_before_anything_is_computed
         ({"sampler": "real", "computing": ComputeConfig(device="cuda:77")}, "try --device cpu"),
         ({"sampler": "real", "computing": ComputeConfig(precision="tf32")}, "choose --precision fp32 or bf16"),
         ({"sampler": "real", "computing": ComputeConfig(backend="jax")}, "unknown backend 'jax'"),
-        ({"sampler": "real", "computing": ComputeConfig(weights={"embedded": Path("none")})}, "none is no file"),
+        (
+            {"sampler": "real", "computing": ComputeConfig(weights={"embedded": Path("none")})},
+            "none is not a file",
+        ),
         ({"sampler": "real", "clips": "x"}, "one of the two"),
         ({}, "one of the two"),
-        ({"sampler": "real", "reference_stats": "none.safetensors"}, "none.safetensors is no file of reference"),
+        (
+            {"sampler": "real", "reference_stats": "none.safetensors"},
+            "none.safetensors is not a file of reference",
+        ),
         ({"clips": "none"}, "none does not exist"),
     ],
 )

@@ -306,7 +306,7 @@ def test_frames_that_were_measured_are_held_against_their_clips(
     capsys.readouterr()
     monkeypatch.setattr(contents, "_RANDOM", Chosen(10, 4))
     after = measure(MemoryClips(changed), tmp_path)
-    assert "all are measured anew" in capsys.readouterr().err
+    assert "all are measured again" in capsys.readouterr().err
     assert np.flatnonzero((after != before).any(axis=1)).tolist() == [10]
     changed[60] ^= 1
     assert np.flatnonzero(

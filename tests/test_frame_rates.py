@@ -188,5 +188,5 @@ def test_the_command_takes_rates_of_all_kinds(tmp_path: Path) -> None:
 
 def test_views_with_a_rate_that_cannot_be_are_refused() -> None:
     for fps in (0, -1, Fraction(0)):
-        with pytest.raises(InputError, match="frames a second"):
+        with pytest.raises(InputError, match="frames per second"):
             View(fps=fps)

@@ -157,7 +157,7 @@ def test_bair_trajectories(data: Mapping[str, Path], computing: ComputeConfig, t
     # Student's t with two degrees of freedom.
     half = 4.302652729749464 * np.std(values, ddof=1) / np.sqrt(3)
     assert score.interval.high - score.value == pytest.approx(half, rel=1e-6)
-    with pytest.raises(InputError, match="`limit` 4 is no multiple of 3"):
+    with pytest.raises(InputError, match="`limit` 4 is not a multiple of 3"):
         run(protocol, out=tmp_path / "x", sampler="real", data_root=data["bair"], limit=4, computing=computing)
 
 
@@ -305,7 +305,7 @@ def test_every_protocol_has_a_test_here() -> None:
         assert family.startswith("shapes") or f'"{name}"' in text or (variant and f'"{variant}"' in text), name
 
 
-# Frames beside those that really followed
+# Frame-wise metrics against the ground truth
 
 
 class Near:
@@ -409,7 +409,9 @@ def test_videos_that_are_missing_are_a_departure(tmp_path: Path, computing: Comp
 def test_data_must_be_given_and_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"bair-prediction needs the dataset bair; give --data-root DIR"):
         run("bair-prediction", out=tmp_path / "a", sampler="real")
-    with pytest.raises(InputError, match=r"--data-root .*nowhere is no folder; give the one that holds ucf101"):
+    with pytest.raises(
+        InputError, match=r"--data-root .*nowhere is not a folder; give the one that holds ucf101"
+    ):
         run("ucf101-class", out=tmp_path / "a", sampler="real", data_root=tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no Kinetics-600 test: expected"):
         run("kinetics600-prediction", out=tmp_path / "a", sampler="real", data_root=tmp_path)
@@ -438,11 +440,11 @@ def test_clips_without_label_or_caption_are_refused(tmp_path: Path, data: Mappin
     ("change", "message"),
     [
         ({"camera": None}, "bair needs camera, one of main, aux1"),
-        ({"task": "class", "context_frames": 0}, "frame_metrics need frames that really followed"),
+        ({"task": "class", "context_frames": 0}, "frame_metrics need ground-truth frames"),
         ({"split_list": 1}, "bair has no field split_list, which is of ucf101"),
         ({"generated_resolution": 128}, "a generated_resolution needs a rule"),
         ({"generated_count": 25601}, "generated_count must be a multiple of condition_count"),
-        ({"rounds": "averaged", "condition_count": None}, "rounds can be averaged only where"),
+        ({"rounds": "averaged", "condition_count": None}, "rounds can be averaged only if"),
     ],
 )
 def test_protocols_that_contradict_themselves_are_refused(change: dict[str, object], message: str) -> None:

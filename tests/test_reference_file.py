@@ -159,7 +159,7 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     elif content != "nothing":
         metadata = {"vdm_bench": '{"format": "other"}'} if content == "wrong" else None
         save_file({"x": np.zeros(3)}, path, metadata)
-    with pytest.raises(InputError, match=r"some.safetensors is no file of reference features"):
+    with pytest.raises(InputError, match=r"some.safetensors is not a file of reference features"):
         run(protocol, out=tmp_path / "a", sampler=Noise(), reference_stats=path)
 
 

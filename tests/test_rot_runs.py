@@ -56,7 +56,7 @@ def test_a_bit_that_flips_in_a_reference_file_is_named_before_anything_is_made(
     with pytest.raises(InputError) as caught:
         read_reference(path, protocol, [EmbeddedNetwork()])
     assert str(path) in str(caught.value), place
-    assert "make it anew by `vdm-bench data export-reference`" in str(caught.value)
+    assert "create it again with `vdm-bench data export-reference`" in str(caught.value)
 
 
 def test_a_reference_file_that_rots_later_is_named_as_it_is_scored(
@@ -114,7 +114,7 @@ def test_facts_of_a_reference_file_that_make_no_sense_are_refused(
 ) -> None:
     path = Path(shutil.copy(reference[0], tmp_path / "reference.safetensors"))
     with_facts(path, **facts)
-    with pytest.raises(InputError, match=r"reference\.safetensors is no file of reference features"):
+    with pytest.raises(InputError, match=r"reference\.safetensors is not a file of reference features"):
         read_reference(path, reference[1], [EmbeddedNetwork()])
 
 
@@ -122,7 +122,7 @@ def test_facts_of_a_reference_file_that_make_no_sense_are_refused(
 def test_a_reference_file_that_was_found_by_fuzzing_is_refused(
     case: Path, reference: tuple[Path, Protocol, bytes]
 ) -> None:
-    with pytest.raises(InputError, match=rf"{case.name} (is no file|cannot be read)"):
+    with pytest.raises(InputError, match=rf"{case.name} (is not a file|cannot be read)"):
         read_reference(case, reference[1], [EmbeddedNetwork()])
 
 

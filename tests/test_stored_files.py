@@ -318,7 +318,7 @@ def test_a_state_of_other_tensors_is_refused_and_the_one_before_goes_on(tmp_path
     write_training_state(tmp_path)
     write_state(tmp_path, STATE | {"weights.a": torch.zeros(4)}, TrainingProgress(9, 20.0))
     words = (
-        r"step-000000009\S+ is damaged: weights.a has shape \(4,\), .*; remove it, .* goes on from the one before"
+        r"step-000000009\S+ is damaged: weights.a has shape \(4,\), .*; remove it, .* resumes from the one before"
     )
     with pytest.raises(DamagedError, match=words):
         read_training_state(tmp_path)

@@ -427,7 +427,7 @@ def test_exit_codes_tell_verified_from_not_and_from_what_cannot_be_checked(their
     (theirs / "run.json").write_text('{"schema_version": 1, "value": NaN}')
     unsound = call(str(theirs), *samples)
     assert unsound.exit_code == 1
-    assert "is no run record" in unsound.stdout
+    assert "is not a run record" in unsound.stdout
     for arguments, words in (
         ([str(tmp_path / "nowhere"), *samples], "nowhere cannot be read: no such file"),
         ([str(theirs), *samples, "--share", "0"], "--share"),

@@ -123,7 +123,7 @@ def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:
 
 
 def _unreadable(source: str, reason: str) -> InputError:
-    return InputError(f"{source} cannot be read: {reason}; mend it, or give another --baseline")
+    return InputError(f"{source} cannot be read: {reason}; fix it, or give another --baseline")
 
 
 def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
@@ -135,10 +135,10 @@ def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
         runs = _File.model_validate_json(text, strict=True).runs
     except ValidationError as error:
         raise InputError(
-            f"{path} is no baseline: {first_wrong_field(error)}; mend the field, or delete the file and make it "
-            "anew by --update-baseline"
+            f"{path} is not a baseline: {first_wrong_field(error)}; fix the field, or delete the file and "
+            "create it again with --update-baseline"
         ) from error
     # A checksum a run, not one for the file, in which two branches would always conflict.
     for run, said in zip(runs, unambiguous_json(text, path)["runs"], strict=True):
-        require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or make it anew")
+        require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or create it again")
     return runs

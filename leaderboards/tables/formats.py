@@ -68,7 +68,7 @@ def check_format(fmt: str) -> None:
         InputError: no such format.
     """
     if fmt not in get_args(Format):
-        raise InputError(f"{fmt!r} is no format of tables; known are {', '.join(get_args(Format))}")
+        raise InputError(f"{fmt!r} is not a format of tables; known are {', '.join(get_args(Format))}")
 
 
 def write_tables(

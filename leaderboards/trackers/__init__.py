@@ -129,7 +129,7 @@ def open_tracker(spec: str) -> Tracker:
     if found is None:
         raise InputError(f"there is no tracker {name!r} to log to; known are {', '.join(tracker_names())}")
     if target != encodable(target):
-        raise InputError(f"{spec} is no text in UTF-8, which trackers need; choose another place to log to")
+        raise InputError(f"{spec} is not UTF-8 text, which trackers need; choose another place to log to")
     make: Callable[[str], Tracker] = found.load()
     return make(target)
 
@@ -187,7 +187,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         cleaned = _clean(name)
         if cleaned in safe.values():
-            raise InputError(f"{name} cannot be told from another name once it is made safe")
+            raise InputError(f"{name} cannot be distinguished from another name once it is made safe")
         safe[name] = cleaned
     return safe
 

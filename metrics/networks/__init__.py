@@ -107,7 +107,7 @@ def check_computing(names: Iterable[str], computing: ComputeConfig) -> None:
     check_precision(computing.precision, torch.device(device))
     for path in computing.weights.values():
         if not path.is_file():
-            raise InputError(f"{path} is no file; give --weights NETWORK=FILE the file of the weights")
+            raise InputError(f"{path} is not a file; give --weights NETWORK=FILE the file of the weights")
 
 
 @contextlib.contextmanager

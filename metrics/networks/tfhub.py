@@ -92,7 +92,7 @@ class OriginalI3D:
         except tensorflow.errors.OpError as error:
             reason = [line for line in error.message.splitlines() if line and not line.startswith("\t")][-1]
             raise InputError(
-                f"the weights in {folder / 'variables'} cannot be read ({reason}); unpack the module anew"
+                f"the weights in {folder / 'variables'} cannot be read ({reason}); unpack the module again"
             ) from error
 
     @property

@@ -189,7 +189,7 @@ def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
     path = paths[0]
 
     def refuse(_: str, reason: str) -> WrongFileError:
-        return WrongFileError(path, f"it is no state dict of tensors: it {reason}")
+        return WrongFileError(path, f"it is not a state dict of tensors: it {reason}")
 
     with open_file(path, WrongFileError.of) as file, parsing(path, refuse):
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -198,7 +198,7 @@ def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
     tensors = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WrongFileError(path, f"it holds {name!r}, which is no tensor")
+            raise WrongFileError(path, f"it holds {name!r}, which is not a tensor")
         if name.endswith(_COUNTERS):
             continue
         # A few bytes may stand for a tensor of any shape: none is made of one that is not expected.

@@ -128,8 +128,8 @@ def read_weights_file(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix != SUFFIX:
         raise InputError(
-            f"{path} is no {SUFFIX} file, and files of other kinds may run code when they are read; convert it "
-            "where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
+            f"{path} is not a {SUFFIX} file, and files of other kinds may run code when they are read; convert "
+            "it if you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
         )
     return read_stored(path).tensors
 
@@ -250,12 +250,12 @@ class Store:
         path = self.record_path(entry)
         if not path.exists():
             return {}
-        lines = text_lines(read_text(path, f"delete it to pin the files of {entry.name} anew"))
+        lines = text_lines(read_text(path, f"delete it to pin the files of {entry.name} again"))
         matches = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
         recorded = {match[2]: match[1] for match in matches if match}
         # A name that is not known would leave its file without a digest.
         if None in matches or recorded.keys() != {source.name for source in entry.files if not source.digest}:
-            raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} anew")
+            raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} again")
         return recorded
 
     def downloads(self, entry: Entry) -> Path:

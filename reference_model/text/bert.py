@@ -170,14 +170,14 @@ def _require_fit(source: str, config: Any, tokenizer: Tokenizer, max_tokens: int
     """Refuse a model that is no plain encoder, or does not go with its tokenizer or with `max_tokens`."""
     vocabulary, positions = tokenizer.get_vocab(), getattr(config, "max_position_embeddings", max_tokens)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
-        raise InputError(f"{source} is no encoder alone ({config.model_type}); give a BERT")
+        raise InputError(f"{source} is not an encoder alone ({config.model_type}); give a BERT")
     if not set(vocabulary) - set(tokenizer.all_special_tokens):
         raise InputError(f"the tokenizer in {source} knows no word; its vocab.txt or tokenizer.json is missing")
     more = config.vocab_size - (max(vocabulary.values()) + 1)
     if not 0 <= more < _ROUNDED_UP:
         raise InputError(
             f"the tokenizer in {source} has {len(vocabulary)} tokens, its model {config.vocab_size}: the "
-            "vocabulary is cut off, or they are of different encoders"
+            "vocabulary is truncated, or they are of different encoders"
         )
     if not 3 <= max_tokens <= positions:
         raise InputError(f"max_tokens {max_tokens} is not between 3 and the {positions} positions of {source}")

@@ -118,7 +118,7 @@ class TextEmbeddings:
 
     def __post_init__(self) -> None:
         if wrong := self._wrong():
-            raise InputError(f"these are no text embeddings: {wrong}")
+            raise InputError(f"these are not text embeddings: {wrong}")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -297,4 +297,4 @@ def _unreadable(source: str, reason: str) -> InputError:
 
 def _damaged(source: str, reason: str) -> InputError:
     reason = reason.removeprefix("is damaged ")
-    return InputError(f"{source} is cut off, or not safetensors at all {reason}; copy or make it again")
+    return InputError(f"{source} is truncated, or not safetensors at all {reason}; copy or make it again")

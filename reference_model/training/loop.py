@@ -93,7 +93,7 @@ def acquire_run_dir(out: Path, config: RunConfig) -> None:
     kept = FolderPlan(out / CONFIG, "a run", way_out=way_out)
     wanted = as_json({"preset": config.preset.name, **config.table()})
     if not kept.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
-        raise InputError(f"{out} is no run of `vdm-bench train` and not empty; choose another --out")
+        raise InputError(f"{out} is not a run of `vdm-bench train` and not empty; choose another --out")
     if not states(out):  # nothing that could be gone on from: settings may still change
         kept.write(wanted)
         return
@@ -273,7 +273,7 @@ class Trainer:
                 norm = self._step(batches)
                 self.progress = TrainingProgress(self.progress.step + 1, time.monotonic() - begin)
                 if self._finish_step(log, norm):
-                    self._say(f"stopped at step {self.progress.step:,}; the same command goes on from here")
+                    self._say(f"stopped at step {self.progress.step:,}; rerun the same command to resume")
                     break
         return self.progress.step
 
@@ -357,7 +357,7 @@ class Trainer:
             what = f"gradient's norm is {gradient}" if math.isfinite(loss) else f"loss is {loss}"
             raise InputError(
                 f"the {what} at step {self.progress.step}; the last checkpoint is from before, but train "
-                "anew with a lower training.learning_rate"
+                "again from the start with a lower training.learning_rate"
             )
         steps = self.progress.step - self._logged.step
         seconds = max(self.progress.seconds - self._logged.seconds, 1e-9)

@@ -130,14 +130,14 @@ def read_state(
     paths = states(out)
     if not paths:
         return None
-    path, before = paths[-1], "goes on from the one before" if paths[:-1] else "starts anew"
+    path, before = paths[-1], "resumes from the one before" if paths[:-1] else "starts from the beginning"
     way_out = f"remove it, and training {before}"
     with open_safetensors(path, "pt", damage(way_out)) as file:
         text = (file.metadata() or {}).get(_KEY, "{}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     header, sums = unsealed_header(text, path, way_out)
     if header.get("format", FORMAT) != FORMAT:
-        raise InputError(f"{path} was written by another version of vdm-bench; go on with that one")
+        raise InputError(f"{path} was written by another version of vdm-bench; use that one")
     if wrong := wrong_field(header, _FIELDS) or _unlike(tensors, shapes):
         raise DamagedError(path, wrong, way_out)
     sums.require(tensors)

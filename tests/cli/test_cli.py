@@ -113,7 +113,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, line: str, word
     ("line", "words"),
     [
         ("score clips.npy", "Missing option '--reference'"),
-        ("score clips.npy --reference other.npy --size 0x8", "is no size; write 64 or 128x96"),
+        ("score clips.npy --reference other.npy --size 0x8", "is not a size; write 64 or 128x96"),
         ("score clips.npy --reference other.npy --resize bicubic", "'tf1-bilinear'"),
         ("run shapes-unconditional --sampler real --seed -1", "0<=x<="),
         ("list colours", "'protocols'"),

@@ -62,7 +62,7 @@ def test_check_says_what_is_missing(kinetics: tuple[Path, Path]) -> None:
         "  missing: id-3_000003_000013",
     ]
     assert result.stderr == (
-        "Error: the data of kinetics600-prediction are not complete; a run will be marked and ranked apart\n"
+        "Error: the data of kinetics600-prediction are not complete; a run will be marked and ranked separately\n"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
         "Error: give --data-root DIR, the folder that the protocol's dataset lies in\n",
     )
     result = call("data", "prepare", "ucf101-class", "--data-root", tmp_path / "nowhere")
-    assert "nowhere is no folder; give the one that holds ucf101" in result.stderr
+    assert "nowhere is not a folder; give the one that holds ucf101" in result.stderr
     assert not (tmp_path / "nowhere").exists()
     result = call("data", "prepare", "shapes-class", "--data-root", tmp_path)
     assert "needs no preparation" in result.stderr
@@ -204,7 +204,7 @@ def test_broken_clips_end_it_unless_they_may_be_left_out(tmp_path: Path) -> None
     command = ("data", "prepare", protocol, "--data-root", root)
     result = call(*command)
     assert result.exit_code == 2
-    assert f"{film}: is empty (0 bytes); mend the file, or pass --skip-broken" in result.stderr
+    assert f"{film}: is empty (0 bytes); fix the file, or pass --skip-broken" in result.stderr
     result = call(*command, "--skip-broken")
     assert result.exit_code == 0
     assert "2 of 3 clips of kinetics600" in result.stdout

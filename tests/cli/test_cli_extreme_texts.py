@@ -24,19 +24,19 @@ def refusal(*arguments: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("label", [DIGITS, "1e999", "-1", "٣", "9" * 19])
 def test_labels(label: str) -> None:
-    assert "is no class; give a whole number" in refusal("sample", "shapes", "--label", label)
+    assert "is not a class; give a whole number" in refusal("sample", "shapes", "--label", label)
 
 
 @pytest.mark.parametrize("size", [DIGITS, f"64x{DIGITS}", "inf", "٣", "0", ""])
 def test_sizes(tmp_path: Path, size: str) -> None:
-    assert "is no size" in refusal("score", str(tmp_path), "--size", size)
+    assert "is not a size" in refusal("score", str(tmp_path), "--size", size)
 
 
 @pytest.mark.parametrize(
     "rate", ["inf", "nan", "1e999", "1e999999999", "1/0", "", ".", "-1", "0", DEEP, f"{DIGITS}/1"]
 )
 def test_rates(tmp_path: Path, rate: str) -> None:
-    assert "frames a second" in refusal("score", str(tmp_path), "--fps", rate)
+    assert "frames per second" in refusal("score", str(tmp_path), "--fps", rate)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_what_is_no_name_is_refused_before_the_work(here: Path, name: str) -> No
         result = call(*line, "--name", name, "--out", "refused")
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
-        assert "is no name of a run; give one line of 1 to 200 visible characters" in result.stderr
+        assert "is not a name of a run; give one line of 1 to 200 visible characters" in result.stderr
         assert not Path("refused").exists()
 
 
@@ -178,7 +178,7 @@ def test_a_place_that_trackers_cannot_write_is_refused_before_the_work(here: Pat
     place = os.fsdecode(b"tensorboard:logs\xff")
     result = call("run", "shapes-unconditional", "--sampler", "noise", "--log-to", place, "--out", "run")
     assert result.exit_code == 2
-    assert "is no text in UTF-8, which trackers need" in result.stderr
+    assert "is not UTF-8 text, which trackers need" in result.stderr
     assert not Path("run").exists()
 
 

@@ -111,16 +111,16 @@ def test_a_record_that_is_not_sound_is_left_out_and_named(runs: Path, tmp_path: 
     (tmp_path / "runs" / "bad" / "run.json").write_text(text.replace('"seed": 0', '"seed": -1'))
     result = call("report", tmp_path / "runs", "--format", "html", "-o", tmp_path / "x.html")
     assert result.exit_code == 0, result.output
-    assert f"left out: {tmp_path}/runs/bad/run.json is no run record: sampler.seed" in result.stderr
+    assert f"left out: {tmp_path}/runs/bad/run.json is not a run record: sampler.seed" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("report RUNS --format html", "give a file by -o"),
+        ("report RUNS --format html", "name a file with -o"),
         ("report RUNS --format html -o x.html --clips theirs", "'theirs' is not NAME=PATH"),
         ("report RUNS --format html -o x.html --clips theirs=missing", "missing does not exist"),
-        ("report RUNS --clips theirs=clips.npy", "add --format html"),
+        ("report RUNS --clips theirs=clips.npy", "--clips needs --format html"),
         ("report RUNS/nothing --format html -o x.html", "does not exist"),
         ("report RUNS --format html -o RUNS/sampler/run.json/x.html", "cannot write"),
         ("leaderboard bair-prediction --html site", "--html writes pages of all protocols"),

@@ -86,7 +86,7 @@ def test_a_signal_ends_a_run_and_its_program_and_removes_what_was_begun(number: 
     process.send_signal(number)
     _, messages = process.communicate()
     assert process.returncode == 128 + number
-    assert messages.endswith(f"stopped by {number.name}; the same command goes on where this one stopped\n")
+    assert messages.endswith(f"stopped by {number.name}; rerun the same command to resume\n")
     assert "Traceback" not in messages
     assert not marked(Path.cwd())
     assert not hidden()
@@ -348,5 +348,5 @@ def test_a_process_that_waits_for_others_of_its_job_hears_of_signals() -> None:
         process.send_signal(signal.SIGTERM)
         _, messages = process.communicate()
         assert process.returncode == 128 + signal.SIGTERM, messages
-        assert "stopped by SIGTERM; the same command goes on" in messages
+        assert "stopped by SIGTERM; rerun the same command to resume" in messages
     assert not hidden()

@@ -67,7 +67,7 @@ def test_training_stops_when_its_time_is_over_and_goes_on(out: str) -> None:
     arguments = ["shapes", "--out", out, "--steps", "4", "--batch", "2", "--sample-every", "0", *TINY]
     first = train(*arguments, "--minutes", "1e-9")
     assert first.exit_code == 0
-    assert "stopped at step 1; the same command goes on from here" in first.stderr
+    assert "stopped at step 1; rerun the same command to resume" in first.stderr
     second = train(*arguments)
     assert "going on at step 1" in second.stderr
     assert "step 4 of 4" in second.stderr
@@ -86,7 +86,7 @@ def test_a_terminated_process_leaves_a_checkpoint(number: signal.Signals, out: s
     process.send_signal(number)
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 128 + number
-    assert "the same command goes on from here" in rest
+    assert "rerun the same command to resume" in rest
     assert len(list(Path(out, "checkpoints").iterdir())) == 1
 
 
@@ -148,7 +148,10 @@ def test_bad_input_gets_one_sentence(arguments: str, message: str, out: str) -> 
 
 
 def test_a_process_that_stopped_is_told_from_a_fault() -> None:
-    with pytest.raises(PeerError, match="the same command goes on from the last checkpoint"), peers_named():
+    with (
+        pytest.raises(PeerError, match="rerun the same command to resume from the last checkpoint"),
+        peers_named(),
+    ):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
     with pytest.raises(RuntimeError, match="out of memory"), peers_named():
         raise RuntimeError("out of memory")

@@ -136,7 +136,7 @@ def test_a_missing_an_empty_and_a_strange_path_are_refused(tmp_path: Path) -> No
     for name, words in [
         ("missing", "does not exist"),
         ("empty", "holds no clips"),
-        ("notes.txt", "is no video"),
+        ("notes.txt", "is not a video"),
         ("archive", "without clips"),
     ]:
         with pytest.raises(InputError, match=words) as caught:

@@ -137,11 +137,11 @@ SHAPE = "must be uint8 [N, T, H, W, 3] in 0..255; these are"
         (CLIPS / 255, {"value_range": (0, 0.5)}, "lie in [0, 0.5]; these span"),
         (CLIPS / 127.5 - 1, {"value_range": (0, 1)}, "lie in [0, 1]; these span -0.88"),
         (np.full((2, 4, 8, 8, 3), np.nan), {"value_range": (0, 1)}, "these span nan to nan"),
-        (CLIPS / 255, {"value_range": (1, 0)}, "value_range (1, 0) is no pair of numbers, black below white"),
-        (CLIPS / 255, {"value_range": 255}, "value_range 255 is no pair of numbers"),
-        (CLIPS / 255, {"value_range": (0, 1, 2)}, "is no pair of numbers"),
-        (CLIPS, {"layout": "NHWC"}, "layout 'NHWC' is no order of the axes N, T, H, W and C"),
-        (CLIPS, {"layout": ("N", "T")}, "is no order of the axes"),
+        (CLIPS / 255, {"value_range": (1, 0)}, "value_range (1, 0) is not a pair of numbers, black below white"),
+        (CLIPS / 255, {"value_range": 255}, "value_range 255 is not a pair of numbers"),
+        (CLIPS / 255, {"value_range": (0, 1, 2)}, "is not a pair of numbers"),
+        (CLIPS, {"layout": "NHWC"}, "layout 'NHWC' is not an order of the axes N, T, H, W and C"),
+        (CLIPS, {"layout": ("N", "T")}, "is not an order of the axes"),
     ],
 )
 def test_anything_else_is_refused_with_the_way_out(

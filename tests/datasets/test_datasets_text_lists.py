@@ -13,7 +13,7 @@ NEEDED = ("file", "caption")
 
 def rows_of(path: Path, text: str, encoding: str = "utf-8") -> list[tuple[str, str]]:
     path.write_bytes(text.encode(encoding))
-    return [(row.fields["file"], row.fields["caption"]) for row in read_csv(path, NEEDED, "mend it").rows]
+    return [(row.fields["file"], row.fields["caption"]) for row in read_csv(path, NEEDED, "fix it").rows]
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,14 @@ def test_a_field_between_quotes_is_whole(tmp_path: Path) -> None:
         ("file,caption,\na,x, y\n", r"line 2 has 3 fields, but there are 2 columns"),
         ("label,file,caption\n3,a\n", r"line 2 ends before its column caption; complete the row"),
         ("file,caption,File\n", r"has the column file more than once; keep one of each"),
-        ("file;caption\na;x\n", r"lacks the columns file, caption: .* is 'file;caption'; mend it"),
-        ("file\na\n", r"lacks the column caption: .* is 'file'; mend it"),
-        ("", r"lacks the columns file, caption: .* is ''; mend it"),
-        ('file,caption\na,"x\nb,y\nc,z\n', r"line 2 is no CSV \(unexpected end of data\); put quotes around"),
-        ('file,caption\na,x\nb,"y"z\n', r"line 3 is no CSV .*; put quotes around"),
+        ("file;caption\na;x\n", r"lacks the columns file, caption: .* is 'file;caption'; fix it"),
+        ("file\na\n", r"lacks the column caption: .* is 'file'; fix it"),
+        ("", r"lacks the columns file, caption: .* is ''; fix it"),
+        (
+            'file,caption\na,"x\nb,y\nc,z\n',
+            r"line 2 is not valid CSV \(unexpected end of data\); put quotes around",
+        ),
+        ('file,caption\na,x\nb,"y"z\n', r"line 3 is not valid CSV .*; put quotes around"),
     ],
 )
 def test_a_row_that_would_lose_something_is_refused_by_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -62,7 +65,7 @@ def test_a_row_that_would_lose_something_is_refused_by_its_line(tmp_path: Path, 
 def test_a_column_that_no_row_has_is_said(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("file,caption,label\na,x\n")
-    assert read_csv(path, NEEDED, "mend it").without(path, label="no labels", start="begins at 0") == [
+    assert read_csv(path, NEEDED, "fix it").without(path, label="no labels", start="begins at 0") == [
         f"{path} has no column start: begins at 0"
     ]
 
@@ -83,7 +86,7 @@ def test_a_column_that_no_row_has_is_said(tmp_path: Path) -> None:
 def test_a_line_that_is_no_object_costs_no_other(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "list.jsonl"
     path.write_text(f'{{"a": 1}}\n\n{text}\n{{"a": 2}}\n', newline="")
-    first, bad, last = read_json_lines(path, "mend it").rows
+    first, bad, last = read_json_lines(path, "fix it").rows
     assert [(row.fields, row.fault) for row in (first, last)] == [({"a": 1}, ""), ({"a": 2}, "")]
     assert bad.place == f"{path}, line 3"
     assert re.search(message, bad.fault)
@@ -93,4 +96,4 @@ def test_a_line_that_is_no_object_costs_no_other(tmp_path: Path, text: str, mess
 def test_words_stand_between_spaces_and_tabs_alone(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffa\u2028b 1\r\n\r\n \tc\t 2 \rd 3".encode())
-    assert read_words(path, "mend it") == [(1, ["a\u2028b", "1"]), (3, ["c", "2"]), (4, ["d", "3"])]
+    assert read_words(path, "fix it") == [(1, ["a\u2028b", "1"]), (3, ["c", "2"]), (4, ["d", "3"])]

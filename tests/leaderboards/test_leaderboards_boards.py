@@ -146,7 +146,7 @@ def test_in_latex_the_best_is_bold_also_where_a_half_ranks() -> None:
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(InputError, match="'html' is no format"):
+    with pytest.raises(InputError, match="'html' is not a format"):
         format_boards([], "html")  # type: ignore[arg-type]
 
 

@@ -250,13 +250,16 @@ def test_a_run_record_stands_in_for_a_baseline(tmp_path: Path, make_record: Make
     ("text", "message"),
     [
         ("", "is not JSON"),
-        ("[1]", "is no run record"),
-        ('{"runs": []}', "is no run record"),
+        ("[1]", "is not a run record"),
+        ('{"runs": []}', "is not a run record"),
         ('{"baseline_version": 2, "runs": []}', "was written by a newer version of vdm-bench"),
-        ('{"baseline_version": 1}', "is no baseline: runs: the field is missing"),
-        ('{"baseline_version": "1", "runs": []}', "is no baseline: baseline_version: Input should be 1"),
-        ('{"baseline_version": 1, "runs": [], "x\\u001b": 0}', r"is no baseline: x\\x1b: there is no such field"),
-        ('{"baseline_version": 1, "runs": [{"name": "a"}]}', r"is no baseline: runs\[0\]\.schema_version: "),
+        ('{"baseline_version": 1}', "is not a baseline: runs: the field is missing"),
+        ('{"baseline_version": "1", "runs": []}', "is not a baseline: baseline_version: Input should be 1"),
+        (
+            '{"baseline_version": 1, "runs": [], "x\\u001b": 0}',
+            r"is not a baseline: x\\x1b: there is no such field",
+        ),
+        ('{"baseline_version": 1, "runs": [{"name": "a"}]}', r"is not a baseline: runs\[0\]\.schema_version: "),
     ],
 )
 def test_a_baseline_that_is_not_sound_is_refused_by_its_field(tmp_path: Path, text: str, message: str) -> None:

@@ -65,14 +65,14 @@ def test_where_nothing_is_left_there_is_an_error(runs: Path) -> None:
         record.write_text("{")
     result = report(runs)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: of 3 records not one is sound; the first: ")
+    assert result.stderr.startswith("Error: of 3 records none is valid; the first: ")
 
 
 def test_parquet_goes_to_a_file_alone(runs: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     result = report(runs, "--format", "parquet")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "give a file by -o FILE" in result.stderr
+    assert "name a file with -o FILE" in result.stderr
     path = tmp_path / "scores.parquet"
     assert report(runs, "--format", "parquet", "-o", path).exit_code == 0
     assert pd.read_parquet(path)["name"].tolist() == ["good", "bad", "worse"]

@@ -298,4 +298,4 @@ def test_the_index_leads_to_the_pages_and_back(opened: Callable[..., Watched]) -
 def test_a_record_that_is_not_sound_is_named_and_the_others_shown(opened: Callable[..., Watched]) -> None:
     watched = opened("report.html")
     left = watched.page.locator("#warnings li", has_text="Left out").inner_text()
-    assert "broken/run.json is no run record: name: the field is missing" in left
+    assert "broken/run.json is not a run record: name: the field is missing" in left

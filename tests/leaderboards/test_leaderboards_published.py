@@ -155,7 +155,7 @@ def test_a_wrong_row_is_refused_by_file_line_and_field(changes: dict[str, str], 
         (CSV.replace("table,method", "table,name", 1), "line 1: the columns must be table,method,"),
         (f"{CSV}1,too,few\n", f"line {len(LINES) + 2}: the number of fields is not that of the columns"),
         (f"{CSV}{LINES[-1]},more\n", f"line {len(LINES) + 2}: the number of fields is not that of the columns"),
-        (f'{CSV}1,"open', f"line {len(LINES) + 2}: this is no CSV"),
+        (f'{CSV}1,"open', f"line {len(LINES) + 2}: this is not valid CSV"),
     ],
 )
 def test_a_damaged_file_is_refused_by_file_and_line(text: str, message: str) -> None:

@@ -102,7 +102,7 @@ def test_a_record_of_a_newer_version_says_so_whatever_else_is_in_it(written: Pat
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"schema_version": 0}', '{"schema_version": "1"}'])
 def test_json_that_is_no_record_is_refused(written: Path, content: str) -> None:
     written.write_text(content)
-    with pytest.raises(InputError, match="is no run record"):
+    with pytest.raises(InputError, match="is not a run record"):
         read_record(written)
 
 
@@ -121,7 +121,7 @@ def test_json_that_is_no_record_is_refused(written: Path, content: str) -> None:
         (["scores", 0, "value"], "12.5", r"scores\[0\].value: Input should be a valid number"),
         (["scores", 0, "digest"], "0" * 12, r"scores\[0\]: the digest 000000000000 is not that of the signature"),
         (["scores", 0, "signature"], "fvd", r"scores\[0\]: the digest"),
-        (["scores", 0, "signature"], "fvd|n", r"scores\[0\]: 'fvd\|n' is no signature"),
+        (["scores", 0, "signature"], "fvd|n", r"scores\[0\]: 'fvd\|n' is not a signature"),
         (["scores", 0, "metric"], "fid", r"scores\[0\]: the signature of fid is that of fvd"),
         (["scores", 0, "value"], None, r"value None and status 'ok' of fvd contradict each other"),
         (["scores", 0, "status"], "too few clips", r"value 12.5 and status 'too few clips' of fvd contradict"),
@@ -130,8 +130,8 @@ def test_json_that_is_no_record_is_refused(written: Path, content: str) -> None:
         (["scores", 0, "n_generated"], 255, "fvd is signed n:256, but is made of 255 generated clips"),
         (["scores", 0, "n_generated"], 257, "fvd is signed n:256, but is made of 257 generated clips"),
         (["generated", "digest"], "ab12", "generated.digest: String should match pattern"),
-        (["scores", 0, "interval", "low"], 14.0, "is no interval"),
-        (["scores", 0, "interval", "level"], 95, "is no interval"),
+        (["scores", 0, "interval", "low"], 14.0, "is not an interval"),
+        (["scores", 0, "interval", "level"], 95, "is not an interval"),
         (
             ["sampler", "settings", "steps"],
             math.nan,
@@ -169,7 +169,7 @@ def test_the_first_wrong_field_is_named(
     _change(written, *keys, to=value)
     with pytest.raises(InputError, match=message) as caught:
         read_record(written)
-    assert str(caught.value).startswith(f"{written} is no run record: ")
+    assert str(caught.value).startswith(f"{written} is not a run record: ")
     assert "\n" not in str(caught.value)
 
 

@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_searched_is_named(tree: Path, monkeypatch: pyte
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse_b)
-    with pytest.raises(InputError, match=r"cannot search .*b: Permission denied; mend its permissions"):
+    with pytest.raises(InputError, match=r"cannot search .*b: Permission denied; fix its permissions"):
         find_records(tree)
 
 
@@ -158,7 +158,7 @@ def test_a_broken_record_that_is_named_itself_is_refused(tree: Path) -> None:
 def test_where_no_record_is_sound_nothing_is_loaded(tree: Path) -> None:
     for place in ("a", "a/deep", "b"):
         (tree / place / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"of 3 records not one is sound; the first: .*a/deep/run.json is not"):
+    with pytest.raises(InputError, match=r"of 3 records none is valid; the first: .*a/deep/run.json is not"):
         load_runs(tree)
     with pytest.raises(InputError, match=r"^[^;]*b/run\.json is not JSON"):
         load_runs(tree / "b")

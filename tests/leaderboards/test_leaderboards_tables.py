@@ -180,7 +180,7 @@ def test_no_scores(format_name: Any, nothing: str) -> None:
 
 def test_an_unknown_format_is_refused(pair: pd.DataFrame) -> None:
     with pytest.raises(
-        InputError, match="'html' is no format of tables; known are text, csv, markdown, latex, json"
+        InputError, match="'html' is not a format of tables; known are text, csv, markdown, latex, json"
     ):
         format_tables(pair, "html")  # type: ignore[arg-type]
 

@@ -166,7 +166,7 @@ def test_names_that_become_the_same_are_refused() -> None:
         "..": "_",
         "Ü x": "Ü x",
     }
-    with pytest.raises(InputError, match="a;b cannot be told from another name"):
+    with pytest.raises(InputError, match="a;b cannot be distinguished from another name"):
         safe_names(["a:b", "a;b"])
 
 

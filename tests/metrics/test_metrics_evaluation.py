@@ -273,7 +273,7 @@ def test_a_difference_of_single_rounds_is_that_of_their_clips_and_other_counts_a
     assert paired_difference(FVD, SPEC, feature_set(real), a, b, 250) == paired_difference(
         FVD, SPEC, feature_set(real), a, b
     )
-    with pytest.raises(InputError, match="no whole rounds of 40"):
+    with pytest.raises(InputError, match="not whole rounds of 40"):
         paired_difference(FVD, SPEC, feature_set(real), a, b, 40)
     with pytest.raises(InputError, match="at least 2 rounds on both sides"):
         paired_difference(FVD, SPEC, feature_set(real), a, feature_set(fake[:125]), 125)

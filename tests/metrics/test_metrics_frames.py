@@ -62,7 +62,7 @@ def test_ssim_of_equal_frames_is_one_and_of_flat_ones_the_closed_form() -> None:
 
 
 def test_clips_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="cannot be held against"):
+    with pytest.raises(InputError, match="cannot be compared with"):
         psnr(REAL, REAL[:, :2])
     with pytest.raises(InputError, match="at least 11x11 pixels"):
         ssim(REAL[:, :, :8], REAL[:, :, :8])

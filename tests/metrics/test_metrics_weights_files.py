@@ -201,7 +201,7 @@ def test_a_state_dict_is_read_without_its_counters(
         (lambda state: {"conv.weight": state["conv.weight"]}, "it has no tensor bn.running_var"),
         (lambda state: state | {"bn.running_var": torch.zeros(5)}, "bn.running_var has shape (5,)"),
         (lambda state: state | {"bn.running_var": torch.full((4,), torch.inf)}, "not finite"),
-        (lambda state: state | {"epoch": 3}, "it holds 'epoch', which is no tensor"),
+        (lambda state: state | {"epoch": 3}, "it holds 'epoch', which is not a tensor"),
         (lambda state: list(state), "it holds a list"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_pickle_that_runs_code_is_refused_before_and_after_its_digest(
         patch.setattr(torch, "load", lambda *_, **__: pytest.fail("read before its digest was checked"))
         assert "bytes expected" in sentence(lambda: library.import_files("inc", [evil]))
     library = inception(evil.read_bytes())
-    assert "no state dict of tensors" in sentence(lambda: library.import_files("inc", [evil]))
+    assert "not a state dict of tensors" in sentence(lambda: library.import_files("inc", [evil]))
     assert not (tmp_path / "trace").exists()
     pickle.loads(evil.read_bytes())
     assert (tmp_path / "trace").exists(), "this pickle does run code"

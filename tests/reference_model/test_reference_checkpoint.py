@@ -110,7 +110,7 @@ def test_sampling_defaults_may_be_left_to_a_later_version(saved: Path) -> None:
     ("change", "words"),
     [
         (lambda state: state.pop("entry.weight"), "entry.weight is missing"),
-        (lambda state: state.update(extra=torch.zeros(1)), "extra is no tensor of its model"),
+        (lambda state: state.update(extra=torch.zeros(1)), "extra is not a tensor of its model"),
         (lambda state: state["entry.bias"].fill_(float("nan")), "entry.bias is not finite"),
         (lambda state: state["entry.bias"].fill_(1e6), "entry.bias is not finite"),  # in float16
     ],
@@ -129,12 +129,12 @@ def test_weights_that_are_not_the_models_are_not_written(
 def test_a_truncated_file_is_named(saved: Path, kept: int) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
     message = refusal(saved)
-    assert ("is truncated" in message) if kept not in (0, 4, 8) else ("is no safetensors file" in message)
+    assert ("is truncated" in message) if kept not in (0, 4, 8) else ("is not a safetensors file" in message)
 
 
 def test_other_files_are_not_read(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "model.pt")
-    assert "is no safetensors file, and others are not read because they may run code" in refusal(
+    assert "is not a safetensors file, and others are not read because they may run code" in refusal(
         tmp_path / "model.pt"
     )
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
@@ -148,7 +148,7 @@ def test_a_header_that_claims_a_terabyte_is_refused_before_anything_is_allocated
     (tmp_path / "bomb.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
     assert "is truncated or damaged" in refusal(tmp_path / "bomb.safetensors")
     (tmp_path / "bomb.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{" + bytes(64))
-    assert "is no safetensors file" in refusal(tmp_path / "bomb.safetensors")
+    assert "is not a safetensors file" in refusal(tmp_path / "bomb.safetensors")
 
 
 def rewrite(path: Path, change: Callable[[Any], Any], **tensors: torch.Tensor) -> None:
@@ -170,7 +170,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
     [
         (lambda content: "{" * 100_000, "it is not JSON"),
         (lambda content: "[" * 100_000, "nested too deeply"),
-        (lambda content: "[1]", "it is no JSON object"),
+        (lambda content: "[1]", "it is not a JSON object"),
         (lambda content: content.update(format=2), "has format 2, this version of vdm-bench reads 1"),
         (lambda content: content.pop("format"), "has format None"),
         (
@@ -181,7 +181,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (lambda content: content.update(step=-3), "its field 'step' is -3, not a whole number from 0 on"),
         (lambda content: content.update(step=True), "its field 'step' is true or false, not a whole number"),
         (lambda content: content.pop("training"), "its field 'training' is missing"),
-        (lambda content: content.update(checksums=[1]), "its checksums are no JSON object"),
+        (lambda content: content.update(checksums=[1]), "its checksums are not a JSON object"),
         (lambda content: content.update(model=[8]), "its field 'model' is a list, not an object"),
         (lambda content: content.update(name=None), "its field 'name' is null, not a text"),
         (lambda content: content.update(training={"loss": float("nan")}), "it holds NaN"),
@@ -194,7 +194,7 @@ def setting(section: str, **values: object) -> Callable[[Any], Any]:
         (setting("model", blocks=2), "its model needs"),
         (setting("model", scale_and_shift=True), "its model needs"),
         (setting("model", attention_resolutions=[8, 4]), "is missing"),
-        (setting("model", classes=0), "is no tensor of its model"),
+        (setting("model", classes=0), "is not a tensor of its model"),
         (setting("model", blocks=10**9), "tensors, its model more"),
         (setting("model", embedding_layers=10**9), "tensors, its model more"),
         (setting("model", frames=10**9), "fit nowhere"),

@@ -133,7 +133,7 @@ def test_an_overlap_that_cannot_be_is_refused(overlap: int) -> None:
 
 
 def test_given_frames_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \[2, 2, 1, 3, 4\]; for this model it is \[3, 2, 1, 3, 4\]"):
+    with pytest.raises(InputError, match=r"shape \[2, 2, 1, 3, 4\]; this model needs \[3, 2, 1, 3, 4\]"):
         predict(EXACT, frames(1, examples=2), noise())
     with pytest.raises(InputError, match=r"torch.uint8; they must be floats in \[-1, 1\]"):
         predict(EXACT, frames(1).to(torch.uint8), noise())
@@ -185,9 +185,9 @@ def test_filling_in_a_markov_process_has_its_law(overlap: int | None) -> None:
 
 
 def test_windows_that_do_not_reach_the_next_given_frame_are_refused() -> None:
-    with pytest.raises(InputError, match="do not reach the next given frame; take a smaller overlap"):
+    with pytest.raises(InputError, match="do not reach the next context frame; take a smaller overlap"):
         fill_between(EXACT, frames(3), noise(), stride=4, overlap=6)
-    with pytest.raises(InputError, match="do not reach the next given frame"):
+    with pytest.raises(InputError, match="do not reach the next context frame"):
         fill_between(EXACT, frames(3), noise(), stride=T)
     with pytest.raises(InputError, match="asked for with 5 frames, but frame 8 is given"):
         fill_between(EXACT, frames(3), noise(), length=5)

@@ -292,14 +292,14 @@ def test_files_that_are_no_embeddings_are_refused(embeddings: TextEmbeddings, be
     embeddings.save(path)
     whole = path.read_bytes()
     cases = {
-        "cut.safetensors": (whole[:-100], "is cut off, or not safetensors"),
-        "empty.safetensors": (b"", "is cut off, or not safetensors"),
-        "pickle.safetensors": (b"\x80\x04]q\x00." * 40, "is cut off, or not safetensors"),
+        "cut.safetensors": (whole[:-100], "is truncated, or not safetensors"),
+        "empty.safetensors": (b"", "is truncated, or not safetensors"),
+        "pickle.safetensors": (b"\x80\x04]q\x00." * 40, "is truncated, or not safetensors"),
         "bert.safetensors": (
             (bert / "model.safetensors").read_bytes(),
             "holds no text embeddings; .* give the folder",
         ),
-        "text.txt": (b"a red circle\n", "is cut off, or not safetensors"),
+        "text.txt": (b"a red circle\n", "is truncated, or not safetensors"),
     }
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)
@@ -476,7 +476,7 @@ def test_weights_that_are_missing_are_not_filled_with_random_ones(folder: Path) 
 def test_a_decoder_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "is_decoder": True}), "utf-8")
-    with pytest.raises(InputError, match=r"is no encoder alone \(bert\); give a BERT"):
+    with pytest.raises(InputError, match=r"is not an encoder alone \(bert\); give a BERT"):
         load_encoder(folder)
 
 
@@ -493,14 +493,14 @@ def test_a_tokenizer_of_another_encoder_is_refused(folder: Path) -> None:
     with (folder / "vocab.txt").open("a") as file:
         file.write("\ngreen")
     with pytest.raises(
-        InputError, match="has 14 tokens, its model 13: the vocabulary is cut off, or they are of"
+        InputError, match="has 14 tokens, its model 13: the vocabulary is truncated, or they are of"
     ):
         load_encoder(folder)
 
 
 def test_a_vocabulary_that_is_cut_off_is_refused_and_one_that_is_rounded_up_is_not(tmp_path: Path) -> None:
     assert load_encoder(write_bert(tmp_path / "rounded", vocabulary=len(WORDS) + 127))
-    with pytest.raises(InputError, match="has 13 tokens, its model 141: the vocabulary is cut off"):
+    with pytest.raises(InputError, match="has 13 tokens, its model 141: the vocabulary is truncated"):
         load_encoder(write_bert(tmp_path / "cut", vocabulary=len(WORDS) + 128))
 
 

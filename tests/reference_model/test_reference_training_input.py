@@ -65,9 +65,9 @@ def test_settings_may_change_until_there_is_a_state_to_go_on_from(tmp_path: Path
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(InputError, match="is no run of `vdm-bench train` and not empty; choose another --out"):
+    with pytest.raises(InputError, match="is not a run of `vdm-bench train` and not empty; choose another --out"):
         train_tiny(tmp_path)
-    with pytest.raises(InputError, match=r"photo\.jpg is no run"):
+    with pytest.raises(InputError, match=r"photo\.jpg is not a run"):
         train_tiny(tmp_path / "photo.jpg")
 
 
@@ -76,7 +76,8 @@ def test_a_damaged_config_or_state_is_refused(tmp_path: Path) -> None:
     newest = tmp_path / "run/checkpoints/step-000000002.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     with pytest.raises(
-        InputError, match=r"step-000000002\.safetensors is damaged: .*; remove it, and training starts anew"
+        InputError,
+        match=r"step-000000002\.safetensors is damaged: .*; remove it, and training starts from the beginning",
     ):
         train_tiny(tmp_path / "run", tiny(steps=2))
     newest.unlink()

@@ -150,7 +150,7 @@ def test_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(
     model, means = joint.models["images-4"], ReproductionOptions(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(training, "Stop", AfterOneStep)
-        with pytest.raises(training.StoppedError, match="goes on from here") as stopped:
+        with pytest.raises(training.StoppedError, match="rerun the same command to resume") as stopped:
             training.train_model(model, tmp_path / "stopped", means, Silent())
     assert stopped.value.exit_code == 128 + signal.SIGINT
     assert load_model(tmp_path / "stopped" / "model.safetensors")[1].step == 1

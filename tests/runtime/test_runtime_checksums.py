@@ -116,5 +116,5 @@ def test_types_are_told_and_facts_of_another_kind_are_refused(tmp_path: Path) ->
     path.write_bytes(save_arrays(ARRAYS, ["no", "object"]))  # type: ignore[arg-type]
     with open_arrays(path) as stored:
         assert stored.types == {"0.pool": "F32", "empty": "F64"}
-        with pytest.raises(DamagedError, match="its facts are no JSON object"):
+        with pytest.raises(DamagedError, match="its metadata is not a JSON object"):
             _ = stored.facts

@@ -100,7 +100,7 @@ def test_changed_context_frames_are_refused() -> None:
     clips = np.stack([SETUP.conditions[i].frames for i in (0, 1)])
     assert checked_samples(clips, asked, "mine") is clips
     clips[1, 3, 0, 0, 0] ^= 1
-    with pytest.raises(InputError, match="changed the 4 given frames"):
+    with pytest.raises(InputError, match="changed the 4 context frames"):
         checked_samples(clips, asked, "mine")
 
 

@@ -139,5 +139,5 @@ def test_what_a_pipeline_does_not_take_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="takes captions, not labels"):
         sampler.sample(labelled)
     given = SampleRequest((0,), (1,), 4, 16, 16, context=np.zeros((1, 1, 16, 16, 3), np.uint8))
-    with pytest.raises(InputError, match="takes captions, not given frames"):
+    with pytest.raises(InputError, match="takes captions, not context frames"):
         sampler.sample(given)

@@ -62,8 +62,11 @@ ANSWERS = {
     "a number": ("say('1e999\\n')", "printed '1e999' to stdout"),
     "brackets": ("say('[' * 200_000 + '\\n')", "printed '[[[["),
     "braces": ("say('{\"a\":' * 100_000 + '\\n')", "nested too deeply"),
-    "an infinite number": ('say(\'{"type": "done", "number": 1e999}\\n\')', "1e999, which is no finite number"),
-    "no number": ('say(\'{"type": "done", "number": NaN}\\n\')', "it holds NaN, which is no number"),
+    "an infinite number": (
+        'say(\'{"type": "done", "number": 1e999}\\n\')',
+        "1e999, which is not a finite number",
+    ),
+    "no number": ('say(\'{"type": "done", "number": NaN}\\n\')', "it holds NaN, which is not a number"),
     "a long number": ('say(\'{"type": "done", "number": %s}\\n\' % ("9" * 5000))', "cannot be read"),
     "a key twice": ('say(\'{"type": "done", "type": "error"}\\n\')', "'type' stands in it twice"),
     "half an answer": ('say(\'{"type": "done"\\n\')', "cannot be read as JSON"),
@@ -305,7 +308,7 @@ RETURNED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "nothing": (lambda request: None, "returned object"),
     "objects": (lambda request: ZEROS.astype(object), "returned object"),
     "a list": (lambda request: ZEROS.tolist(), "returned int64"),
-    "a ragged list": (lambda request: [[1], [2, 3]], "which is no array"),
+    "a ragged list": (lambda request: [[1], [2, 3]], "which is not an array"),
     "a generator": (lambda request: (clip for clip in ZEROS), "returned object"),
     "NaN": (lambda request: ZEROS * np.float16("nan"), "returned NaN"),
     "floats": (lambda request: ZEROS / 255, "returned float64"),
@@ -314,7 +317,7 @@ RETURNED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "records": (lambda request: np.zeros((2, 3, 4, 6, 3), [("r", "u1")]), "returned [('r', 'u1')]"),
     "one clip": (lambda request: ZEROS[0], "returned shape [3, 4, 6, 3]"),
     "no channels": (lambda request: ZEROS[..., 0], "returned shape [2, 3, 4, 6]"),
-    "what fails": (lambda request: Raising(), "which is no array"),
+    "what fails": (lambda request: Raising(), "which is not an array"),
     "what claims": (lambda request: np.zeros((1, 2), np.int32).view(Claiming), "returned int32"),
     "masked pixels": (lambda request: np.ma.masked_equal(ZEROS, 0), "returned a masked array"),
     "an error that cannot be said": (lambda request: raising(Unsayable()), "failed on clips 4 to 5 (Unsayable"),
@@ -344,7 +347,7 @@ def test_a_sampler_that_writes_into_its_request_is_found_out() -> None:
         labels[:] = 0
         return np.concatenate([context, np.zeros((2, 2, 4, 6, 3), np.uint8)], axis=1)
 
-    with pytest.raises(InputError, match="sampler mine changed the 1 given frames; return them as they were"):
+    with pytest.raises(InputError, match="sampler mine changed the 1 context frames; return them as they were"):
         call_sampler(CallableSampler(darker, {}), asked, "mine", lambda steps: None)
     assert np.array_equal(asked.context, given)
     assert np.array_equal(asked.labels, [3, 1])

@@ -125,7 +125,7 @@ def test_a_pickle_in_place_of_a_shard_is_not_loaded(archive: Path) -> None:
         (
             "archive.json",
             '{"format": "vdm-bench clip archive", "version": 2}',
-            "no clip archive that this version",
+            "not a clip archive that this version",
         ),
         ("shard-000002.json", '{"clips": [{"key": 1, "sha256": ""}]}', "is damaged"),
         ("shard-000002.json", '{"clips": [{"evil": 1}]}', "is damaged"),
@@ -195,7 +195,7 @@ def test_a_header_is_named_by_its_field(
         ([ENTRY | {"caption": ["a"]}], r"clip 0: its caption is \['a'\]"),
         ([ENTRY | {"lossy": 0}], "clip 0: its lossy is 0"),
         ([ENTRY | {"evil": 1}], "clip 0: it has an unknown key 'evil'"),
-        ([None], "clip 0: it is no JSON object"),
+        ([None], "clip 0: it is not a JSON object"),
         ([], "its clips are no list of 1 to 64"),
         ([ENTRY] * 65, "its clips are no list of 1 to 64"),
         ({"0": ENTRY}, "its clips are no list of 1 to 64"),

@@ -148,7 +148,7 @@ def test_a_clock_that_jumps_does_not_fill_the_memory() -> None:
 
 @pytest.mark.parametrize("fps", [0, -1, math.nan, math.inf, "x", "1/0", ""])
 def test_a_rate_must_be_a_positive_number(fps: Any) -> None:
-    with pytest.raises(InputError, match=r"frames a second.*; write 8, 23\.976, 30000/1001 or stored"):
+    with pytest.raises(InputError, match=r"frames per second.*; write 8, 23\.976, 30000/1001 or stored"):
         exact_rate(fps)
 
 

@@ -214,5 +214,5 @@ def test_what_is_no_clip_is_refused(tmp_path: Path, name: str, clip: Clip, words
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e-9, 1e300])
 def test_rates_that_are_not_possible(tmp_path: Path, smooth: Clip, fps: float) -> None:
-    with pytest.raises(InputError, match="frames a second are not possible"):
+    with pytest.raises(InputError, match="frames per second are not possible"):
         write_clip(tmp_path / "clip.mp4", smooth, fps=fps)

@@ -64,11 +64,11 @@ class _Commands(click.Group):
 
 
 def _check_build_time() -> None:
-    """Refuse a time that is none, of which NumPy would say no more than that."""
+    """Refuse a build time that is not a number; NumPy's own message would not name the variable."""
     said = os.environ.get("SOURCE_DATE_EPOCH")
     if said is not None and whole_number(said) is None:
         raise InputError(
-            f"SOURCE_DATE_EPOCH={said!r:.40} is no whole number of seconds; unset or mend the variable"
+            f"SOURCE_DATE_EPOCH={said!r:.40} is not a whole number of seconds; unset or fix the variable"
         )
 
 
@@ -92,10 +92,7 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
 
 def _tell_of_signal(number: int, ctx: click.Context | None) -> None:
     goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
-    say(
-        f"stopped by {signal.Signals(number).name}"
-        + ("; the same command goes on where this one stopped" if goes_on else "")
-    )
+    say(f"stopped by {signal.Signals(number).name}" + ("; rerun the same command to resume" if goes_on else ""))
 
 
 def _options_of(ctx: click.Context | None) -> dict[str, str]:
@@ -159,12 +156,12 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 @click.version_option(__version__, message="vdm-bench %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Measure video generation models: FVD and IS whose every condition is on record.
+    """Score video generation models: FVD and IS with every setting recorded.
 
     \b
-    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage, bad input or a machine that fails, 3 not
-    comparable, no baseline or data missing, 70 a fault of vdm-bench, 75 another process has stopped, 128 + n
-    stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has seen enough changes none of them.
+    Exit codes: 0 fine, 1 a regression or not verified, 2 wrong usage, bad input or a fault of the machine, 3 not
+    comparable, no baseline or data missing, 70 a bug in vdm-bench, 75 another process has stopped, 128 + n
+    stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has exited changes none of them.
     """
 
 

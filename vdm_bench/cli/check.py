@@ -1,4 +1,4 @@
-"""`vdm-bench check`: the gate of continuous integration."""
+"""`vdm-bench check`: a regression check for continuous integration."""
 
 import os
 import secrets
@@ -16,28 +16,26 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Fail if a run is worse than a baseline: for CI.")
 @click.argument("run", type=options.PATH)
-@click.option(
-    "--baseline", type=options.PATH, required=True, help="Baseline file; or a run folder, or its run.json."
-)
+@click.option("--baseline", type=options.PATH, required=True, help="Baseline file, run folder or run.json.")
 @click.option(
     "--fail-on",
     multiple=True,
     metavar="METRIC:LIMIT",
-    help="By how much a metric may get worse: fvd:5%, embedded/is:0.5; * stands for any characters. Other "
-    "metrics are shown alone. May be repeated.  [default: no metric may get worse by more than noise]",
+    help="How much worse a metric may get: fvd:5%, embedded/is:0.5; * matches any characters. Other metrics "
+    "are shown but not checked. May be repeated.  [default: no metric may get worse by more than noise]",
 )
-@click.option("--strict", is_flag=True, help="Count a change within noise, too.")
+@click.option("--strict", is_flag=True, help="Also fail on changes within noise.")
 @click.option("--junit", type=options.PATH, help="Write JUnit XML to a file.")
 @click.option(
     "--update-baseline",
     is_flag=True,
-    help="Show the changes, and take the run into the baseline, in place of that of its protocol and name.",
+    help="Show the changes, and store the run in the baseline; it replaces the run with its protocol and name.",
 )
 @click.option(
     "--github/--no-github",
     default=lambda: os.environ.get("GITHUB_ACTIONS") == "true",
     show_default="on in GitHub's workflows",
-    help="Mark regressions on GitHub's page, and write the step summary.",
+    help="Annotate regressions on GitHub, and write the step summary.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -52,10 +50,10 @@ def check(
     github: bool,
     as_json: bool,
 ) -> None:
-    """Hold RUN, or all runs in a folder, against a baseline, and fail if a score got worse.
+    """Compare RUN, or all runs in a folder, with a baseline, and fail if a score got worse.
 
-    A score got worse if it moved in its wrong direction by more than its limit, and by more than noise: the
-    interval of the change leaves out zero. Scores made in unlike ways are never compared.
+    A score fails if it got worse by more than its limit and by more than noise: the interval of the change
+    excludes zero. Scores with different signatures are never compared.
 
     \b
     vdm-bench check runs/mine --baseline baseline.json --update-baseline

@@ -1,4 +1,4 @@
-"""`vdm-bench compare`: by how much runs differ, and whether that is more than noise."""
+"""`vdm-bench compare`: by how much runs differ, and whether the difference exceeds noise."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from vdm_bench.cli import options
 from vdm_bench.cli.options import show_json, show_text
 
 
-@click.command(short_help="Compare two runs, or each of several with each.")
+@click.command(short_help="Compare two or more runs.")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare RUNS: run folders, folders of them, or run.json files.
 
-    Of two runs, A and B, every metric that both have is shown with its change from A to B, the interval of the
-    change, and a verdict: B is better, worse, within noise, or not comparable, and in what the two differ. Three
-    and more make a matrix for each metric.
+    For two runs, A and B, the table shows every metric that both have: its change from A to B, the interval of
+    the change, and a verdict: B is better, worse, within noise, or not comparable, with the settings that differ.
+    Three or more runs make one matrix per metric.
 
-    Clips with the same number are compared in pairs: runs of one seed, or with the same given frames, are told
-    apart with fewer clips than their own intervals suggest.
+    Clips with the same index are compared in pairs: runs with the same seed or the same context frames can be
+    distinguished with fewer clips than their own intervals suggest.
 
     \b
     vdm-bench compare runs/old runs/new

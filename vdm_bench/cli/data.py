@@ -1,4 +1,4 @@
-"""`vdm-bench data`: look at a protocol's data, and prepare its clips."""
+"""`vdm-bench data`: check a protocol's data, and prepare its clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from vdm_bench.protocols.prepare import SideCheck
 
 _NAMED = 5  # missing or broken ones that are printed
-_CHECK_HELP = """Say what is there of PROTOCOL's data, what is missing, and whether the counts are the protocol's.
+_CHECK_HELP = """Show which data of PROTOCOL exist, which are missing, and whether the counts match the protocol.
 
-Exit code 3 where they are not: a run is possible, but is marked and ranked apart.
+Exit code 3 if they do not: a run is possible, but is marked and ranked separately.
 
 Where to get the data:
 """
@@ -35,14 +35,14 @@ def data() -> None:
 
 
 @data.command(
-    short_help="Say what is there and what is missing.",
+    short_help="Show which data exist and which are missing.",
     help=_CHECK_HELP + "".join(_where(name, entry) for name, entry in DATASETS.items() if entry.needs_data),
 )
 @click.argument("protocol")
 @options.data_root
-@click.option("--decode", is_flag=True, help="Read every clip, to find broken files.")
+@click.option("--decode", is_flag=True, help="Decode every clip to find broken files.")
 @options.workers
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all names.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all names.")
 def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
     """Check the data of a protocol; the help text is `_CHECK_HELP`."""
     from vdm_bench.protocols import get_protocol
@@ -58,24 +58,24 @@ def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_
             _print_side(side)
     if not all(side.complete for side in sides):
         raise NotComparableError(
-            f"the data of {chosen.name} are not complete; a run will be marked and ranked apart"
+            f"the data of {chosen.name} are not complete; a run will be marked and ranked separately"
         )
     if not as_json:
         show("complete: the counts are the protocol's" + ("" if decode else " (--decode reads every clip)"))
 
 
-@data.command(short_help="Decode, cut and resize the clips of a protocol once.")
+@data.command(short_help="Decode, crop and resize the clips of a protocol once.")
 @click.argument("protocol")
 @options.data_root
-@click.option("--out", type=options.PATH, help="Folder for the clip archives.  [default: the one of --data-root]")
+@click.option("--out", type=options.PATH, help="Folder for the clip archives.  [default: --data-root]")
 @options.skip_broken
 @options.workers
 @options.goes_on
 def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken: bool, workers: int) -> None:
-    """Write the clips of PROTOCOL as clip archives at its resolution, so that nothing is decoded twice.
+    """Write the clips of PROTOCOL as clip archives at its resolution, so that they are decoded only once.
 
-    From then on give --out as the --data-root of `run`, and its folders as --data of `train`. What was
-    interrupted goes on when the same command is given again.
+    Then use --out as the --data-root of `run`, and its folders as --data of `train`. Rerun an interrupted
+    command to resume it.
     """
     from vdm_bench.protocols import get_protocol
     from vdm_bench.protocols.prepare import prepare as write
@@ -97,7 +97,7 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
         _print_names("broken", [f"{source} ({reason})" for source, reason in clips.broken])
 
 
-@data.command("export-reference", short_help="Write the features of a protocol's reference into a file.")
+@data.command("export-reference", short_help="Write the reference features of a protocol to a file.")
 @click.argument("protocol")
 @options.data_root
 @click.option("--out", type=options.PATH, help="File to write.  [default: PROTOCOL.safetensors]")
@@ -114,9 +114,9 @@ def export_reference(
     computing: "ComputeConfig",
     workers: int,
 ) -> None:
-    """Write the features of PROTOCOL's reference, for all of its metrics, into one safetensors file.
+    """Write the reference features of PROTOCOL, for all of its metrics, to one safetensors file.
 
-    Who has it gives it to `run --reference-stats`, and needs no clips of the reference. It holds no pixels.
+    With this file, `run --reference-stats` needs no clips of the reference. The file contains no pixels.
     """
     from vdm_bench.protocols import get_protocol
     from vdm_bench.protocols.clips import missing_departure, open_dataset

@@ -1,4 +1,4 @@
-"""`vdm-bench demo`: the whole way from clips to a table, offline."""
+"""`vdm-bench demo`: from clips to a table of scores, offline."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from vdm_bench.cli.options import show_text
 def demo(out: Path, workers: int) -> None:
     """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in a minute or two.
 
-    Prints the table, and writes it with a picture of the clips to report.md, and with plots and clips that play
-    to report.html.
+    Prints the table. Also writes report.md, with the table and a picture of the clips, and report.html, with
+    plots and playable clips.
     """
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables.formats import format_tables
@@ -29,4 +29,4 @@ def demo(out: Path, workers: int) -> None:
     reporter = Console()
     written = run_demo(out, workers, reporter)
     show_text(format_tables(load_runs(out / "runs"), "text"))
-    reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} beside it; the runs are in {out / 'runs'}")
+    reporter.note(f"wrote {written}, with a picture and {REPORT_FILE} next to it; the runs are in {out / 'runs'}")

@@ -1,4 +1,4 @@
-"""`vdm-bench explain`: the gap between two recipes, setting by setting."""
+"""`vdm-bench explain`: why two recipes give different scores, setting by setting."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vdm_bench.video.timing import Fps
 
 
-@click.command(short_help="Explain the gap between two metrics on your clips.")
+@click.command(short_help="Explain why two metrics differ on your clips.")
 @click.argument("generated", type=options.PATH)
 @click.option("--reference", type=options.PATH, required=True, help="Real clips.")
 @click.option("--from", "start", default="fvd", show_default=True, help="Metric to start from.")
@@ -42,9 +42,9 @@ def explain(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Walk from one metric to another on the clips in GENERATED, one setting at a time.
+    """Change one metric into another, one setting at a time, on the clips in GENERATED.
 
-    Prints what each setting contributes to the gap: why two implementations of "FVD" give two numbers.
+    Prints what each setting contributes to the gap between the two scores, such as two implementations of FVD.
 
     \b
     vdm-bench explain samples/ --reference real/ --from fvd --to fvd/stylegan-v

@@ -1,4 +1,4 @@
-"""`vdm-bench leaderboard`: published numbers, and own runs among them."""
+"""`vdm-bench leaderboard`: published results, ranked with your runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from vdm_bench.leaderboards.tables.formats import Format
 
 
-@click.command(short_help="Print published results, with your runs among them.")
+@click.command(short_help="Print published results, ranked with your runs.")
 @click.argument("protocol", required=False)
-@click.option("--runs", type=options.PATH, multiple=True, help="Your runs: a folder of them; may be repeated.")
+@click.option("--runs", type=options.PATH, multiple=True, help="Folder of your runs; may be repeated.")
 @click.option("--citation", is_flag=True, help="Print the BibTeX entries of the papers instead.")
-@click.option("--html", type=options.PATH, metavar="DIR", help="Write a site of all protocols to a folder.")
+@click.option(
+    "--html", type=options.PATH, metavar="DIR", help="Write a site with a page for each protocol to a folder."
+)
 @options.data_root
 @options.table_format
 @options.output
@@ -29,10 +31,10 @@ def leaderboard(
     form: "Format",
     output: Path | None,
 ) -> None:
-    """Print published results of PROTOCOL, or of all, with your runs among them.
+    """Print published results of PROTOCOL, or of all protocols, ranked with your runs.
 
-    A run stands among published numbers where it followed the protocol to the letter. Published rows that depart
-    from the protocol, and runs that do, stand in tables of their own, with the reason.
+    A run is ranked with published results if it follows the protocol exactly. Published rows and runs that
+    deviate from the protocol are in separate tables, with the reason.
 
     \b
     vdm-bench leaderboard ucf101-unconditional --runs runs/
@@ -41,9 +43,7 @@ def leaderboard(
     """
     if html is not None:
         if protocol or citation or output or form != "text":
-            raise InputError(
-                "--html writes pages of all protocols; give nothing beside it but --runs and --data-root"
-            )
+            raise InputError("--html writes pages of all protocols; use it only with --runs and --data-root")
         _write_site(runs, html, data_root)
         return
     from vdm_bench.leaderboards.published import citation as entry

@@ -1,4 +1,4 @@
-"""`vdm-bench list`: what there is to choose from."""
+"""`vdm-bench list`: the available protocols, metrics, networks, weights, datasets and samplers."""
 
 from collections.abc import Callable
 

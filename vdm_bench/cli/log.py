@@ -1,4 +1,4 @@
-"""`vdm-bench log`: records to experiment trackers."""
+"""`vdm-bench log`: send records to experiment trackers."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vdm_bench.errors import VdmBenchError
 def log(context: click.Context, runs: tuple[Path, ...], specs: tuple[str, ...]) -> None:
     """Log RUNS to experiment trackers: run folders, folders of them, or run.json files.
 
-    A run that is logged twice is there once.
+    Logging a run twice stores it once.
 
     \b
     vdm-bench log runs/ --to mlflow:http://localhost:5000 --to tensorboard:logs

@@ -67,13 +67,13 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 device = click.option(
-    "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, ..."
+    "--device", default="auto", show_default=True, help="Device of the networks: auto, cpu, cuda, cuda:1, ..."
 )
 weights = click.option(
     "--weights",
     multiple=True,
     metavar="NETWORK=FILE",
-    help="Weights of your own (.safetensors) for a network; may be repeated.",
+    help="Your own weights (.safetensors) for a network; may be repeated.",
 )
 _COMPUTING = (
     device,
@@ -82,9 +82,11 @@ _COMPUTING = (
         type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
-        help="Of the networks; tf32 and bf16 are faster on GPUs, move scores, and stand in the signature.",
+        help="Precision of the networks; tf32 and bf16 are faster on GPUs, but change scores and the signature.",
     ),
-    click.option("--compile", "compiled", is_flag=True, help="Compile the networks: slow start, then faster."),
+    click.option(
+        "--compile", "compiled", is_flag=True, help="Compile the networks: slow start, faster afterwards."
+    ),
     click.option(
         "--backend",
         default="torch",
@@ -97,37 +99,35 @@ workers = click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=lambda: min(os.cpu_count() or 1, 16),
-    show_default="one a core, at most 16",
-    help="Threads that decode clips; the score does not depend on it.",
+    show_default="one per core, at most 16",
+    help="Number of decoding threads; it does not affect scores.",
 )
 data_root = click.option(
     "--data-root",
     type=PATH,
     envvar="VDM_BENCH_DATA_ROOT",
     show_envvar=True,
-    help="Folder that the protocol's dataset lies in; computed ones need none.",
+    help="Folder with the protocol's dataset; computed ones, such as `shapes`, need none.",
 )
 reference_stats = click.option(
     "--reference-stats",
     type=PATH,
-    help="Features of the reference (`vdm-bench data export-reference`), instead of its clips.",
+    help="Reference features (`vdm-bench data export-reference`), instead of the reference clips.",
 )
 skip_broken = click.option(
-    "--skip-broken", is_flag=True, help="Leave out clips that cannot be read; they are listed in the record."
+    "--skip-broken", is_flag=True, help="Skip clips that cannot be read, and list them in the record."
 )
-recheck = click.option(
-    "--recheck", is_flag=True, help="Read and hash every clip, whatever is remembered of its file."
-)
+recheck = click.option("--recheck", is_flag=True, help="Decode and hash every clip, even if its hash is cached.")
 table_format = click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="Form of the tables.",
+    help="Format of the tables.",
 )
 output = click.option("-o", "--output", type=PATH, help="Write to a file instead of the screen.")
-name = click.option("--name", help="How the generated clips are called in tables.")
+name = click.option("--name", help="Name of the generated clips in tables.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of a table.")
 
 
@@ -143,7 +143,7 @@ def key_values(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def say_left_out(sentence: str) -> None:
-    """Tell of a record that is not sound."""
+    """Report an invalid record."""
     say(f"left out: {sentence}")
 
 
@@ -166,7 +166,7 @@ class Number(click.FloatRange):
         """Read a number."""
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value!r} is no number", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return number
 
 
@@ -179,7 +179,7 @@ class Size(click.ParamType[tuple[int, int]]):
         """Read the text."""
         sides = [whole_number(part) or 0 for part in str(value).lower().split("x")]
         if len(sides) > 2 or not all(0 < side <= 8192 for side in sides):
-            self.fail(f"{value!r} is no size; write 64 or 128x96 (width x height)", param, ctx)
+            self.fail(f"{value!r} is not a size; write 64 or 128x96 (width x height)", param, ctx)
         return sides[-1], sides[0]
 
 
@@ -206,17 +206,17 @@ _CLIPS = (
     click.option(
         "--fps",
         type=Rate(),
-        help="Take videos at F frames a second, by the times of their frames; or `stored`: their frames whatever "
-        "their times.  [default: each at a constant rate of its own]",
+        help="Sample videos at F frames per second, by frame times; `stored` takes the stored frames and ignores "
+        "their times.  [default: each video at its own constant rate]",
     ),
-    click.option("--size", type=Size(), help="Resize every clip, both sides; needs --resize."),
-    click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which --size resizes."),
+    click.option("--size", type=Size(), help="Resize all clips of both sides; needs --resize."),
+    click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule of --size."),
     click.option(
         "--aspect",
         type=click.Choice(ASPECTS),
         default="stretch",
         show_default=True,
-        help="Change the aspect ratio, cut the middle out first, or fit the short side and cut then.",
+        help="Stretch the clips, crop the centre before resizing, or resize the short side and then crop.",
     ),
     click.option("--strips", is_flag=True, help="Each image is a clip: a horizontal strip of square frames."),
 )

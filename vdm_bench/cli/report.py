@@ -1,4 +1,4 @@
-"""`vdm-bench report`: tables of runs, or a page with their plots and clips."""
+"""`vdm-bench report`: tables of runs, or a page with plots and clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MEGABYTE = 1_000_000
 
 
-@click.command(short_help="Print tables of runs, or write a page about them.")
+@click.command(short_help="Print tables of runs, or write a report page.")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
 @click.option(
     "--format",
@@ -23,7 +23,7 @@ _MEGABYTE = 1_000_000
     type=click.Choice((*options.FORMATS, "parquet", "html")),
     default="text",
     show_default=True,
-    help="Form of the tables; parquet needs the extra `parquet`; html is a page with tables, plots and clips.",
+    help="Format: parquet needs the extra `parquet`; html is a page with tables, plots and clips.",
 )
 @options.output
 @options.data_root
@@ -32,7 +32,7 @@ _MEGABYTE = 1_000_000
     "named",
     multiple=True,
     metavar="NAME=PATH",
-    help="On a page: clips of the run NAME, or of another column; may be repeated.",
+    help="For html: clips of the run NAME, or of an extra column; may be repeated.",
 )
 @click.option(
     "--embed",
@@ -40,7 +40,7 @@ _MEGABYTE = 1_000_000
     default=8,
     show_default=True,
     metavar="MB",
-    help="Megabytes of clips in a page; others are written to a folder beside it.",
+    help="Megabytes of clips in the page; further clips are written to a folder next to it.",
 )
 def report(
     runs: tuple[Path, ...],
@@ -52,7 +52,7 @@ def report(
 ) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
-    Scores are ranked only among scores that were made in the same way; others stand in a table of their own.
+    Only scores with the same signature are ranked together; others are in separate tables.
 
     \b
     vdm-bench report runs/
@@ -60,7 +60,7 @@ def report(
     vdm-bench report runs/mine --format html -o report.html --clips theirs=other/samples
     """
     if named and form != "html":
-        raise InputError("--clips are shown on a page alone; add --format html, or leave them out")
+        raise InputError("--clips needs --format html; add it, or leave out --clips")
     if form == "html":
         _write_page(runs, _needed(output, form), data_root, named, embed)
         return
@@ -80,7 +80,7 @@ def report(
 
 def _needed(output: Path | None, form: str) -> Path:
     if output is None:
-        raise InputError(f"--format {form} is not for the screen; give a file by -o FILE")
+        raise InputError(f"--format {form} cannot be printed; name a file with -o FILE")
     return output
 
 

@@ -1,4 +1,4 @@
-"""`vdm-bench reproduce`: a table of the paper, made again."""
+"""`vdm-bench reproduce`: reproduce a table of the paper."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,46 +17,48 @@ if TYPE_CHECKING:
 _TABLES = tuple(f"table{number}" for number in range(1, 7))
 
 
-@click.command(short_help="Make a table of the paper again, or test its claims on shapes.")
+@click.command(short_help="Reproduce a table of the paper, or test its claims on shapes.")
 @click.argument("table", type=click.Choice(_TABLES))
-@click.option("--protocol", type=click.Choice(["shapes"]), help="Test the claims on the embedded data, offline.")
+@click.option("--protocol", type=click.Choice(["shapes"]), help="Test the claims on `shapes`, offline.")
 @click.option(
     "--checkpoint",
     "checkpoints",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="A trained model; with its name, as --dry-run lists them, where the table needs several.",
+    help="A trained model; if the table needs several, with its name in --dry-run.",
 )
 @click.option(
     "--option",
     "pairs",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Option of the sampler in all runs, such as text=FILE.",
+    help="Sampler option for all runs, such as text=FILE; may be repeated.",
 )
 @options.data_root
 @click.option("--out", type=options.PATH, help="Folder of the runs.  [default: runs/reproduce/TABLE]")
-@click.option("--limit", type=click.IntRange(10), help="Clips a run.  [default: the protocol's; 256 on shapes]")
-@click.option("--steps", type=click.IntRange(2), help="Steps of the sampler on shapes, even.  [default: 64]")
+@click.option("--limit", type=click.IntRange(10), help="Clips per run.  [default: the protocol's; 256 on shapes]")
+@click.option("--steps", type=click.IntRange(2), help="Sampling steps on shapes, an even number.  [default: 64]")
 @click.option(
-    "--training-steps", type=click.IntRange(1), help="Of the models of table 4 on shapes.  [default: 6000]"
+    "--training-steps",
+    type=click.IntRange(1),
+    help="Training steps of the models of table 4 on shapes.  [default: 6000]",
 )
 @click.option(
     "--model-precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="Of the model, trained and sampled.",
+    help="Precision of the model in training and sampling.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all runs.")
-@click.option("--dry-run", is_flag=True, help="Print the plan alone, and what is missing.")
+@click.option("--dry-run", is_flag=True, help="Print only the plan, and what is missing.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "markdown", "latex", "json"]),
     default="text",
     show_default=True,
-    help="Form of the table.",
+    help="Format of the table.",
 )
 @options.output
 @options.recheck
@@ -82,10 +84,10 @@ def reproduce(
     computing: "ComputeConfig",
     workers: int,
 ) -> None:
-    """Run what TABLE of Ho et al. 2022 needs, and print it with a column of own values.
+    """Run the experiments of TABLE of Ho et al. 2022, and print it with an extra column for your values.
 
-    Runs for which data, weights or a model are missing are left out, and named. With --protocol shapes the same
-    runs are made on the embedded data, and the table's claims are tested. What was interrupted goes on.
+    Experiments with missing data, weights or models are skipped and listed. With --protocol shapes the
+    experiments run on the dataset `shapes`, and the table's claims are tested. Rerun the command to resume.
 
     \b
     vdm-bench reproduce table2 --dry-run

@@ -1,4 +1,4 @@
-"""`vdm-bench run`: a sampler, or ready clips, under a protocol."""
+"""`vdm-bench run`: score a sampler, or existing clips, under a protocol."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,26 +18,26 @@ _LONGEST_NAME = 100  # bytes of the name of a folder that is named after a comma
 
 @click.command(short_help="Run a sampler under a protocol.")
 @click.argument("protocol")
-@click.option("--sampler", help="A baseline (`vdm-bench list samplers`) or a callable module:object.")
-@click.option("--sampler-command", metavar="CMD", help="A program in another environment, as a sampler.")
+@click.option("--sampler", help="A named sampler (`vdm-bench list samplers`) or a callable module:object.")
+@click.option("--sampler-command", metavar="CMD", help="A program in another environment that samples clips.")
 @click.option(
     "--sampler-timeout",
     type=options.Number(0, min_open=True),
     metavar="SECONDS",
-    help="How long that program may take to start, and to answer.  [default: any time]",
+    help="Time limit of that program to start, and to answer.  [default: none]",
 )
-@click.option(
-    "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the sampler; may be repeated."
-)
-@click.option("--clips", type=options.PATH, help="Clips that are there already, instead of a sampler.")
+@click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Sampler option; may be repeated.")
+@click.option("--clips", type=options.PATH, help="Existing clips, instead of a sampler.")
 @options.data_root
 @options.reference_stats
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
 @click.option(
-    "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked apart."
+    "--limit", type=click.IntRange(1), help="Generate only N clips; the run is marked and ranked separately."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
-@click.option("--dry-run", is_flag=True, help="Say what would be made and how long it would take; write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the number of clips and the estimated time, and write nothing."
+)
 @click.option("--log-to", "specs", multiple=True, metavar="TRACKER", help=f"Log the record: {options.TRACKERS}")
 @options.skip_broken
 @options.recheck
@@ -69,8 +69,7 @@ def run(
 ) -> None:
     """Run PROTOCOL (a name or a TOML file): generate clips, score them, and record everything.
 
-    A run that was interrupted goes on where it stopped when the same command is given again, and ends with
-    the same score to the last bit.
+    Rerun the same command to resume an interrupted run; its score is the same to the last bit.
 
     \b
     vdm-bench run shapes-unconditional --sampler real
@@ -127,7 +126,7 @@ def _sampler(
 
     if command is None:
         if timeout is not None:
-            raise InputError("--sampler-timeout goes with --sampler-command alone; leave it out")
+            raise InputError("--sampler-timeout works only with --sampler-command; leave it out")
         return sampler, settings
     if sampler is not None:
         raise InputError("give --sampler or --sampler-command, one of the two")

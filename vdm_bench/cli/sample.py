@@ -1,4 +1,4 @@
-"""`vdm-bench sample`: clips of a trained reference model."""
+"""`vdm-bench sample`: sample clips from a trained reference model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 # How clips are made: each is a setting of the same name, and None leaves it as the checkpoint says.
 _SETTINGS = (
     click.option("--sampler", help="ancestral, predictor-corrector, ddim or dpm-solver."),
-    click.option("--steps", type=int, help="Steps of the sampler."),
-    click.option("--log-snr-shift", type=float, help="Of the schedule of the steps; 0 is the paper's."),
-    click.option("--gamma", type=float, help="Noise of the ancestral sampler: 0 lower, 1 upper bound."),
+    click.option("--steps", type=int, help="Sampling steps."),
+    click.option(
+        "--log-snr-shift", type=float, help="Shift of the sampling schedule; 0 is the paper's schedule."
+    ),
+    click.option("--gamma", type=float, help="Variance of ancestral sampling: 0 lower, 1 upper bound."),
     click.option("--delta", type=float, help="Step size of the Langevin corrector."),
-    click.option("--clip", help="Keeping predictions in range: none, static or dynamic."),
-    click.option("--clip-percentile", type=float, help="Of dynamic clipping, in (0, 1]."),
-    click.option("--last-step-noise/--no-last-step-noise", default=None, help="Noise at the last step too."),
-    click.option("--correct-last/--no-correct-last", default=None, help="Correct after the last step too."),
-    click.option("--corrector-guidance/--no-corrector-guidance", default=None, help="Guide the corrector too."),
-    click.option("--guidance-weight", type=float, help="w of classifier-free guidance; 0 is none."),
-    click.option("--guidance-scale", type=float, help="The same as 1 + w; 1 is none."),
+    click.option("--clip", help="Thresholding of predictions: none, static or dynamic."),
+    click.option("--clip-percentile", type=float, help="Percentile of dynamic thresholding, in (0, 1]."),
+    click.option("--last-step-noise/--no-last-step-noise", default=None, help="Also add noise at the last step."),
+    click.option("--correct-last/--no-correct-last", default=None, help="Also correct after the last step."),
+    click.option("--corrector-guidance/--no-corrector-guidance", default=None, help="Also guide the corrector."),
+    click.option("--guidance-weight", type=float, help="w of classifier-free guidance; 0 is off."),
+    click.option("--guidance-scale", type=float, help="The same as 1 + w; 1 is off."),
     click.option("--reconstruction-weight", type=float, help="w_r of reconstruction guidance."),
-    click.option("--method", help="reconstruction or replacement of given frames, each also with -conditional."),
-    click.option("--overlap", type=int, help="Frames that blocks of longer clips share.  [default: half]"),
-    click.option("--resolution", type=int, help="Sides of the clips.  [default: as trained]"),
-    click.option("--batch", type=int, help="Clips a forward pass.  [default: 1 on a CPU, else 16]"),
+    click.option(
+        "--method", help="Use of context frames: reconstruction or replacement, each also with -conditional."
+    ),
+    click.option(
+        "--overlap", type=int, help="Frames shared by consecutive blocks of a long clip.  [default: half]"
+    ),
+    click.option("--resolution", type=int, help="Height and width of the clips.  [default: as trained]"),
+    click.option("--batch", type=int, help="Clips per forward pass.  [default: 1 on a CPU, else 16]"),
     click.option("--precision", help="fp32 or bf16.  [default: fp32]"),
 )
 
@@ -47,28 +53,32 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(short_help="Make clips with a trained reference model.")
+@click.command(short_help="Sample clips from a trained reference model.")
 @click.argument("checkpoint")
-@click.option("--out", type=options.PATH, help="Folder, or film or picture.  [default: samples]")
+@click.option("--out", type=options.PATH, help="Folder, or a video or image file.  [default: samples]")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["archive", "mp4", "webm", "gif", "grid"]),
-    help="Clip archive (without loss), films, or one picture.  [default: by the suffix of --out, else archive]",
+    help="Clip archive (lossless), videos, or one image.  [default: by the suffix of --out, else archive]",
 )
-@click.option("--count", type=click.IntRange(1), help="How many clips.  [default: 16; with --caption one each]")
+@click.option("--count", type=click.IntRange(1), help="Number of clips.  [default: 16; with --caption one each]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed.")
-@click.option("--frames", type=click.IntRange(1), help="Frames; more than the model's are made in blocks.")
-@click.option("--label", "labels", multiple=True, help="Class, or `random`; clips take several in turn.")
-@click.option("--caption", "captions", multiple=True, help="Text; clips take several in turn.")
-@click.option("--text-embeddings", type=options.PATH, help="File with the captions' embeddings.")
+@click.option("--frames", type=click.IntRange(1), help="Frames; more than the model's are generated in blocks.")
+@click.option(
+    "--label", "labels", multiple=True, help="Class, or `random`; may be repeated, clips use them in turn."
+)
+@click.option("--caption", "captions", multiple=True, help="Text; may be repeated, clips use them in turn.")
+@click.option("--text-embeddings", type=options.PATH, help="File with caption embeddings.")
 @click.option("--text-encoder", help="Folder with a BERT, or its name on the Hugging Face hub.")
-@click.option("--context", type=options.PATH, help="Clips whose first frames are given, one a clip.")
-@click.option("--context-frames", type=click.IntRange(1), help="How many of their frames are given.")
-@click.option("--resize", type=click.Choice(RESIZE_RULES), help="Rule by which the context is resized.")
+@click.option(
+    "--context", type=options.PATH, help="Clips with the context frames: the first frames of clip i for sample i."
+)
+@click.option("--context-frames", type=click.IntRange(1), help="Number of context frames.")
+@click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule of the context frames.")
 @click.option("--preset", help="Refuse a checkpoint of another preset.")
-@click.option("--fps", type=float, default=8.0, show_default=True, help="Frames a second, for players.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--fps", type=float, default=8.0, show_default=True, help="Frame rate stored in the output.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:1, ...")
 @_settings
 @options.goes_on
 def sample(
@@ -90,9 +100,9 @@ def sample(
     device: str,
     **settings: object,
 ) -> None:
-    """Make clips with the model in CHECKPOINT: a .safetensors file, or the name of a model of the package.
+    """Sample clips from the model CHECKPOINT: a .safetensors file, or the name of a packaged model.
 
-    Clip i depends on --seed and i alone. A command that was interrupted goes on where it stopped.
+    Clip i depends only on --seed and i. Rerun an interrupted command to resume it.
 
     \b
     vdm-bench sample model.safetensors --out samples.png
@@ -130,7 +140,7 @@ def _labels(texts: tuple[str, ...]) -> tuple[int, ...]:
     for text in texts:
         label = whole_number(text)
         if label is None:
-            raise InputError(f"--label {text!r} is no class; give a whole number from 0, or `random` alone")
+            raise InputError(f"--label {text!r} is not a class; give a whole number from 0, or `random` alone")
         labels.append(label)
     return tuple(labels)
 

@@ -1,4 +1,4 @@
-"""`vdm-bench score`: two sources of clips against each other."""
+"""`vdm-bench score`: score generated clips against real clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 @click.argument("generated", type=options.PATH)
 @click.option("--reference", type=options.PATH, required=True, help="Real clips.")
 @click.option(
-    "--metric", "metrics", multiple=True, help="Metric, or a TOML file with one; may be repeated.  [default: fvd]"
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Metric, or a TOML file that defines one; may be repeated.  [default: fvd]",
 )
 @options.clips
 @options.skip_broken
 @options.recheck
-@click.option("--out", type=options.PATH, help="Folder to keep the record and the features in.")
+@click.option("--out", type=options.PATH, help="Folder for the record and the features.")
 @options.name
 @options.computing
 @options.workers
@@ -49,7 +52,7 @@ def score(
 ) -> None:
     """Score the clips in GENERATED against those in --reference.
 
-    Both may be a folder of videos (mp4, mov, avi, mkv, webm, ts, gif, ...), of folders with PNG or JPEG
+    Each may be a folder of videos (mp4, mov, avi, mkv, webm, ts, gif, ...), of folders with PNG or JPEG
     frames, of animated PNG or WebP images, of .npy or .npz arrays (uint8 [N, T, H, W, 3]), a clip archive,
     or a run folder.
 

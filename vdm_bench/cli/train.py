@@ -1,4 +1,4 @@
-"""`vdm-bench train`: a reference model, from a preset."""
+"""`vdm-bench train`: train a reference model from a preset."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,39 +26,43 @@ _SECTIONS = ("model", "training", "sampling")
 
 @click.command(short_help="Train a reference model.")
 @click.argument("preset")
-@click.option("--out", type=options.PATH, required=True, help="Run folder; a run that is in it goes on.")
+@click.option("--out", type=options.PATH, required=True, help="Run folder; an existing run in it is resumed.")
 @click.option("--data", type=options.PATH, help="Clips to train on: a folder or a clip archive.")
-@click.option(
-    "--resize", type=click.Choice(RESIZE_RULES), help="Rule by which clips of another size are resized."
-)
+@click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule for clips of another size.")
 @click.option(
     "--aspect",
     type=click.Choice(ASPECTS),
     default="center-crop",
     show_default=True,
-    help="What --resize does with the aspect ratio.",
+    help="How --resize treats the aspect ratio.",
 )
-@click.option("--text", type=options.PATH, help="Embeddings of the clips' captions, for a model with text.")
-@click.option("--steps", type=click.IntRange(1), help="Steps of the optimiser.  [default: the preset's]")
-@click.option("--batch", type=click.IntRange(1), help="Clips a step, over all GPUs.  [default: the preset's]")
+@click.option("--text", type=options.PATH, help="Caption embeddings of the clips, for a text-conditional model.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps.  [default: the preset's]")
+@click.option("--batch", type=click.IntRange(1), help="Clips per step, over all GPUs.  [default: the preset's]")
 @click.option(
-    "--set", "pairs", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the preset; may be repeated."
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting of the preset; may be repeated.",
 )
-@click.option("--init", help="Start from the weights of a checkpoint, or of a model of the package.")
+@click.option("--init", help="Start from the weights of a checkpoint or of a packaged model.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the run.")
-@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda, cuda:1, ...")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="bf16 is faster where the device has it; weights and optimiser stay in float32.",
+    help="bf16 is faster on devices that support it; weights and optimiser stay in float32.",
 )
-@click.option("--compile", "compiled", is_flag=True, help="Compile the network: slow start, then faster.")
-@click.option("--shard", is_flag=True, help="Share out the weights, too, where one GPU cannot hold them (FSDP).")
-@click.option("--save-memory", is_flag=True, help="Compute activations twice instead of keeping them.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network: slow start, faster afterwards.")
+@click.option("--shard", is_flag=True, help="Also shard the weights (FSDP), if they do not fit on one GPU.")
+@click.option("--save-memory", is_flag=True, help="Use activation checkpointing.")
 @click.option(
-    "--minutes", type=options.Number(min=0, min_open=True), help="Stop after this time, to go on later."
+    "--minutes",
+    type=options.Number(min=0, min_open=True),
+    help="Stop with a checkpoint after this time, to resume later.",
 )
 @click.option(
     "--checkpoint-every",
@@ -72,9 +76,9 @@ _SECTIONS = ("model", "training", "sampling")
     type=click.IntRange(0),
     default=1000,
     show_default=True,
-    help="Steps between pictures of samples; 0 for none.",
+    help="Steps between sample pictures; 0 for none.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard files.")
 @options.skip_broken
 @options.workers
 @options.goes_on
@@ -102,11 +106,11 @@ def train(
     skip_broken: bool,
     workers: int,
 ) -> None:
-    """Train a model as PRESET says (`shapes`, `ucf101`, `bair`, ...).
+    """Train a model with the settings of PRESET (`shapes`, `ucf101`, `bair`, ...).
 
-    Training that was stopped, or interrupted, goes on when the same command is given again. The run folder holds
-    the model so far (`model.safetensors`), a log (`log.jsonl`) and pictures of samples. Several GPUs or machines
-    share the work when the command is started by `torchrun` or `accelerate launch`.
+    Rerun the same command to resume stopped or interrupted training. The run folder contains the latest model
+    (`model.safetensors`), a log (`log.jsonl`) and sample pictures. Start the command with `torchrun` or
+    `accelerate launch` to use several GPUs or machines.
 
     \b
     vdm-bench train shapes --out runs/shapes
@@ -164,8 +168,8 @@ def peers_named() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, DistError) or "gloo" in str(error).lower():
             raise PeerError(
-                "another process of this job has stopped, so this one stops too; its own message says why, and "
-                "the same command goes on from the last checkpoint"
+                "another process of this job has stopped, so this one stops too; its own message says why; "
+                "rerun the same command to resume from the last checkpoint"
             ) from error
         raise
 

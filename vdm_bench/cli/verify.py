@@ -1,4 +1,4 @@
-"""`vdm-bench verify`: is a record true of its clips?"""
+"""`vdm-bench verify`: check a record against its clips."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ from vdm_bench.cli.options import show
 REFUTED = 1
 
 
-@click.command(short_help="Verify somebody's record from its clips.")
+@click.command(short_help="Verify a record against its clips.")
 @click.argument("record", type=options.PATH)
-@click.option("--samples", type=options.PATH, required=True, help="The clips; a clip archive, or a run folder.")
-@click.option("--protocol", help="File of the record's protocol, where it is not one of vdm-bench's.")
+@click.option("--samples", type=options.PATH, required=True, help="The clips: a clip archive, or a run folder.")
+@click.option("--protocol", help="Protocol file of the record, if the protocol is not built in.")
 @click.option(
     "--share",
     type=options.Number(0, 1, min_open=True),
     default=0.1,
     show_default=True,
-    help="Part of the clips whose stored features are computed again; without stored ones, all are.",
+    help="Share of the clips whose stored features are recomputed; without stored features, all clips.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="By which these clips are chosen.  [default: one that nobody knows before]",
+    help="Seed for choosing these clips.  [default: unpredictable]",
 )
 @options.data_root
 @options.reference_stats
@@ -47,14 +47,14 @@ def verify(
     weights: tuple[str, ...],
     workers: int,
 ) -> None:
-    """Verify RECORD, a run.json or its folder: make the run again from its clips, and compare.
+    """Verify RECORD, a run.json or its folder: repeat the run with its clips, and compare.
 
-    Where all is as recorded, verified.json is written beside RECORD, and tables show the run as verified.
-    It is not shown that a model made the clips.
+    If everything matches, verified.json is written next to RECORD, and tables show the run as verified.
+    This does not prove that a model generated the clips.
 
     \b
     vdm-bench verify their-run/run.json --samples their-run/samples
-    Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something that is needed is not there.
+    Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something required is missing.
     """
     from vdm_bench.metrics.networks import ComputeConfig, pick_device
     from vdm_bench.runs.verify import VerifyOptions

@@ -12,14 +12,14 @@ from vdm_bench.cli.options import say, show, show_json
 def weights() -> None:
     """Fetch, import and check the pretrained weights of feature networks.
 
-    They lie in the user's cache folder; VDM_BENCH_CACHE moves it.
+    They are stored in the user's cache folder; VDM_BENCH_CACHE moves it.
     """
 
 
-@weights.command("list", short_help="List weights, and which are here.")
+@weights.command("list", short_help="List weights, and which are in the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_weights(as_json: bool) -> None:
-    """List the weights that can be had by name, and which are in the cache."""
+    """List the available weights, and which of them are in the cache."""
     from vdm_bench.metrics.weights.library import default_library
 
     rows = default_library().describe()
@@ -39,7 +39,7 @@ def list_weights(as_json: bool) -> None:
 def fetch(names: tuple[str, ...]) -> None:
     """Download weights into the cache, check and convert them.
 
-    An interrupted download goes on where it stopped. Weights that are here and sound are left alone.
+    An interrupted download is resumed. Valid weights in the cache are left alone.
     """
     from vdm_bench.metrics.weights.library import default_library
     from vdm_bench.runtime.progress import Console
@@ -49,14 +49,14 @@ def fetch(names: tuple[str, ...]) -> None:
         show(f"{name}: {library.fetch(name)}")
 
 
-@weights.command("import", short_help="Take weights from files on this machine.")
+@weights.command("import", short_help="Import weights from files.")
 @click.argument("name")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.PATH)
 def import_weights(name: str, files: tuple[Path, ...]) -> None:
-    """Take weights from files that came another way, with the same checks as a download.
+    """Import weights from files, with the same checks as a download.
 
-    FILE is the file that `weights list --json` gives the address of, or a folder that holds it: a checkpoint's,
-    or a SavedModel or TF-Hub module.
+    FILE is the file at the URL in `weights list --json`, or a folder that contains it: a checkpoint, a SavedModel
+    or a TF-Hub module.
     """
     from vdm_bench.metrics.weights.library import default_library
 
@@ -66,7 +66,7 @@ def import_weights(name: str, files: tuple[Path, ...]) -> None:
 @weights.command(short_help="Check the weights in the cache again.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
-    """Check weights in the cache, all of them or those named; damaged files are deleted."""
+    """Check all weights in the cache, or the named ones; damaged files are deleted."""
     from vdm_bench.metrics.weights.library import default_library
 
     digests = default_library().verify(*names)

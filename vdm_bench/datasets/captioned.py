@@ -16,7 +16,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.video.clip import ClipInfo
 
 LISTS = ("captions.csv", "captions.jsonl")
-_WAY_OUT = "mend the list"
+_WAY_OUT = "fix the list"
 _MOST_LABEL = 2**63  # what an int64 holds
 
 
@@ -35,7 +35,7 @@ def open_captioned(root: Path) -> VideoFiles:
         if found:
             raise InputError(f"{root} holds both {' and '.join(LISTS)}; keep one of them")
         raise InputError(
-            f"{root} holds no captions: expected {' or '.join(LISTS)} in it, beside the videos it names"
+            f"{root} holds no captions: expected {' or '.join(LISTS)} in it, next to the videos it names"
         )
     path = found[0]
     if path.suffix == ".jsonl":
@@ -104,5 +104,5 @@ def _label(value: Any) -> int | None:
         label = -1
     rounded = isinstance(value, float) and label != value
     if isinstance(value, bool) or rounded or not 0 <= label < _MOST_LABEL:
-        raise ValueError(f"the label {value!r} is no whole number, counted from 0")
+        raise ValueError(f"the label {value!r} is not a whole number, counted from 0")
     return label

@@ -109,7 +109,7 @@ def _refuse_like_folders(path: Path, found: Found) -> None:
         if not inside.suffixes & held[other].suffixes:
             raise InputError(
                 f"{path / other} and {path / folder} hold clips of the same names, such as "
-                f"{min(inside.names)!r}, in files of unlike kinds: by their names {_two_encodings(path)}"
+                f"{min(inside.names)!r}, in files of different kinds: by their names {_two_encodings(path)}"
             )
 
 

@@ -182,7 +182,7 @@ class FolderDataset(DescribedClips):
         if stat.S_ISREG(mode):
             entries = self._of_file("", strips=True)
             if not entries:
-                raise InputError(f"{self.path} is no video, image strip or array; its suffix says what it is")
+                raise InputError(f"{self.path} is not a video, image strip or array; its suffix says what it is")
             yield from entries
             return
         yield from self._of_folder("", strips)
@@ -208,7 +208,7 @@ class FolderDataset(DescribedClips):
             if Path(other).suffix.lower() in _ANIMATED_SUFFIXES:
                 why = "an animation in which nothing moves is stored as a still image, which is no clip"
             raise InputError(
-                f"{folder} holds images, such as {images[0]}, beside other clips, such as {other}: "
+                f"{folder} holds images, such as {images[0]}, next to other clips, such as {other}: "
                 f"{why}; move one kind out of {self.path}"
             )
         self._refuse_encodings(folder, clips)
@@ -396,7 +396,7 @@ class _Arrays:
 
 
 def _refuse_search(source: str, reason: str) -> InputError:
-    return InputError(f"{source} cannot be searched ({reason}); mend its permissions")
+    return InputError(f"{source} cannot be searched ({reason}); fix its permissions")
 
 
 def _span(view: View) -> int | None:

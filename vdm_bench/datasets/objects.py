@@ -107,8 +107,8 @@ def _checked_layout(layout: str | None) -> str:
     layout = AXES if layout is None else layout
     if not isinstance(layout, str) or sorted(layout) not in (sorted(AXES), sorted(AXES.replace("C", ""))):
         raise InputError(
-            f"layout {layout!r} is no order of the axes N, T, H, W and C; write NTHWC, NCTHW or NTCHW, or NTHW "
-            "for gray clips"
+            f"layout {layout!r} is not an order of the axes N, T, H, W and C; write NTHWC, NCTHW or NTCHW, or "
+            "NTHW for gray clips"
         )
     return layout
 
@@ -121,7 +121,7 @@ def _checked_range(value_range: Range | None) -> Range | None:
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"value_range {value_range!r} is no pair of numbers, black below white; write (0, 1)")
+        raise InputError(f"value_range {value_range!r} is not a pair of numbers, black below white; write (0, 1)")
     return low, high
 
 

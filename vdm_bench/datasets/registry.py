@@ -103,7 +103,7 @@ DATASETS = {
         "softmotion30_44k/{train,test}/traj_A_to_B.tfrecords",
         videos="bair:Bair",
         options={
-            "camera": DatasetOption(("main", "aux1"), "Of BAIR: `main` from above, or `aux1` from the side.")
+            "camera": DatasetOption(("main", "aux1"), "BAIR only: `main` from above, or `aux1` from the side.")
         },
     ),
     "ucf101": DatasetEntry(
@@ -113,7 +113,7 @@ DATASETS = {
         "UCF-101/<class>/v_<class>_gNN_cNN.avi and ucfTrainTestlist/*.txt",
         videos="ucf101:open_ucf101",
         classes=101,
-        options={"split_list": DatasetOption((1, 2, 3), "Of UCF101: which of its three split lists.")},
+        options={"split_list": DatasetOption((1, 2, 3), "UCF101 only: which of its three split lists.")},
     ),
     "kinetics600": DatasetEntry(
         "Kinetics-600",
@@ -127,7 +127,7 @@ DATASETS = {
         "captioned videos",
         "your own",
         "yours",
-        "<split>/captions.csv (columns file, caption) or <split>/captions.jsonl, beside the videos it names",
+        "<split>/captions.csv (columns file, caption) or <split>/captions.jsonl, next to the videos it names",
         videos="captioned:open_captioned_split",
     ),
     "folder": DatasetEntry(

@@ -122,8 +122,8 @@ def _numbered(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}, line {line} is no CSV ({error}); put quotes around a field with commas, quotes or ends of "
-            "lines in it, and double the quotes in it"
+            f"{path}, line {line} is not valid CSV ({error}); put quotes around a field with commas, quotes or "
+            "ends of lines in it, and double the quotes in it"
         ) from error
 
 

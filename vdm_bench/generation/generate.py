@@ -119,7 +119,7 @@ def _require_room(output: OutputSpec, count: int) -> None:
         check_file_writable(output.path)
     if output.is_file and output.form != "grid" and count > 1:
         raise InputError(
-            f"--out {output.path} is one video, and {count} clips are asked for; give --count 1, or a folder "
+            f"--out {output.path} is one video, but {count} clips are asked for; give --count 1, or a folder "
             f"and --format {output.form}"
         )
 
@@ -135,7 +135,7 @@ class _Requests:
         if options.context is not None and options.context_frames is not None:
             if options.context_frames >= self._frames:
                 raise InputError(
-                    f"--context-frames {options.context_frames} leaves nothing to make of clips of "
+                    f"--context-frames {options.context_frames} leaves nothing to generate in clips of "
                     f"{self._frames} frames; give fewer, or more --frames"
                 )
             size = None if options.resize is None else (side, side)

@@ -39,4 +39,4 @@ def _parse(source: str, text: str) -> Protocol:
         first = error.errors(include_url=False)[0]
         reason = first["msg"].removeprefix("Value error, ")
         where = ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
-        raise InputError(f"{source} is no protocol: {where}; mend the field") from error
+        raise InputError(f"{source} is not a protocol: {where}; fix the field") from error

@@ -131,7 +131,7 @@ def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
             f"(`vdm-bench data check {protocol.name} --help` says where to get it)"
         )
     if not data_root.is_dir():
-        raise InputError(f"--data-root {data_root} is no folder; give the one that holds {protocol.dataset}")
+        raise InputError(f"--data-root {data_root} is not a folder; give the one that holds {protocol.dataset}")
     return data_root
 
 

@@ -120,7 +120,7 @@ class Conditions:
             return clips[index % self._count]
         except BrokenClipError as error:
             raise InputError(
-                f"the frames given to clip {index} cannot be read ({error}); mend the file, or leave it out by "
+                f"the frames given to clip {index} cannot be read ({error}); fix the file, or leave it out by "
                 f"`vdm-bench data prepare {self.protocol.name} --skip-broken`"
             ) from error
 
@@ -177,7 +177,7 @@ class Conditions:
             given = self.protocol.context_frames
             raise InputError(
                 f"{wrong} of {count} clips in {folder} do not begin with the {given} frames given to clip i "
-                "in the order of their names; write the given frames in front of the predicted ones"
+                "in the order of their names; write the context frames in front of the predicted ones"
             )
 
 

@@ -239,7 +239,7 @@ def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: s
             if isinstance(clip, BrokenClipError):
                 if not options.skip_broken:
                     raise InputError(
-                        f"{clip}; mend the file, or pass --skip-broken to leave such clips out"
+                        f"{clip}; fix the file, or pass --skip-broken to leave such clips out"
                     ) from clip
                 broken.append((position, clip.source, clip.reason))
             else:

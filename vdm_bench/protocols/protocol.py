@@ -29,7 +29,7 @@ def _known_dataset(name: str) -> str:
 
 
 class ClipChoice(BaseModel):
-    """Which clips of the protocol's dataset are taken."""
+    """Which clips of the protocol's dataset to use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,26 +39,27 @@ class ClipChoice(BaseModel):
         ge=0,
         lt=2**32,
         strict=True,
-        description="Seed of what is drawn; of a computed dataset, such as `shapes`, of the clips themselves.",
+        description="Seed of random choices; for a computed dataset, such as `shapes`, the seed of the clips.",
     )
     windows: WindowRule = Field(
-        default="first", description="Clips of a video: its `first` frames, `random` windows, or `every` window."
+        default="first",
+        description="Clips taken from a video: its `first` frames, `random` windows, or `every` window.",
     )
-    per_video: Count = Field(default=1, description="Random windows of each video.")
+    per_video: Count = Field(default=1, description="Number of random windows per video.")
     crops: Literal[1, 3] = Field(
         default=1,
-        description="1: one clip of each window, as `aspect` says; 3: a clip each of the squares at both ends "
-        "and in the middle of the longer side.",
+        description="1: one clip per window, according to `aspect`; 3: three square crops, at both ends and in "
+        "the middle of the longer side.",
     )
     replacement: bool = Field(
         default=False,
         strict=True,
-        description="Random windows: draw the videos with replacement, so that some come twice.",
+        description="For random windows: draw the videos with replacement, so some are used twice.",
     )
 
     @property
     def text(self) -> str:
-        """The choice in few words, as in signatures: `test/random-seed1-x2-replaced`."""
+        """The choice as short text, as in signatures: `test/random-seed1-x2-replaced`."""
         words: list[str] = [self.windows]
         if self.windows == "random":
             words += [f"seed{self.seed}", *([f"x{self.per_video}"] if self.per_video > 1 else [])]
@@ -68,7 +69,7 @@ class ClipChoice(BaseModel):
 
 
 class Protocol(BaseModel):
-    """A benchmark: what is generated from what, how much of it, and how it is scored.
+    """A benchmark: the conditioning, the number of clips, and how they are scored.
 
     Beside the fields below it has those of its dataset, such as BAIR's `camera`; see `dataset_options`.
     """
@@ -76,51 +77,53 @@ class Protocol(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST, description="Name, as on the command line."
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST, description="Name on the command line."
     )
-    title: str = Field(description="One line for lists.")
+    title: str = Field(description="One line for listings.")
     task: Task = Field(
-        description="What a sampler is given: nothing (`unconditional`), a label (`class`), the first frames "
+        description="Conditioning of the sampler: none (`unconditional`), a label (`class`), the first frames "
         "(`prediction`) or a caption (`text`)."
     )
     dataset: Annotated[str, AfterValidator(_known_dataset)] = Field(description="The dataset.")
-    frames: Frames = Field(description="Frames of a clip, the given ones included.")
-    stride: Frames = Field(default=1, description="Every how many-th frame of a video is taken (frameskip).")
+    frames: Frames = Field(description="Frames per clip, including the context frames.")
+    stride: Frames = Field(default=1, description="Take every N-th frame of a video (frameskip).")
     fps: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
         strict=True,
-        description="Frames a second of the dataset's videos, where all have one rate. No number hangs on it, so "
-        "it is not in the digest: ready clips of another rate are marked.",
+        description="Frame rate of the dataset's videos, if all have the same. It does not affect any score, so "
+        "it is not part of the digest; clips with a different frame rate get a warning.",
     )
-    context_frames: int = Field(ge=0, strict=True, description="Frames that are given.")
+    context_frames: int = Field(ge=0, strict=True, description="Number of context frames.")
     resolution: Side = Field(description="Height and width at which clips are scored, in pixels.")
     generated_resolution: Side | None = Field(
-        default=None, description="Height and width of generated clips, where it is another one."
+        default=None, description="Height and width of generated clips, if different."
     )
     resize: ResizeRule | None = Field(
-        default=None, description="Rule by which videos and generated clips of another size are resized."
+        default=None, description="Rule for resizing videos and generated clips of another size."
     )
-    aspect: Aspect = Field(default="stretch", description="What happens to the aspect ratio then.")
-    reference: ClipChoice = Field(description="Real clips that generated clips are compared with.")
-    reference_count: Count = Field(description="How many reference clips.")
+    aspect: Aspect = Field(default="stretch", description="How resizing treats the aspect ratio.")
+    reference: ClipChoice = Field(description="The real clips that generated clips are compared with.")
+    reference_count: Count = Field(description="Number of reference clips.")
     conditions: ClipChoice = Field(
-        description="Clips whose frames, labels or captions are given; the baselines make their clips from them."
+        description="Conditioning clips: the source of context frames, labels or captions, and of the baselines' "
+        "clips."
     )
     condition_count: Count | None = Field(
         default=None,
-        description="How many conditions, where fewer than generated clips: then they come round again.",
+        description="Number of conditioning clips, if smaller than `generated_count`: then they are reused "
+        "cyclically.",
     )
-    generated_count: Count = Field(description="How many clips are generated.")
+    generated_count: Count = Field(description="Number of generated clips.")
     rounds: Literal["pooled", "averaged"] = Field(
         default="pooled",
-        description="Where conditions come round again: all clips are scored as one set, or each round by "
-        "itself, and the scores are averaged.",
+        description="When each condition is sampled several times: score all clips as one set (`pooled`), or "
+        "each round separately and average the scores (`averaged`).",
     )
-    metrics: tuple[str, ...] = Field(min_length=1, description="Metrics, by recipe.")
+    metrics: tuple[str, ...] = Field(min_length=1, description="Metrics: names of recipes.")
     frame_metrics: tuple[Literal["psnr", "ssim"], ...] = Field(
-        default=(), description="Of a prediction: how its frames are held against those that really followed."
+        default=(), description="Frame-wise metrics against the ground truth (prediction tasks only)."
     )
 
     @model_validator(mode="after")
@@ -128,7 +131,7 @@ class Protocol(BaseModel):
         if (self.task == "prediction") != (0 < self.context_frames < self.frames):
             raise ValueError("a prediction has 0 < context_frames < frames, any other task has none")
         if self.frame_metrics and self.task != "prediction":
-            raise ValueError("frame_metrics need frames that really followed: they are for predictions")
+            raise ValueError("frame_metrics need ground-truth frames: they are for predictions only")
         if "ssim" in self.frame_metrics and self.resolution < SSIM_WINDOW:
             raise ValueError(f"ssim needs a resolution of at least {SSIM_WINDOW}")
         check_options(self.dataset, self.model_extra or {})
@@ -137,7 +140,7 @@ class Protocol(BaseModel):
         if self.generated_count % self.conditions_used:
             raise ValueError("generated_count must be a multiple of condition_count")
         if self.rounds == "averaged" and self.conditions_used == self.generated_count:
-            raise ValueError("rounds can be averaged only where conditions come round again")
+            raise ValueError("rounds can be averaged only if condition_count is smaller than generated_count")
         return self
 
     @property
@@ -152,22 +155,22 @@ class Protocol(BaseModel):
 
     @property
     def conditions_used(self) -> int:
-        """How many conditions there are; generated clip i gets condition i modulo this."""
+        """The number of conditions; generated clip i uses condition i modulo this."""
         return self.condition_count or self.generated_count
 
     @property
     def sample_size(self) -> int:
-        """Height and width of the clips that a sampler makes."""
+        """Height and width of the clips that a sampler returns."""
         return self.generated_resolution or self.resolution
 
     @property
     def clip_fps(self) -> float | None:
-        """Frames a second of a clip, where it is known."""
+        """Frame rate of a clip in frames per second, if known."""
         return None if self.fps is None else self.fps / self.stride
 
     @property
     def scored_view(self) -> View:
-        """How generated clips are looked at when they are scored."""
+        """The view of generated clips that is scored."""
         if self.generated_resolution is None:
             return View(frames=self.frames)
         size = (self.resolution, self.resolution)
@@ -175,9 +178,9 @@ class Protocol(BaseModel):
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits over all that decides a number (title and fps do not).
+        """12 hexadecimal digits over everything that affects a score (title and fps do not).
 
-        Fields at their defaults are left out, so that a new field changes no digest but where it is used.
+        Fields at their defaults are left out, so that a new field changes a digest only where it is used.
         """
         content = self.model_dump(mode="json", exclude={"title", "fps"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]

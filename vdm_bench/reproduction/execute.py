@@ -33,7 +33,7 @@ class StoppedError(VdmBenchError):
     """
 
     def __init__(self, signal: int) -> None:
-        super().__init__("stopped; the same command goes on from here")
+        super().__init__("stopped; rerun the same command to resume")
         self.signal, self.exit_code = signal, 128 + signal
 
 

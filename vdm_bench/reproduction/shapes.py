@@ -25,7 +25,7 @@ def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = 
     """
     if table == "1":
         raise InputError(
-            "table 1 holds the model against those of others, so there is nothing in it to test on shapes; "
+            "table 1 compares the model with those of others, so there is nothing in it to test on shapes; "
             "choose table2 to table6, or leave --protocol out"
         )
     if steps < 2 or steps % 2:
@@ -82,8 +82,8 @@ def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:
         for model, count in zip(models, IMAGES, strict=True)
     )
     notes = (
-        "three models are trained, one after the other: minutes on a GPU, hours on a CPU; stop at any time, the "
-        "same command goes on",
+        "three models are trained, one after the other: minutes on a GPU, hours on a CPU; stop at any time, and "
+        "rerun the same command to resume",
         "one training run each: the intervals say nothing about other seeds of the training",
     )
     return cases, models, notes

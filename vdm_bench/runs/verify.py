@@ -293,7 +293,7 @@ def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
 def _protocol_of(record: Record, path: Path, options: VerifyOptions, checks: list[Check]) -> Protocol:
     if record.protocol is None:
         raise InputError(
-            f"{path} follows no protocol, so there is nothing to hold its signatures against; verify records of "
+            f"{path} follows no protocol, so there is nothing to compare its signatures with; verify records of "
             "`vdm-bench run`"
         )
     protocol = get_protocol(options.protocol or record.protocol.name)

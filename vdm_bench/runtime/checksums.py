@@ -158,7 +158,7 @@ def without_checksum(
 ) -> dict[str, Any]:
     """Check an object that `sealed` gave, and return it without its checksum; see `unsealed`."""
     if not isinstance(content, dict):
-        raise DamagedError(path, "it is no JSON object", way_out)
+        raise DamagedError(path, "it is not a JSON object", way_out)
     plain = {key: value for key, value in content.items() if key != CHECKSUM}
     expected = content.get(CHECKSUM)
     if expected is None:
@@ -245,7 +245,7 @@ class StoredArrays:
         except InputError as error:
             raise DamagedError(self.path, "its facts are not JSON", self.way_out) from error
         if not isinstance(facts, dict):
-            raise DamagedError(self.path, "its facts are no JSON object", self.way_out)
+            raise DamagedError(self.path, "its metadata is not a JSON object", self.way_out)
         return facts
 
     @functools.cached_property
@@ -363,7 +363,7 @@ def unsealed_header(text: str, path: object, way_out: str = _WAY_OUT) -> tuple[d
     content = unsealed(text, f"the header of {path}", way_out, required=False)
     sums = content.pop(_SUMS, None)
     if sums is not None and not isinstance(sums, dict):
-        raise DamagedError(f"the header of {path}", "its checksums are no JSON object", way_out)
+        raise DamagedError(f"the header of {path}", "its checksums are not a JSON object", way_out)
     return content, TensorSums(path, sums, way_out)
 
 

@@ -122,8 +122,8 @@ def _finish(work: Any) -> None:
 
 
 _STOPPED = (
-    "another process of this job has stopped, so this one stops too; its own message says why, and the same "
-    "command goes on where this one stopped"
+    "another process of this job has stopped, so this one stops too; its own message says why; rerun the "
+    "same command to resume"
 )
 
 
@@ -150,7 +150,7 @@ def join_processes() -> ProcessGroup:
     import torch.distributed as dist
 
     place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-    fault = f"the {size} processes of this job did not come together at {place}; start all of them anew"
+    fault = f"the {size} processes of this job did not come together at {place}; start all of them again"
     with _peers(fault):
         if not dist.is_initialized():
             _number("RANK", 0, size - 1)

@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def read_text(path: Path, way_out: str = "mend the file, or give another") -> str:
+def read_text(path: Path, way_out: str = "fix the file, or give another") -> str:
     """Read a text file as `decode_text` does.
 
     Args:

@@ -186,7 +186,7 @@ def open_safetensors(
 
 
 def parse_json(
-    data: str | bytes, source: object, way_out: str = "mend the file, or give another", *, controls: bool = False
+    data: str | bytes, source: object, way_out: str = "fix the file, or give another", *, controls: bool = False
 ) -> Any:
     """Parse JSON strictly: numbers are finite, no key stands twice, and nothing is deeper than 64 levels.
 
@@ -215,7 +215,7 @@ def parse_json(
     return content
 
 
-def parse_toml(text: str, source: object, way_out: str = "mend the file, or give another") -> dict[str, Any]:
+def parse_toml(text: str, source: object, way_out: str = "fix the file, or give another") -> dict[str, Any]:
     """Parse TOML strictly: numbers are finite, and nothing is deeper than 64 levels.
 
     Args:
@@ -262,13 +262,13 @@ def _what(error: ValueError) -> str:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"it holds {word}, which is no number")
+    raise ValueError(f"it holds {word}, which is not a number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"it holds {text[:20]}, which is no finite number")
+        raise ValueError(f"it holds {text[:20]}, which is not a finite number")
     return value
 
 

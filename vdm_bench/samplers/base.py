@@ -185,7 +185,7 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
     except Exception as error:
         raise InputError(
-            f"sampler {name} returned {type(output).__name__}, which is no array ({said(error)})"
+            f"sampler {name} returned {type(output).__name__}, which is not an array ({said(error)})"
         ) from error
     if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
         raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
@@ -193,7 +193,7 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
     if request.context is not None:
         given = request.context.shape[1]
         if not np.array_equal(clips[:, :given], request.context):
-            raise InputError(f"sampler {name} changed the {given} given frames; return them as they were given")
+            raise InputError(f"sampler {name} changed the {given} context frames; return them as they were given")
     return clips
 
 

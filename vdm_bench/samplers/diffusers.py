@@ -81,7 +81,7 @@ class DiffusersSampler(Sampler):
             InputError: the task gives frames or labels, which a pipeline of captions does not take.
         """
         if request.context is not None or request.labels is not None:
-            what = "given frames" if request.context is not None else "labels"
+            what = "context frames" if request.context is not None else "labels"
             raise InputError(
                 f"the sampler diffusers takes captions, not {what}; write a module:object of your own"
             )

@@ -116,7 +116,7 @@ class FrameEvaluator:
         stored = {number: block for number, block in found.items() if block is not None}
         if not self.processes.all_true([self._as_stored(clips, stored, bounds)])[0]:
             self.reporter.note(
-                "clips are not what they were when their frames were measured; all are measured anew"
+                "clips are not what they were when their frames were measured; all are measured again"
             )
             stored = {}
         with self.reporter.stage("frames of the generated clips", count) as advance:
@@ -306,7 +306,7 @@ def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
 def _named_at(path: Path) -> Path:
     name = read_json(path).get("block")
     if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
-        raise DamagedError(path, "it names no block", "delete it, and it is made again")
+        raise DamagedError(path, "it names no block", "delete it, and it is computed again")
     return path.with_name(name)
 
 

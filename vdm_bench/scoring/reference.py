@@ -34,7 +34,7 @@ FORMAT = "vdm-bench reference features"
 VERSION = 2
 _FIRST_VERSION = 1  # without checksums
 _ROWS = 4096  # read at a time
-_WAY_OUT = "fetch it again, or make it anew by `vdm-bench data export-reference`"
+_WAY_OUT = "fetch it again, or create it again with `vdm-bench data export-reference`"
 _OLD_FACTS = "vdm_bench"  # where files of version 1 say what they hold
 
 
@@ -162,7 +162,7 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
             if opened.shapes.get(_key(network, layer)) != (facts.count, width):
                 raise InputError(
                     f"{path} has no features of {network.spec.identity}, layer {layer}, as this run computes "
-                    f"them; make the file anew by `vdm-bench data export-reference {protocol.name}`"
+                    f"them; create the file again with `vdm-bench data export-reference {protocol.name}`"
                 )
     if opened.has_checksums:
         _check_arrays(path, opened)
@@ -326,7 +326,7 @@ def _checked(path: Path, content: object, version: int) -> _Facts:
         place = ".".join(map(str, first["loc"]))
         raise _refuse(str(path), f"its {place or 'facts'}: {first['msg']}") from error
     if (facts.format, facts.version) != (FORMAT, version):
-        raise InputError(f"{path} is no file of reference features that this version reads")
+        raise InputError(f"{path} is not a file of reference features that this version reads")
     if facts.digests is not None and len(facts.digests) != facts.count:
         raise _refuse(str(path), f"it has {len(facts.digests)} digests for {facts.count} clips")
     return facts
@@ -363,4 +363,4 @@ def _blocks(path: Path, key: str, *, has_checksums: bool) -> Iterator[NDArray[np
 
 
 def _refuse(source: str, reason: str) -> InputError:
-    return InputError(f"{source} is no file of reference features ({reason}); {_WAY_OUT}")
+    return InputError(f"{source} is not a file of reference features ({reason}); {_WAY_OUT}")

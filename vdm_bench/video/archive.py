@@ -64,7 +64,7 @@ class ClipEntry:
             ValueError, TypeError: a key is missing or unknown, or of the wrong type; it is named.
         """
         if not isinstance(content, dict):
-            raise TypeError("it is no JSON object")
+            raise TypeError("it is not a JSON object")
         _check_keys(content, _NEEDED, _OPTIONAL)
         entry = cls(**content)
         if not isinstance(entry.key, str):
@@ -310,7 +310,7 @@ def _read_header(folder: Path) -> _Header:
     way_out = "restore it from a copy (a run, or `data prepare`, makes it again once it is deleted)"
     content = unsealed(read_file(path, refuse_file), path, way_out, required=False)
     if content.get("format") != FORMAT or content.get("version") != FORMAT_VERSION:
-        raise InputError(f"{path} is no clip archive that this version reads")
+        raise InputError(f"{path} is not a clip archive that this version reads")
     if content.get("clips_per_shard") != SHARD_CLIPS:
         raise InputError(f"{path} has shards of another size than {SHARD_CLIPS}")
     sides = ("frames", "height", "width")

@@ -48,10 +48,10 @@ def exact_rate(fps: float | Fraction | str) -> Fraction:
         rate = Fraction(fps).limit_denominator(1001)
     except (ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(
-            f"{fps} is no number of frames a second; write 8, 23.976, 30000/1001 or stored"
+            f"{fps} is not a number of frames per second; write 8, 23.976, 30000/1001 or stored"
         ) from error
     if rate <= 0:
-        raise InputError(f"{fps} frames a second are not possible; write 8, 23.976, 30000/1001 or stored")
+        raise InputError(f"{fps} frames per second are not possible; write 8, 23.976, 30000/1001 or stored")
     return rate
 
 

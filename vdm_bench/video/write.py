@@ -98,7 +98,7 @@ def film_rate(fps: float) -> Fraction:
     # 1001: the denominator of 30000/1001, the rate of NTSC.
     rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
     if not 0 < rate <= _MOST_FPS:
-        raise InputError(f"{fps} frames a second are not possible; choose between 0.001 and {_MOST_FPS:,}")
+        raise InputError(f"{fps} frames per second are not possible; choose between 0.001 and {_MOST_FPS:,}")
     return rate
 
 
