@@ -30,8 +30,11 @@ FRAMES, SIDE = 16, 64
 READ = """
 import sys, time
 from pathlib import Path
-from vdm_bench.video.contents import load_clip
 from vdm_bench.datasets.folder import open_clips
+try:
+    from vdm_bench.video.contents import load_clip
+except ImportError:  # an earlier revision
+    from vdm_bench.contents import load_clip
 start = time.process_time()
 clips = open_clips(Path(sys.argv[1]))
 for index in range(len(clips)):

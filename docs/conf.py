@@ -16,6 +16,7 @@ os.environ["VDM_BENCH_CACHE"] = (
     "~/.cache/vdm-bench"  # defaults are shown as users see them, not as this machine has them
 )
 
+import vdm_bench.protocols  # noqa: E402, F401 - made before autodoc changes annotations of pydantic's base class
 from vdm_bench.version import __version__  # noqa: E402
 
 project = "vdm-bench"

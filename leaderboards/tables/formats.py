@@ -1,4 +1,4 @@
-"""Tables of scores: for a terminal, a paper, a web page and a program.
+"""Tables of scores: as text, Markdown, LaTeX, CSV, JSON and Parquet.
 
 `text`, `markdown` and `latex` write the tables of `views`; `csv` and `json` give everything.
 """

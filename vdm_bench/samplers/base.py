@@ -33,7 +33,7 @@ class SampleRequest:
     Attributes:
         indices: positions of the clips within the run, N of them.
         seeds: one integer seed in [0, 2**63) a clip; made from the run's seed and the position.
-        frames: T, the given frames included.
+        frames: T, including the context frames.
         height: in pixels.
         width: in pixels.
         context: the given first frames, uint8 [N, K, H, W, 3], or None.
@@ -81,7 +81,7 @@ class Sampler(ABC):
         """Make the clips of a request.
 
         Returns:
-            uint8 [N, T, H, W, 3], RGB, the given frames first: an array, or a torch tensor on any device.
+            uint8 [N, T, H, W, 3], RGB, the context frames first; an array, or a torch tensor on any device.
         """
 
     def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
@@ -173,7 +173,7 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
     """Check what a sampler returned; a torch tensor on any device is taken as an array.
 
     Raises:
-        InputError: wrong type, shape or dtype, masked, NaN, or given frames that were changed.
+        InputError: wrong type, shape or dtype, masked, NaN, or context frames that were changed.
     """
     # What is under a mask would be taken for pixels.
     if isinstance(output, np.ma.MaskedArray) and np.ma.is_masked(output):

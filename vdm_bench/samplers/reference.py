@@ -89,7 +89,7 @@ class ReferenceSampler(Sampler):
                 that fill up the last batch are not counted. It may be called from several threads, one at a time.
 
         Returns:
-            uint8 [N, T, H, W, 3], RGB, the given frames as they were at the beginning.
+            uint8 [N, T, H, W, 3], RGB, starting with the context frames as they were.
 
         Raises:
             InputError: the request does not go with the model or the settings.
