@@ -366,7 +366,7 @@ def test_a_run_is_not_gone_on_with_after_other_videos_have_come(tmp_path: Path) 
     run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
     run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
     kept.rename(root / "test/film2.mp4")
-    with pytest.raises(InputError, match="holds a run with another set of missing videos; choose another --out"):
+    with pytest.raises(InputError, match="holds a run with another set of missing videos; choose another `out`"):
         run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
 
 

@@ -64,6 +64,8 @@ def test_fvd_is_that_of_the_original_graphs_features_and_each_clip_is_decoded_on
     decoded = []
 
     class Watched(ArrayDataset):
+        notes = ()
+
         def __getitem__(self, index: int) -> Clip:
             decoded.append(index)
             return super().__getitem__(index)

@@ -251,4 +251,4 @@ def test_verbs_print_through_one_module() -> None:
     """What goes past it may carry commands to terminals; the gate prints its commands to GitHub itself."""
     folder = Path(vdm_bench.__file__).parent / "cli"
     printing = {path.name for path in folder.glob("*.py") if "click.echo" in path.read_text()}
-    assert printing == {"output.py", "check.py"}
+    assert printing == {"options.py", "check.py"}

@@ -70,7 +70,7 @@ def test_the_list_as_json_says_where_things_are(here: Path) -> None:
 
 
 def test_the_list_of_the_package_fits_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "catalogue", weights.entries)
+    monkeypatch.setattr(library, "catalogue", weights.catalogue)
     lines = call("list").stdout.splitlines()
     assert len(lines) == 6
     assert "fa7df956" in lines[1]

@@ -22,6 +22,7 @@ from vdm_bench.datasets.tfrecord import read_record as read_tfrecord
 from vdm_bench.datasets.ucf101 import open_ucf101
 from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
+from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.prepare import prepare
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.video.archive import Archive, ArchiveWriter
@@ -174,7 +175,7 @@ def _prepare(folder: Path) -> None:
 
 def _read_prepared(folder: Path) -> None:
     try:
-        each(_PROTOCOL.open_dataset(_PROTOCOL.reference, folder / "out"))
+        each(open_dataset(_PROTOCOL, _PROTOCOL.reference, folder / "out"))
     except MachineError:
         raise
     except VdmBenchError:

@@ -22,13 +22,13 @@ from vdm_bench.metrics.jackknife import (
 )
 from vdm_bench.metrics.score import GroupKind, Interval, Score, Signature
 from vdm_bench.metrics.statistics import (
-    Estimate,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
     Neighbours,
     Statistic,
+    StatisticResult,
 )
 
 STATISTICS: list[Statistic] = [
@@ -46,7 +46,7 @@ def features(seed: int, mean: float = 0.0, count: int = 200) -> Features:
     return Features(count, 6, lambda: [x])
 
 
-def scored(estimate: Estimate) -> Score:
+def scored(estimate: StatisticResult) -> Score:
     digest = Signature.of("m", {"n": "200"}).digest
     return Score(
         "m",
@@ -63,7 +63,7 @@ def scored(estimate: Estimate) -> Score:
 
 
 def with_ends(value: float, low: float, high: float, level: float = 0.95) -> Score:
-    return scored(Estimate(value, Interval(low, high, level, "jackknife-20")))
+    return scored(StatisticResult(value, Interval(low, high, level, "jackknife-20")))
 
 
 def test_the_order_of_the_groups_is_that_of_splitmix64() -> None:
@@ -177,7 +177,9 @@ def test_means_over_rounds_are_compared_round_by_round() -> None:
     rng = np.random.default_rng(0)
     rounds = rng.normal(100, 10, 12)
     a, b = rounds + rng.normal(0, 0.1, 12), rounds + rng.normal(1, 0.1, 12)
-    found = score_difference(*(scored(mean_of_rounds([Estimate(v) for v in side.tolist()])) for side in (a, b)))
+    found = score_difference(
+        *(scored(mean_of_rounds([StatisticResult(v) for v in side.tolist()])) for side in (a, b))
+    )
     expected = interval_of_mean((a - b).tolist(), "rounds")
     assert found is not None
     assert expected is not None
@@ -226,7 +228,7 @@ def test_an_interval_that_was_cut_is_as_wide_as_its_whole_side() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        scored(Estimate(4.0)),
+        scored(StatisticResult(4.0)),
         with_ends(4.0, 3.0, 5.0, 0.9),
         with_ends(1e308, -1e308, 1.7e308),
         dataclasses.replace(with_ends(4.0, 3.0, 5.0), jackknife=(1e308, -1e308)),

@@ -14,13 +14,13 @@ from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.metrics.prdc import neighbour_score
 from vdm_bench.metrics.statistics import (
-    Estimate,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
     Neighbours,
     Statistic,
+    StatisticResult,
 )
 from vdm_bench.metrics.uncertainty import frechet_floor
 
@@ -366,7 +366,7 @@ def test_blocks_that_end_early_are_refused(statistic: Statistic) -> None:
 
 
 def test_an_estimate_needs_a_value_alone() -> None:
-    assert Estimate(1.0) == Estimate(1.0, None, None, None)
+    assert StatisticResult(1.0) == StatisticResult(1.0, None, None, None)
 
 
 def test_clips_that_vary_between_groups_only_are_not_constant() -> None:

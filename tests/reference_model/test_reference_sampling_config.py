@@ -58,7 +58,7 @@ def test_a_number_is_checked_when_the_configuration_is_made(name: str) -> None:
 def test_a_choice_is_checked_when_the_configuration_is_made(name: str) -> None:
     for value in CHOICES[name]:
         assert getattr(SamplingConfig(**{name: value}), name) == value  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=f"^there is no {name} 'none-such'; "):
+    with pytest.raises(InputError, match=f"^unknown {name} 'none-such'; "):
         SamplingConfig(**{name: "none-such"})  # type: ignore[arg-type]
 
 

@@ -115,7 +115,7 @@ def test_claims_whose_metric_has_no_stand_in_are_left_out_on_shapes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "steps", "message"), [("1", 64, "table 1 holds"), ("2", 3, "--steps 3"), ("2", 0, "--steps 0")]
+    ("number", "steps", "message"), [("1", 64, "table 1 compares"), ("2", 3, "--steps 3"), ("2", 0, "--steps 0")]
 )
 def test_what_cannot_be_planned_on_shapes_is_refused(number: str, steps: int, message: str) -> None:
     with pytest.raises(InputError, match=message):

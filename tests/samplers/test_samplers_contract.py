@@ -16,7 +16,7 @@ from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.runs.forecast import forecast
-from vdm_bench.runs.plan import RunOptions
+from vdm_bench.runs.plan import RunOptions, SampledClips
 from vdm_bench.runtime.progress import Advance, Silent
 from vdm_bench.samplers import BUILT_IN, check_name, describe_samplers, make_sampler, sampler_kind
 from vdm_bench.samplers.base import SamplerSetup, call_sampler
@@ -104,7 +104,7 @@ def test_of_anybody_elses_object_sample_alone_is_called(tmp_path: Path) -> None:
     record = vdm_bench.run(protocol, out=tmp_path / "run", sampler=Trap())
     assert record.sampler.model_dump() == {"kind": "callable", "spec": "Trap", "settings": {}, "seed": 0}
     assert vdm_bench.run(protocol, out=tmp_path / "run", sampler=Trap()) == record
-    assert forecast(protocol, RunOptions(sampler=as_sampler(Trap(), {}))).evaluations is None
+    assert forecast(protocol, RunOptions(source=SampledClips(as_sampler(Trap(), {})))).evaluations is None
 
 
 def test_an_object_is_wrapped_once_and_a_sampler_not_at_all() -> None:
@@ -222,14 +222,14 @@ def test_a_run_uses_what_a_sampler_defines(tmp_path: Path) -> None:
     }
     assert sampler.calls == ["run", 64, 6, "closed"]
     assert reporter.stages["samples of mine v2"] == (280, 280, "evaluations")
-    assert forecast(small(), RunOptions(sampler=sampler)).evaluations == 4
+    assert forecast(small(), RunOptions(source=SampledClips(sampler))).evaluations == 4
 
 
 def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     vdm_bench.run(small(), out=tmp_path / "run", sampler=Full())
     other = Full()
     other.recorded_settings = {"steps": 5, "eta": None}
-    with pytest.raises(InputError, match="holds a run with another sampler;"):
+    with pytest.raises(InputError, match=r"another sampler.settings.steps \(4 and not 5\)"):
         vdm_bench.run(small(), out=tmp_path / "run", sampler=other)
 
 
@@ -242,7 +242,7 @@ def test_a_sampler_that_fails_is_closed(look: str, tmp_path: Path) -> None:
     sampler = Failing()
     looks: dict[str, Callable[[], object]] = {
         "run": lambda: vdm_bench.run(small(), out=tmp_path / "run", sampler=sampler),
-        "dry run": lambda: forecast(small(), RunOptions(sampler=sampler)),
+        "dry run": lambda: forecast(small(), RunOptions(source=SampledClips(sampler))),
     }
     with pytest.raises(InputError, match="out of ideas"):
         looks[look]()

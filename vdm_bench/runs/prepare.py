@@ -135,8 +135,8 @@ def _planned_count(conditions: Conditions, limit: int | None) -> int:
         return wanted
     if protocol.rounds == "averaged" and limit % conditions.round_length:
         raise InputError(
-            f"`limit` {limit} is no multiple of {conditions.round_length}; {protocol.name} averages over rounds "
-            "of so many"
+            f"`limit` {limit} is not a multiple of {conditions.round_length}; {protocol.name} averages over "
+            "rounds of so many"
         )
     return limit
 

@@ -8,8 +8,6 @@ from vdm_bench.errors import InputError
 
 T = TypeVar("T")
 
-_CUTOFF = 0.4  # least similarity, 1 for equal names: `bair` is near `bair-prediction`
-
 
 def lookup(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:
     """Return the value of a name.
@@ -38,6 +36,7 @@ def check_known(name: str, known: Iterable[str], what: str, hint: str = "") -> N
     names = list(known)
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, 1, _CUTOFF)
+    # `bair` is little like `bair-prediction`, and yet begins it.
+    near = difflib.get_close_matches(name, names, 1) or [known for known in names if known.startswith(name)]
     hint = f"did you mean {near[0]!r}?" if near else hint or f"choose one of {', '.join(names)}"
     raise InputError(f"unknown {what} {name!r}; {hint}")

@@ -290,7 +290,7 @@ class FeatureExtractor:
             header = read_header(path)
             is_of_these = header.digests == facts.digests and header.networks == network_names(self.networks)
             if not (is_of_these and header.holds(layers_of(self.networks))):
-                raise DamagedError(path, "it is of other clips or networks", "delete it, and it is computed again")
+                raise DamagedError(path, "it is of other clips or networks", "delete it and compute it again")
             return header
 
         return store.find(self._path(store.folder, facts), read, len(facts.digests)) is not None

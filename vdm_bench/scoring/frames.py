@@ -306,7 +306,7 @@ def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
 def _named_at(path: Path) -> Path:
     name = read_json(path).get("block")
     if not (isinstance(name, str) and _BLOCK_NAME.fullmatch(name)):
-        raise DamagedError(path, "it names no block", "delete it, and it is computed again")
+        raise DamagedError(path, "it names no block", "delete it and compute it again")
     return path.with_name(name)
 
 
