@@ -186,8 +186,8 @@ def make_boards(published: Sequence[PublishedRow], runs: pd.DataFrame) -> list[B
     """
     if "apart" not in runs.columns:
         raise InputError(
-            "the frame of runs has no column `apart`, which says what may be ranked with published rows; add it by "
-            "vdm_bench.protocols.eligibility.with_apart"
+            "the frame of runs has no column `apart`, which says what may be ranked with published rows; "
+            "add it by vdm_bench.protocols.eligibility.with_apart"
         )
     boards = []
     for protocol in dict.fromkeys([*(row.protocol for row in published), *_protocols(runs)]):
