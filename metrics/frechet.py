@@ -78,7 +78,7 @@ class FrechetReference:
             return finite(self._tf_gan_distance(moments, precision))
 
     def quick_distance(self, other: Moments) -> float:
-        """Give `distance` with root `factor` from the eigenvalues of L^T S L, L the reference's factor.
+        """Return `distance` with root `factor` from the eigenvalues of L^T S L, L the reference's factor.
 
         Half the time of singular values, but it squares the spectrum: each eigenvalue that should vanish leaves
         about 1e-8 of the traces. It is for resampling, where that is far below the differences looked at; other

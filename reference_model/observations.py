@@ -128,7 +128,7 @@ class Chain:
 
 
 def squared_error(observation: Observation, x_hat: Tensor) -> Tensor:
-    """Give `||x^a - operator(x_hat)||^2`, summed over values and examples: a number.
+    """Return `||x^a - operator(x_hat)||^2`, summed over values and examples: a number.
 
     Raises:
         InputError: the data have another shape than what the operator gives; nothing is broadcast.

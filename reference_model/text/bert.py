@@ -38,7 +38,7 @@ class Tokenizer(Protocol):
     all_special_tokens: list[str]
 
     def __call__(self, text: list[str], **options: Any) -> Mapping[str, list[list[int]]]:
-        """Give `input_ids` of each text, special tokens added."""
+        """Return `input_ids` of each text, special tokens added."""
         ...
 
     def get_vocab(self) -> dict[str, int]:

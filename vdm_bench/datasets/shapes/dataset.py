@@ -185,7 +185,7 @@ class Scene:
         )
 
     def subject_state(self, frames: int) -> NDArray[np.int64]:
-        """Give (x, y, angle, size phase) of the subject in each frame: int64 [4, T]."""
+        """Return (x, y, angle, size phase) of the subject in each frame: int64 [4, T]."""
         moduli = np.array([[SIDE], [SIDE], [FULL_TURN], [FULL_TURN]])
         start = np.array(self.start)[:, None]
         state: NDArray[np.int64] = (start + motion_offsets(self.motion, frames)) % moduli
