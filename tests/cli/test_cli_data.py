@@ -98,13 +98,16 @@ def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     result = call("data", "prepare", "ucf101-class")
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: give --data-root DIR, the folder that the protocol's dataset lies in\n",
+        "Error: ucf101-class needs the dataset ucf101; give --data-root DIR, the folder it lies in "
+        "(`vdm-bench data check ucf101-class --help` says where to get it)\n",
     )
     result = call("data", "prepare", "ucf101-class", "--data-root", tmp_path / "nowhere")
     assert "nowhere is not a folder; give the one that holds ucf101" in result.stderr
     assert not (tmp_path / "nowhere").exists()
-    result = call("data", "prepare", "shapes-class", "--data-root", tmp_path)
-    assert "needs no preparation" in result.stderr
+    for root in ((), ("--data-root", tmp_path)):
+        result = call("data", "prepare", "shapes-class", *root)
+        assert (result.exit_code, "needs no preparation" in result.stderr) == (2, True)
+    assert "unknown protocol 'nope'" in call("data", "prepare", "nope").stderr
 
 
 def test_check_help_says_where_the_data_are_and_under_which_licence() -> None:

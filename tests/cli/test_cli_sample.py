@@ -242,7 +242,10 @@ def test_an_interrupted_command_goes_on(here: Path) -> None:
         ("tiny.safetensors --method reconstuction", "did you mean 'reconstruction'?"),
         ("tiny.safetensors --steps 0", "steps 0 is out of range; give 1 to 1,000,000"),
         ("tiny.safetensors --guidance-weight 1 --guidance-scale 2", "say the same thing; give one of the two"),
-        ("tiny.safetensors --guidance-weight 1", "acts on labels or captions, and there are none"),
+        (
+            "tiny.safetensors --guidance-weight 1",
+            "acts on labels or captions, and there are none; give some (--label random, or",
+        ),
         ("tiny.safetensors --frames 3", "clips of 3 frames are asked for, and the model makes 4 or more"),
         ("tiny.safetensors --frames 8 --overlap 4", "the overlap 4 leaves nothing"),
         ("tiny.safetensors --out a.gif", "is one video, but 16 clips are asked for"),

@@ -360,7 +360,7 @@ def test_packages_add_trackers_and_one_that_fails_costs_nothing_else(
         f"and `vdm-bench log {stored.path} --to broken:x` tries again\n"
     )
     result = call("log", folder, "--to", f"mine:{target}")
-    assert (result.exit_code, result.stderr) == (0, f"logged 1 runs to mine:{target}\n")
+    assert (result.exit_code, result.stderr) == (0, f"logged 1 run to mine:{target}\n")
 
 
 def test_a_bad_record_in_a_folder_does_not_keep_the_others_from_being_logged(

@@ -81,12 +81,10 @@ def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken
     from vdm_bench.protocols.prepare import prepare as write
     from vdm_bench.runtime.progress import Console
 
-    if data_root is None:
-        raise InputError("give --data-root DIR, the folder that the protocol's dataset lies in")
     made = write(
         get_protocol(protocol),
         data_root,
-        out or data_root,
+        out,
         workers=workers,
         skip_broken=skip_broken,
         reporter=Console(),

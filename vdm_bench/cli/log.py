@@ -32,4 +32,5 @@ def log(context: click.Context, runs: tuple[Path, ...], specs: tuple[str, ...]) 
         say(f"Error: {sentence}")
     if failed:
         context.exit(VdmBenchError.exit_code)
-    say(f"logged {len(records)} runs to {', '.join(specs)}")
+    logged = "1 run" if len(records) == 1 else f"{len(records)} runs"
+    say(f"logged {logged} to {', '.join(specs)}")

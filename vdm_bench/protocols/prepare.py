@@ -61,7 +61,13 @@ class _Options:
 
 
 def prepare(
-    protocol: Protocol, data_root: Path, out: Path, *, workers: int, skip_broken: bool, reporter: Reporter
+    protocol: Protocol,
+    data_root: Path | None,
+    out: Path | None,
+    *,
+    workers: int,
+    skip_broken: bool,
+    reporter: Reporter,
 ) -> list[PreparedClips]:
     """Write the reference and the condition clips of a protocol, one archive where they are the same.
 
@@ -71,7 +77,7 @@ def prepare(
     Args:
         protocol: says which clips.
         data_root: where its dataset lies.
-        out: folder for the archives; give it as `data_root` from then on. May be `data_root` itself.
+        out: folder for the archives; give it as `data_root` from then on. Without one, `data_root` itself.
         workers: threads that decode.
         skip_broken: leave out clips that cannot be read; they are listed.
         reporter: where progress goes.
@@ -83,7 +89,8 @@ def prepare(
         raise InputError(
             f"{protocol.name} needs no preparation: the clips of {protocol.dataset} are computed when needed"
         )
-    check_data_root(protocol, data_root)  # before a folder is made in it
+    data_root = check_data_root(protocol, data_root)  # before a folder is made in it
+    out = out or data_root
     sides = [
         (protocol.reference, protocol.resolution, protocol.reference_count),
         (protocol.conditions, protocol.sample_size, protocol.conditions_used),

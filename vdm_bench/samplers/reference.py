@@ -165,7 +165,7 @@ class ReferenceSampler(Sampler):
         if asked and request.captions is None and request.labels is None and self._sampling.labels == "none":
             raise InputError(
                 f"guidance_weight {weight:g} acts on labels or captions, and there are none; give some "
-                "(labels=random draws them), or leave the guidance out"
+                "(--label random, or the option labels=random, draws them), or leave the guidance out"
             )
 
     def labelled(self, request: SampleRequest) -> SampleRequest:
