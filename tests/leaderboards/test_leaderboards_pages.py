@@ -101,7 +101,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_runs_give_the_same_bytes_wherever_they_lie(folder: Path, tmp_path: Path) -> None:
-    """In another process with another hash seed, time zone and language, from another folder; by texts as paths."""
+    """In another process with another hash seed, time zone and language, from another folder; paths are text."""
     shutil.copytree(folder, tmp_path / "moved")
     program = (
         "import sys; from vdm_bench.pages.write import write_html, write_html_site\n"
