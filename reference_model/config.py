@@ -153,7 +153,7 @@ class TrainingConfig:
         warmup_steps: steps over which the learning rate rises linearly.
         schedule: `constant`, or `cosine` down to zero at the last step.
         optimiser: `adam`; `adamw` decouples the weight decay; `muon` for the matrices inside the network (see
-            `muon.py`), with Adam for the rest.
+            `training/optimisers.py`), with Adam for the rest.
         betas: of Adam.
         weight_decay: see `optimiser`.
         clip_norm: the gradient's norm is clipped to this; 0 for not at all.

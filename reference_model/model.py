@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import HOW_TO_TRAIN, SUFFIX, load_model
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, check_setting, get_preset
-from vdm_bench.reference_model.embeddings import Condition
+from vdm_bench.reference_model.embeddings import UNCONDITIONAL, Condition
 from vdm_bench.reference_model.guidance import classifier_free_batched
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction, from_uint8, to_uint8
@@ -120,9 +120,10 @@ class ReferenceModel:
             uint8 [N, T, H, W, 3], RGB.
 
         Raises:
-            InputError: the settings do not go with the model, or the context does not fit.
+            InputError: the settings, the condition or the context do not go with the model or with the seeds.
         """
         sampling = sampling or self.sampling
+        self._check_inputs(seeds, condition or Condition(), context)
         side = self.side(sampling)
         denoise = self.denoiser(
             self._labelled(condition, seeds, sampling),
@@ -139,6 +140,39 @@ class ReferenceModel:
             context=None if context is None else from_uint8(context.to(self.device)),
         )
         return to_uint8(clips)
+
+    def check_labels(self, labels: Iterable[int], *, lowest: int = 0) -> None:
+        """Refuse labels that are not classes of the model.
+
+        Args:
+            labels: one a clip.
+            lowest: the least that is allowed; -1 where clips may be unconditional.
+
+        Raises:
+            InputError: the model has no classes, or not this one.
+        """
+        if not self.config.classes:
+            raise InputError("labels are given, but the model was trained without classes; leave them out")
+        outside = [int(label) for label in labels if not lowest <= label < self.config.classes]
+        if outside:
+            highest = self.config.classes - 1
+            raise InputError(f"label {outside[0]} is not in {lowest} to {highest}, the model's classes")
+
+    def _check_inputs(self, seeds: Sequence[int], condition: Condition, context: Tensor | None) -> None:
+        if not len(seeds):
+            raise InputError("there are no seeds; give one for each clip")
+        if condition.labels is not None:
+            self.check_labels(condition.labels.tolist(), lowest=UNCONDITIONAL)
+        for name, given in (("labels", condition.labels), ("text", condition.text)):
+            if given is not None and len(given) != len(seeds):
+                raise InputError(
+                    f"the condition has {name} for {len(given)} clips, and there are {len(seeds)} seeds"
+                )
+        if context is not None and (not isinstance(context, Tensor) or context.dtype != torch.uint8):
+            kind = getattr(context, "dtype", "no dtype")
+            raise InputError(
+                f"the context is {type(context).__name__} of {kind}; give a torch tensor, uint8 [N, K, H, W, 3]"
+            )
 
     def evaluations(self, sampling: SamplingConfig, *, length: int, context_frames: int = 0) -> int:
         """Return how often `sample` evaluates the network; with guidance each time for a batch of twice the size.

@@ -73,7 +73,7 @@ class Runs:
         return Runs(kept, self.frame[there].reset_index(drop=True))
 
 
-def read_runs(paths: Iterable[Path]) -> Runs:
+def read_runs(paths: str | Path | Iterable[str | Path]) -> Runs:
     """Read all records under paths, each once; one in a folder that is not sound is left out.
 
     Raises:

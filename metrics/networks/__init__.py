@@ -155,4 +155,4 @@ def _make(name: str, computing: ComputeConfig) -> "FeatureNetwork":
     return make(weights=read_weights_file(computing.weights[name]))
 
 
-__getattr__ = lazy(__name__, {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"})
+__getattr__, __dir__ = lazy(__name__, {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"})

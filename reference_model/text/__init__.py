@@ -16,4 +16,4 @@ _HOMES = {
 }
 __all__ = list(_HOMES)
 
-__getattr__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _HOMES)

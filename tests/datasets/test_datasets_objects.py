@@ -126,7 +126,12 @@ SHAPE = "must be uint8 [N, T, H, W, 3] in 0..255; these are"
         ([CLIPS[0], "a.mp4"], {}, f"{SHAPE} a list of paths and other things"),
         (np.ma.masked_greater(CLIPS, 200), {}, "masked; give a plain array"),
         ([CLIPS[0], np.ma.masked_equal(CLIPS[1], CLIPS[1].max())], {}, "masked; give a plain array"),
-        (None, {}, f"{SHAPE} of type NoneType; give a path, an array, a tensor, or a list of clips or of paths"),
+        (
+            None,
+            {},
+            f"{SHAPE} of type NoneType; "
+            "give a path, an array, a tensor, a list of clips or of paths, or a `ClipDataset`",
+        ),
         ({"a.mp4"}, {}, f"{SHAPE} of type set"),
         ((clip for clip in CLIPS), {}, f"{SHAPE} of type generator"),
         (7, {}, f"{SHAPE} of type int"),

@@ -101,12 +101,12 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_runs_give_the_same_bytes_wherever_they_lie(folder: Path, tmp_path: Path) -> None:
-    """In another process with another hash seed, time zone and language, from another folder."""
+    """In another process with another hash seed, time zone and language, from another folder; paths are text."""
     shutil.copytree(folder, tmp_path / "moved")
     program = (
-        "import sys; from pathlib import Path; from vdm_bench.pages.write import write_html, write_html_site\n"
-        "runs, out = map(Path, sys.argv[1:])\n"
-        "write_html([runs], out / 'report.html'); write_html_site([runs], out / 'site')"
+        "import sys; from vdm_bench.pages.write import write_html, write_html_site\n"
+        "runs, out = sys.argv[1:]\n"
+        "write_html([runs], f'{out}/report.html'); write_html_site(runs, f'{out}/site')"
     )
     made = []
     for number, runs in enumerate((folder, tmp_path / "moved")):

@@ -1,9 +1,11 @@
 """A network ready to be sampled: what its denoiser gives, and what its clips depend on."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import TINY
 
+from vdm_bench.errors import InputError
 from vdm_bench.reference_model import Condition, ReferenceModel, SamplingConfig, build_model
 
 LEVEL = torch.tensor(0.5, dtype=torch.float64)
@@ -36,3 +38,30 @@ def test_clips_depend_on_their_seed_and_begin_with_what_is_given(model: Referenc
     longer = model.sample([5, 6], context=clips[:, :2], length=7)
     assert tuple(longer.shape) == (2, 7, 8, 8, 3)
     assert torch.equal(longer[:, :2], clips[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"seeds": []}, "there are no seeds"),
+        ({"condition": Condition(torch.tensor([0, 3]))}, "label 3 is not in -1 to 2, the model's classes"),
+        ({"condition": Condition(torch.tensor([-2, 0]))}, "label -2 is not in -1 to 2"),
+        ({"condition": Condition(torch.tensor([1]))}, "labels for 1 clips, and there are 2 seeds"),
+        ({"context": torch.zeros(2, 1, 8, 8, 3)}, "the context is Tensor of torch.float32; give a torch tensor"),
+        (
+            {"context": np.zeros((2, 1, 8, 8, 3), np.uint8)},
+            "the context is ndarray of uint8; give a torch tensor",
+        ),
+        ({"context": [0, 1]}, "the context is list of no dtype; give a torch tensor"),
+    ],
+)
+def test_inputs_that_would_be_taken_for_others_are_refused(
+    model: ReferenceModel, inputs: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model.sample(**{"seeds": [1, 2], **inputs})  # type: ignore[arg-type]
+
+
+def test_a_clip_may_be_unconditional_beside_others(model: ReferenceModel) -> None:
+    clips = model.sample([1, 2], condition=Condition(torch.tensor([-1, 0])))
+    assert (clips[0].int() - model.sample([1])[0].int()).abs().max() <= 1

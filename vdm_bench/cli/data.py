@@ -133,11 +133,11 @@ def export_reference(
     for sentence in (*clips.notes, *departures):
         reporter.note(sentence)
     check_file_writable(path)
-    panel = MetricSuite.of(chosen.metrics, computing, reporter)
-    panel.check_frames(chosen.frames)
-    collector = FeatureExtractor(panel.networks, workers, skip_broken, reporter, recheck=recheck)
+    suite = MetricSuite.of(chosen.metrics, computing, reporter)
+    suite.check_frames(chosen.frames)
+    collector = FeatureExtractor(suite.networks, workers, skip_broken, reporter, recheck=recheck)
     collected = collect_reference(chosen, clips, collector)
-    write_reference(path, chosen, panel.networks, collected, departures)
+    write_reference(path, chosen, suite.networks, collected, departures)
     show(f"{path}: features of {collected.features[0].count:,} clips of {collected.features[0].identity}")
 
 

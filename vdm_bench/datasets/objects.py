@@ -173,7 +173,9 @@ class _Reader:
         """Check an array or tensor, and give it with its axes in order, channels last."""
         if not isinstance(clips, np.ndarray | Tensor):
             found = f"of type {type(clips).__name__}"
-            raise self._refusal(found, "give a path, an array, a tensor, or a list of clips or of paths")
+            raise self._refusal(
+                found, "give a path, an array, a tensor, a list of clips or of paths, or a `ClipDataset`"
+            )
         found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
         # What is under a mask would be taken for pixels.
         if isinstance(clips, np.ma.MaskedArray) and np.ma.is_masked(clips):

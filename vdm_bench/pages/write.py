@@ -14,8 +14,8 @@ from vdm_bench.runtime.progress import Reporter, Silent
 
 
 def write_html(
-    paths: Iterable[Path],
-    page: Path,
+    paths: str | Path | Iterable[str | Path],
+    page: str | Path,
     *,
     places: ClipPlaces | None = None,
     embed: int = EMBEDDED_BYTES,
@@ -35,12 +35,12 @@ def write_html(
     """
     runs, reporter = _told(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
-    write_report(runs, page, PageOptions(galleries, embed))
+    write_report(runs, Path(page), PageOptions(galleries, embed))
 
 
 def write_html_site(
-    paths: Iterable[Path],
-    folder: Path,
+    paths: str | Path | Iterable[str | Path],
+    folder: str | Path,
     *,
     places: ClipPlaces | None = None,
     embed: int = EMBEDDED_BYTES,
@@ -54,6 +54,7 @@ def write_html_site(
     Raises:
         InputError: no sound record, clips that are not there, or a file that cannot be written.
     """
+    folder = Path(folder)
     runs, reporter = _told(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
     way_out = "wait for it, or choose another --html"
@@ -62,7 +63,7 @@ def write_html_site(
         return write_site(runs, folder, PageOptions(galleries, embed))
 
 
-def _told(paths: Iterable[Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
+def _told(paths: str | Path | Iterable[str | Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
     reporter = reporter or Silent()
     runs = read_runs(paths)
     for sentence in runs.left_out:

@@ -170,14 +170,14 @@ def _try_networks(
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
         return 0, None, absent, []
-    panel = MetricSuite.of(present, options.computing, Silent())
-    size = 4 * sum(sum(network.spec.layers.values()) for network in panel.networks)
+    suite = MetricSuite.of(present, options.computing, Silent())
+    size = 4 * sum(sum(network.spec.layers.values()) for network in suite.networks)
     side, seconds = protocol.resolution, 0.0
     errors: list[InputError] = []
     pixels = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
     if clips is not None and clips.shape[2:4] == (side, side):
         pixels = torch.from_numpy(np.array(clips[:1]))
-    for network in panel.networks:
+    for network in suite.networks:
         # A whole batch, as fewer clips are filled up to one; the first pass prepares what later ones find.
         batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
         try:
@@ -188,6 +188,6 @@ def _try_networks(
         start = time.monotonic()
         compute_features(network, batch)
         seconds += (time.monotonic() - start) / len(batch)
-    if len(errors) == len(panel.networks):
+    if len(errors) == len(suite.networks):
         raise errors[0]
     return size, seconds, absent, [str(error) for error in errors]

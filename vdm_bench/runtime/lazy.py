@@ -1,12 +1,13 @@
 """Public names that are imported when they are first used, so that importing a package loads little."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package.
+def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a package; completion in notebooks asks the latter.
 
     Args:
         package: its `__name__`.
@@ -18,4 +19,7 @@ def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    return attribute
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return attribute, names

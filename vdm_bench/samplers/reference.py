@@ -150,11 +150,7 @@ class ReferenceSampler(Sampler):
     def _check_conditions(self, request: SampleRequest) -> None:
         config, weight = self._model.config, self._sampling.guidance_weight
         if request.labels is not None:
-            if not config.classes:
-                raise InputError("labels are given, but the model was trained without classes; leave them out")
-            outside = [int(label) for label in request.labels if not 0 <= label < config.classes]
-            if outside:
-                raise InputError(f"label {outside[0]} is not in 0 to {config.classes - 1}, the model's classes")
+            self._model.check_labels(request.labels)
         if request.captions is not None and not config.text_dim:
             raise InputError("captions are given, but the model was trained without text; leave them out")
         if request.captions is not None and self._text is None:

@@ -89,11 +89,11 @@ def explain(
     walk = [(("", ""), first), *_changes(first, last)]
     recipes = [dataclasses.replace(recipe, name=f"step {n}") for n, (_, recipe) in enumerate(walk)]
     sources = open_sources(generated, reference, options, reporter)
-    panel = MetricSuite.of_recipes(recipes, options.computing, reporter)
+    suite = MetricSuite.of_recipes(recipes, options.computing, reporter)
     with scratch_folder() as folder:
-        sides = collect_sides(sources, panel, options, folder, reporter, Stopwatch(), ProcessGroup())
-        scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
-    specs = [panel.networks[place].spec for place in panel.places]
+        sides = collect_sides(sources, suite, options, folder, reporter, Stopwatch(), ProcessGroup())
+        scores = suite.scores(sides["reference"].collected, sides["generated"].collected)
+    specs = [suite.networks[place].spec for place in suite.places]
     values = [_value_of(score) for score in scores]
     steps = tuple(_steps([changed for (changed, _) in walk], recipes, specs, scores, values))
     return Explanation(

@@ -134,11 +134,11 @@ def _compared(
     reporter: Reporter,
     processes: ProcessGroup,
 ) -> Record:
-    panel = MetricSuite.of_recipes(recipes, options.computing, reporter)
+    suite = MetricSuite.of_recipes(recipes, options.computing, reporter)
     stopwatch = Stopwatch()
     with _feature_folder(options.out) as folder:
-        sides = collect_sides(sources, panel, options, folder, reporter, stopwatch, processes)
-        record = on_main(processes, lambda: _record(generated, sides, panel, options, stopwatch))
+        sides = collect_sides(sources, suite, options, folder, reporter, stopwatch, processes)
+        record = on_main(processes, lambda: _record(generated, sides, suite, options, stopwatch))
     if options.out is not None and processes.is_main:
         write_record(record, RunFolder(options.out).record)
     return record
@@ -160,7 +160,7 @@ def open_sources(
 
 def collect_sides(
     sources: Mapping[str, tuple[str, ClipDataset]],
-    panel: MetricSuite,
+    suite: MetricSuite,
     options: ScoreOptions,
     folder: Path,
     reporter: Reporter,
@@ -173,10 +173,10 @@ def collect_sides(
         InputError: bad input; broken clips are all named.
     """
     collector = FeatureExtractor(
-        panel.networks, options.workers, options.skip_broken, reporter, processes, options.recheck
+        suite.networks, options.workers, options.skip_broken, reporter, processes, options.recheck
     )
     for title, dataset in sources.values():
-        panel.check_frames(
+        suite.check_frames(
             first_shape(dataset, len(dataset), title, options.workers, skip_broken=options.skip_broken)[0]
         )
     sides = {}
@@ -188,10 +188,10 @@ def collect_sides(
 
 
 def _record(
-    generated: Clips, sides: dict[str, Side], panel: MetricSuite, options: ScoreOptions, stopwatch: Stopwatch
+    generated: Clips, sides: dict[str, Side], suite: MetricSuite, options: ScoreOptions, stopwatch: Stopwatch
 ) -> Record:
     with stopwatch.stage("scores"):
-        scores = panel.scores(sides["reference"].collected, sides["generated"].collected)
+        scores = suite.scores(sides["reference"].collected, sides["generated"].collected)
     return make_record(
         name=options.name or name_of(_describe(generated, "generated")),
         protocol=None,
@@ -200,7 +200,7 @@ def _record(
         generated=sides["generated"],
         scores=scores,
         stopwatch=stopwatch,
-        device=str(panel.networks[0].device),
+        device=str(suite.networks[0].device),
     )
 
 

@@ -125,7 +125,7 @@ class MetricSuite:
         round_length: int | None = None,
         conditions: int | None = None,
     ) -> list[Score]:
-        """Compute every metric from features that were collected with this panel's networks.
+        """Compute every metric from features that were collected with this suite's networks.
 
         Args:
             reference: real clips.
