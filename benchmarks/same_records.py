@@ -59,7 +59,7 @@ for name, (protocol, keywords) in miniatures.items():
 """
 
 
-def carry_out(checkout: Path, folder: Path, cache: Path) -> list[str]:
+def run_all(checkout: Path, folder: Path, cache: Path) -> list[str]:
     """Run all miniatures with the package of a checkout; return why some were refused."""
     environment = {
         **os.environ,
@@ -104,14 +104,14 @@ def main() -> None:
         subprocess.run(["git", "-C", ROOT, "archive", given.revision, "-o", Path(scratch, "tar")], check=True)
         with tarfile.open(Path(scratch, "tar")) as file:
             file.extractall(other, filter="tar")
-        lines = carry_out(other, folder, cache)
+        lines = run_all(other, folder, cache)
         before = contents(folder)
         dates = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
-        refused = carry_out(ROOT, folder, cache)
+        refused = run_all(ROOT, folder, cache)
         again = [str(path) for path, date in dates.items() if path.stat().st_mtime_ns != date]
         folder.rename(Path(scratch, "before"))
         folder.mkdir()
-        lines += carry_out(ROOT, folder, Path(scratch, "another cache"))
+        lines += run_all(ROOT, folder, Path(scratch, "another cache"))
         lines += unlike(before, contents(folder))
     lines += [f"{path} was not found complete" for path in again]
     # A run does not go on with a sampler whose file has changed; that is no fault of this checkout.

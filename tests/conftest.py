@@ -1,5 +1,6 @@
 """Fixtures that the whole test tree shares."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
 # The same examples in every run, and no limit on the time of one: machines are shared.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Give the tests, and the programs that they start, the signals of a terminal.
+
+    What is started in the background or by `nohup` ignores some of them, and so would all of its children.
+    """
+    usual = {"SIGINT": signal.default_int_handler, "SIGQUIT": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    for name, handler in usual.items():
+        number = getattr(signal, name, None)  # Windows has only the first
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
