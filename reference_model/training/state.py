@@ -141,7 +141,10 @@ def read_state(
     if wrong := wrong_field(header, _FIELDS) or _unlike(tensors, shapes):
         raise DamagedError(path, wrong, way_out)
     sums.require(tensors)
-    return tensors, TrainingProgress(header["step"], float(header["seconds"]))
+    try:
+        return tensors, TrainingProgress(header["step"], float(header["seconds"]))
+    except OverflowError as error:  # a whole number may have any length
+        raise DamagedError(path, "its field 'seconds' is too large a number", way_out) from error
 
 
 def _unlike(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:

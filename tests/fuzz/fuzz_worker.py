@@ -96,6 +96,7 @@ def read(number: int, name: str, files: Files) -> Outcome:
     for file, data in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(data)
+    _forget_peak()
     before, start = _resident(), time.process_time()
     fault, refused, detail = "", False, ""
     try:
@@ -107,17 +108,33 @@ def read(number: int, name: str, files: Files) -> Outcome:
     except Exception as error:
         fault, detail = _where(error), traceback.format_exc()
     seconds = time.process_time() - start
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024) - before
+    grown = _peak() - before
     shutil.rmtree(folder, ignore_errors=True)
     return Outcome(number, name, fault, refused, seconds, grown, detail)
 
 
 def _resident() -> float:
-    """Give the memory that is resident now, in MB; no less than it is where that cannot be told."""
+    """Return the memory that is resident now, in MB; no less than it is where that cannot be told."""
+    return _status("VmRSS")
+
+
+def _peak() -> float:
+    """Return the most memory that was resident since `_forget_peak`, in MB; or ever, if unknown."""
+    return _status("VmHWM")
+
+
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(field: str) -> float:
+    # Not `ru_maxrss` where it can be helped: it begins with the peak of the process that started this one.
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")) / 1024
 
 
 def _where(error: BaseException) -> str:
