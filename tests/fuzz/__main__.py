@@ -22,7 +22,7 @@ if __name__ == "__main__":
     parser.add_argument("--reader", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, for an input")
-    parser.add_argument("--megabytes", type=float, default=256.0, help="for an input")
+    parser.add_argument("--megabytes", type=float, default=200.0, help="for an input")
     given = parser.parse_args()
     report = fuzz(
         given.count,

@@ -40,7 +40,7 @@ def test_500_changed_inputs_end_well_or_in_an_error_of_the_project() -> None:
 
 @pytest.mark.slow
 def test_20000_changed_inputs_are_read_soon_and_in_little_memory() -> None:
-    report = fuzz(20_000, "slow", workers=2, seconds=2.0, megabytes=256.0)
+    report = fuzz(20_000, "slow", workers=2, seconds=2.0, megabytes=200.0)
     check(report.faults)
 
 

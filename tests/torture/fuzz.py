@@ -10,7 +10,7 @@ from torture.places import Place
 MOST = 20_000
 _CHUNK = 1_000
 _FUZZER = Path(__file__).resolve().parents[1] / "fuzz"
-_SECONDS, _MEGABYTES = 2.0, 256.0  # that an input may take
+_SECONDS, _MEGABYTES = 2.0, 200.0  # that an input may take
 
 
 def groups(scale: float) -> list[tuple[str, int]]:

@@ -295,6 +295,9 @@ def _open(path: Path, stream: int | None) -> Iterator[FrameReader]:
         yield reader
 
 
+_LONGEST_WEBP = 16_383  # pixels of a side that VP8 and lossless WebP can code; a longer canvas is damage
+
+
 class WebPReader(FrameReader):
     """Decodes the frames of an animated WebP image.
 
@@ -323,9 +326,15 @@ class WebPReader(FrameReader):
         start = 0
         with open_image(self._path, ("WEBP",)) as image:
             self.check_size(*image.size)
+            if max(image.size) > _LONGEST_WEBP:
+                width, height = image.size
+                raise self.broken(
+                    f"says that its pictures are {width}x{height}: WebP has {_LONGEST_WEBP:,} a side"
+                )
             for number, delay in enumerate(self._delays):
                 pixels = decoded_pixels(self._path, image, number)
                 frame = VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[-1] == 4 else "rgb24")
+                del pixels  # the frame has a copy, and whoever takes it makes another
                 frame.pts, frame.duration, frame.time_base = start, delay, _MILLISECOND
                 start += delay
                 self.decoded += 1

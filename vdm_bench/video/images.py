@@ -193,7 +193,8 @@ def decoded_pixels(path: Path, image: ImageFile.ImageFile, number: int = 0) -> N
             reason = f"has pixels of mode {image.mode} ({stored}): 8-bit gray or RGB is needed"
             raise BrokenClipError(str(path), reason)
         image.seek(number)
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        return np.asarray(image if image.mode == mode else image.convert(mode))  # which copies, whatever the mode
 
 
 def _cut_short(source: str, reason: str) -> BrokenClipError:
