@@ -15,6 +15,7 @@ from processes import VARIABLE, marked, wait_until, wait_until_none
 from vdm_bench.errors import InputError
 from vdm_bench.samplers.base import SampleRequest
 from vdm_bench.samplers.command import CommandSampler
+from vdm_bench.samplers.supervisor import end_marked
 
 REQUEST = SampleRequest(indices=(4, 5), seeds=(7, 8), frames=3, height=4, width=6)
 
@@ -177,6 +178,32 @@ def test_a_program_that_kills_its_supervisor_ends_with_it(started: str, tmp_path
     assert not list(tmp_path.glob(".scratch*"))
 
 
+HANDS_ON = """
+import os, sys, time
+sys.stdin.readline()
+if not os.fork(): time.sleep(600)
+"""
+
+
+def test_a_process_that_was_started_while_processes_were_listed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", HANDS_ON], stdin=subprocess.PIPE, env={**os.environ, "NAME": str(tmp_path)}
+    )
+    list_folder = os.listdir
+
+    def list_first(path: str) -> list[str]:
+        names = list_folder(path)
+        if parent.returncode is None:  # it has not ended before
+            parent.communicate(b"go on\n")
+        return names
+
+    monkeypatch.setattr("os.listdir", list_first)
+    end_marked(f"NAME={tmp_path}")
+    assert set(marked(tmp_path)) <= {os.getpid()}
+
+
 @pytest.mark.parametrize(
     ("command", "printed"),
     [
@@ -270,6 +297,7 @@ def test_a_reader_of_messages_that_has_seen_enough_does_not_end_the_program(tmp_
     harness.stderr.close()
     go.touch()
     assert harness.wait() == 0
+    wait_until_none(tmp_path)  # the harness has not closed its sampler: the supervisor sees that it ended
 
 
 def test_all_that_a_program_prints_comes_before_what_the_harness_says_of_its_end(tmp_path: Path) -> None:

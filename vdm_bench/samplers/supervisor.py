@@ -214,23 +214,49 @@ def end_marked(mark: str) -> None:
 
     For whoever has lost the supervisor, without which nobody is the parent of what left its parent.
     """
+    dead: set[int] = set()
     deadline = time.monotonic() + _PATIENCE
-    while (marked := _marked(os.fsencode(mark))) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        marked, unclear = _marked(os.fsencode(mark), dead)
+        if not marked and not unclear:
+            return
         for process in marked:
             _send(process, signal.SIGKILL)
         time.sleep(0.002)
 
 
-def _marked(mark: bytes) -> list[int]:
-    found = []
+def _marked(mark: bytes, dead: set[int]) -> tuple[list[int], bool]:
+    """Return the processes with a variable, and whether there may be others.
+
+    There may be where one has ended that was not dead before: it may have started another that is not yet listed.
+    And there may be where one is between two programs, when it has no environment.
+
+    Args:
+        mark: the variable.
+        dead: the processes that had ended before, to which those that have ended since are added.
+    """
+    found, unclear = [], False
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
+        if not name.isdecimal():
+            continue
         try:
-            with open(f"/proc/{int(name)}/environ", "rb") as file:  # noqa: PTH123 - as in `_descendants`
-                if mark in file.read().split(b"\0"):
-                    found.append(int(name))
-        except (OSError, ValueError):
-            continue  # no process, another user's, or one that has ended
-    return found
+            environment = _of_process(name, "environ")
+            if mark in environment.split(b"\0"):
+                found.append(int(name))
+            elif not environment and not _of_process(name, "cmdline"):
+                os.readlink(f"/proc/{name}/exe")  # noqa: PTH115 - what has ended has none, nor have the system's own
+                unclear = True
+        except (FileNotFoundError, ProcessLookupError):
+            unclear |= int(name) not in dead
+            dead.add(int(name))
+        except OSError:
+            continue  # another user's
+    return found, unclear
+
+
+def _of_process(name: str, what: str) -> bytes:
+    with open(f"/proc/{name}/{what}", "rb") as file:  # noqa: PTH123 - as in `_descendants`
+        return file.read()
 
 
 def _has_children() -> bool:
