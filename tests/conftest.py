@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from paths import ROOT
 
 from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
 
@@ -50,7 +51,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real files that nobody on this project wrote; it stands beside the repository."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs the test data in {folder}")
     return folder

@@ -10,8 +10,8 @@ from pathlib import Path
 import architecture
 import pytest
 from architecture import Project, make_project
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"vdm_bench": "vdm_bench"} | {
     name: f"vdm_bench.{name}" for name in ("leaderboards", "metrics", "reference_model")
 }

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from paths import ROOT
 
 import vdm_bench
 from vdm_bench.cli import cli
@@ -26,17 +27,16 @@ from vdm_bench.metrics import frechet_distance
 from vdm_bench.metrics.extraction import extract_features
 from vdm_bench.metrics.networks import load_network
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 # Guides whose first code block cannot run here, and why.
 NOT_RUN = {
     "clips": "a list of calls with clips in several layouts that the reader has",
-    "command-samplers": "needs BAIR and a program in another environment; tests/samplers runs such programs",
-    "leaderboards": "takes minutes for five commands, each of which is in tests/cli",
+    "command-samplers": "needs BAIR and a program in another environment; tests/vdm_bench/samplers runs some",
+    "leaderboards": "takes minutes for five commands, each of which is in tests/vdm_bench/cli",
     "published-predictions": "needs GIFs that are not in the repository",
-    "reference-model": "makes hundreds of clips; tests/cli runs its options",
+    "reference-model": "makes hundreds of clips; tests/vdm_bench/cli runs its options",
     "runs": "needs BAIR and Kinetics-600",
     "submissions": "needs the run folder of somebody else",
     "text": "installs an extra",

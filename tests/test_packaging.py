@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"vdm_bench": "vdm_bench"} | {
     name: f"vdm_bench.{name}" for name in ("leaderboards", "metrics", "reference_model")

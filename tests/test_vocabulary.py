@@ -7,14 +7,13 @@ narrower here; the sentence is not written around it.
 import ast
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import click
 import pytest
+from paths import ROOT
 
 from vdm_bench.cli import cli
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vdm_bench", "metrics", "reference_model", "leaderboards")
 
 # Regular expressions for whole words, without regard to case; white space is one space.
