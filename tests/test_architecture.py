@@ -96,6 +96,30 @@ def test_a_broken_rule_is_told(rule: str, texts: dict[str, str], expected: str) 
     assert any(expected in sentence for sentence in RULES[rule](small(**texts)))
 
 
+# They test what holds for the whole of the project.
+TESTS_ELSEWHERE = {"reliability"}
+
+
+def test_the_tests_mirror_the_packages() -> None:
+    assert list(architecture.tests_out_of_place(ROOT, TESTS_ELSEWHERE)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("film/test_a.py", "", "does not have"),
+        ("video/test_video_a.py", "", "repeats the name of its folder"),
+        ("video/test_a.py", f"class TestA:\n    def test_{'x' * 66}(self): ...", "shorten it"),
+    ],
+)
+def test_a_test_out_of_place_is_found(file: str, text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "video").mkdir()
+    path = tmp_path / "tests" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert [expected in sentence for sentence in architecture.tests_out_of_place(tmp_path, ())] == [True]
+
+
 def code_blocks(path: Path) -> Iterator[str]:
     text = path.read_text("utf-8")
     if path.suffix == ".py":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 PACKAGE = "vdm_bench"
 SHORT, CEILING = 80, 450  # lines of a module
+LONGEST_TEST_NAME = 70
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,26 @@ def names_with_two_meanings(project: Project) -> Iterator[str]:
 
 def _is_alias(node: ast.AnnAssign) -> bool:
     return ast.unparse(node.annotation).endswith("TypeAlias")
+
+
+def tests_out_of_place(root: Path, elsewhere: Collection[str]) -> Iterator[str]:
+    """Tests are found where what they test is found: `tests/video/test_x.py` for something in `video/`.
+
+    Args:
+        root: of the project, with a folder `tests`.
+        elsewhere: folders of tests of no single folder of the project.
+    """
+    tests = root / "tests"
+    for path in sorted(tests.rglob("test_*.py")):
+        place = path.parent.relative_to(tests)
+        name = f"tests/{path.relative_to(tests).as_posix()}"
+        if place.parts and place.parts[0] not in elsewhere and not (root / place).is_dir():
+            yield f"{name} is in a folder that the project does not have: move it to where what it tests is"
+        if place.parts and path.stem.startswith(f"test_{place.name}_"):
+            yield f"{name} repeats the name of its folder: leave it out"
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and len(node.name) > LONGEST_TEST_NAME:
+                yield f"{name}: {node.name} has more than {LONGEST_TEST_NAME} characters: shorten it"
 
 
 def imports_in(text: str) -> Iterator[str]:
