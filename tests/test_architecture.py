@@ -65,6 +65,7 @@ RULES: dict[str, Callable[[Project], Iterator[str]]] = {
     "loose files": loose,
     "prefixes": architecture.prefix_families,
     "sizes": lambda project: architecture.small_rooms(project, PLUG_INS),
+    "functions": architecture.long_functions,
     "names": architecture.names_with_two_meanings,
 }
 
@@ -89,6 +90,7 @@ def test_the_house_keeps_the_rule(rule: str) -> None:
         ("prefixes", {"a__x": "", "a__x_c": ""}, "or merge them"),
         ("sizes", {"video__a": "pass\n" * 451}, "split it by idea"),
         ("sizes", {"video__a": "", "video__b": "import vdm_bench.video.a"}, "merge them"),
+        ("functions", {"video__a": "def f():\n    '''x'''\n" + "    pass\n" * 41}, "split it"),
         ("names", {"a__b": "class Thing: ...", "c__d": "class Thing: ..."}, "rename all but one"),
     ],
 )

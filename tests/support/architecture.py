@@ -13,6 +13,7 @@ from pathlib import Path
 
 PACKAGE = "vdm_bench"
 SHORT, CEILING = 80, 450  # lines of a module
+LONGEST_FUNCTION = 40  # lines, without its head and docstring
 LONGEST_TEST_NAME = 70
 
 
@@ -187,6 +188,17 @@ def small_rooms(project: Project, plug_ins: Collection[str]) -> Iterator[str]:
                 f"{module.name} has {module.lines} lines and only {one} imports it: merge them, or put it "
                 "among the plug-ins"
             )
+
+
+def long_functions(project: Project) -> Iterator[str]:
+    """A function is read on one screen, its docstring aside."""
+    for module in project.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                if lines > LONGEST_FUNCTION:
+                    yield f"{module.name}: {node.name} has {lines} lines, more than {LONGEST_FUNCTION}: split it"
 
 
 def names_with_two_meanings(project: Project) -> Iterator[str]:
