@@ -3,8 +3,8 @@
     python benchmarks/before_after.py REVISION [--rounds 5] [--skip-demo]
 
 Both work on the same clips, in turns, each time in a new process with a cache of its own; the ratio is the median
-over rounds of this checkout's time by the other's in the same round, with the least and the largest, so that a
-machine that is shared slows both. Times are the processor's, of all threads and children. About ten minutes.
+over rounds of this checkout's time divided by the other's in the same round, printed with the smallest and the
+largest ratio: a shared machine slows both. Times are CPU times of all threads and children. About ten minutes.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""What it costs that stored data are held against their checksums: ratios of with to without, in one run.
+"""The cost of checking stored data against their checksums: time with checks / time without, in one run.
 
     taskset -c 0 python benchmarks/checksums.py [--blocks 200] [--clips 320] [--rounds 15]
 
 Blocks of features are read with the check and without it, from the page cache and from the disk (where the system
-drops cached pages when it is asked to). Clips of an archive are read and hashed as before, when nothing was
-compared, and as they are now. Then a score is computed again from stored features, with and without checks. The
-two ways take turns; each figure is the median of the ratios, with the quarter below and above it. What comes from
-the page cache is timed by the processor, as the machine may be busy; what comes from the disk by the clock.
+drops cached pages on request). Clips of an archive are read and hashed without comparison, and with it.
+Then a score is computed again from stored features, with and without checks. The
+two ways take turns; each figure is the median of the ratios with both quartiles. Reads from
+the page cache are timed in CPU time, as the machine may be busy; reads from the disk in wall-clock time.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def plain_features(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def plain_header(path: Path) -> BlockHeader:
-    """Read what features are of, and believe it."""
+    """Read the header of features without checking it."""
     with safe_open(path, framework="np") as file:
         facts = json.loads(file.metadata()["stored"].split("\n")[2])
         widths = {name: file.get_slice(name).get_shape()[1] for name in file.keys()}  # noqa: SIM118
@@ -65,7 +65,7 @@ def plain_object(data: bytes, *_: object, **__: object) -> dict[str, object]:
 
 
 class Believed(Archive):
-    """An archive as it was read before: clips are hashed by who collects them, and held against nothing."""
+    """An archive as it was read before: the caller hashes clips, and nothing is compared."""
 
     def __getitem__(self, index: int) -> Clip:
         entry = self.entry(index)

@@ -4,9 +4,9 @@
     python benchmarks/claims.py --out runs/claims --limit 128 --steps 32 --claim table5 --claim table2
 
 These are the plans of `vdm-bench reproduce table5`, `table2` and `table6` with `--protocol shapes`, and one of
-prediction, where the paper says in words that reconstruction guidance beats replacement (Ho et al. 2022, arXiv
-2204.03458, section 3.1). Each case is a run of its own that goes on where it was stopped; cases share seeds and
-given frames, so that their differences are paired. The tables are markdown, on stdout.
+prediction, where the paper states in its text that reconstruction guidance beats replacement (Ho et al. 2022, arXiv
+2204.03458, section 3.1). Each case is a run that resumes after an interruption; cases share seeds and
+context frames, so their differences are paired. The tables are markdown, on stdout.
 """
 
 import argparse
@@ -73,7 +73,7 @@ PLANS: dict[str, Callable[[int], ReproductionPlan]] = {
 
 
 def main() -> None:
-    """Carry out the plans and print two tables for each: scores, and verdicts on the claims."""
+    """Run the plans and print two tables for each: scores, and verdicts on the claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--limit", type=int, help="clips a case; 256 if not given")

@@ -1,4 +1,4 @@
-"""Time and memory of the statistics, beside SciPy's matrix square root in the same run.
+"""Time and memory of the statistics, compared with SciPy's matrix square root in the same run.
 
     OMP_NUM_THREADS=2 python benchmarks/distances.py                  # half a minute, and a minute for sqrtm
     OMP_NUM_THREADS=2 python benchmarks/distances.py --sqrtm-4096     # and minutes more
@@ -61,7 +61,7 @@ def by_square_root(a: Moments, b: Moments) -> float:
 
 
 def frechet(dimension: int, n_reference: int, n_generated: int, *, sqrtm: bool) -> None:
-    """Print the times of one Frechet distance and of what surrounds it."""
+    """Print the times of one Frechet distance, its interval and its extrapolation."""
     references = grouped(draw(0, n_reference, dimension))
     groups = grouped(draw(1, n_generated, dimension, 1.2))
     reference, generated = merge_all(references), merge_all(groups)

@@ -1,4 +1,4 @@
-"""I3D in clips per second, beside a plain port of it and beside the rate of a matrix product, in one run.
+"""I3D in clips per second, compared with a plain port of it and with the rate of a matrix product, in one run.
 
     pip download --no-deps cd-fvd==0.1.1
     python benchmarks/i3d.py --peer cd-fvd-0.1.1.tar.gz               # two CPU cores: 10 minutes

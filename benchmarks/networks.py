@@ -51,7 +51,7 @@ def operations(network: FeatureNetwork, clips: Pixels) -> float:
 
 
 def share(network: FeatureNetwork, clips: Pixels, total: float) -> tuple[float, float]:
-    """Return clips a second and the share of the rate of a matrix product, in one round."""
+    """Return clips per second and the share of the rate of a matrix product, in one round."""
     product = product_rate("fp32", CPU)
     start = time.perf_counter()
     extract_features(network, clips)

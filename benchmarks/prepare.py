@@ -1,11 +1,11 @@
-"""`vdm-bench data prepare` beside PyAV alone, on the same films: how much of the bare decoding rate is left.
+"""`vdm-bench data prepare` compared with PyAV alone, on the same videos: its share of the bare decoding rate.
 
-    python benchmarks/prepare.py FOLDER      # a folder of films; those of fewer than 16 frames are passed over
+    python benchmarks/prepare.py FOLDER      # a folder of videos; those with fewer than 16 frames are skipped
 
-All decode the first frames of each film, several films at a time, a thread each. PyAV alone throws the pictures
-away; once more, it makes RGB arrays of them, which is the least that any use of them takes. `data prepare` also
-checks the file to its end, resizes, hashes, and writes the clips. The order is by turns, and the best of each
-counts: machines are shared.
+All decode the first frames of each video, several videos at a time, one thread each. PyAV alone discards the
+frames; in a second pass it converts them to RGB arrays, the least that any use of them needs. `data prepare` also
+checks the file to its end, resizes, hashes, and writes the clips. They take turns, and the best time of each
+counts, as machines are shared.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def sound_films(folder: Path, frames: int) -> list[Path]:
-    """Return the films below a folder that are whole and long enough."""
+    """Return the videos below a folder that are whole and long enough."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     found = []
     for path in paths:
@@ -81,7 +81,7 @@ def seconds_bare(films: list[Path], frames: int, workers: int, *, rgb: bool) -> 
 
 
 def seconds_prepare(films: list[Path], frames: int, size: int, workers: int) -> float:
-    """Prepare the same films as the clips of a protocol."""
+    """Prepare the same videos as the clips of a protocol."""
     choice = ClipChoice(split="films", seed=0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "films"

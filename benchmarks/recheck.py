@@ -1,8 +1,8 @@
-"""What it costs that remembered clips are held against their files: shares of the time that decoding takes.
+"""The cost of checking remembered clips against their files, as shares of the time of decoding.
 
     python benchmarks/recheck.py [--clips 640] [--rounds 5]
 
-640 clips of 16x64x64 as films, frame folders, arrays and a clip archive. Each round reads and hashes all of them
+640 clips of 16x64x64 as videos, frame folders, arrays and a clip archive. Each round reads and hashes all of them
 (`--recheck`), then takes them from memory with the sample that is read again, and without it; then it scores them
 against others with all features there, likewise. Medians of the rounds, one thread. Two minutes on two cores.
 """
@@ -52,7 +52,7 @@ def write(form: str, folder: Path, clips: Iterable[Clip]) -> None:
 
 
 def believed(self: Memory, blocks: Iterable[tuple[int, BlockMetadata]]) -> None:
-    """Look at no clip: memory is believed outright."""
+    """Check no clip: trust what is remembered."""
 
 
 def seconds(work: Callable[[], object]) -> float:

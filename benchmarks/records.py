@@ -1,4 +1,4 @@
-"""A thousand run records into one DataFrame, beside a plain `json.load` of the same files.
+"""A thousand run records into one DataFrame, compared with a plain `json.load` of the same files.
 
     python benchmarks/records.py
 

@@ -114,7 +114,7 @@ def main() -> None:
         lines += run_all(ROOT, folder, Path(scratch, "another cache"))
         lines += unlike(before, contents(folder))
     lines += [f"{path} was not found complete" for path in again]
-    # A run does not go on with a sampler whose file has changed; that is no fault of this checkout.
+    # A run does not resume with a sampler whose file has changed; that is right.
     changed = [line for line in refused if "another sampler code" in line]
     print(*(f"refused: {line}" for line in changed), sep="\n", end="\n" if changed else "")
     lines += [line for line in refused if line not in changed]

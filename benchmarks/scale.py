@@ -1,11 +1,11 @@
-"""What a run costs a clip, stage by stage, with one process and with two: the figures of docs/scale.md.
+"""The cost of a run per clip, stage by stage, with one process and with two: the figures of docs/scale.md.
 
     python benchmarks/scale.py                  # two minutes and a half on two cores
     python benchmarks/scale.py --processes 1 --processes 2 --processes 4 --clips 256
 
 A run of `shapes` clips of 16x32x32: sampled by the reference model of the preset `shapes`, a few evaluations a
-clip, and scored by FVD on I3D, which resizes to 224x224 whatever comes in. Weights are random: they take as long
-as others. Each process has one thread. Every number of processes has a folder and a cache of its own, and the
+clip, and scored by FVD on I3D, which resizes all clips to 224x224. Weights are random, which does not change the
+time. Each process has one thread. Every number of processes has a folder and a cache of its own, and the
 scores must be equal to the last bit.
 """
 
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measure(folder: Path, processes: int, evaluations: int) -> Cost:
-    """Carry out a run by so many processes."""
+    """Run with so many processes."""
     out = folder / f"run{processes}"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "vdm_bench", "run", str(folder / "scale.toml"), "--out", str(out), "--workers", "1"]

@@ -2,7 +2,7 @@
 
     taskset -c 0 python benchmarks/speed.py
 
-The network's rate stands beside the rate of a matrix product on the same core in the same run.
+The network's rate is printed next to that of a matrix product on the same core, in the same run.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The Video U-Net beside the networks of two popular libraries, in one run; and the training step of a preset.
+"""The Video U-Net compared with the networks of two popular libraries, in one run; and the training step of a preset.
 
     pip install --no-deps video-diffusion-pytorch einops einops-exts rotary-embedding-torch tqdm pillow
     pip install diffusers
@@ -171,7 +171,7 @@ def line(name: str, parameters: int, figures: dict[str, dict[str, list[float]]])
 
 
 def verdict(own: str, name: str, bound: float, figures: dict[str, dict[str, list[float]]]) -> str:
-    """Say whether the bounds hold for one of our networks against one peer."""
+    """Say whether one of our networks keeps the bounds relative to one peer."""
     slower, larger = ratio(figures["step"], name, own), ratio(figures["step memory"], name, own)
     share = 1 / larger
     good = "met" if slower >= bound and share <= MEMORY_BOUND else "MISSED"

@@ -3,7 +3,7 @@
 All have three resolutions and about 6.4 million parameters, ours the most; what else they have is their own
 design. Peers are those of PyPI as their users get them, each with its own sampler. A smaller one of
 video-diffusion-pytorch, with half the parameters and the same base channels as ours, is measured too, and a wider
-one of ours, 7.6 million, with one residual block a resolution as diffusers' has here; the others have two.
+one of ours, 7.6 million, with one residual block per resolution as in diffusers; the others have two.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from vdm_bench.reference_model.samplers import ancestral
 from vdm_bench.reference_model.unet import VideoUNet
 
 FRAMES = 16
-TEXT_DIM = 32  # of the token that diffusers' network attends to; it has no form without text
+TEXT_DIM = 32  # of the token that diffusers' network attends to; it always needs text
 
 
 @dataclass(frozen=True, eq=False)
