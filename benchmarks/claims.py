@@ -4,8 +4,8 @@
     python benchmarks/claims.py --out runs/claims --limit 128 --steps 32 --claim table5 --claim table2
 
 These are the plans of `vdm-bench reproduce table5`, `table2` and `table6` with `--protocol shapes`, and one of
-prediction, where the paper states in its text that reconstruction guidance beats replacement (Ho et al. 2022, arXiv
-2204.03458, section 3.1). Each case is a run that resumes after an interruption; cases share seeds and
+prediction, where the paper states in its text that reconstruction guidance beats replacement (Ho et al. 2022,
+arXiv 2204.03458, section 3.1). Each case is a run that resumes after an interruption; cases share seeds and
 context frames, so their differences are paired. The tables are markdown, on stdout.
 """
 

@@ -1,4 +1,4 @@
-"""The Video U-Net compared with the networks of two popular libraries, in one run; and the training step of a preset.
+"""The Video U-Net compared with networks of two popular libraries, in one run; and the training step of a preset.
 
     pip install --no-deps video-diffusion-pytorch einops einops-exts rotary-embedding-torch tqdm pillow
     pip install diffusers
