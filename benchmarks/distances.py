@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.jackknife import Resampled, group_bounds
 from vdm_bench.metrics.moments import Moments, merge_all
-from vdm_bench.metrics.statistics import Features, KernelDistance, Neighbours, Statistic
+from vdm_bench.metrics.statistics import PRDC, Features, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import (
     can_extrapolate,
     extrapolate,
@@ -103,9 +103,9 @@ def main() -> None:
     frechet(4096, 5000, 2048, sqrtm=arguments.sqrtm_4096)
     statistics: dict[str, Statistic] = {
         "kernel distance": KernelDistance(),
-        "precision": Neighbours("precision"),
-        "recall": Neighbours("recall"),
-        "coverage": Neighbours("coverage"),
+        "precision": PRDC("precision"),
+        "recall": PRDC("recall"),
+        "coverage": PRDC("coverage"),
     }
     for name, statistic in statistics.items():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:

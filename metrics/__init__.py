@@ -1,6 +1,6 @@
 """Metrics of video generation: feature networks, statistics, distances, scores and signatures.
 
-Needs torch, numpy, scipy and safetensors alone. The public names below are loaded when they are first used.
+It needs only torch, numpy, scipy and safetensors. The public names below are loaded when they are first used.
 """
 
 from typing import TYPE_CHECKING

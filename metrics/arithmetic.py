@@ -1,4 +1,4 @@
-"""Numbers too large for float64: one error, in the place of infinity, NaN, warnings and tracebacks."""
+"""Overflow: numbers too large for float64 raise one error instead of infinity, NaN, warnings and tracebacks."""
 
 import contextlib
 import math
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.score import Estimate
 
-_ORDINARY = 200  # powers of two, up and down: float32 ends sooner, and float64 holds sums of fourth powers
+_ORDINARY = 200  # exponents of two: all of float32 lies within, and float64 holds sums of fourth powers of these
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Compute without NumPy's warnings of overflow; also a decorator.
+    """Turn an overflow into an `InputError`, without NumPy's warnings; a context manager and a decorator.
 
     Raises:
-        InputError: a number was too large to go on.
+        InputError: a number is too large to compute with.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
@@ -31,14 +31,14 @@ def guarded() -> Iterator[None]:
 
 
 def _is_arithmetic(error: Exception) -> bool:
-    """Say whether numbers that grew too large, as those of damaged weights do, raised an error."""
-    torch = sys.modules.get("torch")  # not loaded by those who compare records alone
+    """Tell whether an error comes from numbers that are too large, such as those of damaged weights."""
+    torch = sys.modules.get("torch")  # comparing records does not load it
     of_torch = torch is not None and isinstance(error, torch.linalg.LinAlgError)
     return of_torch or isinstance(error, ArithmeticError | np.linalg.LinAlgError)
 
 
 def finite(value: float) -> float:
-    """Return a result, which must be a number.
+    """Return the value itself.
 
     Raises:
         InputError: it is infinity or NaN.
@@ -48,29 +48,29 @@ def finite(value: float) -> float:
     return value
 
 
-def sound_difference(found: Estimate) -> Estimate:
-    """Return a difference of two scores, which must be a number, as the ends of its interval must be.
+def finite_estimate(estimate: Estimate) -> Estimate:
+    """Return the estimate itself.
 
     Raises:
-        InputError: one of them is infinity or NaN.
+        InputError: its value or an end of its interval is infinity or NaN.
     """
-    for number in (found.value, found.low, found.high):
+    for number in (estimate.value, estimate.low, estimate.high):
         finite(number)
-    return found
+    return estimate
 
 
 def too_large(reason: object) -> InputError:
-    """Make the error about features whose arithmetic fails."""
+    """Return the error for features that are too large to compute with."""
     return InputError(f"the features are too large to compute with ({reason}); check the network's weights")
 
 
 def unit_of(*arrays: NDArray[np.float64]) -> float:
-    """Return a power of two to divide numbers by, so that they can be squared and summed up.
+    """Return a power of two; divided by it, the numbers can be squared and summed without overflow.
 
-    It is 1 for ordinary numbers, whose results keep every bit; division by it loses nothing of the largest.
+    It is 1 unless the largest number is extreme, so ordinary results keep every bit.
 
     Args:
-        arrays: finite.
+        arrays: finite values.
 
     >>> unit_of(np.array([3.0])), unit_of(np.array([1e200])) == 2.0**664, unit_of(np.zeros(2))
     (1.0, True, 1.0)
@@ -79,4 +79,4 @@ def unit_of(*arrays: NDArray[np.float64]) -> float:
     exponent = math.frexp(largest)[1] - 1
     if not largest or abs(exponent) <= _ORDINARY:
         return 1.0
-    return math.ldexp(1.0, max(exponent, -1000))  # whose inverse is a number, too
+    return math.ldexp(1.0, max(exponent, -1000))  # its inverse is finite, too

@@ -1,4 +1,4 @@
-"""Names of the rules by which pictures are cut, resized and computed with; who applies them says more."""
+"""Names of the choices for resizing, aspect ratio, padding and precision; their modules say more."""
 
 from typing import Literal, get_args
 

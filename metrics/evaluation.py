@@ -1,4 +1,4 @@
-"""From features to scores: a recipe applied to the features of a reference and of generated clips."""
+"""From features to scores: apply a recipe to the features of reference and generated clips."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.metrics.arithmetic import guarded, sound_difference
+from vdm_bench.metrics.arithmetic import finite_estimate, guarded
 from vdm_bench.metrics.jackknife import difference_of_means, interval_of_mean, resampled_mean
 from vdm_bench.metrics.networks.base import NetworkSpec
-from vdm_bench.metrics.rates import Plays, count_of_clips
+from vdm_bench.metrics.rates import FrameRates, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.score import Estimate, Score, Signature
 from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, StatisticResult
@@ -22,19 +22,19 @@ Blocks = Callable[[str], Iterable[NDArray[np.float32]]]
 
 
 def mean_of_rounds(rounds: Sequence[StatisticResult]) -> StatisticResult:
-    """Return the mean of the scores of rounds of clips, each against the same reference.
+    """Return the mean score over rounds of clips, all scored against the same reference.
 
-    Given frames and reference stay, and each round is drawn anew, so the scores are independent, and their spread
-    gives the interval; where all are equal, as of a collapsed model, there is none. A mean of scores at finite
-    numbers has no limit to extrapolate to. One round is itself.
+    Each round samples every condition once, with other seeds. The scores of rounds are therefore independent, and
+    their spread gives the interval; there is none if all are equal, as for a collapsed model. The mean is never
+    extrapolated: more rounds do not make a round larger. A single round is returned as it is.
     """
     if len(rounds) == 1:
         return rounds[0]
-    values = [one.value for one in rounds]
-    floors = [one.floor for one in rounds if one.floor is not None]
+    values = [result.value for result in rounds]
+    floors = [result.floor for result in rounds if result.floor is not None]
     floor = sum(floors) / len(floors) if floors else None
     resampled = resampled_mean(values)
-    if resampled.says_nothing:
+    if resampled.is_degenerate:
         return StatisticResult(resampled.value, floor=floor)
     return StatisticResult(
         sum(values) / len(values),
@@ -47,18 +47,18 @@ def mean_of_rounds(rounds: Sequence[StatisticResult]) -> StatisticResult:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of one side, and the facts about its clips that belong into a signature.
+    """The features of one side, and what its clips contribute to the signature and the marks of a score.
 
     Attributes:
-        identity: names the clips, so that equal names mean equal pixels: `shapes-v1/test/seed0`.
-        clip_shape: (T, H, W) of the clips as the network got them.
+        identity: name of the clips, such as `shapes-v1/test/seed0`; equal names mean equal pixels.
+        clip_shape: (T, H, W) of the clips that the network received.
         count: N.
-        blocks: gives the features [n, d] of a layer, block by block in order, as often as asked.
+        blocks: returns the features of a layer, float32 [n, d] block by block in order; can be called repeatedly.
         lossy: whether the clips come from a lossy encoding.
         skipped: clips left out because they are broken.
         repeated: clips whose pixels repeat an earlier clip's.
-        refused: why there are no features of a layer, by layer; `blocks` gives none of these.
-        plays: frame rates of the clips.
+        refused: layer -> why it has no features; `blocks` must not be asked for these.
+        frame_rates: frame rates of the clips.
     """
 
     identity: str
@@ -69,7 +69,7 @@ class FeatureSet:
     skipped: int = 0
     repeated: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
-    plays: Plays = field(default_factory=Plays)
+    frame_rates: FrameRates = field(default_factory=FrameRates)
 
     def part(self, start: int, stop: int) -> "FeatureSet":
         """Return the features of clips `start` to `stop - 1`."""
@@ -85,10 +85,10 @@ class FeatureSet:
         return replace(self, count=stop - start, blocks=blocks)
 
     def rounds(self, length: int | None) -> list["FeatureSet"]:
-        """Cut the clips into rounds of `length`; one round of all, if None.
+        """Split the clips into rounds of `length` clips; None makes one round of all.
 
         Raises:
-            InputError: the last round is not whole.
+            InputError: the last round is incomplete.
         """
         if length is None or length == self.count:
             return [self]
@@ -100,21 +100,26 @@ class FeatureSet:
         return [self.part(start, start + length) for start in range(0, self.count, length)]
 
     def of_layer(self, layer: str, dimension: int, conditions: int | None = None) -> Features:
-        """Return the features of one layer, of clips that were made for so many conditions in turn.
+        """Return the features of one layer.
+
+        Args:
+            layer: name of the layer.
+            dimension: d of the layer.
+            conditions: clip i was made for condition i modulo this; None where each has a condition of its own.
 
         Raises:
-            InputError: there are none.
+            InputError: the layer has no features; the message says why.
         """
         if layer in self.refused:
             raise InputError(self.refused[layer])
         return Features(self.count, dimension, lambda: self.blocks(layer), conditions)
 
     def all_alike(self, layer: str) -> bool:
-        """Tell whether two clips or more have the same features of a layer, all of them."""
+        """Tell whether there are at least two clips and all have equal features in a layer."""
         if layer in self.refused or self.count < 2:
             return False
         first: NDArray[np.float32] | None = None
-        for block in self.blocks(layer):  # ends with the first block of nearly all sets
+        for block in self.blocks(layer):  # nearly always decided by the first block
             first = block[:1] if first is None else first
             if not (block == first).all():
                 return False
@@ -128,13 +133,13 @@ class Evaluation:
     Attributes:
         reference: real clips.
         generated: clips of a model.
-        task: what the model was given, as in signatures (`unconditional`), or nothing where it is not known.
-        expected_generated: the protocol's number of generated clips, or None where there is no protocol.
-        round_length: the generated clips come in rounds of so many, each of which is scored by itself; the score
-            is the mean over the rounds. None for one score of all clips.
+        task: the model's task, as in signatures (`unconditional`); None where it is not known.
+        expected_generated: the protocol's number of generated clips; None without a protocol.
+        round_length: clips in a round; rounds are scored separately and the score is their mean. None for one
+            score of all clips.
         shared: generated clips whose pixels are those of a reference clip.
-        conditions: generated clip i was made for condition i modulo this, such as a video whose first frames were
-            given; None where each clip has a condition of its own, or none.
+        conditions: generated clip i was made for condition i modulo this, such as the context frames of a video;
+            None where each clip has a condition of its own, or none.
     """
 
     reference: FeatureSet
@@ -148,8 +153,8 @@ class Evaluation:
     def score(self, recipe: Recipe, spec: NetworkSpec) -> Score:
         """Compute the score of `recipe` with its interval, floor and signature.
 
-        Where there is no value, the status says why: fewer clips than the statistic needs, features that the
-        network does not give or that are not finite, rounds that are not whole, numbers too large.
+        If there is no value, the status says why: too few clips for the statistic, features that are missing or
+        not finite, an incomplete round, or numbers too large.
 
         Raises:
             DamagedError: stored features are damaged.
@@ -157,7 +162,7 @@ class Evaluation:
         estimate, status = StatisticResult(math.nan), "ok"
         try:
             estimate = self._estimate(recipe, spec.layers[recipe.layer])
-        except DamagedError:  # no fault of the clips or the network that a score could tell of
+        except DamagedError:  # a fault of the files: it does not belong in a score
             raise
         except InputError as error:
             status = str(error)
@@ -180,10 +185,10 @@ class Evaluation:
         )
 
     def _estimate(self, recipe: Recipe, dimension: int) -> StatisticResult:
-        """Compute the value, which is finite, and what surrounds it, as far as that is.
+        """Compute the value with its interval, floor and limit, all of them finite.
 
         Raises:
-            InputError: there is no value.
+            InputError: there is no finite value.
         """
         reference = self.reference.of_layer(recipe.layer, dimension) if recipe.needs_reference else None
         with guarded():
@@ -193,7 +198,7 @@ class Evaluation:
                     for part in self.generated.rounds(self.round_length)
                 ]
             )
-        return estimate.sound()
+        return estimate.without_infinities()
 
     def _signature(self, recipe: Recipe, spec: NetworkSpec) -> Signature:
         shapes = ["x".join(map(str, self.generated.clip_shape))]
@@ -209,7 +214,9 @@ class Evaluation:
             fields["ref"] = f"{self.reference.identity}/{self.reference.count}"
         if self.task:
             fields["task"] = self.task
-        if asked := self.generated.plays.asked or (recipe.needs_reference and self.reference.plays.asked):
+        if asked := self.generated.frame_rates.asked or (
+            recipe.needs_reference and self.reference.frame_rates.asked
+        ):
             fields["fps"] = asked
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
@@ -227,8 +234,9 @@ class Evaluation:
         if recipe.needs_reference and self.shared:
             are = "is a clip" if self.shared == 1 else "are clips"
             yield f"{count_of_clips(self.shared, 'generated')} {are} of the reference"
-        if recipe.needs_reference and self.generated.plays.differs(self.reference.plays):
-            yield f"generated clips play at {self.generated.plays}, reference clips at {self.reference.plays}"
+        rates, reference_rates = self.generated.frame_rates, self.reference.frame_rates
+        if recipe.needs_reference and rates.differs(reference_rates):
+            yield f"generated clips play at {rates}, reference clips at {reference_rates}"
         if self.expected_generated is not None and self.generated.count < self.expected_generated:
             yield f"{self.generated.count} generated clips where the protocol asks for {self.expected_generated}"
         if self.generated.count < FEWEST_CLIPS:
@@ -253,20 +261,20 @@ def paired_difference(
     round_length: int | None = None,
     conditions: int | None = None,
 ) -> Estimate:
-    """Return how much the score of A is above that of B, with the interval of the difference.
+    """Return the score of A minus the score of B, with the interval of the difference.
 
-    Clip i of A and clip i of B are taken as a pair (the same seed, or the same given frames) where both have
-    as many clips: what they have in common then does not widen the interval.
+    With equal counts, clip i of A and clip i of B are paired (same seed, or same context frames): what they have
+    in common then does not widen the interval.
 
     Args:
         recipe: of the score.
         spec: of the network that made the features.
         reference: real clips.
         a: clips of a model.
-        b: of another one.
-        round_length: as of an `Evaluation`. The difference is then that of the means over rounds, and its
-            interval comes from the rounds; with one round on each side, from its clips.
-        conditions: as of an `Evaluation`.
+        b: clips of another model.
+        round_length: as in `Evaluation`; the result is then the difference of the two means over rounds. Its
+            interval comes from the rounds or, with one round on each side, from the clips.
+        conditions: as in `Evaluation`.
 
     Raises:
         InputError: as for a score; or one side has a single round and the other has several.
@@ -282,8 +290,8 @@ def paired_difference(
 
     with guarded():
         if len(of_a) == len(of_b) == 1:
-            return sound_difference(recipe.statistic.paired_difference(real, of_a[0], of_b[0]))
-        return sound_difference(difference_of_means(values(of_a), values(of_b), "rounds"))
+            return finite_estimate(recipe.statistic.paired_difference(real, of_a[0], of_b[0]))
+        return finite_estimate(difference_of_means(values(of_a), values(of_b), "rounds"))
 
 
 def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: NetworkSpec) -> Iterator[str]:
@@ -295,7 +303,7 @@ def _marks_of_side(side: str, features: FeatureSet, recipe: Recipe, spec: Networ
         yield f"all {side} clips give the same features"
     if features.lossy:
         yield f"{side} clips from a lossy encoding"
-    yield from features.plays.marks(side)
+    yield from features.frame_rates.marks(side)
     _, height, width = features.clip_shape
     if spec.preprocessing.aspect != "stretch" and height != width:
         yield f"{recipe.name} sees only the middle square of the {side} clips, which are {width}x{height}"

@@ -1,10 +1,10 @@
 """From clips to features, in fixed blocks.
 
-Clips are taken in blocks of consecutive indices, and within a block in batches of the network's own size, the
-last one filled up and cut off again. So a clip meets the same companions in the network whoever computes its
-block: the features are the same to the last bit for any number of workers, and after an interruption.
+A block is a range of consecutive clips. Within it, clips go through the network in batches of the network's own
+size; the last batch is padded, and the padding dropped afterwards. A clip therefore always shares its batch with
+the same others: its features are equal to the last bit for any number of workers, and after an interruption.
 
-On a CPU a forward pass takes one thread, and as many passes run side by side as there are threads.
+On a CPU each forward pass uses one thread, and as many passes run in parallel as there are threads.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Features = dict[str, NDArray[np.float32]]
 
 
 def block_bounds(count: int) -> list[tuple[int, int]]:
-    """Cut clips 0..count-1 into blocks: half-open ranges of at most `BLOCK_CLIPS`."""
+    """Split clips 0..count-1 into blocks: half-open ranges of at most `BLOCK_CLIPS`."""
     return [(start, min(start + BLOCK_CLIPS, count)) for start in range(0, count, BLOCK_CLIPS)]
 
 
@@ -33,9 +33,9 @@ def extract_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor)
     """Compute the layers of one block of clips.
 
     Args:
-        network: moved to the device it shall compute on.
-        clips: uint8 [N, T, H, W, 3], RGB; they cross to the device as they are and are resized there. Give
-            several networks a tensor that is there already, and it crosses once.
+        network: on the device where it computes.
+        clips: uint8 [N, T, H, W, 3], RGB, of any size: resizing happens on the device. For several networks, pass
+            a tensor that is already on the device, so that it is copied once.
 
     Returns:
         float32 [N, d] for each layer of the network's spec.
@@ -51,12 +51,12 @@ def extract_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor)
 
 
 def not_finite(network: FeatureNetwork, layer: str, clips: str = "these clips") -> str:
-    """Say that a layer of some clips holds values that are no numbers."""
+    """Return the error message for a layer that has NaN or infinity for some clips."""
     return f"{network.spec.name} gives NaN or infinity in its layer {layer!r} for {clips}"
 
 
 def compute_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor) -> Features:
-    """Compute the layers of one block of clips, be they finite or not; else as `extract_features`."""
+    """Compute the layers of one block of clips like `extract_features`, but allow values that are not finite."""
     spec = network.spec
     pixels = torch.as_tensor(clips).to(network.device)
     if not len(pixels):
@@ -77,6 +77,6 @@ def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:
     count, missing = len(batch), network.spec.batch_size - len(batch)
     if missing:
         batch = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
-    # Threads have settings of their own; a network from elsewhere may not see to its arithmetic itself.
+    # Autocast is set per thread, and a network of another package may not set its precision itself.
     with arithmetic(network.spec.precision, network.device):
         return {name: layer[:count].cpu() for name, layer in network(batch).items()}

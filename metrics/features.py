@@ -1,8 +1,8 @@
-"""The features of one side: how they are read, cut into groups, and refused.
+"""The features of one side: reading them in chunks, summarising them by jackknife group, checking their counts.
 
-Whatever the size of the blocks they come in, features are taken in chunks of one size, so that neither the value
-nor the time depends on it. All clips together are summed up in the order in which they come, and once more group
-by group: so a value hangs on no group, and no more than a few clips of each group are held.
+Features arrive in blocks of any size and are regrouped into chunks of one size, so neither the value nor the time
+depends on the blocks. All clips are summarised in their order, and each group separately: the value does not
+depend on the groups, and only a few clips of each group are in memory.
 """
 
 import itertools
@@ -21,19 +21,19 @@ from vdm_bench.metrics.uncertainty import FEWEST_CLIPS, can_extrapolate, group_c
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
 
-CHUNK_CLIPS = 1024  # summarised at once, or d where that is more: small blocks would cost a merge each
-FEWEST_ROUNDS = 10  # over the same conditions, for the jackknife to leave out rounds
-GROUP_CLIPS = 256  # of a group, held until there are as many, or d
+CHUNK_CLIPS = 1024  # summarised at once, or d if that is more: small blocks would cost a merge each
+FEWEST_ROUNDS = 10  # from this many rounds on, the jackknife leaves out rounds instead of clips
+GROUP_CLIPS = 256  # clips of a group that are collected before they are summarised, or d if that is more
 
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one side, read in order as often as asked.
+    """The features of one side, which can be read in order repeatedly.
 
     Attributes:
         count: N.
         dimension: d.
-        blocks: gives float32 [n, d], block by block; every call starts again.
+        blocks: returns float32 [n, d] block by block; every call starts from the first clip.
         conditions: clip i was generated for condition i modulo this; None where each has a condition of its own.
     """
 
@@ -44,17 +44,21 @@ class Features:
 
 
 def check_count(name: str, role: str, features: Features, fewest: int = 2) -> None:
-    """Refuse a side of fewer than `fewest` clips."""
+    """Check that a side has enough clips.
+
+    Raises:
+        InputError: it has fewer than `fewest`.
+    """
     if features.count < fewest:
         found = f"there {'is' if features.count == 1 else 'are'} {features.count}"
         raise InputError(f"{name} needs at least {fewest} {role} clips; {found}")
 
 
 def checked_sides(name: str, reference: Features | None, *generated: Features, fewest: int = 2) -> Features:
-    """Return the reference, once there are clips enough on all sides and their dimensions agree.
+    """Check that all sides have enough clips and the same dimension; return the reference.
 
     Raises:
-        InputError: they are not, or do not, or there is no reference.
+        InputError: too few clips on a side, different dimensions, or no reference.
     """
     if reference is None:
         raise InputError(f"{name} needs reference clips")
@@ -70,11 +74,12 @@ def checked_sides(name: str, reference: Features | None, *generated: Features, f
 
 
 def interval_groups(features: Features, fewest: int = FEWEST_CLIPS) -> Groups:
-    """Return the groups behind an interval, or a single one where there are fewer than `fewest` clips, or 10.
+    """Return the jackknife groups behind an interval; a single group for fewer than `fewest` clips or 10.
 
-    An interval says what other clips would change that the model makes for the same conditions. Where those come
-    round 10 times and more, groups are whole rounds: each holds every condition as often, so what divides the
-    conditions moves nothing. With fewer rounds groups are clips, as if the conditions, too, were drawn anew.
+    The interval answers how the score would vary if the model sampled the same conditions again. With 10 or more
+    rounds over the conditions, a group is a set of whole rounds: every group holds each condition equally often,
+    so differences between conditions do not widen the interval. With fewer rounds, groups are sets of clips, as
+    if the conditions had been drawn again, too.
     """
     count, conditions = features.count, features.conditions or features.count
     most = group_count(features.dimension)
@@ -86,10 +91,10 @@ def interval_groups(features: Features, fewest: int = FEWEST_CLIPS) -> Groups:
 
 
 def limit_groups(real: Features, generated: Features) -> tuple[Groups, Groups] | None:
-    """Return the groups of both sides behind a value at N = infinity, or None where there is none to be trusted.
+    """Return the groups of both sides for the extrapolation to N = infinity; None where it would not be reliable.
 
-    Infinitely many clips are of infinitely many conditions, so those that come round again stay whole here. The
-    number of conditions is then what must be large; without whole rounds nobody knows which clip is whose.
+    Infinitely many clips have infinitely many conditions, so all clips of one condition stay in the same group,
+    and it is the number of conditions that must be large. If the last round is incomplete, there are no groups.
     """
     count, most = generated.count, group_count(real.dimension)
     conditions = min(generated.conditions or count, count)
@@ -103,7 +108,7 @@ def limit_groups(real: Features, generated: Features) -> tuple[Groups, Groups] |
 
 
 def group_moments(features: Features, *groupings: Groups) -> tuple[Moments, list[list[Moments]]]:
-    """Return the moments of one side and, for each grouping, of each of its groups.
+    """Return the moments of one side and, for each grouping, the moments of each group.
 
     Raises:
         InputError: there are fewer features than `count`, or values that are not finite.
@@ -114,12 +119,12 @@ def group_moments(features: Features, *groupings: Groups) -> tuple[Moments, list
 def summarised(
     features: Features, summarise: Callable[[NDArray[np.float32]], S], *groupings: Groups
 ) -> tuple[S, list[list[S]]]:
-    """Summarise the features, all of them and by group for each grouping, reading each block once.
+    """Summarise all features and, for each grouping, those of each group; each block is read once.
 
     Raises:
         InputError: there are fewer features than `count`, or values that are not finite.
     """
-    bounds = group_bounds(features.count, groupings[0].count)  # cut so, a value keeps its last bits
+    bounds = group_bounds(features.count, groupings[0].count)  # fixes the order of merges, and so the last bits
     sorters = [_Sorter(groups, summarise, max(GROUP_CLIPS, features.dimension)) for groups in groupings]
 
     def taken(chunk: NDArray[np.float32]) -> S:
@@ -133,7 +138,7 @@ def summarised(
 
 
 class _Sorter(Generic[S]):
-    """Sums up each group of clips that come in the order of their index; nothing, where there is one group."""
+    """Summarises each group while clips arrive in the order of their indices; with one group it does nothing."""
 
     def __init__(self, groups: Groups, summarise: Callable[[NDArray[np.float32]], S], enough: int) -> None:
         self._groups, self._summarise, self._enough = groups, summarise, enough
@@ -158,7 +163,7 @@ class _Sorter(Generic[S]):
             self._summaries[g] = self._summaries[g].merge(summary) if g in self._summaries else summary
 
     def summaries(self) -> list[S]:
-        """Return the summary of each group, once all clips are there."""
+        """Return the summary of each group; call it after the last clip was added."""
         for g, held in enumerate(self._held):
             if held:
                 self._sum_up(g)
@@ -166,7 +171,7 @@ class _Sorter(Generic[S]):
 
 
 def _chunks(features: Features, bounds: Bounds) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Cut the blocks anew: (group, float32 [n, d]), large chunks of which none reaches across a group's end."""
+    """Regroup the blocks into large chunks (range, float32 [n, d]); no chunk crosses the end of a range."""
     most = max(CHUNK_CLIPS, features.dimension)
     sizes = [
         (g, min(most, stop - at)) for g, (start, stop) in enumerate(bounds) for at in range(start, stop, most)
@@ -189,8 +194,8 @@ def gathered(features: Features, order: NDArray[np.int64] | None = None) -> Arra
     """Return all features of one side: float64 [N, d].
 
     Args:
-        features: of the side.
-        order: int64 [N], the clip whose features each row holds; as they come, if None.
+        features: the side's.
+        order: int64 [N], row i of the result holds the features of clip order[i]; None keeps the clips' order.
 
     Raises:
         InputError: there are fewer features than `count`, or values that are not finite.

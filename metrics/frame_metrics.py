@@ -1,9 +1,11 @@
-"""Predictions beside what really followed, frame by frame: PSNR and SSIM.
+"""Frame-wise metrics of predictions against the ground truth: PSNR and SSIM.
 
-SSIM is that of Wang et al. 2004: a Gaussian window of 11x11 pixels with a deviation of 1.5, K1 = .01, K2 = .03,
-for each channel of RGB, at every pixel of a picture that is mirrored at its edges, averaged. It is torchmetrics'
-own; other codes leave the edges out. Neither measure says whether a prediction could be true: where the future is
-open, a blurred one scores best. They belong beside FVD, not in its place.
+SSIM follows Wang et al. 2004: a Gaussian window of 11x11 pixels with standard deviation 1.5, K1 = 0.01, K2 =
+0.03, averaged over the channels of RGB and all pixels. It is torchmetrics' implementation, which mirrors the
+frame at its edges; other implementations leave the edges out.
+
+Neither metric measures whether a prediction is plausible: if several futures are possible, a blurred average of
+them scores best. Use them together with FVD, not in place of it.
 """
 
 from collections.abc import Callable
@@ -16,17 +18,16 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import SSIM_WINDOW
 
-# PSNR of frames that are the same to the last bit; the value proper, infinity, has no place in a mean.
-HIGHEST_PSNR = 100.0
+HIGHEST_PSNR = 100.0  # dB, for identical frames: their PSNR is infinite, which cannot be averaged
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
 
 def psnr(generated: Pixels, real: Pixels) -> Values:
-    """Return the peak signal-to-noise ratio of each frame in dB, 10 log10(255^2 / MSE), at most 100 dB.
+    """Return the peak signal-to-noise ratio of each frame in dB: 10 log10(255^2 / MSE).
 
-    The cap (`HIGHEST_PSNR`) takes the place of infinity, which frames that are the same to the last bit have.
+    It is capped at `HIGHEST_PSNR`, 100 dB, because it is infinite for identical frames.
 
     Args:
         generated: uint8 [N, T, H, W, 3].
@@ -36,7 +37,7 @@ def psnr(generated: Pixels, real: Pixels) -> Values:
         float64 [N, T].
 
     Raises:
-        InputError: unlike shapes.
+        InputError: different shapes.
     """
     _check(generated, real)
     error = np.square(generated.astype(np.float64) - real).mean(axis=(2, 3, 4))
@@ -46,7 +47,7 @@ def psnr(generated: Pixels, real: Pixels) -> Values:
 
 
 def ssim(generated: Pixels, real: Pixels) -> Values:
-    """Return the structural similarity of each frame, in [-1, 1]; see above.
+    """Return the structural similarity of each frame, in [-1, 1], as the module defines it.
 
     Args:
         generated: uint8 [N, T, H, W, 3], H and W at least 11.
@@ -56,7 +57,7 @@ def ssim(generated: Pixels, real: Pixels) -> Values:
         float64 [N, T].
 
     Raises:
-        InputError: unlike shapes, or frames smaller than the window.
+        InputError: different shapes, or frames smaller than the window.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -73,9 +74,10 @@ FRAME_METRICS: dict[str, Callable[[Pixels, Pixels], Values]] = {"psnr": psnr, "s
 
 
 def _planes(clips: Pixels) -> Tensor:
-    """float32 [N T, 3, H, W], as torchmetrics has it: in float64 torch takes up to fifty times as long.
+    """Return the frames as float32 [N T, 3, H, W].
 
-    Variances are small differences of large squares; a test shows what is lost, 2e-6.
+    In float64 torch would take up to 50 times as long. SSIM in float32 is off by at most 2e-6, which a test
+    checks.
     """
     return torch.tensor(clips.reshape(-1, *clips.shape[2:])).movedim(-1, 1).float()
 

@@ -2,12 +2,12 @@
 
     d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
-For any factors S_i = A_i A_i^T the last trace is the nuclear norm of A1^T A2. That is never complex, does not
-square the spectrum, and is exact for singular covariances; there is no matrix square root and no epsilon.
-With no more clips than dimensions the centred features themselves are the factors (the Gram form).
+For any factors S_i = A_i A_i^T the last trace is the nuclear norm of A1^T A2. This form is never complex, does
+not square the spectrum, and is exact for singular covariances: it has no matrix square root and no epsilon. With
+at most as many clips as dimensions, the centred features are the factors (the Gram form).
 
-Other people's rules for that trace exist to reproduce their numbers: `tf-gan` is `trace_sqrt_product` of TF-GAN
-(the original FVD), `tf-gan-fp32` the same in float32 (VideoGPT and what was derived from it).
+Two other rules for that trace reproduce published numbers: `tf-gan` is `trace_sqrt_product` of TF-GAN (the
+original FVD), `tf-gan-fp32` the same in float32 (VideoGPT and its derivatives).
 """
 
 import math
@@ -29,11 +29,11 @@ Array = NDArray[np.float64]
 Sample = Moments | NDArray[np.floating]
 Root = Literal["factor", "tf-gan", "tf-gan-fp32"]
 
-TF_GAN_EPSILON = 1e-10  # its rule leaves smaller singular values without a root
+TF_GAN_EPSILON = 1e-10  # TF-GAN does not take the root of smaller singular values
 
 
 class FrechetReference:
-    """One side of a Frechet distance, factored once, to be compared with many others.
+    """One side of a Frechet distance, factored once and compared with many others.
 
     Args:
         reference: moments, or features [N, d].
@@ -59,7 +59,10 @@ class FrechetReference:
 
     @cached_property
     def _frame(self) -> tuple[Array, float]:
-        """L in a unit in which L^T S L, of fourth powers, is a number; and that unit, 1 for ordinary features."""
+        """The factor L divided by a unit, and that unit: L^T S L, of fourth powers, then does not overflow.
+
+        The unit is 1 for ordinary features.
+        """
         factor: Array = self._factor.numpy()
         unit = unit_of(factor)
         return factor / unit, unit
@@ -68,9 +71,9 @@ class FrechetReference:
         """Return the squared Frechet distance, in squared units of the features; finite and never negative.
 
         Raises:
-            InputError: as for the reference, the dimensions differ, or the numbers are too large to square.
+            InputError: as for the reference; or different dimensions, or numbers too large to square.
         """
-        moments = self._alike(_moments(other))
+        moments = self._checked(_moments(other))
         with one_thread(), guarded():
             if self._root == "factor":
                 return finite(self._factor_distance(moments))
@@ -78,26 +81,26 @@ class FrechetReference:
             return finite(self._tf_gan_distance(moments, precision))
 
     def quick_distance(self, other: Moments) -> float:
-        """Return `distance` with root `factor` from the eigenvalues of L^T S L, L the reference's factor.
+        """Return the distance with root `factor`, from the eigenvalues of L^T S L; L is the reference's factor.
 
-        Half the time of singular values, but it squares the spectrum: each eigenvalue that should vanish leaves
-        about 1e-8 of the traces. It is for resampling, where that is far below the differences looked at; other
-        people's roots differ from `factor` by their rounding alone, so they are resampled by it too.
+        It takes half the time of singular values but squares the spectrum: each eigenvalue that should be zero
+        adds about 1e-8 of the traces. That is negligible for resampling. The other roots differ from `factor`
+        only by rounding, so they are resampled with it too.
 
         Raises:
             InputError: the dimensions differ.
         """
-        self._alike(other)
+        self._checked(other)
         with one_thread(), guarded():
             return self._in_frame(other.mean, other.trace, other.project(self._frame[0]))
 
     def distances_without(self, groups: Sequence[Moments]) -> Array:
-        """Return the `quick_distance` of each set that is left when one group is taken out of all of them.
+        """Return the `quick_distance` of all clips without each group in turn.
 
-        The groups are carried into the frame of L once; there, leaving a group out subtracts its scatter.
+        The groups are projected into the frame of L once; leaving a group out then subtracts its scatter.
 
         Args:
-            groups: moments of disjoint sets of clips, at least two.
+            groups: moments of at least two disjoint sets of clips.
 
         Returns:
             float64 [groups].
@@ -109,10 +112,10 @@ class FrechetReference:
             return self._distances_without(groups)
 
     def _distances_without(self, groups: Sequence[Moments]) -> Array:
-        total = self._alike(merge_all(groups))
+        total = self._checked(merge_all(groups))
         framed = _compressed([group.project(self._frame[0]) for group in groups])
         merged = merge_all(framed)
-        whole = Moments(merged.count, merged.mean, merged.scatter)  # the scatter once, not for every group
+        whole = Moments(merged.count, merged.mean, merged.scatter)  # computes the scatter once
         distances = np.empty(len(groups))
         for i, group in enumerate(groups):
             rest = whole.without(framed[i])
@@ -123,14 +126,15 @@ class FrechetReference:
         return distances
 
     def _in_frame(self, mean: Array, trace: float, framed: Moments) -> float:
-        """Return the distance from a mean [d], the trace of the scatter, and the moments in the frame of L."""
+        """Return the distance, given a mean [d], the trace of the scatter, and the moments in the frame of L."""
         scale = framed.count - self._ddof
         eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(framed.scatter / scale))
         cross = eigenvalues.clamp(min=0).sqrt().sum() * self._frame[1]
         shift = mean - self._moments.mean
         return float(shift @ shift + self._factor.square().sum() + trace / scale - 2 * cross)
 
-    def _alike(self, moments: Moments) -> Moments:
+    def _checked(self, moments: Moments) -> Moments:
+        """Return the moments, whose dimension must be the reference's."""
         if moments.mean.shape != self._moments.mean.shape:
             raise InputError(
                 f"the features have {len(moments.mean)} dimensions, "
@@ -163,11 +167,12 @@ def frechet_distance(a: Sample, b: Sample, *, ddof: Literal[0, 1] = 1, root: Roo
         a: moments, or features [N, d], N >= 2.
         b: the same, of the same d.
         ddof: covariances are divided by N - ddof.
-        root: `factor` is exact; `tf-gan` and `tf-gan-fp32` reproduce other people's rounding, a being the
+        root: `factor` is exact; `tf-gan` and `tf-gan-fp32` reproduce published numbers, with `a` as the
             reference.
 
     Raises:
-        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite or too large to square.
+        InputError: fewer than 2 clips, different dimensions, or values that are not finite or too large to
+            square.
 
     Example:
         >>> x = np.array([[0.0], [1.0], [2.0]])
@@ -192,14 +197,14 @@ def _factor(moments: Moments, ddof: int) -> Tensor:
     covariance = torch.from_numpy(moments.scatter / scale)
     triangle: Tensor
     triangle, failed = torch.linalg.cholesky_ex(covariance)
-    if failed:  # singular: an eigenvalue that should be zero came out negative
+    if failed:  # singular: rounding made an eigenvalue negative
         values, vectors = torch.linalg.eigh(covariance)
         triangle = vectors * values.clamp(min=0).sqrt()
     return triangle
 
 
 def _compressed(groups: list[Moments]) -> list[Moments]:
-    """Carry groups [d] with fewer rows than dimensions into the space that their rows and means span.
+    """Project groups with fewer rows than dimensions onto the space that their rows and means span.
 
     With Z^T = Q R for the stacked rows and means Z, their coordinates in the basis Q are R^T.
     """
@@ -212,7 +217,7 @@ def _compressed(groups: list[Moments]) -> list[Moments]:
 
 
 def _tf_gan_root(matrix: Tensor) -> Tensor:
-    """Take TF-GAN's `_symmetric_matrix_square_root`."""
+    """Return TF-GAN's `_symmetric_matrix_square_root` of a matrix."""
     left, values, right = torch.linalg.svd(matrix)
     root: Tensor = (left * torch.where(values < TF_GAN_EPSILON, values, values.sqrt())) @ right
     return root

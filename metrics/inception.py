@@ -23,21 +23,22 @@ def inception_score(
     shuffle_seed: int | None = None,
     order: SplitOrder = "permuted",
 ) -> float:
-    """Return the inception score, or with several splits the mean of the scores of equal parts.
+    """Return the inception score, or with several splits the mean score of equal parts.
 
-    Written as exp(H(y) - H(y|x)), the mutual information of clip and class. It lies in [1, C], and a finite
-    sample pulls it down, so it is comparable only at the same N and the same number of splits.
+    It is computed as exp(H(y) - H(y|x)), the exponential of the mutual information of clip and class, and lies in
+    [1, C]. A finite sample lowers it, so it is comparable only at the same N and the same number of splits.
 
     Args:
-        sample: class probabilities [N, C], or with one split the sums over them.
-        splits: number of parts; part i is clips i N // splits up to (i + 1) N // splits of an order.
-        shuffle_seed: of the order in which clips are cut into parts, by NumPy's legacy generator as in
-            StyleGAN-V (10 splits, 42); or None.
-        order: without a `shuffle_seed`: the pseudo-random one of `permutation`, or as the clips are `given`. Then
-            a set that is sorted by class scores lower: each part lacks most of the classes.
+        sample: class probabilities [N, C]; with one split, their sums are enough.
+        splits: number of parts; part i holds clips i N // splits to (i + 1) N // splits of the order.
+        shuffle_seed: seed of NumPy's legacy generator, which then shuffles the clips before the split
+            (StyleGAN-V: 10 splits, seed 42); or None.
+        order: of the clips without a `shuffle_seed`: `permuted`, the fixed pseudo-random order of `permutation`,
+            or `given`. In the given order, a set that is sorted by class scores lower, because each part lacks
+            most classes.
 
     Raises:
-        InputError: a row of the probabilities is no distribution, or there are more splits than clips.
+        InputError: a row of the probabilities is not a distribution, or there are more splits than clips.
 
     Example:
         >>> inception_score(np.eye(4))
@@ -57,7 +58,7 @@ def split_scores(
     shuffle_seed: int | None = None,
     order: SplitOrder = "permuted",
 ) -> Array:
-    """Return the inception score of each part: float64 [splits]. Their spread is `.std()`, over `splits`.
+    """Return the inception score of each part: float64 [splits]. The usual spread is their `.std()` (ddof 0).
 
     Args:
         probabilities: [N, C], N >= splits.
@@ -66,7 +67,7 @@ def split_scores(
         order: as for `inception_score`.
 
     Raises:
-        InputError: a row of the probabilities is no distribution, or there are more splits than clips.
+        InputError: a row of the probabilities is not a distribution, or there are more splits than clips.
     """
     p = real_numbers(probabilities)
     parts = _parts(len(p), splits, shuffle_seed, order)
@@ -81,22 +82,23 @@ def resampled_split_score(
     shuffle_seed: int | None = None,
     order: SplitOrder = "permuted",
 ) -> Resampled:
-    """Compute a score in several splits of all clips, and without each group of clips.
+    """Compute a score in several splits, of all clips and without each group of clips.
 
-    Every clip stays in its part when others are left out.
+    A clip stays in the same part when others are left out.
 
     Args:
         probabilities: [N, C].
-        groups: the jackknife's.
+        groups: groups of the jackknife.
         splits: as for `inception_score`.
         shuffle_seed: as for `inception_score`.
         order: as for `inception_score`.
 
     Returns:
-        The score, resampled unless a part lies within one group and would be empty without it.
+        The score; it is not resampled if a part lies within one group, because it would be empty without that
+        group.
 
     Raises:
-        InputError: a row of the probabilities is no distribution, or there are more splits than clips.
+        InputError: a row of the probabilities is not a distribution, or there are more splits than clips.
     """
     p = checked_features(probabilities)
     labels = groups.labels
@@ -132,7 +134,7 @@ def _score_of_sums(sums: ClassSums) -> float:
 
 
 def _parts(count: int, splits: int, shuffle_seed: int | None, order: SplitOrder) -> list[NDArray[np.int64]]:
-    """Return the clips of each part."""
+    """Return the indices of the clips of each part."""
     if not 1 <= splits <= count:
         raise InputError(f"{count} clips cannot be cut into {splits} parts")
     clips = permutation(count) if order == "permuted" and shuffle_seed is None else np.arange(count)

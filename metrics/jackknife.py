@@ -1,11 +1,10 @@
-"""The delete-a-group jackknife: intervals of scores, and of the difference of two.
+"""The delete-a-group jackknife: intervals of scores, and of the difference of two scores.
 
-A score without each group of clips in turn is all that it needs. Those numbers are few, so they are kept beside
-the score in its record: two runs can be compared in pairs when their clips and features are long gone.
+All it needs is the score without each group of clips in turn. These are few numbers, so a record stores them with
+the score: two runs can be compared in pairs even when their clips and features have been deleted.
 
-Groups are cut from a fixed pseudo-random order of the clips. Clips lie in the order of their names, by class, by
-prompt or by source as often as not; consecutive ones are then alike, and groups of them vary by what divides the
-classes, not by what another draw of clips would change.
+Groups are cut from a fixed pseudo-random order of the clips. Clips are often sorted by class, prompt or source.
+Groups of consecutive clips would then differ as classes differ, not as two samples of the same model do.
 """
 
 import math
@@ -24,22 +23,23 @@ Array = NDArray[np.float64]
 
 JACKKNIFE_GROUPS = 20
 LEVEL = 0.95
-_STILL = 1e-12  # of a value: what rounding may make of no change at all
-WALK = 2**14  # indices looked at at once
-FIRST_BITS = 10
+_ROUNDING = 1e-12  # relative to the value; a smaller standard error is rounding, not a change
+WALK = 2**14  # indices processed at once
+FIRST_BITS = 10  # bits of an output that choose its bin
 
 
 def permutation(count: int) -> NDArray[np.int64]:
-    """Return the indices 0..count-1 in a pseudo-random order that is the same everywhere and always.
+    """Return the indices 0..count-1 in a pseudo-random order, the same on every machine and in every version.
 
-    Index i stands where output i of SplitMix64, seeded with 0 (Steele, Lea & Flood 2014), ranks among the first
-    `count`. Integers alone decide it: NumPy does not promise that its own permutations outlive a version.
+    The position of index i is the rank of output i of SplitMix64 with seed 0 (Steele, Lea & Flood 2014) among the
+    first `count` outputs. It depends on integer arithmetic alone; NumPy's own permutations may change between
+    versions.
     """
     return np.argsort(_outputs(np.arange(count)), kind="stable").astype(np.int64)
 
 
 def _outputs(indices: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return those outputs of SplitMix64."""
+    """Return the outputs of SplitMix64 with these indices."""
     z = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -47,9 +47,9 @@ def _outputs(indices: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 def _outputs_of_ranks(count: int, ranks: Sequence[int]) -> NDArray[np.uint64]:
-    """Return the outputs of these ranks among the first `count`, without ever holding all of them.
+    """Return the outputs with these ranks among the first `count`, without holding all outputs in memory.
 
-    A first walk counts outputs by their first bits; a second one keeps those that share them with a wanted one.
+    The first pass counts outputs by their leading bits; the second keeps those in the bins of the wanted ranks.
     """
     walk = [range(start, min(start + WALK, count)) for start in range(0, count, WALK)]
 
@@ -61,52 +61,53 @@ def _outputs_of_ranks(count: int, ranks: Sequence[int]) -> NDArray[np.uint64]:
         counts += np.bincount(bins(_outputs(np.arange(part.start, part.stop))), minlength=len(counts))
     ends = counts.cumsum()
     wanted = np.searchsorted(ends, ranks, side="right")
-    near: dict[int, list[NDArray[np.uint64]]] = {int(place): [] for place in wanted}
-    for part in walk if near else []:
+    kept: dict[int, list[NDArray[np.uint64]]] = {int(place): [] for place in wanted}
+    for part in walk if kept else []:
         outputs = _outputs(np.arange(part.start, part.stop))
         places = bins(outputs)
-        for place, found in near.items():
-            found.append(outputs[places == place])
-    merged = {place: np.sort(np.concatenate(found)) for place, found in near.items()}
+        for place, parts in kept.items():
+            parts.append(outputs[places == place])
+    merged = {place: np.sort(np.concatenate(parts)) for place, parts in kept.items()}
     chosen = [merged[int(b)][rank - (ends[b] - counts[b])] for rank, b in zip(ranks, wanted, strict=True)]
     return np.array(chosen, np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The group of the jackknife that each clip belongs to.
+    """The jackknife group of each clip.
 
-    It hangs on the clip's index and the number of clips alone. So clip i of two sets of equal size is in the same
-    group of both, and neither blocks nor workers matter.
+    It depends only on the clip's index and the number of clips. So clip i of two sets of equal size is in the
+    same group in both, and blocks and workers do not matter.
 
     Attributes:
         clips: N.
-        kind: what was put into groups as a whole.
-        each: clips of a round, which holds each condition once; 1 where clips are put into groups.
-        starts: uint64 [groups - 1], the output of SplitMix64 with which each group but the first begins.
+        kind: what a group is made of: clips, rounds or conditions.
+        conditions: number of conditions, each of which a round samples once; 1 for groups of clips.
+        starts: uint64 [groups - 1], the SplitMix64 output at which each group after the first begins.
     """
 
     clips: int
     kind: GroupKind
-    each: int
+    conditions: int
     starts: NDArray[np.uint64]
 
     @classmethod
     def of_clips(cls, clips: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
-        """Cut clips 0..clips-1, in the order of `permutation`, into at most so many groups.
+        """Split clips 0..clips-1, in the order of `permutation`, into at most `groups` groups.
 
-        No group is empty, and their sizes differ by at most one clip (or one round, or one condition, below).
+        No group is empty, and sizes differ by at most one clip (in the two methods below, one round or
+        condition).
         """
         return cls(clips, "permuted-clips", 1, cls._starts(clips, groups))
 
     @classmethod
     def of_rounds(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
-        """Keep rounds whole: clips i to i + conditions - 1, one of each condition."""
+        """Split into groups of whole rounds; a round is `conditions` consecutive clips, one per condition."""
         return cls(clips, "permuted-rounds", conditions, cls._starts(clips // conditions, groups))
 
     @classmethod
     def of_conditions(cls, clips: int, conditions: int, groups: int = JACKKNIFE_GROUPS) -> "Groups":
-        """Keep conditions whole: clip i was made for condition i modulo their number."""
+        """Split into groups of whole conditions; clip i belongs to condition i modulo `conditions`."""
         return cls(clips, "permuted-conditions", conditions, cls._starts(conditions, groups))
 
     @staticmethod
@@ -120,34 +121,35 @@ class Groups:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The group of each clip: int64 [N]."""
+        """Group of each clip: int64 [N]."""
         return self.labels_of(0, self.clips)
 
     def labels_of(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the groups of clips `start` to `stop - 1`."""
         indices = np.arange(start, stop)
-        whole = indices % self.each if self.kind == "permuted-conditions" else indices // self.each
-        return np.searchsorted(self.starts, _outputs(whole), side="right")
+        by_condition = self.kind == "permuted-conditions"
+        units = indices % self.conditions if by_condition else indices // self.conditions
+        return np.searchsorted(self.starts, _outputs(units), side="right")
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """The clips group by group, in each by index: int64 [N]."""
+        """Indices of the clips, group by group and ascending within a group: int64 [N]."""
         return np.argsort(self.labels, kind="stable")
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
-        """Where each group stands in `order`: half-open ranges."""
+        """Half-open range of each group in `order`."""
         ends = np.bincount(self.labels, minlength=self.count).cumsum().tolist()
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A score of generated clips, and what it becomes when a group of them is left out.
+    """A score of generated clips, and its values when groups of clips are left out.
 
     Attributes:
         value: the score of all clips.
-        without: float64 [g], the score without each group in turn; empty where there are too few clips for that.
+        without: float64 [g], the score without each group in turn; empty if there are too few clips.
     """
 
     value: float
@@ -155,28 +157,28 @@ class Resampled:
 
     @property
     def standard_error(self) -> float:
-        """The delete-a-group jackknife's: sqrt((g - 1)/g sum (v_i - mean v)^2).
+        """Standard error of the delete-a-group jackknife: sqrt((g - 1)/g sum (v_i - mean v)^2).
 
-        Efron & Tibshirani 1993, eq. 11.5. The centre is the mean of the v_i, not `value`, so a bias that all v_i
-        share does not enter.
+        Efron & Tibshirani 1993, eq. 11.5. It is centred on the mean of the v_i, not on `value`, so a bias that
+        all v_i share has no effect.
         """
         g = len(self.without)
         if not np.isfinite(self.without).all():
             return math.inf
-        unit = unit_of(self.without)  # squares of very small numbers vanish, and all would seem certain
+        unit = unit_of(self.without)  # squares of very small numbers would underflow to a standard error of 0
         values = self.without / unit
         return unit * math.sqrt((g - 1) / g * float(((values - values.mean()) ** 2).sum()))
 
     @property
-    def says_nothing(self) -> bool:
-        """Whether no group moves the value at all, or there are none: that groups agree is no certainty."""
-        return not len(self.without) or self.standard_error <= _STILL * abs(self.value)
+    def is_degenerate(self) -> bool:
+        """Whether there are no groups, or no group changes the value: neither gives an interval."""
+        return not len(self.without) or self.standard_error <= _ROUNDING * abs(self.value)
 
     def interval(self) -> Interval:
         """Return the 95 % interval around the value.
 
-        It answers: by how far would the score move if the model generated as many clips again, against the same
-        reference? The error is taken times the Student t quantile for g - 1 degrees of freedom.
+        It says how the score would vary if the model generated as many clips again, against the same reference.
+        Half its width is the standard error times Student's t quantile for g - 1 degrees of freedom.
         """
         half = _half_width(self.standard_error, len(self.without))
         return Interval(self.value - half, self.value + half, LEVEL, f"jackknife-{len(self.without)}")
@@ -186,8 +188,8 @@ class Resampled:
 
         Args:
             other: the score to subtract.
-            paired: whether clip i of both sets shares its seed or condition. Then a group is left out of both at
-                once, and what the clips have in common cancels; otherwise the variances add.
+            paired: whether clip i of both sets shares its seed or condition. If so, each group is left out of
+                both sets at once, and what the clips have in common cancels; otherwise the variances add.
 
         Raises:
             InputError: paired, and the numbers of groups differ.
@@ -208,8 +210,8 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
     """Return the 95 % interval around the mean of independent values, by Student's t; None for fewer than 2.
 
     Args:
-        values: finite.
-        what: they are of, such as `rounds`; for the name of the method.
+        values: finite values.
+        what: what the values belong to, such as `rounds`; part of the method's name.
     """
     if len(values) < 2:
         return None
@@ -219,15 +221,15 @@ def interval_of_mean(values: Sequence[float], what: str) -> Interval | None:
 
 
 def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Estimate:
-    """Return the mean of independent values less that of others, with its 95 % interval by Student's t.
+    """Return the mean of `a` minus the mean of `b`, with its 95 % interval by Student's t.
 
-    With equal counts value i of both is taken as a pair, whose difference counts; otherwise variances add, and
-    the degrees of freedom are those of the smaller side.
+    With equal counts, value i of both sides is a pair, and the interval comes from the differences of pairs.
+    Otherwise the variances add, with the degrees of freedom of the smaller side.
 
     Args:
-        a: finite.
-        b: finite.
-        what: they are of, such as `rounds`; for the name of the method.
+        a: finite, independent values.
+        b: finite, independent values.
+        what: what the values belong to, such as `rounds`; part of the method's name.
 
     Raises:
         InputError: fewer than 2 values on a side.
@@ -246,9 +248,9 @@ def difference_of_means(a: Sequence[float], b: Sequence[float], what: str) -> Es
 
 
 def resampled_mean(values: Sequence[float]) -> Resampled:
-    """Return the mean of independent values, and the mean without each of at most 20 groups of them.
+    """Return the mean of independent values, and the mean without each of at most 20 groups of values.
 
-    With one value a group, its standard error is that of `interval_of_mean`.
+    If every group has one value, the standard error is that of `interval_of_mean`.
     """
     array = np.asarray(values, np.float64)
     groups = Groups.of_clips(len(array))
@@ -258,47 +260,50 @@ def resampled_mean(values: Sequence[float]) -> Resampled:
 
 
 def score_difference(a: Score, b: Score) -> Estimate | None:
-    """Return the value of A less that of B, from what their records hold.
+    """Return the value of A minus the value of B, from their records alone.
 
-    Where both hold the jackknife of the same groups, clip i of both is taken as a pair, and the result is that of
-    `paired_difference` of their features. Otherwise the two intervals are taken to be independent: so it is with
-    an older record, whose groups are consecutive clips, and a new one.
+    If both have jackknife values of the same kind and number of groups, clip i of both is a pair, and the result
+    equals `paired_difference` of their features. Otherwise the two intervals are treated as independent; this
+    also holds for an older record, whose groups are consecutive clips, against a newer one.
 
     Args:
         a: a score with a value.
-        b: another one, of the same digest.
+        b: another score with a value, of the same digest.
 
     Returns:
-        The difference; None where one of the two has no interval, or the intervals are of unlike levels.
+        The difference; None if one of the two has no interval, or their intervals have different levels.
+
+    Raises:
+        InputError: one of the scores has no value.
     """
     if a.value is None or b.value is None:
         raise InputError("a score without a value has no difference to another")
     with np.errstate(over="ignore", invalid="ignore"):  # a record may hold any number
         if len(a.jackknife) == len(b.jackknife) >= 2 and a.jackknife_groups == b.jackknife_groups:
             of_a, of_b = (np.array(score.jackknife) for score in (a, b))
-            found = Resampled(a.value, of_a).minus(Resampled(b.value, of_b), paired=True)
+            difference = Resampled(a.value, of_a).minus(Resampled(b.value, of_b), paired=True)
         elif a.interval and b.interval and a.interval.level == b.interval.level:
             value, level = a.value - b.value, a.interval.level
-            half = math.hypot(_reach(a.value, a.interval), _reach(b.value, b.interval))
-            found = Estimate(value, value - half, value + half, level, "independent-intervals")
+            half = math.hypot(_unclipped_half(a.value, a.interval), _unclipped_half(b.value, b.interval))
+            difference = Estimate(value, value - half, value + half, level, "independent-intervals")
         else:
             return None
-    return found if math.isfinite(found.low) and math.isfinite(found.high) else None
+    return difference if math.isfinite(difference.low) and math.isfinite(difference.high) else None
 
 
-def _reach(value: float, interval: Interval) -> float:
-    """Half the width of an interval, before it was cut to the range of the score on one side."""
+def _unclipped_half(value: float, interval: Interval) -> float:
+    """Return half the width of an interval as it was before one end was clipped to the range of the score."""
     return max(value - interval.low, interval.high - value)
 
 
 def group_bounds(count: int, groups: int = JACKKNIFE_GROUPS) -> list[tuple[int, int]]:
-    """Cut 0..count-1 into at most so many ranges, half-open, whose sizes differ by at most one."""
+    """Split 0..count-1 into at most `groups` half-open ranges whose sizes differ by at most one."""
     groups = min(groups, count)
     return [(i * count // groups, (i + 1) * count // groups) for i in range(groups)]
 
 
 def _deviation(values: Sequence[float] | Array) -> float:
-    """Return the standard deviation of a sample, over n - 1."""
+    """Return the standard deviation of a sample (ddof 1)."""
     array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
         return math.inf

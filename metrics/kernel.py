@@ -1,4 +1,4 @@
-"""Kernel distances between two sets of features, computed in tiles so that no N x M matrix is ever held."""
+"""Kernel distances (squared MMD) between two sets of features, in tiles: no N x M matrix is ever in memory."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
 from vdm_bench.metrics.jackknife import Resampled
-from vdm_bench.metrics.moments import checked_features, real_numbers
+from vdm_bench.metrics.moments import checked_features, real_pair
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
@@ -30,19 +30,19 @@ def kernel_distance(
 ) -> float:
     """Return the squared maximum mean discrepancy of two samples (Gretton et al. 2012).
 
-    The kernel is polynomial, (x.y / d + coef0) ** degree: degree 3 and coef0 1 are those of the kernel
-    inception distance (Binkowski et al. 2018), degree 2 and coef0 0 those of JEDi.
+    The kernel is polynomial, (x.y / d + coef0) ** degree. The kernel inception distance (Binkowski et al. 2018)
+    has degree 3 and coef0 1, JEDi degree 2 and coef0 0.
 
     Args:
         a: features [N, d], N >= 2.
         b: features [M, d], M >= 2.
         degree: of the polynomial.
         coef0: constant added before taking the power.
-        estimator: `unbiased` leaves out the pairs of a clip with itself (eq. 3; it may be negative when the
-            sets are alike), `biased` keeps them (eq. 5; never negative).
+        estimator: `unbiased` leaves out the pairs of a clip with itself (eq. 3; it may be negative for similar
+            sets), `biased` keeps them (eq. 5; never negative).
 
     Raises:
-        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite or too large.
+        InputError: fewer than 2 clips, different dimensions, or values that are not finite or too large.
     """
     whole = [(0, len(b))]
     resampled = resampled_kernel_distance(a, b, whole, degree=degree, coef0=coef0, estimator=estimator)
@@ -60,27 +60,24 @@ def resampled_kernel_distance(
 ) -> Resampled:
     """Compute the kernel distance of all generated clips, and without each group.
 
-    The kernel is summed for every pair of groups, so leaving groups out costs nothing more.
+    The kernel is summed for every pair of groups, so leaving a group out needs no further kernel values.
 
     Args:
         reference: features [N, d], N >= 2.
         generated: features [M, d], M >= 2.
-        bounds: half-open ranges that cut 0..M-1 into groups, each of clips that stand together; a single one has
-            nothing left without it.
+        bounds: half-open ranges that split 0..M-1 into groups of consecutive rows; a single group is never left
+            out.
         degree: as for `kernel_distance`.
         coef0: as for `kernel_distance`.
         estimator: as for `kernel_distance`.
 
     Raises:
-        InputError: fewer than 2 clips, unlike dimensions, or values that are not finite.
+        InputError: fewer than 2 clips, different dimensions, or values that are not finite.
     """
-    x, y = (torch.from_numpy(real_numbers(side)) for side in (reference, generated))
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
-    if min(len(x), len(y)) < 2:
+    pair = real_pair(reference, generated)
+    if min(map(len, pair)) < 2:
         raise InputError("a kernel distance needs at least 2 clips on both sides")
-    for side in (x, y):
-        checked_features(side.numpy())
+    x, y = (torch.from_numpy(checked_features(side)) for side in pair)
     everything = np.ones(len(bounds), bool)
     rests = everything & ~np.eye(len(bounds), dtype=bool)
     with guarded():
@@ -90,7 +87,7 @@ def resampled_kernel_distance(
 
 
 class _GroupSums:
-    """Sums of the kernel over pairs of groups, from which the distance of any union of groups follows."""
+    """Sums of the kernel over pairs of groups; they give the distance of any union of groups."""
 
     def __init__(
         self, x: Tensor, y: Tensor, bounds: Bounds, degree: int, coef0: float, estimator: Estimator
@@ -109,7 +106,7 @@ class _GroupSums:
                 self._pairs[i, j] = self._pairs[j, i] = self._sum(p, q)
 
     def distance(self, chosen: NDArray[np.bool_]) -> float:
-        """Return the distance of the generated clips of the chosen groups, bool [groups]."""
+        """Return the distance of the generated clips in the chosen groups; `chosen` is bool [groups]."""
         m = int(self._sizes[chosen].sum())
         generated = self._within(
             float(self._pairs[np.ix_(chosen, chosen)].sum()), float(self._diagonals[chosen].sum()), m
@@ -118,14 +115,14 @@ class _GroupSums:
         return distance if self._unbiased else max(distance, 0.0)  # below by rounding alone
 
     def _within(self, total: float, diagonal: float, count: int) -> float:
-        """Return the mean kernel of a set with itself."""
+        """Return the mean kernel of a set with itself, from its sum over all pairs and over the diagonal."""
         return (total - diagonal) / (count * (count - 1)) if self._unbiased else total / count**2
 
     def _diagonal(self, x: Tensor) -> float:
         return float(((x.square().sum(dim=1) / x.shape[1] + self._coef0) ** self._degree).numpy().sum())
 
     def _sum(self, p: Tensor, q: Tensor) -> float:
-        """Sum the kernel over all pairs, each unordered pair of tiles once where both sets are the same."""
+        """Sum the kernel over all pairs; for a set with itself, each unordered pair of tiles is computed once."""
         same, total = p is q, 0.0
         for i in range(0, len(p), TILE):
             for j in range(0, i + 1 if same else len(q), TILE):

@@ -1,8 +1,8 @@
-"""Metric objects for training loops: torchmetrics' classes over the networks and statistics of this package.
+"""Metric objects for training loops: subclasses of `torchmetrics.Metric`.
 
-They accumulate with `update`, synchronise over torch.distributed when `compute` is called, and live as
-attributes of a module or in a MetricCollection. States: moments and sums in float64, whatever the module around
-them is cast to. The network is no part of them: it is neither trained, nor saved, nor cast.
+They accumulate clips with `update`, synchronise over torch.distributed in `compute`, and work as attributes of a
+module or in a MetricCollection. Their states are moments and sums, which stay float64 even if the module around
+them is cast. The feature network is not a submodule: it is neither trained, nor saved, nor cast.
 """
 
 import warnings
@@ -29,21 +29,21 @@ from vdm_bench.metrics.pixels import to_pixels
 DEFAULT_NETWORK = "i3d-k400"
 
 SIDES = ("real", "generated")
-NO_CLIPS, UNLIKE = 0, -1  # in place of a number of frames
+NO_CLIPS, DIFFERENT = 0, -1  # in place of a number of frames
 
 
 class Layer:
-    """A layer of a network, hidden from what torch.nn.Module does to its children.
+    """A layer of a network that torch.nn.Module does not treat as a submodule.
 
-    Copies share the network; it is moved to the device that is asked for last.
+    Copies share the network, which moves to the device of the last call.
 
     Args:
         network: a name, or the network itself.
-        layer: its name; if None, the first of `preferred` that the network has.
+        layer: name of the layer; None takes the first of `preferred` that the network has.
         preferred: names of layers.
 
     Raises:
-        InputError: no such network or layer.
+        InputError: there is no such network or layer.
     """
 
     def __init__(self, network: str | FeatureNetwork, layer: str | None, preferred: Sequence[str] = ()) -> None:
@@ -60,10 +60,17 @@ class Layer:
 
     @torch.no_grad()
     def __call__(self, clips: Tensor, device: torch.device) -> NDArray[np.float32]:
-        """Compute the features [N, d] on `device`, of clips as `as_pixels` takes them.
+        """Compute the features of a batch.
+
+        Args:
+            clips: as for `as_pixels`.
+            device: where the network computes.
+
+        Returns:
+            float32 [N, d].
 
         Raises:
-            InputError: clips that `as_pixels` or the network does not take, or features that are not finite.
+            InputError: clips that `as_pixels` or the network does not accept, or features that are not finite.
         """
         if self.network.device != device:
             self.network = self.network.to(device)
@@ -74,10 +81,11 @@ class Layer:
 
 
 def as_pixels(clips: Tensor) -> Tensor:
-    """Turn a training loop's clips into uint8 [N, T, H, W, 3].
+    """Convert the clips of a training loop to uint8 [N, T, H, W, 3].
 
     Args:
-        clips: that already, or float [N, 3, T, H, W] in [-1, 1]: x becomes round((x + 1) * 127.5).
+        clips: uint8 [N, T, H, W, 3], returned as they are; or float [N, 3, T, H, W] in [-1, 1], of which x
+            becomes round((x + 1) * 127.5).
 
     Raises:
         InputError: another dtype or shape, or values outside [-1, 1].
@@ -94,22 +102,23 @@ def as_pixels(clips: Tensor) -> Tensor:
 
 
 class _VideoMetric(Metric):
-    """What the metrics share: the network's layer, states that keep their dtype, a `forward` without a value."""
+    """Base of the metrics: the network's layer, states that keep their dtype, a `forward` without a value."""
 
     is_differentiable = False
     full_state_update = False
 
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
-        # A rank that has seen nothing since the last compute would answer from its cache, and the others hang.
+        # With a cache, a rank without new clips would skip the synchronisation, and the other ranks would hang.
         super().__init__(**{"compute_with_cache": False, **kwargs})
         self._layer = layer
         self._lowest: dict[str, float] = {}  # value of each side's float clips, in this process
         self._warned = False
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Do the same as `update`, and give None: a batch has no score of its own.
+        """Do the same as `update`; return None, because a batch has no score of its own.
 
-        A batch holds one side of a distance, and an inception score of a few clips is far too low.
+        For a distance, a batch holds clips of one side only; for an inception score, a few clips score far too
+        low.
         """
         self.update(*args, **kwargs)
 
@@ -119,7 +128,7 @@ class _VideoMetric(Metric):
         super().reset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        """Let casts (`half`, `to(dtype)`, `set_dtype`) leave the states alone, and moves move them."""
+        """Move the states between devices, but keep their dtype in casts (`half`, `to(dtype)`, `set_dtype`)."""
 
         def moved(state: Tensor) -> Tensor:
             result = fn(state)
@@ -128,7 +137,7 @@ class _VideoMetric(Metric):
         return super()._apply(moved, exclude_state)
 
     def _features(self, clips: Tensor, side: str) -> NDArray[np.float32]:
-        """Compute the features [N, d] of a batch, and note its lowest value."""
+        """Compute the features [N, d] of a batch, and store its lowest pixel value for `_warn_of_range`."""
         features = self._layer(clips, self.device)
         if clips.is_floating_point() and len(features):
             lowest = float(clips.detach().amin())
@@ -136,7 +145,7 @@ class _VideoMetric(Metric):
         return features
 
     def _warn_of_range(self) -> None:
-        """Warn once of floats that look like [0, 1], told by all batches of a side: one may be bright."""
+        """Warn once if the float clips of a side look like [0, 1]: none since `reset` has a negative value."""
         doubtful = [side for side, lowest in self._lowest.items() if lowest >= 0]
         if doubtful and not self._warned:
             self._warned = True
@@ -156,21 +165,21 @@ class _VideoMetric(Metric):
                 )
 
     def _refusal(self, message: str) -> InputError:
-        # torchmetrics would stay in the synchronised state, and count all ranks' clips again.
+        # Otherwise torchmetrics would stay synchronised, and count the clips of all ranks again.
         if self._is_synced:
             self.unsync()
         return InputError(message)
 
     def _value(self, compute: Callable[[], float]) -> Tensor:
-        """Compute the value: a float64 scalar on the metric's device."""
+        """Return the value of `compute` as a float64 scalar on the metric's device."""
         try:
             return torch.tensor(compute(), dtype=torch.float64, device=self.device)
-        except InputError as error:  # numbers too large
+        except InputError as error:  # numbers too large to compute with
             raise self._refusal(str(error)) from error
 
 
 class _Distance(_VideoMetric):
-    """A metric of two sides, of which the real one may outlive `reset`."""
+    """A metric of real and generated clips; `reset` may keep the real ones."""
 
     higher_is_better = False
     _real_state: str
@@ -186,7 +195,7 @@ class _Distance(_VideoMetric):
             self.add_state(f"{side}_frames", torch.tensor(NO_CLIPS), dist_reduce_fx=_common_frames)
 
     def _features(self, clips: Tensor, side: str) -> NDArray[np.float32]:
-        """Compute the features [N, d] of a batch, whose length must be that of all others, and note it."""
+        """Compute the features [N, d] of a batch, whose clips must have as many frames as all others."""
         lowest = dict(self._lowest)
         features = super()._features(clips, side)
         frames = clips.shape[1 if clips.dtype == torch.uint8 else 2]
@@ -202,8 +211,8 @@ class _Distance(_VideoMetric):
         return features
 
     def _check_frames(self) -> None:
-        """Refuse clips of unlike length on different ranks."""
-        if int(_common_frames(torch.stack([self.real_frames, self.generated_frames]))) == UNLIKE:
+        """Check that clips have the same length on all ranks."""
+        if int(_common_frames(torch.stack([self.real_frames, self.generated_frames]))) == DIFFERENT:
             raise self._refusal(
                 "real and generated clips must be of one length, on all ranks; cut them to one length"
             )
@@ -215,7 +224,7 @@ class _Distance(_VideoMetric):
         kept = {name: getattr(self, name) for name in (self._real_state, "real_frames")}
         lowest = {side: value for side, value in self._lowest.items() if side == "real"}
         if not self.reset_real_features and isinstance(kept[self._real_state], list):
-            setattr(self, self._real_state, [])  # a list is emptied in place
+            setattr(self, self._real_state, [])  # torchmetrics would clear the kept list in place
         super().reset()
         if not self.reset_real_features:
             self._lowest = lowest
@@ -224,28 +233,28 @@ class _Distance(_VideoMetric):
 
 
 class FrechetVideoDistance(_Distance):
-    """The Frechet video distance of generated to real clips, in squared units of the features; lower is better.
+    """The Frechet video distance between real and generated clips, in squared feature units; lower is better.
 
-    The value is `frechet_distance` of the features of all clips since `reset`: covariances over N - 1. It is
+    The value is `frechet_distance` of the features of all clips since `reset`, with covariances over N - 1. It is
     comparable only at the same numbers of clips.
 
-    States: for each side one float64 [d + 1, d + 1], the scatter matrix bordered by the mean, the count in the
-    corner; ranks are merged in their order by `Moments.merge`, however many clips each has seen. And the number
-    of frames, which all clips have in common. Not part of a `state_dict` unless `persistent(True)` was called.
+    States: for each side one float64 [d + 1, d + 1], the scatter matrix bordered by the mean, with the count in
+    the corner; and the number of frames, which all clips share. `Moments.merge` merges ranks in their order, and
+    each may have seen a different number of clips. States are in a `state_dict` only after `persistent(True)`.
 
     Args:
-        network: a name, as `vdm-bench list networks` shows them, or the network itself.
-        layer: of the network; its `features` or else its `logits`, if left out.
-        reset_real_features: whether `reset` forgets the real clips, too. If not, give them once.
+        network: a name listed by `vdm-bench list networks`, or the network itself.
+        layer: layer of the network; by default its `features` or, without those, its `logits`.
+        reset_real_features: whether `reset` also forgets the real clips. If False, add them only once.
         kwargs: of `torchmetrics.Metric`.
 
     Raises:
-        InputError: no such network or layer; in `update`: clips the network cannot take or that are of another
-            length than those before, or NaN in its features; in `compute`: fewer than 2 clips on a side, or of
-            unlike length on different ranks.
+        InputError: no such network or layer. In `update`: clips that the network does not accept, or of another
+            length than those before, or NaN in the features. In `compute`: fewer than 2 clips on a side, or clips
+            of different lengths on different ranks.
 
     Warns:
-        UserWarning: in `compute`, once: no float clip of a side has a value below 0, as if they were in [0, 1].
+        UserWarning: in `compute`, once, if no float clip of a side has a value below 0, as in the range [0, 1].
     """
 
     _real_state = "real_moments"
@@ -271,7 +280,7 @@ class FrechetVideoDistance(_Distance):
 
         Args:
             clips: uint8 [N, T, H, W, 3], RGB, or float [N, 3, T, H, W] in [-1, 1]; on any device.
-            real: whether they are real.
+            real: whether these are real clips.
         """
         features = self._features(clips, "real" if real else "generated")
         if not len(features):
@@ -292,12 +301,12 @@ class FrechetVideoDistance(_Distance):
 class VideoInceptionScore(_VideoMetric):
     """The inception score of generated clips in one split; higher is better.
 
-    A finite sample pulls it down, so it is comparable only at the same number of clips. States, summed over the
+    A finite sample lowers it, so it is comparable only at the same number of clips. States, summed over the
     ranks: `count`, `probabilities` [classes] and `negentropy`, as in `ClassSums`.
 
     Args:
-        network: a name, as `vdm-bench list networks` shows them, or the network itself.
-        layer: of the network, holding logits.
+        network: a name listed by `vdm-bench list networks`, or the network itself.
+        layer: layer of the network that holds logits.
         kwargs: of `torchmetrics.Metric`.
 
     Raises:
@@ -336,17 +345,17 @@ class VideoInceptionScore(_VideoMetric):
 
 
 class KernelVideoDistance(_Distance):
-    """The kernel video distance (a squared maximum mean discrepancy) of generated to real clips; lower is better.
+    """The kernel video distance (squared MMD) between real and generated clips; lower is better.
 
-    States: the features of all clips, float32, which are gathered from all ranks; the number of frames.
+    States: the float32 features of all clips, which are gathered from all ranks; and the number of frames.
 
     Args:
-        network: a name, as `vdm-bench list networks` shows them, or the network itself.
-        layer: of the network; its `features` or else its `logits`, if left out.
-        degree: of the polynomial kernel, as in `kernel_distance`.
-        coef0: its constant.
+        network: a name listed by `vdm-bench list networks`, or the network itself.
+        layer: layer of the network; by default its `features` or, without those, its `logits`.
+        degree: degree of the polynomial kernel, as in `kernel_distance`.
+        coef0: constant of the polynomial kernel.
         estimator: `unbiased`, or `biased`, which is never negative.
-        reset_real_features: whether `reset` forgets the real clips, too. If not, give them once.
+        reset_real_features: whether `reset` also forgets the real clips. If False, add them only once.
         kwargs: of `torchmetrics.Metric`.
 
     Raises:
@@ -380,9 +389,9 @@ class KernelVideoDistance(_Distance):
         (self.real_features if real else self.generated_features).append(features)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the features of all ranks, as `compute` does by itself."""
+        """Gather the features of all ranks; `compute` calls it."""
         for features in (self.real_features, self.generated_features):
-            if not features:  # for a rank without clips torchmetrics would send a vector among matrices, and hang
+            if not features:  # a rank without clips would send a vector where the others send matrices, and hang
                 features.append(torch.empty(0, self._layer.dimension, device=self.device))
         super().sync(*args, **kwargs)
 
@@ -400,14 +409,14 @@ class KernelVideoDistance(_Distance):
 
 
 def _common_frames(frames: Tensor) -> Tensor:
-    """Return the number of frames that all of [R] have, those without clips left out."""
-    found = set(frames.tolist()) - {NO_CLIPS}
-    common = found.pop() if len(found) == 1 else UNLIKE if found else NO_CLIPS
+    """Return the one number of frames in [R], ignoring `NO_CLIPS`, or `DIFFERENT` if there are several."""
+    lengths = set(frames.tolist()) - {NO_CLIPS}
+    common = lengths.pop() if len(lengths) == 1 else DIFFERENT if lengths else NO_CLIPS
     return torch.tensor(common, dtype=frames.dtype, device=frames.device)
 
 
 def _packed(moments: Moments) -> Tensor:
-    """Write moments as one float64 [d + 1, d + 1], so that they travel together."""
+    """Pack moments into one tensor, float64 [d + 1, d + 1], which is synchronised as a whole."""
     mean = moments.mean[:, None]
     return torch.from_numpy(np.block([[moments.scatter, mean], [mean.T, np.array([[moments.count]])]]))
 
@@ -418,6 +427,6 @@ def _unpacked(state: Tensor) -> Moments:
 
 
 def _merged(states: Tensor) -> Tensor:
-    """Merge packed moments [R, d + 1, d + 1] in their order; those of no clips change nothing."""
+    """Merge packed moments [R, d + 1, d + 1] in their order, skipping those without clips."""
     parts = [moments for moments in map(_unpacked, states) if moments.count]
     return _packed(merge_all(parts)).to(states.device) if parts else states[0]

@@ -1,11 +1,11 @@
 """Streaming, mergeable statistics of features, in float64.
 
-Two statistics: the mean and covariance a Frechet distance needs, and the sums of class probabilities an
-inception score needs. Both merge: the statistics of two halves make those of the whole, so blocks may be
-computed anywhere, and are merged in block order so that the result is the same to the last bit.
+There are two: mean and covariance for Frechet distances, and sums of class probabilities for inception scores.
+Both merge: the statistics of two halves give those of the whole. Blocks can therefore be computed anywhere;
+merged in block order, they give the same result to the last bit.
 
-Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. Nothing here subtracts two large sums, as
-`sum(x x^T) - n m m^T` does: with features far from zero that loses all digits.
+Merging means and scatters: Chan, Golub, LeVeque (1979), eq. 2.1. No two large sums are subtracted, as in
+`sum(x x^T) - n m m^T`: that loses all digits for features far from zero.
 """
 
 import functools
@@ -27,7 +27,7 @@ _REAL = "biuf"  # kinds of NumPy's types
 
 
 class Mergeable(Protocol):
-    """A statistic of a set of clips that can be made from those of its parts."""
+    """A statistic of a set of clips that follows from the statistics of its parts."""
 
     @property
     def count(self) -> int:
@@ -43,14 +43,14 @@ S = TypeVar("S", bound=Mergeable)
 class Moments:
     """Count, mean and scatter of feature vectors.
 
-    With fewer clips than dimensions the scatter, the sum of (x - mean)(x - mean)^T, is kept as a matrix of rows
-    with rows^T rows = scatter: the centred features themselves and one row for each merge. That is smaller
-    than d x d, and a Frechet distance can be taken from it without decomposing a covariance.
+    The scatter is the sum of (x - mean)(x - mean)^T. With fewer clips than dimensions it is stored as rows with
+    rows^T rows = scatter: the centred features and one row per merge. These are smaller than d x d, and a Frechet
+    distance follows from them without decomposing a covariance.
 
     Attributes:
         count: number of feature vectors, N.
         mean: float64 [d].
-        rows: float64 [r, d], r <= d, or None where there were more rows than dimensions.
+        rows: float64 [r, d], r <= d; None if there were more rows than dimensions.
 
     Example:
         >>> moments = Moments.from_features(np.array([[0.0, 1.0], [2.0, 1.0]]))
@@ -87,7 +87,7 @@ class Moments:
     @classmethod
     def _from_checked(cls, x: Array) -> "Moments":
         mean = x.mean(axis=0)
-        # The rounding error of the mean is removed to first order: scatter is about the exact mean of x.
+        # Removes the rounding error of the mean to first order, so that the scatter is centred.
         mean += (x - mean).mean(axis=0)
         if not np.isfinite(mean).all():
             raise too_large("their mean is beyond float64")
@@ -115,9 +115,9 @@ class Moments:
         return Moments(count, mean, self.scatter + other.scatter + np.outer(between, between))
 
     def without(self, part: "Moments") -> "Moments":
-        """Return the moments of the clips left when those of `part` are taken away: a merge undone.
+        """Return the moments of all clips but those of `part`: the inverse of `merge`.
 
-        The scatters are subtracted, so a part that is nearly everything would leave rounding errors.
+        The scatters are subtracted, so rounding errors dominate if `part` holds nearly all clips.
         """
         count = self.count - part.count
         delta = part.mean - self.mean
@@ -139,7 +139,7 @@ class Moments:
 
     @property
     def trace(self) -> float:
-        """Trace of the scatter: the sum of `|x - mean|^2`."""
+        """The trace of the scatter: the sum of `|x - mean|^2`."""
         return float(np.trace(self._scatter) if self.rows is None else np.vdot(self.rows, self.rows))
 
     @property
@@ -147,7 +147,7 @@ class Moments:
         """The unbiased covariance (divided by N - 1): float64 [d, d].
 
         Raises:
-            InputError: N < 2, or it is too large a number.
+            InputError: N < 2, or an entry is too large for float64.
         """
         if self.count < 2:
             raise InputError("a covariance needs at least 2 clips")
@@ -159,7 +159,7 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class ClassSums:
-    """What an inception score needs of class probabilities.
+    """The sums of class probabilities from which an inception score follows.
 
     Attributes:
         count: number of clips, N.
@@ -173,7 +173,7 @@ class ClassSums:
 
     @classmethod
     def from_logits(cls, logits: NDArray[np.floating]) -> "ClassSums":
-        """Sum over the softmax of logits [N, C], taken in float64.
+        """Sum the softmax, in float64, of logits [N, C].
 
         Raises:
             InputError: the shape is wrong, or a value is not finite.
@@ -182,21 +182,21 @@ class ClassSums:
         with guarded():
             log_p = log_softmax(x, axis=1)
             p = np.exp(log_p)
-            # A logit that is far below the others has the logarithm -inf.
+            # A logit far below the others has the log probability -inf.
             terms = np.multiply(p, log_p, out=np.zeros_like(p), where=p > 0)
         return cls(len(x), p.sum(axis=0), float(terms.sum()))
 
     @classmethod
     def from_probabilities(cls, probabilities: NDArray[np.floating]) -> "ClassSums":
-        """Sum over probabilities [N, C] whose rows sum to 1; 0 log 0 counts as 0.
+        """Sum probabilities [N, C] whose rows sum to 1; 0 log 0 counts as 0.
 
         Raises:
-            InputError: the shape is wrong, or a row is no distribution.
+            InputError: the shape is wrong, or a row is not a distribution.
         """
         p = checked_features(probabilities)
         with guarded():
-            sound = (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)
-        if not sound:
+            valid = (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)
+        if not valid:
             raise InputError("class probabilities must not be negative, and each row must sum to 1")
         log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
         return cls(len(p), p.sum(axis=0), float((p * log_p).sum()))
@@ -211,12 +211,12 @@ class ClassSums:
 
 
 def merge_all(parts: Iterable[S]) -> S:
-    """Merge statistics in the order given, one after the other; there must be at least one."""
+    """Merge one or more statistics from first to last."""
     return functools.reduce(lambda merged, part: merged.merge(part), parts)
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Return a @ b by torch: its threads and those of NumPy's library, used in turn, keep each other waiting."""
+    """Return a @ b by torch: alternating between its thread pool and that of NumPy's BLAS is slow."""
     product: Array = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
     return product
 
@@ -225,7 +225,7 @@ def checked_features(features: NDArray[np.floating]) -> Array:
     """Return features [N, d], N >= 1, as float64.
 
     Raises:
-        InputError: the shape is wrong, a value is not finite, or as `real_numbers` does.
+        InputError: the shape is wrong, a value is not finite, or as for `real_numbers`.
     """
     x = real_numbers(features)
     if x.ndim != 2 or not x.size:
@@ -242,7 +242,7 @@ def real_numbers(features: NDArray[np.floating]) -> Array:
     """Return features as float64, whatever their shape.
 
     Raises:
-        InputError: they are masked, and what is under the mask would count; or complex, texts or the like.
+        InputError: they are masked, because the masked values would be counted; or not real numbers.
     """
     if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
         raise InputError("features are masked; leave out the rows that are, and give the others as a plain array")
@@ -250,3 +250,15 @@ def real_numbers(features: NDArray[np.floating]) -> Array:
     if x.dtype.kind not in _REAL:
         raise InputError(f"features must be real numbers; these are {x.dtype}")
     return x.astype(np.float64, copy=False)
+
+
+def real_pair(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> tuple[Array, Array]:
+    """Return two sets of features, [N, d] and [M, d], as float64; either may be empty.
+
+    Raises:
+        InputError: other shapes, different dimensions, or as for `real_numbers`.
+    """
+    x, y = real_numbers(reference), real_numbers(generated)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
+    return x, y

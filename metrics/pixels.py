@@ -1,4 +1,4 @@
-"""Pixels of floats: the one rule by which clips of floats become uint8."""
+"""Conversion of float clips to uint8, by one rule for the whole project."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,17 @@ from vdm_bench.errors import InputError
 
 
 def to_pixels(clips: Tensor, low: float, high: float) -> Tensor:
-    """Turn floats in [low, high] into uint8: x becomes round((x - low) * 255 / (high - low)), halves to even.
+    """Convert floats in [low, high] to uint8: round((x - low) * 255 / (high - low)), halves to even.
 
-    It is computed in float32, on the tensor's device.
+    Computed in float32, on the tensor's device.
 
     Args:
         clips: float tensor of any shape.
         low: value of black.
         high: value of white.
+
+    Returns:
+        uint8 of the same shape.
 
     Raises:
         InputError: a value outside [low, high], or NaN.

@@ -1,14 +1,14 @@
-"""Precision, recall, density and coverage: how two sets of features overlap, told by nearest neighbours.
+"""Precision, recall, density and coverage: how two sets of features overlap, by nearest neighbours.
 
-A set's manifold is the union of balls around its clips, each reaching to its clip's k-th nearest neighbour in the
-set. Precision and recall: Kynkaanniemi et al. 2019, eq. 2; density and coverage: Naeem et al. 2020, eq. 4 and 5.
-Balls are closed, as in the first; the public code of the second leaves out the boundary, which matters only where
-clips are repeated.
+A set's manifold is the union of balls around its clips; the radius of a ball is the distance to the clip's k-th
+nearest neighbour in the set. Precision and recall: Kynkaanniemi et al. 2019, eq. 2; density and coverage: Naeem
+et al. 2020, eq. 4 and 5. Balls are closed, as in the former; the public code of the latter leaves out the
+boundary, which matters only for repeated clips.
 
-Squared distances are |a|^2 + |b|^2 - 2 a.b, block by block, so no N x M matrix is ever held. That sum cancels
-where clips lie close together and far from the origin, so features are centred on the reference's mean first:
-then |a|^2 is of the size of the squared distances themselves, and float64 leaves 1e-16 of it. Distances within
-`SLACK` of a radius count as reaching it, so that repeated clips are neighbours whatever the rounding.
+Squared distances are |a|^2 + |b|^2 - 2 a.b, block by block, so no N x M matrix is ever in memory. This sum
+cancels for clips that are close together and far from the origin. Features are therefore centred on the
+reference's mean first: |a|^2 is then as large as the squared distances, with a rounding error of 1e-16. Distances
+within `SLACK` of a radius count as inside, so that repeated clips are neighbours despite rounding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import unit_of
 from vdm_bench.metrics.jackknife import Resampled
-from vdm_bench.metrics.moments import checked_features, real_numbers
+from vdm_bench.metrics.moments import checked_features, real_pair
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
 Measure = Literal["precision", "recall", "density", "coverage"]
 
 BLOCK_BYTES = 2**27  # of one block of distances
-SLACK = 1e-12  # of |a|^2 + |b|^2; rounding is 1e-15 of it
+SLACK = 1e-12  # relative to |a|^2 + |b|^2, whose rounding error is 1e-15
 
 
 def neighbour_score(
@@ -41,13 +41,13 @@ def neighbour_score(
         reference: features [N, d], N > k.
         generated: features [M, d], M > k.
         measure: `precision`, the share of generated clips within the reference's manifold; `recall`, the share
-            of reference clips within the generated one; `density`, by how many balls of the reference a
-            generated clip is held, over k; `coverage`, the share of the reference's balls that hold a generated
-            clip.
-        k: which neighbour a ball reaches to.
+            of reference clips within the generated manifold; `density`, the mean number of reference balls that
+            contain a generated clip, divided by k; `coverage`, the share of reference balls that contain a
+            generated clip.
+        k: the neighbour whose distance is the radius of a ball.
 
     Raises:
-        InputError: k or fewer clips, unlike dimensions, or values that are not finite.
+        InputError: k or fewer clips, different dimensions, or values that are not finite.
     """
     return resampled_neighbour_score(reference, generated, measure, [(0, len(generated))], k=k).value
 
@@ -62,19 +62,19 @@ def resampled_neighbour_score(
 ) -> Resampled:
     """Compute a measure for all generated clips, and without each group.
 
-    It is exact for all four: leaving generated clips out changes their own radii too, on which recall depends, so
-    the k nearest neighbours are kept for each group.
+    It is exact for all four measures. Recall depends on the radii of generated clips, which change when others
+    are left out, so the k nearest neighbours are stored for each group.
 
     Args:
         reference: features [N, d], N > k.
         generated: features [M, d], M > k.
         measure: as for `neighbour_score`.
-        bounds: half-open ranges that cut 0..M-1 into groups, each of clips that stand together; a single one has
-            nothing left without it.
-        k: which neighbour a ball reaches to; more than k clips must be left without a group.
+        bounds: half-open ranges that split 0..M-1 into groups of consecutive rows; a single group is never left
+            out.
+        k: the neighbour whose distance is the radius; more than k clips must remain without any group.
 
     Raises:
-        InputError: k or fewer clips, unlike dimensions, or values that are not finite.
+        InputError: k or fewer clips, different dimensions, or values that are not finite.
     """
     x, y = _centred(reference, generated)
     sizes = np.array([stop - start for start, stop in bounds])
@@ -86,26 +86,24 @@ def resampled_neighbour_score(
     radii = _radii(x, k)
     if measure == "coverage":
         return _coverage(x, y, radii, bounds)
-    held = _held_by(y, x, radii).numpy()  # by how many balls of the reference each generated clip is held
-    per_clip = held / k if measure == "density" else (held > 0).astype(np.float64)
+    balls = _count_balls(y, x, radii).numpy()  # of the reference that contain each generated clip
+    per_clip = balls / k if measure == "density" else (balls > 0).astype(np.float64)
     sums = np.array([per_clip[start:stop].sum() for start, stop in bounds])
     return Resampled(float(per_clip.mean()), _means_without(sums, sizes))
 
 
 def _centred(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
-    x, y = real_numbers(reference), real_numbers(generated)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise InputError(f"features must be [N, d] and [M, d]; these are {list(x.shape)} and {list(y.shape)}")
+    x, y = real_pair(reference, generated)
     if len(x) and len(y):
         x, y = checked_features(x), checked_features(y)
-        unit = unit_of(x, y)  # by which no distance is nearer to another
+        unit = unit_of(x, y)  # scales all distances alike, so the order of neighbours stays
         x, y = (x, y) if unit == 1 else (x / unit, y / unit)
     mean = x.mean(axis=0)
     return torch.from_numpy(x - mean), torch.from_numpy(y - mean)
 
 
 def _means_without(sums: Array, sizes: NDArray[np.int64]) -> Array:
-    """Return the mean without each group, from the sums and sizes of all groups."""
+    """Return the mean without each group, given the sums and sizes of all groups."""
     if len(sums) == 1:
         return np.empty(0)
     means: Array = (sums.sum() - sums) / (sizes.sum() - sizes)
@@ -113,9 +111,9 @@ def _means_without(sums: Array, sizes: NDArray[np.int64]) -> Array:
 
 
 def _distances(a: Tensor, b: Tensor, *, slack: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """Return squared distances from a [N, d] to b [M, d] as (first row, float64 [n, M]), rows in blocks.
+    """Return squared distances from a [N, d] to b [M, d] in blocks of rows: (first row, float64 [n, M]).
 
-    Each is less by `slack` times |a|^2 + |b|^2. The tensor is written over by the next block.
+    Each distance is reduced by `slack` times |a|^2 + |b|^2. The next block overwrites the tensor.
     """
     a_norms, b_norms = (side.square().sum(dim=1) * (1 - slack) for side in (a, b))
     rows = max(1, min(len(a), BLOCK_BYTES // (8 * len(b))))
@@ -127,9 +125,10 @@ def _distances(a: Tensor, b: Tensor, *, slack: float = 0.0) -> Iterator[tuple[in
 
 
 def _nearest(x: Tensor, others: Tensor, k: int, first: int) -> Tensor:
-    """Return the k least squared distances, float64 [N, k], from each clip of x to the `others`, not to itself.
+    """Return the k smallest squared distances, float64 [N, k], from each clip of x to the `others` except itself.
 
-    others: consecutive clips of x, those from index `first` on. Where they are fewer than k, infinity fills up.
+    `others` are the consecutive clips of x that begin at index `first`; if there are fewer than k, the rest is
+    infinity.
     """
     nearest = torch.full((len(x), k), torch.inf, dtype=torch.float64)
     for start, block in _distances(x, others):
@@ -146,16 +145,15 @@ def _radii(x: Tensor, k: int) -> Tensor:
     return _nearest(x, x, k, 0).amax(dim=1)
 
 
-def _held_by(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Count for each point the balls that hold it: int64 [points]."""
+def _count_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+    """Count the balls that contain each point: int64 [points]."""
     counts = [(block <= radii).sum(dim=1) for _, block in _distances(points, centres, slack=SLACK)]
     return torch.cat(counts)
 
 
 def _coverage(x: Tensor, y: Tensor, radii: Tensor, bounds: Bounds) -> Resampled:
-    covered = torch.zeros(
-        len(x), len(bounds), dtype=torch.bool
-    )  # whether group g reaches into the ball of clip i
+    # [i, g]: whether a clip of group g lies in the ball of reference clip i
+    covered = torch.zeros(len(x), len(bounds), dtype=torch.bool)
     for start, block in _distances(x, y, slack=SLACK):
         stop = start + len(block)
         for g, (left, right) in enumerate(bounds):
@@ -172,12 +170,12 @@ def _recall(x: Tensor, y: Tensor, bounds: Bounds, k: int) -> Resampled:
     widest = radii_without.amax(dim=1)
     hits, hits_without = 0, torch.zeros(len(bounds), dtype=torch.int64)
     for _, block in _distances(x, y, slack=SLACK):
-        held = block <= radii
-        by_group = torch.stack([held[:, left:right].any(dim=1) for left, right in bounds], dim=1).sum(dim=1)
+        inside = block <= radii
+        by_group = torch.stack([inside[:, left:right].any(dim=1) for left, right in bounds], dim=1).sum(dim=1)
         hits += int((by_group > 0).sum())
-        # A clip held by balls of two groups stays held whichever group goes: radii only grow.
+        # A clip inside balls of two groups stays inside whichever group is left out: radii only grow.
         hits_without += (by_group > 1).sum()
-        hits_without += _held_without(block[by_group < 2], widest, radii_without)
+        hits_without += _hits_without(block[by_group < 2], widest, radii_without)
     without = hits_without.numpy() / len(x) if len(bounds) > 1 else np.empty(0)
     return Resampled(hits / len(x), without)
 
@@ -194,9 +192,9 @@ def _radii_without(y: Tensor, bounds: Bounds, group_of: Tensor, k: int) -> tuple
     return radii, without
 
 
-def _held_without(block: Tensor, widest: Tensor, radii_without: Tensor) -> Tensor:
-    """Count the rows of distances [n, M] that a ball holds when group g is gone: int64 [groups]."""
+def _hits_without(block: Tensor, widest: Tensor, radii_without: Tensor) -> Tensor:
+    """Count the rows of the distances [n, M] that lie in a ball when group g is left out: int64 [groups]."""
     rows, columns = (block <= widest).nonzero(as_tuple=True)
-    held = block[rows, columns, None] <= radii_without[columns]
+    inside = block[rows, columns, None] <= radii_without[columns]
     hit = torch.zeros(len(block), radii_without.shape[1], dtype=torch.int64)
-    return hit.index_add_(0, rows, held.long()).gt_(0).sum(dim=0)
+    return hit.index_add_(0, rows, inside.long()).gt_(0).sum(dim=0)

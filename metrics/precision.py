@@ -1,7 +1,7 @@
-"""Arithmetic of the networks: float32 proper, or one of the two faster modes that enter the signature.
+"""Arithmetic of the networks: float32, or one of two faster modes that enter the signature.
 
-TF32 and bf16 are no parity modes: they change features by about 1e-2 and 1e-1 of the spread between clips.
-Torch lets cuDNN use TF32 for convolutions unless told otherwise, so `fp32` here means that it is told.
+TF32 and bf16 change features by about 1e-2 and 1e-1 of the spread between clips, so they do not reproduce
+published scores. By default torch lets cuDNN use TF32 for convolutions; `fp32` here turns that off.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from vdm_bench.runtime.bfloat16 import SLOW, is_slow
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse a precision that is unknown, or that the device does not have or takes far longer for.
+    """Check that the device supports a precision, at a useful speed.
 
     Raises:
-        InputError: it is none of `PRECISIONS`, or not for this device.
+        InputError: it is not one of `PRECISIONS`, or the device lacks it or is far slower with it.
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
@@ -32,11 +32,11 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 @contextlib.contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute in `precision`, repeatably, and restore torch's settings afterwards.
+    """Compute in `precision`, deterministically, and restore torch's settings afterwards.
 
     Args:
-        precision: `fp32`: convolutions and products in float32, no TF32; `tf32`: TensorFloat-32 on CUDA;
-            `bf16`: convolutions and products in bfloat16, by autocast.
+        precision: `fp32`: convolutions and matrix products in float32, no TF32; `tf32`: TensorFloat-32 on CUDA;
+            `bf16`: convolutions and matrix products in bfloat16, by autocast.
         device: where the network computes.
     """
     matmul = torch.get_float32_matmul_precision()

@@ -1,8 +1,8 @@
-"""Recipes: a metric by name = network + layer + pre-processing + statistic. The name says how the number is made.
+"""Recipes: the definition of a metric by name, as network + layer + preprocessing + statistic.
 
-Those of the package are in `recipes.toml`. A user adds one as a TOML file of the same keys, given by its path
-wherever a metric's name is asked for; a package adds one by an entry point of the group `vdm_bench.recipes` that
-names a `Recipe`.
+The built-in recipes are in `recipes.toml`. A user adds one as a TOML file with the same keys, and gives its path
+in place of a metric's name. A package adds one by an entry point of the group `vdm_bench.recipes` that names a
+`Recipe`.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from typing import Any
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, PADDINGS, RESIZE_RULES, Aspect, Padding, ResizeRule
 from vdm_bench.metrics.statistics import (
+    PRDC,
     Frechet,
     InceptionScore,
     KernelDistance,
-    Neighbours,
     Statistic,
 )
 from vdm_bench.runtime.choose import lookup
@@ -34,10 +34,10 @@ STATISTICS: dict[str, type[Any]] = {
     "frechet": Frechet,
     "inception-score": InceptionScore,
     "kernel": KernelDistance,
-    "neighbours": Neighbours,
+    "neighbours": PRDC,
 }
 
-_LONGEST = 200  # characters of a text in a recipe: names stand in tables and signatures
+_LONGEST = 200  # characters of a text in a recipe: names are part of tables and signatures
 _CHOICES: dict[str, tuple[str, ...]] = {"resize": RESIZE_RULES, "aspect": ASPECTS, "padding": PADDINGS}
 
 
@@ -49,12 +49,12 @@ class Recipe:
         name: as on the command line, such as `fvd/stylegan-v`.
         title: as in tables and help texts.
         network: name of the feature network.
-        layer: layer of the network whose output is used.
+        layer: the layer whose output is the features.
         statistic: what is computed from the features.
-        resize: rule of the network's input, or None for the network's own.
-        aspect: what happens to frames that are not square, or None for the network's own.
-        padding: padding rule of I3D, or None for the network's own.
-        epsilon: of I3D's batch normalisation, or None for the network's own.
+        resize: resize rule of the input; None for the network's own.
+        aspect: rule for frames that are not square; None for the network's own.
+        padding: padding rule of I3D; None for the network's own.
+        epsilon: of I3D's batch normalisation; None for the network's own.
     """
 
     name: str
@@ -79,16 +79,16 @@ class Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Return all recipes that are installed, by name: the package's own first, in the order of the file."""
+    """Return all installed recipes by name; a built-in recipe cannot be replaced by another package's."""
     own = _package_recipes()
     return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **own}
 
 
 def get_recipes(name: str) -> list[Recipe]:
-    """Find recipes by name: one, the one of a TOML file, or all of a family, such as `prdc`.
+    """Find recipes by a metric's name, by a TOML file, or by the name of a family such as `prdc`.
 
     Raises:
-        InputError: there is none (the message gives the nearest name), or the file is not sound.
+        InputError: there is none (the message proposes the nearest name), or the file is invalid.
     """
     if name.endswith(".toml"):
         return [_read(Path(name))]
@@ -103,7 +103,7 @@ def get_recipe(name: str) -> Recipe:
     """Find one recipe by its name or TOML file.
 
     Raises:
-        InputError: there is none, the file is not sound, or the name is that of a family.
+        InputError: there is none, the file is invalid, or the name is that of a family.
     """
     found = get_recipes(name)
     if len(found) > 1:
@@ -118,7 +118,7 @@ def _package_recipes() -> dict[str, Recipe]:
 
 
 def _read(path: Path, above: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe; `above` are the files whose base it is."""
+    """Read a recipe from a file; `above` lists the files that name it as their base."""
     table = parse_toml(read_text(path, "give a metric's name or TOML file"), path)
     base = table.pop("base", None)
     if base is not None:
@@ -149,7 +149,7 @@ def _as_table(recipe: Recipe) -> dict[str, Any]:
 
 
 def _parse(table: Mapping[str, Any], source: str) -> Recipe:
-    """Make a recipe of a TOML table, refusing what it does not know."""
+    """Make a recipe from a TOML table; unknown keys and wrong values are refused."""
     fields = {field.name for field in dataclasses.fields(Recipe)}
     _check_keys(table, fields, {"name", "title", "network", "layer", "statistic"}, source)
     texts = fields - {"statistic", "epsilon"}
@@ -169,7 +169,7 @@ def _parse(table: Mapping[str, Any], source: str) -> Recipe:
 
 
 def _parse_statistic(table: object, source: str) -> Statistic:
-    if not isinstance(table, dict) or table.get("kind") not in list(STATISTICS):  # it may be no text
+    if not isinstance(table, dict) or table.get("kind") not in list(STATISTICS):  # a list: it may be unhashable
         raise InputError(f"{source}: statistic needs a kind, one of {', '.join(STATISTICS)}")
     cls = STATISTICS[table["kind"]]
     settings = {key: value for key, value in table.items() if key != "kind"}

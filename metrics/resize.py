@@ -1,4 +1,4 @@
-"""Resizing by named rule: the one place where the project resizes pixels.
+"""Resizing by named rule: all of the project's resizing happens here.
 
 A metric's value depends on the rule, and frameworks disagree on what "bilinear" means:
 
@@ -8,11 +8,11 @@ A metric's value depends on the rule, and frameworks disagree on what "bilinear"
 - `align-corners`: corners map to corners, x * (in - 1) / (out - 1) (Chainer's default).
 - `antialias`: half-pixel positions and a triangle filter as wide as the reduction (Pillow's bilinear).
 
-They also disagree on what happens to frames that are not square:
+They also treat frames that are not square differently:
 
 - `stretch`: the aspect ratio changes (the original FVD).
-- `center-crop`: the largest middle part with the wanted ratio is cut out, then resized.
-- `short-side`: resized until the frame just covers the wanted size, then the middle is cut out (VideoGPT).
+- `center-crop`: the largest centred window of the target aspect ratio is cropped, then resized.
+- `short-side`: the frame is resized until it just covers the target size, then cropped to its centre (VideoGPT).
 """
 
 import math
@@ -29,12 +29,12 @@ def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:
     """Resize the last two axes.
 
     Args:
-        frames: [..., H, W], any real dtype; uint8 is converted.
-        size: (height, width) wanted, in pixels.
+        frames: [..., H, W], any real dtype; it is converted to float32.
+        size: target (height, width) in pixels.
         rule: one of `RESIZE_RULES`.
 
     Returns:
-        float32 [..., height, width], on the device of `frames`; the values keep their range.
+        float32 [..., height, width] on the device of `frames`, in the range of the input.
 
     Raises:
         InputError: the rule is unknown or the size is not positive.
@@ -58,7 +58,16 @@ def resize(frames: Tensor, size: tuple[int, int], rule: ResizeRule) -> Tensor:
 
 
 def fit(frames: Tensor, size: tuple[int, int], rule: ResizeRule, aspect: Aspect) -> Tensor:
-    """Bring frames to a size, as `resize` does, by one of `ASPECTS`.
+    """Resize frames to a size, treating their aspect ratio by one of `ASPECTS`.
+
+    Args:
+        frames: [..., H, W], as for `resize`.
+        size: target (height, width) in pixels.
+        rule: one of `RESIZE_RULES`.
+        aspect: one of `ASPECTS`.
+
+    Returns:
+        float32 [..., height, width], as `resize` returns it.
 
     Raises:
         InputError: an unknown rule or aspect, or a size that is not positive.
@@ -67,7 +76,7 @@ def fit(frames: Tensor, size: tuple[int, int], rule: ResizeRule, aspect: Aspect)
     if aspect == "stretch":
         return resize(frames, size, rule)
     if aspect == "center-crop":
-        # The largest window of the wanted ratio, in whole pixels.
+        # The largest window of the target aspect ratio, in whole pixels.
         window = min(height, width * size[0] // size[1]), min(width, height * size[1] // size[0])
         return resize(_middle(frames, window), size, rule)
     if aspect == "short-side":
@@ -83,9 +92,9 @@ def _middle(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _tf1_bilinear(values: Tensor, length: int, axis: int) -> Tensor:
-    """Interpolate an axis as TensorFlow 1 does, operation for operation in float32.
+    """Interpolate along an axis with the float32 operations of TensorFlow 1, in their order.
 
-    The result has the memory layout of `values`: frames of interleaved colours stay so.
+    The result has the memory layout of `values`, such as channels-last.
     """
     old = values.shape[axis]
     positions = torch.arange(length, dtype=torch.float32, device=values.device) * (old / length)

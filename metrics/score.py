@@ -1,7 +1,7 @@
-"""A score and the signature that says how it was made.
+"""A score, and the signature that says how it was computed.
 
-The idea is sacreBLEU's: a number is comparable only with numbers of the same signature, so the signature is
-built where the number is made and travels with it. This module needs the standard library alone.
+The idea is sacreBLEU's: scores are comparable only if their signatures are equal, so the signature is built where
+the score is computed and stored with it. This module needs only the standard library.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from vdm_bench.errors import InputError
 
 DIGEST_LENGTH = 12
 
-# What changes a value, in the order in which a signature prints it. `v` is last and not part of the digest:
-# a new version of this software must not make old numbers incomparable unless the number itself changes,
-# and then one of the other keys changes too.
+# Everything that changes a value, in the order of a signature. `v`, the version, is last and not part of the
+# digest: a new version must not make old scores incomparable. If it changes a value, one of the other keys
+# changes too.
 SIGNATURE_KEYS = (
     *("net", "in", "fps", "task", "ref", "n", "src"),
     *("cov", "root", "splits", "kernel", "knn", "cap", "prec", "v"),
@@ -27,7 +27,7 @@ GroupKind = Literal["permuted-clips", "permuted-rounds", "permuted-conditions"]
 
 @dataclass(frozen=True)
 class Signature:
-    """How a score was made: the metric's name and ordered `key:value` fields, version last.
+    """How a score was computed: the metric's name and ordered `key:value` fields, version last.
 
     Attributes:
         metric: name of the recipe, such as `embedded/fvd`.
@@ -60,10 +60,10 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str) -> "Signature":
-        """Read what `str(signature)` printed.
+        """Read the text of a signature, as `str(signature)` returns it.
 
         Raises:
-            InputError: the text is no signature.
+            InputError: the text is not a signature.
         """
         metric, *parts = text.split("|")
         pairs = [part.partition(":") for part in parts]
@@ -76,12 +76,12 @@ class Signature:
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits over everything but the version; equal digests = comparable scores."""
+        """12 hexadecimal digits over everything but the version; scores with equal digests are comparable."""
         protocol_part = Signature(self.metric, tuple(pair for pair in self.fields if pair[0] != "v"))
         return hashlib.sha256(str(protocol_part).encode()).hexdigest()[:DIGEST_LENGTH]
 
     def differences(self, other: "Signature") -> list[tuple[str, str | None, str | None]]:
-        """Name the keys in which two signatures differ, but for the version: (key, value here, value there)."""
+        """Return the keys in which two signatures differ, except the version: (key, value here, value there)."""
         here, there = dict(self.fields), dict(other.fields)
         return [
             (key, here.get(key), there.get(key))
@@ -97,8 +97,8 @@ class Interval:
     Attributes:
         low: lower end, in the unit of the score.
         high: upper end.
-        level: coverage aimed at, such as 0.95.
-        method: how it was made, such as `jackknife-20`.
+        level: nominal coverage, such as 0.95.
+        method: how it was computed, such as `jackknife-20`.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -114,11 +114,11 @@ class Estimate:
     """A number with its confidence interval: a score at infinitely many clips, or the difference of two scores.
 
     Attributes:
-        value: the number, in the unit of the score; an estimate, so it may lie outside the range of the score.
+        value: the number, in the unit of the score; it may lie outside the range of the score.
         low: lower end of the interval, in the unit of the score.
-        high: upper end; two scores differ at this level where the interval of their difference leaves out zero.
-        level: coverage aimed at, such as 0.95.
-        method: how it was made, such as `linear-in-1/n-jackknife-20` or `paired-jackknife-20`.
+        high: upper end; two scores differ at this level if the interval of their difference excludes zero.
+        level: nominal coverage, such as 0.95.
+        method: how it was computed, such as `linear-in-1/n-jackknife-20` or `paired-jackknife-20`.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -132,26 +132,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Score:
-    """One number and what is needed to trust it.
+    """The value of a metric, with its interval, its finite-sample bias and its signature.
 
     Attributes:
         metric: name of the recipe, such as `embedded/fvd`.
-        value: the number, or None where `status` says why there is none. Never NaN.
+        value: the number; None if there is none, and then `status` says why. Never NaN.
         higher_is_better: direction of the metric.
         n_reference: reference clips behind the value.
         n_generated: generated clips behind the value.
         signature: text of the `Signature`.
-        digest: digest of the signature; equal digest = comparable.
-        interval: confidence interval, or None where there are too few clips for one.
-        floor: what a perfect model is expected to score at these numbers of clips, or None.
-        infinite: the value extrapolated to infinitely many clips, or None where that makes no sense.
+        digest: digest of the signature; scores with equal digests are comparable.
+        interval: confidence interval; None if there are too few clips.
+        floor: finite-sample bias: the expected score of a perfect model at these numbers of clips, or None.
+        infinite: the value extrapolated to infinitely many clips; None if that is not possible.
         status: `ok`, or why there is no value.
-        marks: what a reader must know beside the value, such as `2 clips skipped`.
+        marks: warnings about the value, such as `2 generated clips broken and skipped`.
         jackknife: the value without each group of generated clips in turn, for the paired difference of two
-            runs; empty where there is no interval.
-        jackknife_groups: what was put into those groups, in pseudo-random order: `permuted-clips`,
-            `permuted-rounds` or `permuted-conditions`; None where there are none, and in older records, whose
-            groups are consecutive clips. Groups of two kinds make no pairs.
+            runs; empty if there is no interval.
+        jackknife_groups: what the groups are made of, in pseudo-random order: `permuted-clips`, `permuted-rounds`
+            or `permuted-conditions`; None if there are none, and in older records, whose groups are consecutive
+            clips. Only groups of the same kind can be paired.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
@@ -177,17 +177,17 @@ class Score:
 
 
 def check_signed_counts(score: Score, skipped: int) -> None:
-    """Refuse a score that was made from another number of clips than its signature says.
+    """Check that the numbers of clips of a score are those of its signature.
 
-    `n` is a number of clips, or AxB: A clips in each of B rounds; of frame by frame scores it counts the clips
-    that were skipped, too. Where reference clips enter the score, `ref` ends in their number.
+    `n` is a number of clips, or AxB for A clips in each of B rounds; for frame-wise metrics it includes skipped
+    clips. If reference clips enter the score, `ref` ends in their number.
 
     Args:
-        score: of a record.
-        skipped: generated clips that the record says were skipped.
+        score: a score of a record.
+        skipped: number of skipped generated clips in the record.
 
     Raises:
-        ValueError: the two numbers differ.
+        ValueError: the numbers differ.
     """
     metric, fields = score.metric, dict(Signature.parse(score.signature).fields)
     if "n" in fields:

@@ -1,7 +1,7 @@
-"""What is computed from features: the part of a recipe that makes one number, with its interval, of a layer.
+"""Statistics: the part of a recipe that turns the features of a layer into a value with its interval.
 
-Frechet distances and inception scores in one split read the features once and keep moments of the jackknife's
-groups alone; kernel distances and neighbour measures hold the features of a layer, 8 bytes a number.
+Frechet distances and inception scores in one split read the features once and keep only the moments of each
+jackknife group. Kernel distances and PRDC hold all features of a layer in memory, 8 bytes per value.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import numpy as np
 
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.arithmetic import finite, guarded, sound_difference
+from vdm_bench.metrics.arithmetic import finite, finite_estimate, guarded
 from vdm_bench.metrics.features import (
     Features,
     check_count,
@@ -33,11 +33,11 @@ from vdm_bench.metrics.score import Estimate, GroupKind, Interval
 from vdm_bench.metrics.uncertainty import extrapolate, frechet_floor, resample
 
 __all__ = [
+    "PRDC",
     "Features",
     "Frechet",
     "InceptionScore",
     "KernelDistance",
-    "Neighbours",
     "Statistic",
     "StatisticResult",
 ]
@@ -45,16 +45,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StatisticResult:
-    """A value and what surrounds it.
+    """A value with its interval, floor and limit, as in a `Score`.
 
     Attributes:
         value: the statistic of all clips.
-        interval: its interval for other clips of the same model, or None where there is none.
-        floor: what a perfect model is expected to score, or None where that is not known.
-        infinite: the value at infinitely many clips, or None where there are too few clips to tell.
-        jackknife: the value without each group of clips in turn; empty where there is no interval.
-        jackknife_groups: what was put into those groups, as in a `Score`; None where there are none.
-        lost: what is missing of these because it is too large a number, as a sentence each.
+        interval: its confidence interval for other clips of the same model, or None.
+        floor: the expected value of a perfect model; None if it is not known.
+        infinite: the value extrapolated to infinitely many clips; None if there are too few clips.
+        jackknife: the value without each group of clips in turn; empty if there is no interval.
+        jackknife_groups: what the groups are made of, as in a `Score`; None if there are none.
+        lost: one sentence for each of these that is missing because it overflowed.
     """
 
     value: float
@@ -65,57 +65,58 @@ class StatisticResult:
     jackknife_groups: GroupKind | None = None
     lost: tuple[str, ...] = ()
 
-    def sound(self) -> "StatisticResult":
-        """Leave out what surrounds the value where it is not finite: a record could not hold it.
+    def without_infinities(self) -> "StatisticResult":
+        """Return the result without interval, limit or floor that are not finite; a record cannot hold those.
 
         Raises:
-            InputError: the value itself is not.
+            InputError: the value itself is not finite.
         """
         finite(self.value)
-        found, interval, infinite = self, self.interval, self.infinite
+        result, interval, infinite = self, self.interval, self.infinite
         ends = (interval.low, interval.high) if interval else ()
         if not all(map(math.isfinite, (*ends, *self.jackknife))):
-            found = replace(found, interval=None, jackknife=(), jackknife_groups=None)._without("interval")
+            result = replace(result, interval=None, jackknife=(), jackknife_groups=None)._without("interval")
         if infinite and not all(map(math.isfinite, (infinite.value, infinite.low, infinite.high))):
-            found = replace(found, infinite=None)._without("value at N = infinity")
+            result = replace(result, infinite=None)._without("value at N = infinity")
         if self.floor is not None and not math.isfinite(self.floor):
-            found = replace(found, floor=None)._without("floor")
-        return found
+            result = replace(result, floor=None)._without("floor")
+        return result
 
     def _without(self, what: str) -> "StatisticResult":
         return replace(self, lost=(*self.lost, f"no {what}: the numbers are too large to compute it"))
 
 
 class Statistic(Protocol):
-    """A number computed from the features of generated clips and, mostly, of reference clips.
+    """A value computed from the features of generated and, for most statistics, of reference clips.
 
-    It is a frozen dataclass: its fields are its settings.
+    A statistic is a frozen dataclass whose fields are its settings.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def higher_is_better(self) -> bool:
-        """Direction of the number."""
+        """Direction of the statistic."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether reference clips enter it."""
+        """Whether reference clips enter the value."""
 
     def signature_fields(self) -> dict[str, str]:
-        """Return its settings as they stand in signatures."""
+        """Return its settings as signature fields."""
 
     def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
-        """Compute the number, which is finite, as all around it is.
+        """Compute the value with its interval, floor and limit, all finite.
 
         Raises:
-            InputError: too few clips, unlike dimensions, or values that are not finite.
+            InputError: too few clips, different dimensions, or values that are not finite.
         """
 
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
-        """Compute the number of `a` less that of `b`.
+        """Compute the value of `a` minus the value of `b`.
 
-        With equal counts clip i of both is taken to share its seed or condition; otherwise variances add.
+        With equal counts, clip i of `a` and clip i of `b` are paired: they share a seed or condition. Otherwise
+        the variances add.
 
         Raises:
             InputError: as for `estimate`, or fewer than 10 clips on a side.
@@ -142,12 +143,12 @@ class Frechet:
         _check(self.root in get_args(Root), f"root is one of {', '.join(get_args(Root))}, not {self.root!r}")
 
     def signature_fields(self) -> dict[str, str]:
-        """Return the divisor of the covariances and the rule for the root."""
+        """Return the divisor of the covariances and the rule for the root, such as `n-1` and `factor`."""
         return {"cov": "n" if self.ddof == 0 else "n-1", "root": self.root}
 
     @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
-        """Compute the distance, its interval, the floor of a perfect model and the limit of many clips."""
+        """Compute the distance, its interval, the floor and the extrapolation to N = infinity."""
         real = checked_sides("a Frechet distance", reference, generated)
         limit, groups = limit_groups(real, generated), interval_groups(generated)
         whole, [references] = group_moments(real, limit[0] if limit else Groups.of_clips(real.count, 1))
@@ -158,11 +159,11 @@ class Frechet:
             _estimate(self._resampled(fixed, merged, parts[0]), groups),
             floor=frechet_floor(whole, real.count, generated.count),
             infinite=extrapolate(references, parts[-1], ddof=self.ddof) if limit else None,
-        ).sound()
+        ).without_infinities()
 
     @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
-        """Compute the distance of `a` less that of `b`, both from the same reference."""
+        """Compute the distance of `a` minus that of `b`, both from the same reference."""
         real = checked_sides("a Frechet distance", reference, a, b)
         whole, _ = group_moments(real, Groups.of_clips(real.count, 1))
         fixed = FrechetReference(whole, ddof=self.ddof, root=self.root)
@@ -184,9 +185,9 @@ class InceptionScore:
 
     Attributes:
         splits: number of parts whose scores are averaged.
-        shuffle_seed: of NumPy's legacy shuffle before the cut into parts, or None.
-        order: of the clips that are cut into parts where there is no `shuffle_seed`: `permuted`, or as they are
-            `given` to reproduce what other people's code makes of them.
+        shuffle_seed: seed of NumPy's legacy shuffle before the split, or None.
+        order: order of the clips before the split, without a `shuffle_seed`: `permuted`, or `given` to reproduce
+            the scores of other code.
     """
 
     higher_is_better: ClassVar[bool] = True
@@ -205,23 +206,23 @@ class InceptionScore:
 
     @property
     def consecutive(self) -> bool:
-        """Whether the parts are consecutive clips, so that the score hangs on the order of their names."""
+        """Whether the parts are consecutive clips, so that the score depends on the order of their names."""
         return self.splits > 1 and self.order == "given"
 
     def signature_fields(self) -> dict[str, str]:
-        """Return the splits, such as `1`, `10-permuted`, `10-shuffled-42` or, of consecutive clips, `10`."""
+        """Return the splits: `1`, `10-permuted`, `10-shuffled-42`, or `10` for consecutive clips."""
         order = "-permuted" if self.splits > 1 and self.order == "permuted" else ""
         order = order if self.shuffle_seed is None else f"-shuffled-{self.shuffle_seed}"
         return {"splits": f"{self.splits}{order}"}
 
     @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
-        """Compute the score and its interval; the reference is not looked at."""
+        """Compute the score and its interval; the reference is ignored."""
         return _estimate(self._resampled(generated), interval_groups(generated))
 
     @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
-        """Compute the score of `a` less that of `b`; the reference is not looked at."""
+        """Compute the score of `a` minus that of `b`; the reference is ignored."""
         return _difference(a, b, self._resampled)
 
     def _resampled(self, generated: Features) -> Resampled:
@@ -246,7 +247,7 @@ class KernelDistance:
     Attributes:
         degree: of the polynomial.
         coef0: constant added before taking the power.
-        estimator: whether pairs of a clip with itself are left out.
+        estimator: `unbiased` leaves out the pairs of a clip with itself, `biased` keeps them.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -267,14 +268,14 @@ class KernelDistance:
 
     @guarded()
     def estimate(self, reference: Features | None, generated: Features) -> StatisticResult:
-        """Compute the distance and its interval; a perfect model is expected to score 0 if it is unbiased."""
+        """Compute the distance and its interval; its floor is 0 if the estimator is unbiased."""
         real = checked_sides("a kernel distance", reference, generated)
         estimate = _estimate(self._resampled(gathered(real), generated), interval_groups(generated))
         return replace(estimate, floor=0.0 if self.estimator == "unbiased" else None)
 
     @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
-        """Compute the distance of `a` less that of `b`, both from the same reference."""
+        """Compute the distance of `a` minus that of `b`, both from the same reference."""
         real = gathered(checked_sides("a kernel distance", reference, a, b))
         return _difference(a, b, lambda side: self._resampled(real, side))
 
@@ -291,12 +292,12 @@ class KernelDistance:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class PRDC:
     """Precision, recall, density or coverage.
 
     Attributes:
-        measure: which of them.
-        k: the neighbour to which a clip's ball reaches.
+        measure: one of the four.
+        k: the neighbour whose distance is the radius of a clip's ball.
     """
 
     higher_is_better: ClassVar[bool] = True
@@ -323,7 +324,7 @@ class Neighbours:
 
     @guarded()
     def paired_difference(self, reference: Features | None, a: Features, b: Features) -> Estimate:
-        """Compute the measure of `a` less that of `b`, both with the same reference."""
+        """Compute the measure of `a` minus that of `b`, both with the same reference."""
         real = gathered(checked_sides(self.measure, reference, a, b, fewest=self.k + 1))
         return _difference(a, b, lambda side: self._resampled(real, side))
 
@@ -333,11 +334,11 @@ class Neighbours:
         return resampled_neighbour_score(real, y, self.measure, groups.bounds, k=self.k)
 
     def _groups(self, side: Features) -> Groups:
-        return interval_groups(side, 2 * (self.k + 1))  # more than k clips must be left without a group
+        return interval_groups(side, 2 * (self.k + 1))  # more than k clips must remain without any group
 
 
-def _check(sound: bool, message: str) -> None:
-    if not sound:
+def _check(valid: bool, message: str) -> None:
+    if not valid:
         raise InputError(message)
 
 
@@ -348,20 +349,21 @@ def _is_count(value: object, least: int = 1) -> bool:
 def _estimate(
     resampled: Resampled, groups: Groups, least: float = -math.inf, most: float = math.inf
 ) -> StatisticResult:
-    """Return the value with its interval, cut to the range of the statistic.
+    """Return the value with its interval, clipped to the range of the statistic.
 
-    There is no interval where no group moves the value at all, which happens to shares of clips.
+    There is no interval if no group changes the value, as can happen with shares of clips.
     """
-    if resampled.says_nothing:
-        return StatisticResult(resampled.value).sound()
+    if resampled.is_degenerate:
+        return StatisticResult(resampled.value).without_infinities()
     interval = resampled.interval()
-    cut = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+    clipped = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
     without = tuple(resampled.without.tolist())
-    return StatisticResult(resampled.value, cut, jackknife=without, jackknife_groups=groups.kind).sound()
+    result = StatisticResult(resampled.value, clipped, jackknife=without, jackknife_groups=groups.kind)
+    return result.without_infinities()
 
 
 def _difference(a: Features, b: Features, resampled: Callable[[Features], Resampled]) -> Estimate:
     of_a, of_b = resampled(a), resampled(b)
     if not (len(of_a.without) and len(of_b.without)):
         raise InputError(f"{min(a.count, b.count)} clips are too few for the interval of a difference")
-    return sound_difference(of_a.minus(of_b, paired=a.count == b.count))
+    return finite_estimate(of_a.minus(of_b, paired=a.count == b.count))

@@ -1,7 +1,7 @@
-"""What surrounds a value: its confidence interval, the floor a perfect model would reach, and its limit.
+"""The uncertainty of a value: jackknife resamples, finite-sample floor, and extrapolation to N = infinity.
 
-Not the percentile bootstrap: drawing with replacement adds repeated clips, which biases a Frechet distance
-by more than its spread. Deleting a group and looking at the change does not.
+The percentile bootstrap is not used: drawing with replacement repeats clips, which biases a Frechet distance by
+more than its spread. The jackknife, which leaves groups out, has no such bias.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,18 +20,18 @@ from vdm_bench.runtime.threads import one_thread
 
 Array = NDArray[np.float64]
 
-GROUPS_IN_MANY_DIMENSIONS = 10  # every group costs a decomposition of d x d
+GROUPS_IN_MANY_DIMENSIONS = 10  # fewer, because each group costs a d x d decomposition
 MANY_DIMENSIONS = 1024
-MOST_EXTRAPOLATED_DIMENSIONS = 2048  # above it an extrapolation takes minutes and gigabytes
-FEWEST_CLIPS = 10  # below this a group holds one clip of a handful, and the interval would be made up
+MOST_EXTRAPOLATED_DIMENSIONS = 2048  # above it, extrapolating takes minutes and gigabytes
+FEWEST_CLIPS = 10  # with fewer clips an interval would be meaningless
 
 
 def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
-    """Compute a score of mergeable statistics with all groups and without each of them.
+    """Compute a score of mergeable statistics for all groups together, and without each group.
 
     Args:
-        groups: statistics of the jackknife's groups of generated clips.
-        value: the score of merged statistics.
+        groups: statistics of the jackknife groups of generated clips.
+        value: returns the score of merged statistics.
     """
     without = [value(merge_all(rest)) for rest in _leave_one_out(groups) if rest]
     return Resampled(value(merge_all(groups)), np.array(without))
@@ -39,11 +39,11 @@ def resample(groups: Sequence[S], value: Callable[[S], float]) -> Resampled:
 
 @guarded()
 def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int) -> float:
-    """Return the Frechet distance to expect of a perfect model, whose clips come from the reference's Gaussian.
+    """Return the expected Frechet distance of a perfect model: one that samples the reference's Gaussian.
 
-    First order in 1/N: (1/N1 + 1/N2) [tr S + 1/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j)], l the
-    eigenvalues of S. With fewer clips than dimensions the higher orders are no longer small, and it is a rough
-    figure.
+    First order in 1/N: (1/N1 + 1/N2) [tr S + 1/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j)], with l the
+    eigenvalues of S. With fewer clips than dimensions the higher orders are not small, and the result is only
+    rough.
 
     Args:
         reference: moments of the reference, or its covariance, float64 [d, d].
@@ -51,7 +51,7 @@ def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int
         n_generated: N2.
 
     Raises:
-        InputError: it is too large a number.
+        InputError: the result is too large for float64.
     """
     values = _spectrum(reference)
     unit = unit_of(values)
@@ -63,11 +63,11 @@ def frechet_floor(reference: Moments | Array, n_reference: int, n_generated: int
 
 
 def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
-    """Tell whether `extrapolate` is to be trusted: the smallest set it uses has more clips than dimensions.
+    """Tell whether `extrapolate` is reliable: the smallest set it uses must have more clips than dimensions.
 
-    That set is one half of a side without one group: N (1/2 - 1/g) > d, so N > 2.2 d for 20 groups and 2.5 d for
-    10. In simulations (32-d Gaussians, flat and 1/i spectra) the linear law leaves a bias of 8 to 14 % of the
-    correction at N = 1.25 d, and of at most 4 % from N = 2 d on. No group is empty on either side.
+    That set is half of a side without one group: N (1/2 - 1/g) > d, so N > 2.2 d with 20 groups and N > 2.5 d
+    with 10. In simulations (32-d Gaussians, flat and 1/i spectra) the linear fit leaves a bias of 8 to 14 % of
+    the correction at N = 1.25 d, and of at most 4 % from N = 2 d on. No group may be empty on either side.
     """
     groups, smaller = group_count(dimension), min(n_reference, n_generated)
     fewest = smaller * (groups // 2 - 1) // groups
@@ -78,24 +78,24 @@ def can_extrapolate(n_reference: int, n_generated: int, dimension: int) -> bool:
 def extrapolate(
     reference: Sequence[Moments], generated: Sequence[Moments], *, ddof: Literal[0, 1] = 1
 ) -> Estimate:
-    """Return the Frechet distance at infinitely many clips on both sides, from all clips and from both halves.
+    """Return the Frechet distance extrapolated to infinitely many clips on both sides.
 
-    The bias of the distance is linear in 1/N to first order, on both sides, so halving both doubles it: with V
-    the distance of all clips and V2 the mean over the two halves, the intercept is 2 V - V2 (Chong & Forsyth
-    2020 regress over subsets of many sizes; nested halves use every clip equally). In simulations, adding
-    quarters lowers the standard error by up to a tenth but is biased below N = 3 d (coverage down to 0.29 at
-    1.9 d), and a quadratic fit has up to 1.5 times the error.
+    The bias of the distance is linear in 1/N to first order, so halving both sides doubles it. With V the
+    distance of all clips and V2 the mean distance of the two halves, the limit is 2 V - V2. (Chong & Forsyth 2020
+    regress over subsets of many sizes; nested halves use every clip equally often.) In simulations, adding
+    quarters lowers the standard error by up to a tenth but is biased below N = 3 d (coverage down to 0.29 at 1.9
+    d), and a quadratic fit has up to 1.5 times the error.
 
-    The interval is the jackknife over groups taken out of both sides at once, so it holds the randomness of both.
-    In the same simulations it covers the limit in 94 to 100 % of the draws: it is honest for a model that
+    The interval is a jackknife that leaves the same group out of both sides, so it includes the randomness of
+    both. In the same simulations it covers the limit in 94 to 100 % of the draws: it is right for a model that
     differs from the data, and up to 1.7 times too wide for a nearly perfect one, whose distance is all bias. (The
-    jackknife takes the distance to be linear in the clips; the bias is quadratic. `benchmarks/coverage.py` has
-    classes and repeated conditions.)
+    jackknife assumes a distance that is linear in the clips, but the bias is quadratic.) `benchmarks/coverage.py`
+    measures the coverage with classes and repeated conditions.
 
     Args:
-        reference: moments of an even number of groups of reference clips, each a random sample of them; the first
-            half of the groups is one half of the clips.
-        generated: the same number of groups of generated clips, or of whole conditions that they were made for.
+        reference: moments of an even number of groups of reference clips, each a random sample; the first half of
+            the groups is one half of the clips.
+        generated: moments of as many groups of generated clips, or of whole conditions.
         ddof: covariances are divided by N - ddof.
     """
     half = len(reference) // 2
@@ -104,7 +104,7 @@ def extrapolate(
     full, *halves = (FrechetReference(a, ddof=ddof).distance(b) for a, b in wholes)
     without = []
     for i, pair in enumerate(zip(reference, generated, strict=True)):
-        holder = i // half  # the half that group i is part of; the other one stays as it is
+        holder = i // half  # the half that group i belongs to; the other half is unchanged
         smaller, cut = (_distance_without(wholes[k], pair, ddof) for k in (0, 1 + holder))
         without.append(2 * smaller - (cut + halves[1 - holder]) / 2)
     resampled = Resampled(2 * full - sum(halves) / 2, np.array(without))
@@ -125,7 +125,7 @@ def _distance_without(
 
 
 def _spectrum(reference: Moments | Array) -> Array:
-    """Return the eigenvalues of the covariance; those of the Gram matrix where that is the smaller one."""
+    """Return the eigenvalues of the covariance, or of the Gram matrix if it is smaller; only zeros differ."""
     with one_thread():
         if isinstance(reference, Moments) and reference.rows is not None:
             rows = torch.from_numpy(reference.rows)
@@ -138,7 +138,7 @@ def _spectrum(reference: Moments | Array) -> Array:
 
 
 def _leave_one_out(groups: Sequence[S]) -> list[list[S]]:
-    """For each group the statistics of all others, as at most two merged parts: before it and after it."""
+    """Return for each group the statistics of all others, as at most two merged parts: before and after it."""
     before: list[list[S]] = [[]]
     after: list[list[S]] = [[]]
     for group in groups[:-1]:

@@ -1,8 +1,8 @@
-"""Feature networks, found by name through the entry point group `vdm_bench.networks`.
+"""Feature networks by name, from the entry point group `vdm_bench.networks`.
 
-A network is a class or function without required arguments that gives a `FeatureNetwork`; a package adds its
-own by declaring an entry point, such as `videomae = "my_package.networks:VideoMAE"`. If it takes an argument
-`weights` (tensors by name), users can give weights of their own.
+An entry point names a class or function without required arguments that returns a `FeatureNetwork`. A package
+adds a network by declaring one, such as `videomae = "my_package.networks:VideoMAE"`. If it takes an argument
+`weights` (name -> tensor), users can load weights of their own.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from vdm_bench.runtime.choose import check_known
 from vdm_bench.runtime.lazy import lazy
 
 if TYPE_CHECKING:
-    from vdm_bench.metrics.networks.base import FeatureNetwork
+    from vdm_bench.metrics.networks.base import FeatureNetwork as FeatureNetwork
     from vdm_bench.metrics.networks.c3d import C3D as C3D
     from vdm_bench.metrics.networks.i3d import I3D as I3D
     from vdm_bench.metrics.networks.inception import Inception as Inception
@@ -30,15 +30,15 @@ BACKENDS = ("torch", "tensorflow")
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How networks compute; what changes values by more than rounding enters the signature.
+    """How networks compute; settings that change values by more than rounding enter the signature.
 
     Attributes:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        precision: of the networks.
-        compiled: whether `torch.compile` prepares them: slower to start, then faster.
-        backend: `torch`, or `tensorflow` for the original I3D graph, from tensorflow-hub or, as
-            `tensorflow:FOLDER`, from a SavedModel folder.
-        weights: files with weights to use instead of the catalogue's, by network.
+        precision: arithmetic of the networks.
+        compiled: whether to use `torch.compile`: slower to start, then faster.
+        backend: `torch`; or `tensorflow` for the original I3D graph from tensorflow-hub, or from a SavedModel
+            folder with `tensorflow:FOLDER`.
+        weights: network -> file of weights to use instead of the catalogue's.
     """
 
     device: str = "cpu"
@@ -48,7 +48,7 @@ class ComputeConfig:
     weights: Mapping[str, Path] = field(default_factory=dict)
 
     def needs_download(self, network: str) -> bool:
-        """Say whether the network takes weights of the catalogue."""
+        """Tell whether the network uses weights of the catalogue."""
         from vdm_bench.metrics.weights import catalogue
 
         original = self.backend != "torch" and network == "i3d-k400"
@@ -56,12 +56,12 @@ class ComputeConfig:
 
 
 def network_names() -> list[str]:
-    """Name the networks that are installed, sorted."""
+    """Return the names of the installed networks, sorted."""
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
 def pick_device(device: str) -> str:
-    """Return the device to compute on: `auto` is the GPU where there is one, else the CPU."""
+    """Return the device to compute on: `auto` is the GPU if there is one, else the CPU."""
     import torch
 
     if device != "auto":
@@ -70,10 +70,10 @@ def pick_device(device: str) -> str:
 
 
 def load_network(name: str, computing: ComputeConfig | None = None) -> "FeatureNetwork":
-    """Make the network `name` with its weights, which are downloaded if need be, on its device.
+    """Load the network `name` with its weights, downloading them if needed, on its device.
 
     Raises:
-        InputError: no network is called so, its weights cannot be had, or the device is not there.
+        InputError: there is no such network, its weights are not available, or the device cannot be used.
     """
     import torch
 
@@ -85,14 +85,14 @@ def load_network(name: str, computing: ComputeConfig | None = None) -> "FeatureN
 
 
 def check_computing(names: Iterable[str], computing: ComputeConfig) -> None:
-    """Refuse what no network could be loaded with, before any is loaded or downloaded.
+    """Check names and settings before any network is loaded or downloaded.
 
     Args:
-        names: of the networks.
-        computing: how they shall compute.
+        names: names of the networks.
+        computing: how they will compute.
 
     Raises:
-        InputError: no network is called so; a backend, precision, device or file of weights that is not there.
+        InputError: there is no such network, backend, precision, device or file of weights.
     """
     import torch
 
@@ -123,7 +123,7 @@ def entry_of(name: str) -> EntryPoint:
     """Find the entry point of a network.
 
     Raises:
-        InputError: no network is called so.
+        InputError: there is no such network.
     """
     installed = entry_points(group=GROUP)
     check_known(name, sorted(installed.names), "network", "`vdm-bench list networks` shows them")
@@ -131,7 +131,7 @@ def entry_of(name: str) -> EntryPoint:
 
 
 def _backend(computing: ComputeConfig) -> tuple[str, str]:
-    """Return the name of the backend, and the folder of its graph, if one is given."""
+    """Return the name of the backend and the folder of its graph, which may be empty."""
     backend, _, folder = computing.backend.partition(":")
     if backend not in BACKENDS or (folder and backend == "torch"):
         raise InputError(f"unknown backend {computing.backend!r}; choose torch, tensorflow or tensorflow:FOLDER")
@@ -155,4 +155,10 @@ def _make(name: str, computing: ComputeConfig) -> "FeatureNetwork":
     return make(weights=read_weights_file(computing.weights[name]))
 
 
-__getattr__, __dir__ = lazy(__name__, {"C3D": "c3d", "I3D": "i3d", "Inception": "inception"})
+_HOMES = {"C3D": "c3d", "FeatureNetwork": "base", "I3D": "i3d", "Inception": "inception"}
+__all__ = [
+    *("ComputeConfig", "check_computing", "entry_of", "load_network", "network_names", "pick_device"),
+    *_HOMES,
+]
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""The contract of a feature network, what it declares about itself, and what the built-in ones share."""
+"""The contract of a feature network, what it declares, and the base class of the built-in networks."""
 
 import copy
 import functools
@@ -22,10 +22,10 @@ class Preprocessing:
 
     Attributes:
         size: height and width of the network's input, in pixels.
-        rule: how frames are resized; a rule of `vdm_bench.metrics.resize`.
-        aspect: what happens to frames that are not square; also there.
-        scale: the resized values, in 0..255, are multiplied by it; the default and `shift` lead to [-1, 1].
-        shift: and this is added.
+        rule: resize rule, from `vdm_bench.metrics.resize`.
+        aspect: rule for frames that are not square, from the same module.
+        scale: the input is `scale` * x + `shift` for resized values x in 0..255; the default is in [-1, 1].
+        shift: see `scale`.
     """
 
     size: int
@@ -38,23 +38,23 @@ class Preprocessing:
         return f"{self.size}:{self.rule}:{self.aspect}"
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Turn uint8 [N, T, H, W, 3] into float32 [N, 3, T, size, size]."""
+        """Convert uint8 [N, T, H, W, 3] to float32 [N, 3, T, size, size]."""
         frames = fit(clips.movedim(-1, 1), (self.size, self.size), self.rule, self.aspect)
         return frames.mul_(self.scale).add_(self.shift)
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a recipe, or a user, sets about a network; None leaves the network's own.
+    """Settings of a network, by a recipe or a user; None keeps the network's own.
 
     Attributes:
-        layers: layers to compute; all of them, if empty.
+        layers: layers to compute; empty for all of them.
         rule: resize rule.
         aspect: aspect rule.
         padding: padding rule of I3D (see `vdm_bench.metrics.networks.i3d`).
-        epsilon: of the batch normalisation of I3D.
+        epsilon: of I3D's batch normalisation.
         precision: of the network's arithmetic.
-        compiled: whether `torch.compile` prepares the network; changes values by rounding only.
+        compiled: whether to use `torch.compile`, which changes values by rounding only.
     """
 
     layers: tuple[str, ...] = ()
@@ -68,23 +68,24 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a feature network declares.
+    """What a feature network declares about itself.
 
     Attributes:
         name: as in signatures, such as `i3d-k400`.
-        layers: name of each layer it gives -> its dimension d.
+        layers: name of each output layer -> its dimension d.
         min_frames: shortest clip it accepts.
-        batch_size: clips a forward pass takes; part of the network, so that a score does not depend on it.
+        batch_size: clips of a forward pass; fixed for the network, so that it is not a setting that changes a
+            score.
         preprocessing: how pixels become its input.
         weights_digest: first 8 hexadecimal digits of the content digest of the weights.
         licence: SPDX identifier of the weights' licence.
-        note: a sentence that stands beside its scores, or nothing.
+        note: a sentence shown with its scores, or empty.
         max_frames: longest clip it accepts, or None.
-        padding: padding rule, where the network has a choice.
-        epsilon: of the batch normalisation, where there is a choice, if it is not the original's.
+        padding: padding rule; None if the network has no choice of one.
+        epsilon: of the batch normalisation, if it is not the original's; else None.
         precision: of its arithmetic.
-        compiled: whether `torch.compile` prepares it.
-        concurrent: whether forward passes may run side by side on a CPU, each on one thread.
+        compiled: whether it uses `torch.compile`.
+        concurrent: whether forward passes may run in parallel on a CPU, each on one thread.
     """
 
     name: str
@@ -104,14 +105,14 @@ class NetworkSpec:
 
     @property
     def identity(self) -> str:
-        """Name, weights and what is not as in the original, as in signatures: `i3d-k400@fa7df956`."""
+        """Name, weights and deviations from the original, as in signatures: `i3d-k400@fa7df956`."""
         padding = "" if self.padding in (None, "same") else f":{self.padding}-padding"
         epsilon = "" if self.epsilon is None else f":epsilon-{self.epsilon:g}"
         return f"{self.name}@{self.weights_digest}{padding}{epsilon}"
 
     @property
     def cache_key(self) -> str:
-        """All that features depend on, to the last bit."""
+        """Everything that features depend on, to the last bit."""
         compiled = "compiled" if self.compiled else "eager"
         return f"{self.identity} {self.preprocessing} {self.batch_size} {self.precision} {compiled}"
 
@@ -120,9 +121,9 @@ class NetworkSpec:
 class FeatureNetwork(Protocol):
     """A network in evaluation mode: uint8 clips in, features by layer out.
 
-    `network(clips)` takes uint8 [N, T, H, W, 3] on the network's device and gives float32 [N, d] for each
-    layer of its spec. `network.to(device)` moves it. `network.configured(settings)` gives the same network,
-    sharing its weights, with other settings.
+    `network(clips)` takes uint8 [N, T, H, W, 3] on the network's device and returns float32 [N, d] for each layer
+    of its spec. `network.to(device)` moves it. `network.configured(settings)` returns a network with other
+    settings that shares its weights.
     """
 
     @property
@@ -144,16 +145,16 @@ class FeatureNetwork(Protocol):
 
 
 class TorchNetwork(ABC):
-    """What the built-in networks share: checks, pre-processing, settings, device.
+    """Base of the built-in networks: checks, preprocessing, settings, device.
 
-    A network derives from it and says in `_layers` how layers come out of its module.
+    A subclass implements `_layers`, which computes the layers with its module.
 
     Args:
-        module: the layers, in evaluation mode, without gradients.
+        module: the torch module; it is put into evaluation mode, without gradients.
         spec: what the network declares.
 
     Attributes:
-        gpu_batch_size: clips a forward pass takes on a GPU, where small batches leave most of it idle.
+        gpu_batch_size: clips of a forward pass on a GPU, which small batches would leave mostly idle.
     """
 
     gpu_batch_size = 1
@@ -169,7 +170,7 @@ class TorchNetwork(ABC):
         return next(self.module.parameters()).device
 
     def to(self, device: torch.device) -> Self:
-        """Move the network to `device`, in place, and take batches as large as it likes.
+        """Move the network to `device` in place; on a GPU it then uses larger batches.
 
         Copies with other settings share the weights and move with it.
         """
@@ -179,10 +180,10 @@ class TorchNetwork(ABC):
         return self
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Return a network with other settings that shares this one's weights.
+        """Return a network with other settings that shares the weights.
 
         Raises:
-            InputError: a layer it does not have, or a setting that does not apply to it or to its device.
+            InputError: a layer that it does not have, or a setting that does not apply to it or to its device.
         """
         spec = self.spec
         if unknown := [layer for layer in settings.layers if layer not in spec.layers]:
@@ -213,7 +214,7 @@ class TorchNetwork(ABC):
         """Compute the layers of the spec for uint8 clips [N, T, H, W, 3]: float32 [N, d] each.
 
         Raises:
-            InputError: wrong dtype or shape, or a number of frames the network does not take.
+            InputError: wrong dtype or shape, or a number of frames that the network does not accept.
         """
         check_clips(clips, self.spec)
         with arithmetic(self.spec.precision, self.device):
@@ -222,23 +223,23 @@ class TorchNetwork(ABC):
 
     @abstractmethod
     def _layers(self, clips: Tensor) -> dict[str, Tensor]:
-        """Compute at least the layers of the spec from uint8 clips that have been checked."""
+        """Compute at least the layers of the spec, for clips that `check_clips` has accepted."""
 
 
 def _frozen(compiled: Callable[..., Any], *args: Any) -> Any:
-    """Run a compiled module whose weights are constants to the compiler, laid out once for the kernels."""
+    """Run a compiled module with freezing: the compiler treats weights as constants and packs them once."""
     import torch._inductor.config as inductor
 
-    # Given to torch.compile as an option it has no effect on the packing of convolutions (torch 2.13).
+    # As an option of torch.compile, freezing would not pack the weights of convolutions (torch 2.13).
     with inductor.patch(freezing=True):
         return compiled(*args)
 
 
 def take_tensor(left: dict[str, Tensor], name: str, shape: Sequence[int], network: str) -> Tensor:
-    """Take a tensor out of the weights that are left; -1 in `shape` stands for any length.
+    """Remove a tensor from the remaining weights and return it; -1 in `shape` stands for any length.
 
     Raises:
-        InputError: it is not there, or has another shape.
+        InputError: it is missing, or has another shape.
     """
     if name not in left:
         raise InputError(f"{network} needs the tensor {name}; these are weights of another network")
@@ -253,20 +254,20 @@ def take_tensor(left: dict[str, Tensor], name: str, shape: Sequence[int], networ
 
 
 def refuse_left_over(left: Mapping[str, Tensor], network: str) -> None:
-    """Refuse weights of which the network has not taken all.
+    """Check that the network has used all weights.
 
     Raises:
-        InputError: a tensor is left; it is named.
+        InputError: a tensor is left; the message names it.
     """
     if left:
         raise InputError(f"{network} has no tensor {min(left)}; these are weights of another network")
 
 
 def check_clips(clips: Tensor, spec: NetworkSpec) -> None:
-    """Refuse clips a network cannot take.
+    """Check that a network accepts these clips.
 
     Raises:
-        InputError: wrong dtype or shape, or a number of frames outside what the spec declares.
+        InputError: wrong dtype or shape, or a number of frames outside the range of the spec.
     """
     if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
         shape = "x".join(map(str, clips.shape))
@@ -275,10 +276,10 @@ def check_clips(clips: Tensor, spec: NetworkSpec) -> None:
 
 
 def check_frames(frames: int, spec: NetworkSpec) -> None:
-    """Refuse clips of a length that a network cannot take.
+    """Check that a network accepts clips of so many frames.
 
     Raises:
-        InputError: the number of frames lies outside what the spec declares.
+        InputError: the number of frames is outside the range of the spec.
     """
     if spec.max_frames == spec.min_frames != frames:
         raise InputError(

@@ -1,8 +1,8 @@
 """C3D (Tran et al. 2015) as TGAN2 (Saito et al. 2020) uses it for the inception score and the FID on UCF101.
 
-A port of the network of pfnet-research/tgan2, equal to it in Chainer up to the rounding of float32. Easily lost
-in a port: it wants BGR in 0..255 less a mean clip; frames are stretched to 112x112 at once, corners onto corners;
-and the last pool takes 7 rows to 4, the last of them from a single row.
+A port of the network of pfnet-research/tgan2, equal to the Chainer original up to float32 rounding. Three details
+are easily lost in a port: the input is BGR in 0..255 minus a mean clip; frames are stretched to 112x112 in one
+step with aligned corners; and the last pool reduces 7 rows to 4, the last one from a single row.
 """
 
 from collections.abc import Collection, Mapping
@@ -31,7 +31,7 @@ FRAMES = 16
 SIZE = 112
 HIDDEN = 4096
 MEAN_SHAPE = (3, FRAMES, 128, 171)  # channels in BGR order
-MEAN_MARGIN = 8  # the window taken out of its rows and columns begins here, in both
+MEAN_MARGIN = 8  # first row and column of the window that is cropped from the mean clip
 
 CHANNELS = {
     "conv1a": (3, 64),
@@ -49,7 +49,7 @@ POOLS_AFTER = {"conv1a": "pool1", "conv2a": "pool2", "conv3b": "pool3", "conv4b"
 class C3DLayers(nn.Module):
     """All layers, from float32 [N, 3, 16, 112, 112], RGB in 0..255, to class probabilities.
 
-    The names of the stages are the original's, but for `logits` (`fc8`) and `probabilities` (`prob`).
+    Stages have their original names, except `logits` (`fc8`) and `probabilities` (`prob`).
     """
 
     mean: Tensor
@@ -67,17 +67,17 @@ class C3DLayers(nn.Module):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of what `forward` can give, in the order of computation."""
+        """Names of the stages that `forward` can return, in the order of computation."""
         return "pre", *self.maps, *self.hidden, "logits", "probabilities"
 
     def forward(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-        """Compute up to the last wanted stage.
+        """Compute the network up to the last wanted stage.
 
         Returns:
             The wanted stages, after their ReLU: maps [N, C, T', H', W'], vectors [N, d].
         """
         last = max(self.stages.index(name) for name in wanted)
-        found = {}
+        outputs = {}
         x = (x.flip(1) - self.mean).contiguous(memory_format=torch.channels_last_3d)
         for index, name in enumerate(self.stages):
             if name in self.maps:
@@ -90,20 +90,20 @@ class C3DLayers(nn.Module):
             elif name == "probabilities":
                 x = x.float().softmax(1)
             if name in wanted:
-                found[name] = x
+                outputs[name] = x
             if index == last:
                 break
-        return found
+        return outputs
 
 
 class C3D(TorchNetwork):
     """C3D as a feature network for clips of 16 frames.
 
     Layers: `fc6` and `fc7` [N, 4096], after their ReLU; `logits` [N, classes], the original's fc8; and
-    `probabilities` [N, classes], their softmax. TGAN2's FID is over `fc7`, its inception score over
-    `probabilities`. `activations` gives whole maps.
+    `probabilities` [N, classes], their softmax. TGAN2's FID uses `fc7`, its inception score `probabilities`.
+    `activations` returns whole feature maps.
 
-    Make one by `from_chainer`, or by `vdm_bench.metrics.networks.load_network`.
+    Create one with `from_chainer` or `vdm_bench.metrics.networks.load_network`.
     """
 
     module: C3DLayers
@@ -123,19 +123,19 @@ class C3D(TorchNetwork):
         """Build the network from the arrays of the original.
 
         Args:
-            arrays: float32 by Chainer's names, `conv1a/W` [64, 3, 3, 3, 3] ... `fc8/b` [classes], and
-                perhaps `mean`. The network may share their memory.
+            arrays: float32 by Chainer's names, `conv1a/W` [64, 3, 3, 3, 3] ... `fc8/b` [classes], and `mean`
+                unless it is given separately. The network may share their memory.
             mean: mean clip [3, 16, 128, 171], BGR, instead of `arrays["mean"]`.
             name: as in signatures.
-            licence: of the weights.
-            note: a sentence that shall stand beside scores.
-            batch_size: clips a forward pass takes.
+            licence: SPDX identifier of the weights' licence.
+            note: a sentence to show with scores.
+            batch_size: clips of a forward pass.
 
         Raises:
-            InputError: an array is missing, too many, or of another shape; it is named.
+            InputError: an array is missing, unknown, or has another shape; the message names it.
         """
-        given = arrays if mean is None else {**arrays, "mean": mean}
-        left = {key: torch.as_tensor(value, dtype=torch.float32) for key, value in given.items()}
+        arrays = arrays if mean is None else {**arrays, "mean": mean}
+        left = {key: torch.as_tensor(value, dtype=torch.float32) for key, value in arrays.items()}
         digest = content_digest(left)
         module, classes = _module(left)
         spec = NetworkSpec(
@@ -157,28 +157,28 @@ class C3D(TorchNetwork):
 
     @torch.no_grad()
     def activations(self, clips: Tensor, stages: Collection[str]) -> dict[str, Tensor]:
-        """Compute what any stage gives.
+        """Compute the outputs of any stages.
 
         Args:
             clips: uint8 [N, 16, H, W, 3], RGB.
-            stages: the original's names, such as `conv1a`; `pre` is the network's input.
+            stages: original names, such as `conv1a`; `pre` is the network's input.
 
         Returns:
             float32 [N, C, T', H', W'] or [N, d] for each.
 
         Raises:
-            InputError: an unknown stage, or clips the network cannot take.
+            InputError: an unknown stage, or clips that the network does not accept.
         """
         check_clips(clips, self.spec)
         if unknown := [name for name in stages if name not in self.module.stages]:
             raise InputError(f"C3D has no stage {unknown[0]!r}; it has {', '.join(self.module.stages)}")
         with arithmetic(self.spec.precision, self.device):
-            found = self.module(self.spec.preprocessing(clips), stages)
-        return {name: found[name].float() for name in stages}
+            outputs = self.module(self.spec.preprocessing(clips), stages)
+        return {name: outputs[name].float() for name in stages}
 
 
 def _module(left: dict[str, Tensor]) -> tuple[C3DLayers, int]:
-    """Make the layers from the arrays, all of which must be used up, and count the classes."""
+    """Build the layers, which must use all arrays, and return them with the number of classes."""
     state = {}
     if "mean" not in left and "conv1a/W" in left:
         raise InputError("C3D needs the mean clip of its training data too; give `mean` [3, 16, 128, 171]")
@@ -195,7 +195,7 @@ def _module(left: dict[str, Tensor]) -> tuple[C3DLayers, int]:
     window = slice(MEAN_MARGIN, MEAN_MARGIN + SIZE)
     state["mean"] = take_tensor(left, "mean", MEAN_SHAPE, "C3D")[..., window, window].contiguous()
     refuse_left_over(left, "C3D")
-    with torch.device("meta"):  # no memory, and no random numbers, for what is replaced
+    with torch.device("meta"):  # allocates and initialises nothing: all tensors are assigned below
         module = C3DLayers(len(bias))
     module.load_state_dict(state, assign=True)
     return module, len(bias)

@@ -1,8 +1,8 @@
 """The embedded network: a small 3-D convolutional classifier of `shapes`, shipped with the package.
 
-It tells the shape, the colour and the motion of a clip's subject. Its features make an FVD and its class
-probabilities an inception score with no download: good for demonstrations, CI and calibration. Its numbers
-live in a space of their own and are never comparable with those of I3D; every signature names the network.
+It classifies the shape, colour and motion of a clip's subject. Its features give an FVD, and its class
+probabilities an inception score, without a download: for demonstrations, CI and calibration. Its scores are never
+comparable with those of I3D; every signature names the network.
 """
 
 import functools
@@ -33,9 +33,10 @@ CONVOLUTIONS = (
 
 
 class EmbeddedClassifier(nn.Module):
-    """The layers: float32 [N, 3, T, 32, 32] in [-1, 1] -> features [N, 128] and one logit vector a head.
+    """The layers: float32 [N, 3, T, 32, 32] in [-1, 1] -> features [N, 128] and one logit vector per head.
 
-    Convolutions and ReLUs alone: the training script folds its batch normalisation into them.
+    There are only convolutions and ReLUs: the training script folds the batch normalisation into the
+    convolutions.
     """
 
     def __init__(self) -> None:
@@ -62,12 +63,12 @@ class EmbeddedClassifier(nn.Module):
 class EmbeddedNetwork(TorchNetwork):
     """The classifier as a feature network.
 
-    Layers: `features` [N, 128], and `logits` [N, 240]: joint log probabilities of (shape, colour, motion) up
-    to a constant, in the order of the labels of `shapes`; their softmax is the product of the three heads'.
+    Layers: `features` [N, 128], and `logits` [N, 240]: joint log probabilities of (shape, colour, motion) up to a
+    constant, in the order of the labels of `shapes`. Their softmax is the product of the softmaxes of the heads.
 
     Args:
-        weights: tensors by name; the shipped ones when left out.
-        batch_size: clips a forward pass takes.
+        weights: name -> tensor; the shipped weights by default.
+        batch_size: clips of a forward pass.
 
     Raises:
         InputError: the weights do not fit the network.
@@ -104,7 +105,7 @@ class EmbeddedNetwork(TorchNetwork):
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Lay out a 5-D tensor for the fast convolution kernels; others stay as they are."""
+    """Return a 5-D tensor in channels-last layout, for which convolutions are faster; others unchanged."""
     return x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
 
 

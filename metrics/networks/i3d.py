@@ -1,7 +1,7 @@
 """I3D (Carreira & Zisserman 2017), the network of the Frechet video distance, as the original graph computes it.
 
-A port of the RGB stream of deepmind/kinetics-i3d, equal to the graph of TF-Hub's `deepmind/i3d-kinetics-400/1`
-up to the rounding of float32. For speed the batch normalisation is folded into the convolutions and tensors are
+A port of the RGB stream of deepmind/kinetics-i3d, equal to the graph of TF-Hub's `deepmind/i3d-kinetics-400/1` up
+to float32 rounding. For speed, the batch normalisation is folded into the convolutions and tensors are
 channels-last.
 """
 
@@ -43,7 +43,7 @@ MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 
-# A pool that stands before a block: name, kernel, stride.
+# The pool before a block: name, kernel, stride.
 POOLS_BEFORE: dict[str, tuple[str, Triple, Triple]] = {
     "Mixed_4b": ("MaxPool3d_4a_3x3", (3, 3, 3), (2, 2, 2)),
     "Mixed_5b": ("MaxPool3d_5a_2x2", (2, 2, 2), (2, 2, 2)),
@@ -53,7 +53,7 @@ Weights = Mapping[str, Tensor | NDArray[np.float32]]
 SCOPE = "RGB/inception_i3d"
 EPSILON = 1e-3  # of the batch normalisation, which has no gamma
 
-# Parameters of a block -> scope in the original, whose second 3x3 branch is misnamed in one block.
+# Parameters of a block -> scope in the original, which misnames the second 3x3 branch of one block.
 BRANCHES = {
     "single": "Branch_0/Conv3d_0a_1x1",
     "reduce_1": "Branch_1/Conv3d_0a_1x1",
@@ -68,9 +68,9 @@ MISNAMED = {"Mixed_5b/Branch_2/Conv3d_0b_3x3": "Mixed_5b/Branch_2/Conv3d_0a_3x3"
 def same_padding(length: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
     """Return the padding (before, after) of one axis.
 
-    `same` is TensorFlow's rule: as much as ceil(length / stride) outputs need, the odd one after. `static` is
-    that of PyTorch ports which work it out once, as if `length` were a multiple of `stride`; the popular
-    TorchScript file is one of them. The two agree on clips whose length is a multiple of 4.
+    `same` is TensorFlow's rule: as much padding as ceil(length / stride) outputs need, with the odd element
+    after. `static` is the rule of PyTorch ports that compute the padding once, as if `length` were a multiple of
+    `stride`; the popular TorchScript file is such a port. The two agree if the clip's length is a multiple of 4.
     """
     outputs = -(-length // stride)
     needed = (outputs - 1) * stride + kernel - length if padding == "same" else kernel - stride
@@ -94,17 +94,17 @@ class Unit3D(nn.Module):
         if any(before != after for before, after in pads):
             x = F.pad(x, [amount for pair in reversed(pads) for amount in pair])
             inner = [0, 0, 0]
-        # Dilating a kernel of one element changes nothing, but without it PyTorch leaves 1x1 convolutions on one
-        # CPU thread to a kernel that is 2 to 9 times slower than oneDNN's.
+        # Dilation has no effect on a kernel of one element. It makes PyTorch use oneDNN for 1x1 convolutions on
+        # one CPU thread, which is 2 to 9 times as fast as the kernel it would choose otherwise.
         dilation = 2 if self.kernel == 1 and x.device.type == "cpu" else 1
         return F.relu_(F.conv3d(x, self.weight, self.bias, self.stride, inner, dilation))
 
 
 @torch.library.custom_op("vdm_bench::max_pool3d", mutates_args=())
 def max_pool3d(x: Tensor, kernel: list[int], stride: list[int], before: list[int]) -> Tensor:
-    """Pool with padding before, and as much after as a last window needs.
+    """Max-pool with the given padding before, and as much after as the last window needs.
 
-    An operator of its own because the code that torch.compile makes of a pool on a CPU is 15 times slower.
+    It is a custom operator because torch.compile's own code for it is 15 times slower on a CPU.
     """
     return F.max_pool3d(x, kernel, stride, before, ceil_mode=True)
 
@@ -115,7 +115,7 @@ def _(x: Tensor, kernel: list[int], stride: list[int], before: list[int]) -> Ten
 
 
 class MaxPool(nn.Module):
-    """A maximum over windows, which never sees the padding: its input has been through a ReLU."""
+    """A max pool; zero padding never wins, because the input is the output of a ReLU."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -124,8 +124,8 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor, padding: Padding) -> Tensor:
         """Map [N, C, T, H, W].
 
-        Padding is as much on both sides, or one more after the end; that last one comes by rounding the
-        number of windows up.
+        The padding is equal on both sides or one larger after the end; rounding the number of windows up adds
+        that last element.
         """
         pads = [
             same_padding(size, kernel, stride, padding)
@@ -141,7 +141,7 @@ class MaxPool(nn.Module):
 def local_max(x: Tensor) -> Tensor:
     """Return the maximum over each position's 3x3x3 neighbourhood, axis by axis: [N, C, T, H, W].
 
-    The same as a pool of stride 1, in 6 comparisons instead of 26, which compilers fuse.
+    It equals a max pool of stride 1, with 6 comparisons instead of 26, and compilers can fuse it.
     """
     for axis in (4, 3, 2):
         size = x.shape[axis]
@@ -153,7 +153,7 @@ def local_max(x: Tensor) -> Tensor:
 
 
 class Mixed(nn.Module):
-    """An inception block: four branches, joined."""
+    """An inception block: four branches, concatenated over channels."""
 
     def __init__(self, inside: int, branches: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class Mixed(nn.Module):
 class I3DLayers(nn.Module):
     """All layers, from float32 [N, 3, T, 224, 224] in [-1, 1] to logits at every time step.
 
-    The names of the stages are the original's.
+    Stages have their original names.
     """
 
     def __init__(self, classes: int) -> None:
@@ -203,35 +203,37 @@ class I3DLayers(nn.Module):
         self.classifier = nn.Conv3d(channels, classes, 1)
 
     def forward(self, x: Tensor, wanted: Collection[str], padding: Padding) -> dict[str, Tensor]:
-        """Return the feature maps [N, C, T', H', W'] of the wanted stages, and all that follows the last one.
+        """Compute the network up to the last wanted stage.
 
-        The stages are computed up to the last wanted; `AvgPool3D` [N, 1024, S, 1, 1] and `Logits`
-        [N, classes, S, 1, 1] stand at the end, S the time steps that are left.
+        Returns:
+            The feature maps [N, C, T', H', W'] of the wanted stages. If any wanted name is not one of `stages`,
+            also `AvgPool3D` [N, 1024, S, 1, 1] and `Logits` [N, classes, S, 1, 1], with S remaining time steps.
         """
-        found = {}
+        maps = {}
         for name, stage in self.stages.items():
             x = stage(x, padding)
             if name in wanted:
-                found[name] = x
-                if len(found) == len(wanted):
-                    return found
-        found["AvgPool3D"] = F.avg_pool3d(x, (2, 7, 7), 1)
-        found["Logits"] = self.classifier(found["AvgPool3D"])
-        return found
+                maps[name] = x
+                if len(maps) == len(wanted):
+                    return maps
+        maps["AvgPool3D"] = F.avg_pool3d(x, (2, 7, 7), 1)
+        maps["Logits"] = self.classifier(maps["AvgPool3D"])
+        return maps
 
 
 class I3D(TorchNetwork):
     """I3D as a feature network.
 
-    Layers: `logits` [N, classes] before the softmax, averaged over the remaining time steps: the features of
-    FVD; `pool` [N, 1024], the average pool, averaged likewise; and every stage by its original name
-    (`Conv3d_1a_7x7` ... `Mixed_5c`), averaged over time, height and width. `activations` gives whole maps.
+    Layers: `logits` [N, classes], before the softmax and averaged over the remaining time steps: the features of
+    FVD; `pool` [N, 1024], the average pool, also averaged over time; and every stage by its original name
+    (`Conv3d_1a_7x7` ... `Mixed_5c`), averaged over time, height and width. `activations` returns whole feature
+    maps.
 
-    Make one by `from_tensorflow`, or by `vdm_bench.metrics.networks.load_network`.
+    Create one with `from_tensorflow` or `vdm_bench.metrics.networks.load_network`.
     """
 
     module: I3DLayers
-    _variables: Weights  # as given: batch normalisation is folded in with one epsilon or another
+    _variables: Weights  # the original variables, to fold the batch normalisation with another epsilon
     gpu_batch_size = 16
 
     @classmethod
@@ -249,16 +251,16 @@ class I3D(TorchNetwork):
 
         Args:
             variables: float32 arrays by TensorFlow name, such as `RGB/inception_i3d/Conv3d_1a_7x7/conv_3d/w`,
-                with or without `:0` behind it; kernels in TensorFlow's layout [kt, kh, kw, in, out], statistics
+                with or without the suffix `:0`; kernels in TensorFlow's layout [kt, kh, kw, in, out], statistics
                 and offsets of the batch normalisation as [C] or, as in TF-Hub's module, [1, 1, 1, 1, C].
             name: as in signatures.
-            licence: of the weights.
-            note: a sentence that shall stand beside scores.
-            batch_size: clips a forward pass takes; on a CPU small batches stay in its caches.
-            epsilon: of the batch normalisation; some ports compute with another than the original.
+            licence: SPDX identifier of the weights' licence.
+            note: a sentence to show with scores.
+            batch_size: clips of a forward pass; on a CPU, small batches stay in its caches.
+            epsilon: of the batch normalisation; some ports use another than the original.
 
         Raises:
-            InputError: a variable is missing, too many, or of another shape; it is named.
+            InputError: a variable is missing, unknown, or has another shape; the message names it.
         """
         variables = {key.removesuffix(":0"): value for key, value in variables.items()}
         left = {key: torch.as_tensor(value, dtype=torch.float32) for key, value in variables.items()}
@@ -276,7 +278,7 @@ class I3D(TorchNetwork):
         spec = NetworkSpec(
             name=name,
             layers={"logits": len(bias), "pool": module.classifier.in_channels, **stages},
-            min_frames=9,  # the average pool spans two steps; below, the original gives NaN without a word
+            min_frames=9,  # the average pool spans two time steps; with fewer the original silently returns NaN
             batch_size=batch_size,
             preprocessing=Preprocessing(224, "tf1-bilinear"),
             weights_digest=digest[:8],
@@ -290,7 +292,7 @@ class I3D(TorchNetwork):
         return network
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Return the network with other settings; only another epsilon needs weights of its own.
+        """Return the network with other settings; it shares the weights unless epsilon differs.
 
         Raises:
             InputError: as for any network.
@@ -313,7 +315,7 @@ class I3D(TorchNetwork):
         last = ["Logits"] if len(stages) < len(self.spec.layers) else []
         maps = self._run(self._input(clips), [*stages, *last], self._padding)
         names = {**{name: name for name in stages}, **({"logits": "Logits", "pool": "AvgPool3D"} if last else {})}
-        # In float32 also where the maps are bfloat16.
+        # Average in float32 even if the maps are bfloat16.
         return {name: maps[stage].mean((2, 3, 4), dtype=torch.float32) for name, stage in names.items()}
 
     @torch.no_grad()
@@ -328,7 +330,7 @@ class I3D(TorchNetwork):
             float32 [N, C, T', H', W'] for each.
 
         Raises:
-            InputError: an unknown stage, or clips the network cannot take.
+            InputError: an unknown stage, or clips that the network does not accept.
         """
         check_clips(clips, self.spec)
         known = [*self.module.stages, "AvgPool3D", "Logits"]
@@ -347,7 +349,7 @@ class I3D(TorchNetwork):
 
 
 def _convolutions(module: I3DLayers) -> Iterator[tuple[str, Unit3D]]:
-    """Return every convolution but the classifier with its scope in the original."""
+    """Return every convolution except the classifier, with its scope in the original."""
     for name, stage in module.stages.items():
         if isinstance(stage, Unit3D):
             yield name, stage
@@ -359,9 +361,9 @@ def _convolutions(module: I3DLayers) -> Iterator[tuple[str, Unit3D]]:
 
 
 def _folded(left: dict[str, Tensor], scope: str, convolution: Unit3D, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Take a kernel and its batch normalisation; give weight [out, in, kt, kh, kw] and bias [out] of both.
+    """Fold a batch normalisation into its convolution; return weight [out, in, kt, kh, kw] and bias [out].
 
-    Worked out in float64: y = (w * x - mean) / sqrt(variance + epsilon) + beta.
+    In float64: y = (w * x - mean) / sqrt(variance + epsilon) + beta.
     """
     outside, inside = convolution.weight.shape[:2]
     size = (convolution.kernel,) * 3
@@ -375,7 +377,7 @@ def _folded(left: dict[str, Tensor], scope: str, convolution: Unit3D, epsilon: f
 
 
 def _channels(left: dict[str, Tensor], name: str, count: int) -> Tensor:
-    """Take a value a channel, [count]; TF-Hub's module has [1, 1, 1, 1, count], the checkpoints of others not."""
+    """Take one value per channel, [count]; in TF-Hub's module these are [1, 1, 1, 1, count]."""
     leading = (1, 1, 1, 1) if name in left and left[name].ndim == 5 else ()
     return take_tensor(left, name, (*leading, count), "I3D").flatten()
 
@@ -389,7 +391,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _stage_channels(module: I3DLayers, name: str) -> int:
-    """Return the channels of a stage's output; a pool's are those of the stage before it."""
+    """Return the number of output channels of a stage; a pool has those of the stage before it."""
     channels = 0
     for stage_name, stage in module.stages.items():
         if isinstance(stage, Unit3D):

@@ -1,10 +1,10 @@
-"""Inception-v3 of 2015-12-05, the network of the FID and the inception score, frame by frame on video.
+"""Inception-v3 of 2015-12-05, the network of the FID and the inception score, applied to the frames of videos.
 
-A port of the graph the FID was defined with, equal to torch-fidelity's network up to the rounding of float32. For
-speed the batch normalisation is folded into the convolutions and tensors are channels-last.
+A port of the graph that defines the FID, equal to torch-fidelity's network up to float32 rounding. For speed, the
+batch normalisation is folded into the convolutions and tensors are channels-last.
 
-A video has many frames and a score wants one vector: the layers `...-avg` average those of all frames, as FID-avg
-and IS-avg do; the layers `...-first` are those of the first frame, as for FID-first and IS-first.
+Scores need one vector per video. The layers `...-avg` average the vectors of all frames, as for FID-avg and
+IS-avg; the layers `...-first` hold the vector of the first frame, as for FID-first and IS-first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,12 +29,12 @@ FEATURES = 2048
 VECTORS = {"64": 64, "192": 192, "768": 768, "2048": FEATURES, "logits_unbiased": CLASSES, "logits": CLASSES}
 AVERAGED_AFTER = {"MaxPool_1": "64", "MaxPool_2": "192", "Mixed_6e": "768", "Mixed_7c": "2048"}
 EPSILON = 1e-3  # of the batch normalisation
-COUNTERS = ".num_batches_tracked"  # of training; in some copies of the state dict
+COUNTERS = ".num_batches_tracked"  # training counters, which some copies of the state dict have
 FORMS = ("avg", "first")
 
 
 class Conv(NamedTuple):
-    """A convolution of a table: output channels, kernel, stride, and whether zeros keep the size."""
+    """Settings of a convolution: output channels, kernel, stride, and whether zero padding keeps the size."""
 
     channels: int
     height: int = 1
@@ -43,16 +43,16 @@ class Conv(NamedTuple):
     padded: bool = True
 
 
-Fork = tuple[Conv, Conv]  # two on the same input, their outputs joined
-Pool = Literal["average", "maximum", "reduction"]  # of 3x3; the last with stride 2 and without padding
+Fork = tuple[Conv, Conv]  # two convolutions on the same input, outputs concatenated
+Pool = Literal["average", "maximum", "reduction"]  # 3x3; `reduction` is a max pool of stride 2 without padding
 
 
 class MixedPlan(NamedTuple):
-    """An inception block: its branches in the order of its output channels, then one that pools."""
+    """Settings of an inception block: its branches in the order of output channels, then the pool branch."""
 
     branches: Mapping[str, tuple[Conv | Fork, ...]]
     pool: Pool
-    pooled: int = 0  # channels of the 1x1 convolution after the pool, or 0: there is none
+    pooled: int = 0  # channels of the 1x1 convolution after the pool; 0 for none
 
 
 def _plan_35(pooled: int) -> MixedPlan:
@@ -123,13 +123,13 @@ class BasicConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W]."""
-        # As in I3D: a kernel of one element has nothing to dilate, but so oneDNN gets it on one CPU thread, too.
+        # As in I3D: dilation has no effect on a 1x1 kernel, but makes PyTorch use the faster oneDNN on a CPU.
         dilation = 2 if self.weight[0, 0].numel() == 1 and x.device.type == "cpu" else 1
         return F.relu_(F.conv2d(x, self.weight, self.bias, self.stride, self.padding, dilation))
 
 
 class Joined(nn.ModuleDict):
-    """Convolutions on the same input, their outputs joined."""
+    """Convolutions on the same input, outputs concatenated over channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W]."""
@@ -137,7 +137,7 @@ class Joined(nn.ModuleDict):
 
 
 class Block(nn.Module):
-    """An inception block. `convolutions` has them by their names in the original, for loading."""
+    """An inception block; `convolutions` maps original names to convolutions, for loading weights."""
 
     def __init__(self, inside: int, plan: MixedPlan) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Block(nn.Module):
         self.branch_pool = self._branch(inside, "branch_pool", pooled)
 
     def _branch(self, inside: int, name: str, plans: tuple[Conv | Fork, ...]) -> nn.Sequential:
-        """Chain convolutions; the i-th is called `name_i`, the arms of a fork `name_ia`, `name_ib`."""
+        """Chain convolutions; the i-th is named `name_i`, and the arms of a fork `name_ia` and `name_ib`."""
         chain = nn.Sequential()
         for i, plan in enumerate(plans, 1):
             own = name if len(plans) == 1 else f"{name}_{i}"
@@ -162,7 +162,7 @@ class Block(nn.Module):
         return chain
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to as many channels as the branches have together."""
+        """Map [N, C, H, W]; the output has the channels of all branches."""
         if self.pool == "average":
             pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
         elif self.pool == "maximum":
@@ -242,12 +242,12 @@ class Inception(TorchNetwork):
         Args:
             state: float32 by name, `Conv2d_1a_3x3.conv.weight` [32, 3, 3, 3] ... `fc.bias` [1008].
             name: as in signatures.
-            licence: of the weights.
-            note: a sentence that shall stand beside scores.
-            batch_size: clips a call takes, and frames a forward pass takes.
+            licence: SPDX identifier of the weights' licence.
+            note: a sentence to show with scores.
+            batch_size: clips of a call, and frames of a forward pass.
 
         Raises:
-            InputError: a tensor is missing, too many, or of another shape; it is named.
+            InputError: a tensor is missing, unknown, or has another shape; the message names it.
         """
         left = {
             key: torch.as_tensor(value, dtype=torch.float32)
@@ -270,7 +270,7 @@ class Inception(TorchNetwork):
     def _layers(self, clips: Tensor) -> dict[str, Tensor]:
         if not any(layer.endswith("-avg") for layer in self.spec.layers):
             clips = clips[:, :1]
-        # All first frames come first, so that they meet the same companions whether others follow or not.
+        # First frames go first, so that their batches are the same whether other frames follow or not.
         frames = clips.transpose(0, 1)
         found = self._vectors(frames.flatten(0, 1))
         vectors = {name: vector.reshape(*frames.shape[:2], -1) for name, vector in found.items()}
@@ -278,9 +278,9 @@ class Inception(TorchNetwork):
         return averages | {f"{name}-first": vector[0] for name, vector in vectors.items()}
 
     def _vectors(self, frames: Tensor) -> dict[str, Tensor]:
-        """Compute the vectors of uint8 frames [B, H, W, 3], always `batch_size` frames at a time.
+        """Compute the vectors of uint8 frames [B, H, W, 3], `batch_size` frames at a time.
 
-        So memory does not grow with the length of clips, and the network meets one shape only.
+        Memory then does not grow with the length of clips, and every forward pass has the same shape.
         """
         wanted = {layer.rpartition("-")[0] for layer in self.spec.layers}
         deepest = max(wanted, key=list(VECTORS).index)
@@ -294,7 +294,7 @@ class Inception(TorchNetwork):
 
 
 def _module(left: dict[str, Tensor]) -> InceptionLayers:
-    """Make the layers from the tensors, all of which must be used up."""
+    """Build the layers, which must use all tensors."""
     module = InceptionLayers()
     for name, convolution in _convolutions(module):
         kernel, offset = _folded(left, name, convolution)
@@ -316,9 +316,9 @@ def _convolutions(module: InceptionLayers) -> Iterator[tuple[str, BasicConv2d]]:
 
 
 def _folded(left: dict[str, Tensor], name: str, convolution: BasicConv2d) -> tuple[Tensor, Tensor]:
-    """Take a kernel and its batch normalisation; give weight [out, in, kh, kw] and bias [out] of both.
+    """Fold a batch normalisation into its convolution; return weight [out, in, kh, kw] and bias [out].
 
-    Worked out in float64: y = (w * x - mean) * gamma / sqrt(variance + epsilon) + beta.
+    In float64: y = (w * x - mean) * gamma / sqrt(variance + epsilon) + beta.
     """
     shape = tuple(convolution.weight.shape)
     kernel = take_tensor(left, f"{name}.conv.weight", shape, "Inception").double()

@@ -1,10 +1,10 @@
-"""The original I3D graph, run by TensorFlow: a second backend of the recipe `fvd`, to hold the port against.
+"""The original I3D graph, run by TensorFlow: a second backend of the recipe `fvd`, to verify the port.
 
-From uint8 clips to logits everything is TensorFlow's: the resize, the scaling and DeepMind's published graph
-`deepmind/i3d-kinetics-400/1`, as in google-research's `frechet_video_distance`. Nothing of the port in `i3d`
-takes part, yet the signature is the same, for the metric is.
+TensorFlow does everything from uint8 clips to logits: the resize, the scaling and DeepMind's published graph
+`deepmind/i3d-kinetics-400/1`, as in google-research's `frechet_video_distance`. It shares no code with the port
+in `i3d`, but has the same signature, because it is the same metric.
 
-A SavedModel is a program. Only the one published graph, known by its digest, is ever run.
+A SavedModel is a program. Only the published graph, identified by its digest, is ever run.
 """
 
 import contextlib
@@ -36,22 +36,22 @@ CPU = "/CPU:0"
 
 @dataclass(frozen=True)
 class OriginalSpec(NetworkSpec):
-    """What the original graph declares: what the port does, but features of its own in a cache."""
+    """The spec of the original graph: that of the port, but its features are cached separately."""
 
     @property
     def cache_key(self) -> str:
-        """All that features depend on, to the last bit: the note names the version of TensorFlow."""
+        """Everything that features depend on, to the last bit; the note names the version of TensorFlow."""
         return f"{super().cache_key} {self.note}"
 
 
 class OriginalI3D:
     """The original graph as a feature network with one layer, `logits` [N, 400]; it computes on the CPU.
 
-    Make one by `load`.
+    Create one with `load`.
 
     Args:
-        module: what tensorflow-hub made of the module.
-        tensorflow: the package, which is imported no sooner than it is needed.
+        module: the module as tensorflow-hub loads it.
+        tensorflow: the package, which is imported only when it is needed.
     """
 
     def __init__(self, module: Any, tensorflow: Any) -> None:
@@ -62,7 +62,7 @@ class OriginalI3D:
         self.spec = OriginalSpec(
             name="i3d-k400",
             layers={"logits": 400},
-            min_frames=9,  # below, the graph gives NaN without a word
+            min_frames=9,  # with fewer frames the graph silently returns NaN
             batch_size=8,
             preprocessing=Preprocessing(SIZE, "tf1-bilinear"),
             weights_digest=digest[:8],
@@ -76,11 +76,12 @@ class OriginalI3D:
         """Load the module.
 
         Args:
-            folder: a copy of it, unpacked: `saved_model.pb` and `variables/`. None takes the one in
-                tensorflow-hub's cache (the folder TFHUB_CACHE_DIR names), where it is downloaded to if need be.
+            folder: folder of the unpacked module, with `saved_model.pb` and `variables/`. None uses
+                tensorflow-hub's cache (the folder TFHUB_CACHE_DIR) and downloads the module into it if needed.
 
         Raises:
-            InputError: TensorFlow is not installed, the module cannot be had or read, or is another.
+            InputError: TensorFlow is not installed, or the module cannot be downloaded or read, or is another
+                one.
         """
         tensorflow, hub = _import_tensorflow()
         folder = _resolve(hub) if folder is None else folder
@@ -97,7 +98,7 @@ class OriginalI3D:
 
     @property
     def device(self) -> torch.device:
-        """Where the network takes its clips and computes: the CPU."""
+        """Where the network computes: the CPU."""
         return torch.device("cpu")
 
     def to(self, device: torch.device) -> Self:
@@ -111,10 +112,10 @@ class OriginalI3D:
         return self
 
     def configured(self, settings: NetworkSettings) -> Self:
-        """Return the network itself: it has no other settings than those of `fvd`.
+        """Return the network itself: it has only the settings of `fvd`.
 
         Raises:
-            InputError: others are asked for.
+            InputError: other settings.
         """
         rules = self.spec.preprocessing
         own = (
@@ -142,7 +143,7 @@ class OriginalI3D:
         return {"logits": self._run(self._network, clips)[0]}
 
     def tensors(self, clips: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Compute any tensors of the graph, to compare a port with it layer by layer.
+        """Compute any tensors of the graph, to compare a port layer by layer.
 
         Args:
             clips: uint8 [N, T, H, W, 3], T >= 9.
@@ -152,7 +153,7 @@ class OriginalI3D:
             By name; feature maps are float32 [N, T', H', W', C].
 
         Raises:
-            InputError: a tensor the graph does not have, or clips it cannot take.
+            InputError: a tensor that the graph does not have, or clips that it does not accept.
         """
         try:
             pruned = self._module.prune(INPUT, list(names))
@@ -161,12 +162,13 @@ class OriginalI3D:
         return dict(zip(names, self._run(pruned, clips), strict=True))
 
     def frames(self, clips: Tensor) -> Tensor:
-        """Compute what the graph is fed for uint8 clips [N, T, H, W, 3], T >= 9: float32 [N, T, 224, 224, 3].
+        """Compute the input of the graph for uint8 clips [N, T, H, W, 3], T >= 9.
 
-        The values lie in [-1, 1].
+        Returns:
+            float32 [N, T, 224, 224, 3] in [-1, 1].
 
         Raises:
-            InputError: clips it cannot take.
+            InputError: clips that it does not accept.
         """
         return torch.tensor(self._frames(clips).numpy())
 
@@ -189,10 +191,10 @@ class OriginalI3D:
 
 
 def _import_tensorflow() -> tuple[Any, Any]:
-    """Import tensorflow and tensorflow_hub, quiet, and modest in what they take.
+    """Import tensorflow and tensorflow_hub without their log output, and limit GPU memory and threads.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: one of them is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -203,7 +205,7 @@ def _import_tensorflow() -> tuple[Any, Any]:
         raise InputError(
             f"the original graph needs TensorFlow ({error}): pip install 'vdm-bench[tensorflow]'"
         ) from error
-    # Somebody else's TensorFlow may be running in this process already; then its settings stay.
+    # TensorFlow may already be running in this process; then its settings cannot be changed.
     with contextlib.suppress(RuntimeError):
         for gpu in gpus:
             tensorflow.config.experimental.set_memory_growth(gpu, True)
@@ -214,7 +216,7 @@ def _import_tensorflow() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings and standard error, which TensorFlow's libraries write to before they heed a log level."""
+    """Silence warnings and standard error: TensorFlow's libraries write to it before they read the log level."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere, warnings.catch_warnings():
@@ -238,7 +240,7 @@ def _resolve(hub: Any) -> Path:
 
 
 def _check_module(folder: Path) -> None:
-    """Refuse a folder that is not the module, before any of it is run."""
+    """Check that a folder is the published module, before any of it is run."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(

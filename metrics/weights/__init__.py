@@ -1,8 +1,8 @@
-"""Where pretrained weights come from: a catalogue, downloads, checks, conversion and a cache.
+"""Pretrained weights: a catalogue, downloads, checks, conversion and a cache.
 
-Weights that are in the cache load with torch, numpy and safetensors alone. Nothing is believed because of its
-name: what a file holds is checked by size, digest and, where they are published, the CRC32C of each tensor. The
-public names below are loaded when they are first used.
+Weights in the cache load with only torch, numpy and safetensors. A file is never trusted because of its name: its
+size, its digest and, where they are published, the CRC32C of each tensor are checked. The public names below are
+loaded when they are first used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""From published files to tensors, without TensorFlow and without running what a file may carry.
+"""From published files to tensors, without TensorFlow and without running code from a file.
 
-Three converters: the data file of a TensorFlow checkpoint is float32 values at known offsets; the arrays of an
-`.npz` are read one by one after their names and declared sizes were checked; a PyTorch state dict is read by
-`torch.load(weights_only=True)`, which makes tensors and nothing else.
+There are three converters. The data file of a TensorFlow checkpoint holds float32 values at known offsets. The
+arrays of an `.npz` are read one by one, once their names and declared sizes have been checked. A PyTorch state
+dict is read by `torch.load(weights_only=True)`, which creates only tensors.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
 from vdm_bench.runtime.npy import NPY_HEADER_LOCK
 from vdm_bench.runtime.outside import open_file, parsing, read_file
 
-_HEADER = 4096  # bytes that an .npy file may have before its values
+_HEADER = 4096  # most bytes of an .npy header
 _WIDEST = 8  # bytes of a float64
 _SUFFIX = ".npy"
 
@@ -31,19 +31,19 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-VERSION = 1  # of the converters; weights that another version made are made again
+VERSION = 1  # of the converters; weights that another version converted are converted again
 
 Array = npt.NDArray[np.float32]
 
 _MEAN = "mean"
-_COUNTERS = ".num_batches_tracked"  # of batch normalisation in training; float32 networks do not have it
+_COUNTERS = ".num_batches_tracked"  # training counters of batch normalisation, not part of the weights
 
 
 class NpzFile:
-    """An open `.npz` file, to be used in a `with` statement.
+    """An open `.npz` file, for use in a `with` statement.
 
     Raises:
-        WrongFileError: no archive, or two arrays of one name.
+        WrongFileError: not a zip archive, or two arrays with the same name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class NpzFile:
 
     @property
     def names(self) -> list[str]:
-        """Name the arrays."""
+        """Names of the arrays."""
         return list(self._members)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -74,10 +74,10 @@ class NpzFile:
         return self._header(name)[0]
 
     def read(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Read an array of floats of this shape, as float32.
+        """Read an array of floats with this shape, as float32.
 
         Raises:
-            WrongFileError: no such array, another shape, no floats, or damaged.
+            WrongFileError: no such array, another shape or dtype, or damaged.
         """
         declared, dtype = self._header(name)
         if declared != shape:
@@ -111,13 +111,13 @@ class NpzFile:
 
 
 def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Read the tensors of an entry from its files, whose digests must have been checked.
+    """Read the tensors of an entry from its files; check the digests of the files before.
 
     Returns:
-        Name -> float32 tensor, just those that the catalogue names.
+        Name -> float32 tensor, exactly those of the catalogue.
 
     Raises:
-        WrongFileError: a tensor that is missing, of another shape, not finite, or that fails its checksum.
+        WrongFileError: a tensor that is missing, unknown, of another shape, not finite, or fails its checksum.
     """
     tensors = _CONVERTERS[entry.converter](entry, paths)
     for name, info in entry.tensors.items():
@@ -137,13 +137,13 @@ def _unlike(path: Path, name: str, tensor: Tensor, info: TensorInfo) -> WrongFil
 
 
 def wrong_tensor(entry: Entry, tensors: Mapping[str, AnyTensor]) -> str:
-    """Name the first tensor whose CRC-32C is not the catalogue's, with both; nothing, if all are right."""
+    """Describe the first tensor whose CRC-32C differs from the catalogue's; return "" if there is none."""
     for name, info in entry.tensors.items():
         if info.crc32c is None:
             continue
-        found = crc32c(little_endian(tensors[name]))
-        if found != info.crc32c:
-            return f"tensor {name} has CRC32C {found:08x}, {info.crc32c:08x} was expected"
+        computed = crc32c(little_endian(tensors[name]))
+        if computed != info.crc32c:
+            return f"tensor {name} has CRC32C {computed:08x}, {info.crc32c:08x} was expected"
     return ""
 
 
@@ -177,7 +177,7 @@ def _c3d(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
         arrays = {name: archive.read(name, info.shape) for name, info in entry.tensors.items() if name != _MEAN}
     shape = entry.tensors[_MEAN].shape
     with NpzFile(mean) as archive:
-        # The name of the array is not documented, and a leading axis of 1 is common.
+        # The array is found by its shape: its name is not documented, and some copies have a leading axis of 1.
         found = [name for name in archive.names if archive.shape(name) in (shape, (1, *shape))]
         if len(found) != 1:
             raise WrongFileError(mean, f"it has {len(found)} arrays of shape {shape}, not one")
@@ -201,7 +201,7 @@ def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
             raise WrongFileError(path, f"it holds {name!r}, which is not a tensor")
         if name.endswith(_COUNTERS):
             continue
-        # A few bytes may stand for a tensor of any shape: none is made of one that is not expected.
+        # A few bytes can declare a tensor of any size: check the shape before its memory is allocated.
         if name in entry.tensors and tuple(value.shape) != entry.tensors[name].shape:
             raise _unlike(path, name, value, entry.tensors[name])
         if name not in entry.tensors:

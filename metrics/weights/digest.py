@@ -1,7 +1,7 @@
 """Digests of files and of weights.
 
-Git names a file by the SHA-1 over `blob <size>`, a zero byte and its bytes. Who publishes a file in a git
-repository therefore publishes a digest of it, and anybody can check a copy that came another way.
+Git identifies a file by the SHA-1 of `blob <size>`, a zero byte and its bytes. A file in a public git repository
+therefore has a published digest, and any other copy can be checked against it.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ _CHUNK = 1 << 20
 
 
 def content_digest(tensors: Mapping[str, AnyTensor]) -> str:
-    """Name weights by what they hold: 40 hexadecimal digits, the first 8 of which signatures show.
+    """Return a digest of the values of weights: 40 hexadecimal digits, of which signatures show the first 8.
 
-    It is the git blob id of the tensors' values as float32, little-endian and in C order, one after the other in
-    the sorted order of their names. The data file of a TensorFlow checkpoint without other variables is just
-    that, so for `i3d-k400`, with TensorFlow's names and layout, this is the published id of the file:
-    fa7df95674dbf3579e7fccd954e51e706b4734c1. Names and shapes do not enter; a network checks those itself.
+    It is the git blob id of the tensors' values, as little-endian float32 in C order, concatenated in the sorted
+    order of their names. A TensorFlow checkpoint's data file without other variables has the same content, so for
+    `i3d-k400` the digest is the published id of that file: fa7df95674dbf3579e7fccd954e51e706b4734c1. Names and
+    shapes do not enter the digest; networks check those.
 
     Args:
-        tensors: name -> tensor or array of any shape; its values are converted to float32.
+        tensors: name -> tensor or array of any shape; values are converted to float32.
     """
     size = 4 * sum(_count(tensor) for tensor in tensors.values())
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -48,7 +48,7 @@ def little_endian(tensor: AnyTensor) -> bytes:
 
 
 def git_blob_id(source: bytes | str | os.PathLike[str]) -> str:
-    """Return the id under which git keeps these bytes, or the file at this path: 40 hexadecimal digits."""
+    """Return git's id of these bytes, or of the file at this path: 40 hexadecimal digits."""
     if isinstance(source, bytes):
         return hashlib.sha1(b"blob %d\0" % len(source) + source, usedforsecurity=False).hexdigest()
     path = Path(source)
@@ -67,7 +67,7 @@ def sha256(path: Path) -> str:
 
 
 def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of bytes, as TensorFlow computes it for each tensor, unmasked."""
+    """Return the CRC-32C (Castagnoli) of bytes, unmasked, as TensorFlow computes it for each tensor."""
     import google_crc32c
 
     return int(google_crc32c.value(data))

@@ -1,7 +1,7 @@
-"""Downloads that go on where they stopped.
+"""Resumable downloads.
 
-pooch takes care of temporary names and moves; its own HTTP downloader always begins at the first byte, so it
-is given this one. What arrived of a file stays beside it as `<name>.part`.
+pooch handles temporary names and moves. Its own HTTP downloader always starts at the first byte, so it uses this
+one instead. An incomplete file is kept as `<name>.part`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
-from vdm_bench.metrics.weights.store import complaint
+from vdm_bench.metrics.weights.store import mismatch
 from vdm_bench.runtime.outside import whole_number
 
 if TYPE_CHECKING:
@@ -35,18 +35,18 @@ class DownloadReporter(Protocol):
     def stage(
         self, title: str, total: int, unit: str = "clips"
     ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
-        """Open a stage of `total` steps; call what it gives with the number of steps just done."""
+        """Open a stage of `total` steps; it yields a function to call with the number of steps just done."""
 
     def note(self, text: str) -> None:
-        """Say one thing beside the progress."""
+        """Print a sentence between the lines of progress."""
 
 
 class DownloadError(Exception):
-    """An address that did not give the file; the message says why in a few words."""
+    """A URL from which the file could not be downloaded; the message is a short reason."""
 
 
 class _StaleError(Exception):
-    """What is there of the file cannot be continued; begin again."""
+    """The incomplete file cannot be resumed and must be downloaded from the start."""
 
 
 def download(
@@ -54,19 +54,19 @@ def download(
     source: SourceFile,
     folder: Path,
     reporter: DownloadReporter | None,
-    refuse: Callable[[SourceFile, Path], str] = complaint,
+    refuse: Callable[[SourceFile, Path], str] = mismatch,
 ) -> Path:
-    """Bring a file of an entry into `folder`, from the first of its addresses that gives the right bytes.
+    """Download a file of an entry into `folder`, from the first of its URLs that provides the right bytes.
 
     Args:
-        entry: whose file.
-        source: the file.
-        folder: where it goes; made if needed.
+        entry: the entry.
+        source: the file to download.
+        folder: target folder; created if needed.
         reporter: where progress goes.
-        refuse: says what is wrong with the file, or nothing.
+        refuse: returns what is wrong with a file, or "".
 
     Raises:
-        InputError: no address gave the file; wrong bytes are deleted, a part of the file is kept.
+        InputError: no URL provided the file. Wrong files are deleted, incomplete ones kept.
     """
     target, problems = folder / source.name, []
     if target.exists() and refuse(source, target):
@@ -87,7 +87,7 @@ def download(
 
 
 def way_out(entry: Entry) -> str:
-    """Say how weights get here without a network."""
+    """Return a sentence on how to get weights without a network connection."""
     files = " and ".join(source.urls[0] for source in entry.files)
     noun = "file" if len(entry.files) == 1 else "files"
     arguments = " ".join(["FILE"] * len(entry.files))
@@ -105,16 +105,16 @@ def _retrieve(url: str, source: SourceFile, target: Path, title: str, reporter: 
         _resume(url, part, source.size, title, reporter)
         part.replace(output_file)
 
-    # Its log proposes to write down the SHA-256 that it saw; here the catalogue decides.
+    # Its log suggests storing the SHA-256 it computed, but the catalogue has the digests.
     pooch.get_logger().setLevel("WARNING")
     pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=download_to)
 
 
 def _resume(url: str, part: Path, size: int | None, title: str, reporter: DownloadReporter | None) -> None:
-    """Download what is missing of `part`.
+    """Download the missing rest of `part`.
 
     Raises:
-        DownloadError: what arrived is not the whole file; `part` keeps it if it can be continued.
+        DownloadError: the file is incomplete; `part` is kept if it can be resumed.
     """
     try:
         _continue(url, part, size, title, reporter)
@@ -152,7 +152,7 @@ def _continue(url: str, part: Path, size: int | None, title: str, reporter: Down
 
 @contextlib.contextmanager
 def _response(url: str, done: int) -> Iterator["Response"]:
-    """Ask for the file from byte `done` on."""
+    """Request the file from byte `done` on."""
     import requests
 
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
@@ -167,12 +167,12 @@ def _response(url: str, done: int) -> Iterator["Response"]:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise DownloadError("it answers in a compressed form that was not asked for")
             yield response
-    except (requests.RequestException, ValueError) as error:  # ValueError: an address that it leads to is none
+    except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to an invalid URL
         raise DownloadError(_reason(error)) from error
 
 
 def _start(response: "Response", done: int) -> int:
-    """Return the byte at which the answer begins: 0 from a server that ignores ranges."""
+    """Return the first byte of the response: 0 from a server that ignores ranges."""
     if response.status_code != 206:
         return 0
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -184,7 +184,7 @@ def _start(response: "Response", done: int) -> int:
 
 
 def _total(response: "Response", done: int, size: int | None) -> int:
-    """Return the size of the whole file: as the server says, else as the catalogue says, else 0."""
+    """Return the size of the complete file: the server's, else the catalogue's, else 0."""
     length = whole_number(response.headers.get("Content-Length", ""))
     return size or 0 if length is None else done + length
 
@@ -196,7 +196,7 @@ def _stage(
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words what went wrong; requests wraps the cause several times."""
+    """Return a short reason for an error; requests wraps the cause several times."""
     import requests
 
     seen: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""The catalogue of pretrained weights: what may be loaded by name, where it lies, how it is recognised."""
+"""The catalogue of pretrained weights: their names, source files, digests and tensors."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ _TEXTS = ("name", "title", "network", "converter", "table", "licence", "citation
 
 
 class WrongFileError(InputError):
-    """A file that is not what it is given for.
+    """A file that is not the expected one.
 
     Attributes:
         path: the file.
@@ -37,18 +37,18 @@ class WrongFileError(InputError):
 
     @classmethod
     def of(cls, source: str, reason: str) -> Self:
-        """Make the error of what `vdm_bench.runtime.outside` says of a file."""
+        """Make the error from the reason that `vdm_bench.runtime.outside` reports for a file."""
         return cls(Path(source), f"it {reason}")
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What is known of a tensor.
+    """Shape, location and checksum of a tensor.
 
     Attributes:
         shape: its shape.
-        offset: where its float32 little-endian values begin in the checkpoint's data file, in bytes.
-        crc32c: CRC-32C of these bytes, unmasked.
+        offset: byte in the checkpoint's data file at which its little-endian float32 values start.
+        crc32c: CRC-32C of these values, unmasked; None if it is not published.
     """
 
     shape: tuple[int, ...]
@@ -57,19 +57,19 @@ class TensorInfo:
 
     @property
     def size(self) -> int:
-        """Bytes of its float32 values."""
+        """Size of its float32 values in bytes."""
         return 4 * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that weights are made from.
+    """A published file of weights.
 
     Attributes:
-        name: how it is called by those who publish it.
-        urls: where it lies, best first; all give the same bytes.
-        size: in bytes, where known.
-        digest: `git-blob:...` or `sha256:...`; empty where none is published.
+        name: its published name.
+        urls: where to download it, best first; all provide the same bytes.
+        size: in bytes, if known.
+        digest: `git-blob:...` or `sha256:...`; empty if none is published.
     """
 
     name: str
@@ -80,19 +80,19 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """Weights that may be loaded by name.
+    """Weights that can be loaded by name.
 
     Attributes:
         name: as in signatures and on the command line.
-        title: what they are.
-        network: the architecture they are for, `i3d`, `c3d` or `inception`.
-        converter: how the files become tensors.
-        files: what they are made from.
-        tensors: name -> shape (and offset and checksum) of all their tensors.
+        title: a short description.
+        network: their architecture, `i3d`, `c3d` or `inception`.
+        converter: name of the converter from files to tensors.
+        files: the published files.
+        tensors: name -> shape, offset and checksum of every tensor.
         licence: SPDX identifier, or `not stated`.
         citation: the papers to cite.
-        note: what to know about them.
-        content: their content digest, where it is known beforehand.
+        note: a remark for users.
+        content: their content digest, if it is known in advance.
     """
 
     name: str
@@ -108,14 +108,14 @@ class Entry:
 
     @property
     def size(self) -> int | None:
-        """Bytes to download, where known."""
+        """Size of the download in bytes, if known."""
         sizes = [source.size for source in self.files]
         return sum(size for size in sizes if size is not None) if None not in sizes else None
 
 
 @functools.cache
 def catalogue() -> Mapping[str, Entry]:
-    """Return the catalogue that comes with the package: name -> entry, in its order.
+    """Return the catalogue that is shipped with the package: name -> entry, in its order.
 
     Raises:
         InputError: the catalogue is damaged.
@@ -138,7 +138,7 @@ def parse_entry(item: Mapping[str, Any], table: Mapping[str, Any]) -> Entry:
         table: tensor name -> [shape] or [shape, offset, crc32c].
 
     Raises:
-        InputError: a value that is missing or wrong.
+        InputError: a value is missing or wrong.
     """
     name = str(item.get("name"))
     missing = [key for key in _TEXTS if not isinstance(item.get(key), str) or not item[key]]

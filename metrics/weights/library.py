@@ -1,4 +1,4 @@
-"""Weights by name: loaded from the cache, fetched when they are not there, imported, verified."""
+"""Weights by name: load them from the cache, download, import and verify them."""
 
 import contextlib
 import shutil
@@ -22,51 +22,51 @@ def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> dict
     """Load weights of the catalogue, downloading them if they are not in the cache.
 
     Args:
-        name: such as `i3d-k400`.
+        name: name in the catalogue, such as `i3d-k400`.
         reporter: where the progress of a download goes.
 
     Returns:
-        Name -> float32 tensor, by TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the
-        `.npz` and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
+        Name -> float32 tensor: TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the `.npz`
+        and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
 
     Raises:
-        InputError: no such name, no way to get the weights, or damaged ones, which are then deleted.
+        InputError: there is no such name, the weights are not available, or are damaged and have been deleted.
     """
     return default_library(reporter).load(name)
 
 
 def fetch(name: str, *, reporter: DownloadReporter | None = None) -> Path:
-    """Download weights into the cache unless they are there; give the path of their safetensors file.
+    """Download weights that are not in the cache; return the path of their safetensors file.
 
     Raises:
-        InputError: no such name, or no address gives the right files.
+        InputError: there is no such name, or no URL provides the right files.
     """
     return default_library(reporter).fetch(name)
 
 
 def import_file(name: str, *paths: str | Path) -> Path:
-    """Take weights from files on this machine, with the checks of a download; give the path in the cache.
+    """Import weights from local files, with the same checks as a download; return the path in the cache.
 
     Raises:
-        InputError: no such name, or these are not its files.
+        InputError: there is no such name, or these are not its files.
     """
     return default_library().import_files(name, [Path(path) for path in paths])
 
 
 def verify(*names: str) -> dict[str, str]:
-    """Check weights in the cache again, those named or all: name -> content digest.
+    """Check all weights in the cache, or the named ones, again; return name -> content digest.
 
     Raises:
-        InputError: no such name, not in the cache, or damaged; damaged files are deleted.
+        InputError: there is no such name, or weights are not in the cache or damaged; damaged files are deleted.
     """
     return default_library().verify(*names)
 
 
 def provide(name: str, *, reporter: DownloadReporter | None = None) -> None:
-    """Download weights that are not in the cache, with progress; whether they are sound is checked on loading.
+    """Download weights that are not in the cache, with progress; their content is checked when they are loaded.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: they are not available.
     """
     library = default_library(reporter)
     if not library.store.current(library.entry(name)):
@@ -74,13 +74,13 @@ def provide(name: str, *, reporter: DownloadReporter | None = None) -> None:
 
 
 def default_library(reporter: DownloadReporter | None = None) -> "Library":
-    """Return the catalogue that comes with the package, over the user's cache folder."""
+    """Return the library of the shipped catalogue and the user's cache folder."""
     return Library(catalogue(), cache_folder() / "weights", reporter)
 
 
 @dataclass(frozen=True)
 class Library:
-    """A catalogue and the folder in which its weights are kept.
+    """A catalogue, and the folder where its weights are stored.
 
     Attributes:
         entries: name -> entry.
@@ -113,12 +113,12 @@ class Library:
         return self.store.read(entry)
 
     def fetch(self, name: str) -> Path:
-        """Download weights unless they are in the cache, sound; see `fetch`."""
+        """Download weights unless valid ones are in the cache; see `fetch`."""
         entry, store = self.entry(name), self.store
-        if self._sound(entry):
+        if self._is_valid(entry):
             return store.path(entry)
         with self._writing(entry) as downloads:
-            if self._sound(entry):  # another process was faster
+            if self._is_valid(entry):  # another process was faster
                 return store.path(entry)
 
             def refuse(source: SourceFile, path: Path) -> str:
@@ -135,7 +135,7 @@ class Library:
         return store.path(entry)
 
     def import_files(self, name: str, paths: Sequence[Path]) -> Path:
-        """Take weights from files; see `import_file`."""
+        """Import weights from files; see `import_file`."""
         entry, store = self.entry(name), self.store
         files = locate(entry, paths)
         with _plain_errors():
@@ -171,7 +171,7 @@ class Library:
         return digests
 
     def describe(self) -> list[dict[str, object]]:
-        """Say of each entry what it is and whether it is here, ready for JSON; nothing is verified."""
+        """Describe each entry and its state in the cache, ready for JSON; nothing is verified."""
         return [self._description(entry) for entry in self.entries.values()]
 
     def _description(self, entry: Entry) -> dict[str, object]:
@@ -206,18 +206,18 @@ class Library:
             f"list --json` says from where), or use weights of your own by: --weights {entry.name}=FILE"
         )
 
-    def _sound(self, entry: Entry) -> bool:
+    def _is_valid(self, entry: Entry) -> bool:
         if not self.store.current(entry):
             return False
         try:
             self.store.read(entry)
         except InputError:
-            return False  # damaged, and now deleted
+            return False  # damaged; `read` has deleted it
         return True
 
     @contextlib.contextmanager
     def _writing(self, entry: Entry) -> Iterator[Path]:
-        """Return the folder for an entry's downloads, to one process at a time; it goes when all went well."""
+        """Open the folder for an entry's downloads, for one process at a time; delete it on success."""
         with (
             _plain_errors(),
             self.store.writing(entry, self._note),
@@ -234,7 +234,7 @@ class Library:
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what the operating system refuses into one sentence."""
+    """Turn an error of the operating system into an `InputError`."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,7 @@
-"""The cache of weights: one safetensors file an entry, named by it, whose content is checked whenever it is read.
+"""The cache of weights: one safetensors file per entry, whose content is checked whenever it is read.
 
-`<name>.safetensors` holds float32 tensors, and in its header what they were made from, with a checksum.
-`<name>.sha256`, in the format of `sha256sum`, pins files for which nobody publishes a digest, when they are first
-used.
+`<name>.safetensors` holds float32 tensors; its header names the source files, with a checksum. `<name>.sha256`,
+in the format of `sha256sum`, pins files without a published digest when they are first used.
 """
 
 import contextlib
@@ -33,11 +32,11 @@ SUFFIX = ".safetensors"
 
 _PATIENCE = 7200.0  # seconds to wait for another process that downloads
 
-_CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header, beside `CHECKSUM`
+_CONTENT, _CONVERTER, _SOURCES = "content", "converter", "sources"  # keys of a file's header, with `CHECKSUM`
 
 
-def complaint(source: SourceFile, path: Path) -> str:
-    """Say what is wrong with the file at `path`, in a few words; nothing, if size and digest are right."""
+def mismatch(source: SourceFile, path: Path) -> str:
+    """Return what is wrong with the size or digest of the file at `path`, in a few words, or ""."""
     size = path.stat().st_size
     if source.size is not None and size != source.size:
         return f"{source.size} bytes expected, {size} found"
@@ -49,15 +48,16 @@ def complaint(source: SourceFile, path: Path) -> str:
 
 
 def locate(entry: Entry, paths: Sequence[Path]) -> list[Path]:
-    """Find the files of an entry, in its order, where the user says they are.
+    """Return the paths of an entry's files, in the entry's order.
 
     Args:
-        entry: whose files.
-        paths: one path a file in the entry's order, or in any order under their own names; or one folder. For a
-            TensorFlow checkpoint also its prefix, or the folder of a SavedModel or TF-Hub module.
+        entry: the entry.
+        paths: one path per file, in the entry's order or, under their published names, in any order; or one
+            folder. A TensorFlow checkpoint may also be given by its prefix, or by the folder of a SavedModel or
+            TF-Hub module.
 
     Raises:
-        InputError: too few or too many paths, or nothing there.
+        InputError: the number of paths is wrong, or a file is missing.
     """
     if len(paths) == 1 and paths[0].is_dir():
         return [_inside(entry, source, paths[0]) for source in entry.files]
@@ -72,11 +72,11 @@ def locate(entry: Entry, paths: Sequence[Path]) -> list[Path]:
 
 
 def recognise(path: Path, entries: Iterable[Entry]) -> str:
-    """Return the name of the entry that the file belongs to, or nothing."""
+    """Return the name of the entry that a file belongs to, or ""."""
     for entry in entries:
         for source in entry.files:
             if source.digest:
-                if not complaint(source, path):
+                if not mismatch(source, path):
                     return entry.name
             elif holds(entry, path):
                 return entry.name
@@ -113,17 +113,17 @@ def _all(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """Weights as they lie in a file: the header's texts, and the tensors."""
+    """The content of a weights file: the texts of its header, and its tensors."""
 
     header: Mapping[str, str]
     tensors: dict[str, Tensor]
 
 
 def read_weights_file(path: str | Path) -> dict[str, Tensor]:
-    """Read weights of the user's own: name -> tensor, from a `.safetensors` file.
+    """Read the user's own weights, name -> tensor, from a `.safetensors` file.
 
     Raises:
-        InputError: another kind of file, which might run code when it is read; or a damaged one.
+        InputError: another kind of file, which could run code when it is read; or a damaged file.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -139,7 +139,7 @@ def read_stored(path: Path) -> Stored:
 
     Raises:
         DamagedError: it is damaged.
-        InputError: the file is not there or may not be read.
+        InputError: the file does not exist, or permissions forbid reading it.
         MachineError: the machine cannot read it now.
     """
     with _opened(path) as file:
@@ -147,11 +147,11 @@ def read_stored(path: Path) -> Stored:
 
 
 def damage(entry: Entry, stored: Stored) -> str:
-    """Say what is wrong with stored weights, by their content digest; nothing, if they are whole."""
+    """Return what is wrong with stored weights, by their content digest, or ""."""
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.tensors.items()}
     if shapes != {name: (info.shape, torch.float32) for name, info in entry.tensors.items()}:
         return f"it does not hold the tensors of {entry.name}"
-    if not _sound(stored.header):
+    if not _is_unchanged(stored.header):
         return "the checksum of its header is not that of its content"
     found = content_digest(stored.tensors)
     for expected in (entry.content, stored.header.get(_CONTENT, "none")):
@@ -161,7 +161,7 @@ def damage(entry: Entry, stored: Stored) -> str:
 
 
 def damage_by_tensor(entry: Entry, stored: Stored) -> str:
-    """Say what is wrong, tensor by tensor where the catalogue has checksums."""
+    """Return what is wrong with stored weights, naming the tensor if the catalogue has checksums, or ""."""
     known = stored.tensors.keys() == entry.tensors.keys()
     return (wrong_tensor(entry, stored.tensors) if known else "") or damage(entry, stored)
 
@@ -170,14 +170,14 @@ class Store:
     """The folder of the cache.
 
     Attributes:
-        folder: where it is; made when something is written.
+        folder: its path; created when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, entry: Entry) -> Path:
-        """Return the path of an entry's weights, which need not be there."""
+        """Return the path of an entry's weights, whether they exist or not."""
         return self.folder / f"{entry.name}{SUFFIX}"
 
     def record_path(self, entry: Entry) -> Path:
@@ -185,16 +185,16 @@ class Store:
         return self.folder / f"{entry.name}.sha256"
 
     def header(self, entry: Entry) -> dict[str, str] | None:
-        """Return what an entry's file says of itself; None where it is not there or damaged at the beginning."""
+        """Return the header of an entry's file; None if there is no file or its header is damaged."""
         try:
             with _opened(self.path(entry)) as file:
                 header = dict(file.metadata() or {})
         except InputError:
             return None
-        return header if _sound(header) else None
+        return header if _is_unchanged(header) else None
 
     def current(self, entry: Entry) -> bool:
-        """Tell whether weights that this version of the converters made are there, or damaged ones."""
+        """Tell whether a file by this version of the converters, or a damaged file, is in the cache."""
         header = self.header(entry)
         return self.path(entry).is_file() and (header is None or header.get(_CONVERTER) == _made_by(entry))
 
@@ -216,10 +216,10 @@ class Store:
         return stored.tensors
 
     def write(self, entry: Entry, tensors: dict[str, Tensor], paths: Sequence[Path]) -> str:
-        """Keep weights that were made from the files `paths`; give their content digest.
+        """Store weights that were converted from the files `paths`; return their content digest.
 
         Raises:
-            InputError: their content is not what the catalogue says, or the folder cannot be written to.
+            InputError: their content is not the catalogue's, or the folder cannot be written to.
         """
         content = content_digest(tensors)
         if entry.content and content != entry.content:
@@ -235,12 +235,12 @@ class Store:
         return content
 
     def refuse(self, entry: Entry, source: SourceFile, path: Path) -> str:
-        """Say what is wrong with a file, by the catalogue or by the record of first use."""
+        """Return what is wrong with a file, by the catalogue or by the record of first use, or ""."""
         if source.digest:
-            return complaint(source, path)
+            return mismatch(source, path)
         recorded = self._recorded(entry).get(source.name)
         if recorded is None or (found := sha256(path)) == recorded:
-            return complaint(source, path)
+            return mismatch(source, path)
         return (
             f"sha256 {recorded} expected as at its first use, {found} found; "
             f"delete {self.record_path(entry)} to accept the new file"
@@ -253,25 +253,25 @@ class Store:
         lines = text_lines(read_text(path, f"delete it to pin the files of {entry.name} again"))
         matches = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
         recorded = {match[2]: match[1] for match in matches if match}
-        # A name that is not known would leave its file without a digest.
+        # With an unknown name, one of the files would have no digest.
         if None in matches or recorded.keys() != {source.name for source in entry.files if not source.digest}:
             raise InputError(f"{path} is damaged; delete it to pin the files of {entry.name} again")
         return recorded
 
     def downloads(self, entry: Entry) -> Path:
-        """Return the folder in which an entry's files arrive."""
+        """Return the folder for an entry's downloads."""
         return self.folder / "downloads" / entry.name
 
     @contextlib.contextmanager
     def writing(self, entry: Entry, note: Callable[[str], None]) -> Iterator[None]:
-        """Let one process at a time bring an entry, and clear away what killed ones left of it.
+        """Lock an entry for one process at a time, and remove temporary files of killed ones.
 
         Args:
-            entry: which.
-            note: told, in a sentence, which process is waited for.
+            entry: the entry.
+            note: called with a sentence that names the process that holds the lock, if there is one.
 
         Raises:
-            InputError: another process is at it, and does not end.
+            InputError: another process holds the lock for too long.
         """
         way_out = "wait for it, or move the cache by VDM_BENCH_CACHE"
         with hold_file(self.path(entry), "weights", way_out=way_out, patience=_PATIENCE, note=note):
@@ -287,8 +287,8 @@ def _discard(path: Path) -> str:
     return "was deleted"
 
 
-def _sound(header: Mapping[str, str]) -> bool:
-    """Say whether a header is the one that was written; those of earlier versions have no checksum."""
+def _is_unchanged(header: Mapping[str, str]) -> bool:
+    """Tell whether a header is unchanged since it was written; earlier versions wrote no checksum."""
     texts = {key: text for key, text in header.items() if key != CHECKSUM}
     known = texts.keys() <= {_CONTENT, _CONVERTER, _SOURCES}
     return known and header.get(CHECKSUM) in (None, _header_checksum(texts))
@@ -304,7 +304,7 @@ def _made_by(entry: Entry) -> str:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; what does not open at all is no damage of what is in it."""
+    """Open a safetensors file; only a file that can be opened is reported as damaged."""
 
     def refuse(source: str, reason: str) -> DamagedError:
         return DamagedError(source, f"it cannot be read as safetensors: it {reason}", "get it again")

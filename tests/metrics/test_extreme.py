@@ -27,11 +27,11 @@ from vdm_bench.metrics.prdc import Measure, neighbour_score
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Interval, Score
 from vdm_bench.metrics.statistics import (
+    PRDC,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
-    Neighbours,
     Statistic,
     StatisticResult,
 )
@@ -46,7 +46,7 @@ STATISTICS: list[Statistic] = [
     InceptionScore(splits=3),
     KernelDistance(),
     KernelDistance(degree=9, coef0=0.0, estimator="biased"),
-    *(Neighbours(measure, k=2) for measure in get_args(Measure)),
+    *(PRDC(measure, k=2) for measure in get_args(Measure)),
 ]
 SIZES = st.integers(-323, 308)
 COUNTS = st.sampled_from([1, 2, 3, 9, 12, 40])
@@ -202,12 +202,12 @@ def test_an_interval_that_float64_cannot_hold_is_missed_in_a_mark() -> None:
     estimate = StatisticResult(
         1e308, Interval(-math.inf, math.inf, 0.95, "jackknife-2"), 1.0, jackknife=(1.0, 2.0)
     )
-    sound = replace(estimate, floor=math.inf).sound()
+    sound = replace(estimate, floor=math.inf).without_infinities()
     assert (sound.value, sound.interval, sound.floor, sound.jackknife) == (1e308, None, None, ())
     too_large = "the numbers are too large to compute it"
     assert sound.lost == (f"no interval: {too_large}", f"no floor: {too_large}")
     with pytest.raises(InputError, match="the value comes out as nan"):
-        StatisticResult(math.nan).sound()
+        StatisticResult(math.nan).without_infinities()
 
 
 def test_differences_of_features_too_large_are_errors() -> None:
@@ -247,7 +247,7 @@ def test_small_and_large_differences_are_no_certainty(power: int) -> None:
     unit = math.ldexp(1.0, power)
     plain, scaled = Resampled(1.0, a).interval(), Resampled(unit, a * unit).interval()
     assert (scaled.low, scaled.high) == (plain.low * unit, plain.high * unit)
-    assert not Resampled(unit, a * unit).says_nothing
+    assert not Resampled(unit, a * unit).is_degenerate
     of_mean, scaled_mean = interval_of_mean(a.tolist(), "rounds"), interval_of_mean((a * unit).tolist(), "rounds")
     assert of_mean is not None
     assert scaled_mean is not None

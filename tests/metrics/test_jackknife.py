@@ -22,11 +22,11 @@ from vdm_bench.metrics.jackknife import (
 )
 from vdm_bench.metrics.score import GroupKind, Interval, Score, Signature
 from vdm_bench.metrics.statistics import (
+    PRDC,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
-    Neighbours,
     Statistic,
     StatisticResult,
 )
@@ -36,8 +36,8 @@ STATISTICS: list[Statistic] = [
     InceptionScore(),
     InceptionScore(splits=10, shuffle_seed=42),
     KernelDistance(),
-    Neighbours("density", k=3),
-    Neighbours("coverage"),
+    PRDC("density", k=3),
+    PRDC("coverage"),
 ]
 
 
@@ -151,7 +151,7 @@ def test_a_score_without_an_interval_has_no_jackknife() -> None:
     assert score_difference(scored(few), scored(few)) is None
     # Every clip is in the support: no group moves the share, and that does not mean that there is no error.
     real = features(0)
-    assert Neighbours("precision").estimate(real, real).jackknife == ()
+    assert PRDC("precision").estimate(real, real).jackknife == ()
 
 
 @pytest.mark.parametrize("count", [2, 7, 20])

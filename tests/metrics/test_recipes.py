@@ -7,7 +7,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics import recipes as module
 from vdm_bench.metrics.networks import network_names
 from vdm_bench.metrics.recipes import Recipe, get_recipe, get_recipes, recipes
-from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance, Neighbours
+from vdm_bench.metrics.statistics import PRDC, Frechet, InceptionScore, KernelDistance
 
 
 def test_every_recipe_names_a_network_that_is_installed() -> None:
@@ -32,7 +32,7 @@ def test_the_original_fvd_leaves_everything_to_its_network() -> None:
         ("fvd/half-pixel", ("half-pixel", None, None), Frechet()),
         ("c3d/is-stylegan-v", (None, None, None), InceptionScore(splits=10, shuffle_seed=42)),
         ("kvd", (None, None, None), KernelDistance(degree=3, coef0=1.0, estimator="unbiased")),
-        ("prdc/coverage", (None, None, None), Neighbours("coverage", 5)),
+        ("prdc/coverage", (None, None, None), PRDC("coverage", 5)),
     ],
 )
 def test_other_peoples_recipes(name: str, pixels: tuple[str | None, ...], statistic: object) -> None:

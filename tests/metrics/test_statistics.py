@@ -14,11 +14,11 @@ from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.metrics.prdc import neighbour_score
 from vdm_bench.metrics.statistics import (
+    PRDC,
     Features,
     Frechet,
     InceptionScore,
     KernelDistance,
-    Neighbours,
     Statistic,
     StatisticResult,
 )
@@ -32,10 +32,10 @@ ALL: list[Statistic] = [
     InceptionScore(splits=10, shuffle_seed=42),
     KernelDistance(),
     KernelDistance(degree=2, coef0=0, estimator="biased"),
-    Neighbours("precision"),
-    Neighbours("recall"),
-    Neighbours("density", k=3),
-    Neighbours("coverage"),
+    PRDC("precision"),
+    PRDC("recall"),
+    PRDC("density", k=3),
+    PRDC("coverage"),
 ]
 WITH_REFERENCE = [statistic for statistic in ALL if statistic.needs_reference]
 
@@ -60,7 +60,7 @@ def direct(statistic: Statistic, real: np.ndarray, fake: np.ndarray) -> float:
             return inception_score(softmax(fake), splits=splits, shuffle_seed=seed)
         case KernelDistance(degree, coef0, estimator):
             return kernel_distance(real, fake, degree=degree, coef0=coef0, estimator=estimator)
-        case Neighbours(measure, k):
+        case PRDC(measure, k):
             return neighbour_score(real, fake, measure, k=k)
     raise AssertionError(statistic)
 
@@ -87,7 +87,7 @@ def test_the_interval_is_the_jackknife_over_twenty_groups(statistic: Statistic) 
     without = [direct(statistic, real, fake[labels != g]) for g in range(20)]
     half = 2.093024 * np.sqrt(19 / 20 * ((without - np.mean(without)) ** 2).sum())
     assert value - interval.low == pytest.approx(half, rel=1e-5)
-    most = 1.0 if isinstance(statistic, Neighbours) and statistic.measure != "density" else np.inf
+    most = 1.0 if isinstance(statistic, PRDC) and statistic.measure != "density" else np.inf
     assert interval.high == pytest.approx(min(value + half, most), rel=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_chunks_change_a_value_by_rounding_only(chunk: int, monkeypatch: pytest.
 @pytest.mark.parametrize("conditions", [None, 50])
 def test_the_size_of_the_blocks_does_not_change_a_bit(statistic: Statistic, conditions: int | None) -> None:
     real, fake = clips(0, 1500), clips(1, 2000, 0.5)
-    if isinstance(statistic, KernelDistance | Neighbours):
+    if isinstance(statistic, KernelDistance | PRDC):
         real, fake = real[:300], fake[:500]
     first, second, third = (
         statistic.estimate(features(real, block), replace(features(fake, block), conditions=conditions))
@@ -193,7 +193,7 @@ def test_floors_of_the_others() -> None:
     sides = features(clips(0, 50)), features(clips(1, 50))
     assert KernelDistance().estimate(*sides).floor == 0
     assert KernelDistance(estimator="biased").estimate(*sides).floor is None
-    assert Neighbours("recall").estimate(*sides).floor is None
+    assert PRDC("recall").estimate(*sides).floor is None
     assert InceptionScore().estimate(None, sides[1]).floor is None
 
 
@@ -259,7 +259,7 @@ def test_a_paired_interval_is_as_wide_as_generating_again_shows() -> None:
         (InceptionScore(order="given"), {"splits": "1"}),
         (KernelDistance(), {"kernel": "poly-d3-c1-unbiased"}),
         (KernelDistance(2, 0, "biased"), {"kernel": "poly-d2-c0-biased"}),
-        (Neighbours("recall"), {"knn": "recall-5"}),
+        (PRDC("recall"), {"knn": "recall-5"}),
     ],
 )
 def test_settings_stand_in_the_signature(statistic: Statistic, fields: dict[str, str]) -> None:
@@ -279,8 +279,8 @@ def test_settings_stand_in_the_signature(statistic: Statistic, fields: dict[str,
         (KernelDistance, {"coef0": "1"}, "coef0 is a number"),
         (KernelDistance, {"coef0": float("nan")}, "coef0 is a number"),
         (KernelDistance, {"estimator": "linear"}, "unbiased or biased, not 'linear'"),
-        (Neighbours, {"measure": "accuracy"}, "precision, recall, density, coverage, not 'accuracy'"),
-        (Neighbours, {"measure": "recall", "k": True}, "k is a whole number from 1 on, not True"),
+        (PRDC, {"measure": "accuracy"}, "precision, recall, density, coverage, not 'accuracy'"),
+        (PRDC, {"measure": "recall", "k": True}, "k is a whole number from 1 on, not True"),
     ],
 )
 def test_settings_that_do_not_exist_are_refused(
@@ -291,9 +291,7 @@ def test_settings_that_do_not_exist_are_refused(
 
 
 def test_directions() -> None:
-    assert [
-        s.higher_is_better for s in (Frechet(), InceptionScore(), KernelDistance(), Neighbours("density"))
-    ] == [
+    assert [s.higher_is_better for s in (Frechet(), InceptionScore(), KernelDistance(), PRDC("density"))] == [
         False,
         True,
         False,
@@ -355,7 +353,7 @@ def test_a_missing_reference_is_refused(statistic: Statistic) -> None:
 
 def test_neighbours_need_more_clips_than_neighbours() -> None:
     with pytest.raises(InputError, match="recall needs at least 6 generated clips; there are 5"):
-        Neighbours("recall").estimate(features(clips(0, 50)), features(clips(1, 5)))
+        PRDC("recall").estimate(features(clips(0, 50)), features(clips(1, 5)))
 
 
 @pytest.mark.parametrize("statistic", ALL, ids=repr)
@@ -430,10 +428,8 @@ def test_constant_sides_have_values_that_can_be_worked_out_by_hand() -> None:
     sides = features(reference), features(generated)
     assert Frechet().estimate(*sides).value == 4.0
     assert KernelDistance().estimate(*sides).value == 1.0 + 3.0**3 - 2.0  # (4 / 2 + 1)^3, and 1 twice
-    assert [Neighbours(m).estimate(*sides).value for m in ("precision", "recall", "density", "coverage")] == [
-        0
-    ] * 4
-    assert Neighbours("precision").estimate(sides[1], sides[1]).value == 1.0
+    assert [PRDC(m).estimate(*sides).value for m in ("precision", "recall", "density", "coverage")] == [0] * 4
+    assert PRDC("precision").estimate(sides[1], sides[1]).value == 1.0
     assert InceptionScore().estimate(None, sides[1]).value == 1.0
 
 
@@ -441,8 +437,8 @@ def test_a_share_has_an_interval_within_its_range_or_none() -> None:
     """Where every clip is covered, leaving out a group changes nothing, and that is no proof of certainty."""
     rng = np.random.default_rng(0)
     real = rng.normal(size=(200, 4)).astype(np.float32)
-    assert Neighbours("coverage").estimate(features(real), features(real)).interval is None
+    assert PRDC("coverage").estimate(features(real), features(real)).interval is None
     few_outliers = np.concatenate([real[:100], real[100:103] * np.float32(9)])
-    near = Neighbours("precision").estimate(features(real), features(few_outliers)).interval
+    near = PRDC("precision").estimate(features(real), features(few_outliers)).interval
     assert near is not None
     assert 0 <= near.low < near.high <= 1

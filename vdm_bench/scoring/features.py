@@ -25,7 +25,7 @@ from vdm_bench.errors import BrokenClipError, BrokenClipsError, DamagedError, In
 from vdm_bench.metrics.evaluation import FeatureSet
 from vdm_bench.metrics.extraction import Features, block_bounds, compute_features, not_finite
 from vdm_bench.metrics.networks.base import FeatureNetwork
-from vdm_bench.metrics.rates import Plays
+from vdm_bench.metrics.rates import FrameRates
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.progress import Reporter
@@ -350,7 +350,7 @@ class FeatureExtractor:
             skipped=sum(len(block.broken) for block in facts),
             repeated=len(digests) - len(set(digests)),
             refused=refused,
-            plays=_plays(dataset, facts),
+            frame_rates=_frame_rates(dataset, facts),
         )
 
 
@@ -368,11 +368,11 @@ def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
     return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
-def _plays(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> Plays:
+def _frame_rates(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> FrameRates:
     rates = [rate for block in facts for rate in block.fps]
     known = [rate for rate in rates if rate is not None]
     view = getattr(dataset, "view", None)
-    return Plays(
+    return FrameRates(
         slowest=min(known, default=None),
         fastest=max(known, default=None),
         asked=view.rate if isinstance(view, View) else None,
