@@ -1,4 +1,4 @@
-"""Cut published predictions out of comparison GIFs, one clip archive a model, ready for `vdm-bench score`.
+"""Cut published predictions out of comparison GIFs: one clip archive per model, ready for `vdm-bench score`.
 
     python examples/cut_prediction_gifs.py GIFS OUT
     for model in OUT/bair/*; do
@@ -8,9 +8,9 @@
     vdm-bench report runs
 
 The GIFs are those of the page of "Stochastic Adversarial Video Prediction" (Lee et al. 2018, repository
-alexlee-gk/video_prediction, branch gh-pages, folder index_files/images): ground truth beside the predictions
-of several models, a column of 64 pixels each, the captions below row 64. Each column is cut into overlapping
-windows, so that the few clips make a sample: a GIF has 256 colours, and the clips are marked as lossy.
+alexlee-gk/video_prediction, branch gh-pages, folder index_files/images): the ground truth and the predictions of
+several models side by side, in columns of 64 pixels, with captions below row 64. Each column is cut into
+overlapping windows, because the clips are few. A GIF has 256 colours, so the clips are marked as lossy.
 """
 
 import re
@@ -28,7 +28,7 @@ SIDE = 64
 TRUTH = "ground-truth"
 SAVP = ["savp-best", "savp-random", "savp-worst"]
 
-# Name of the GIF -> data set and the columns from left to right, as their captions say.
+# Name of the GIF -> dataset, and the columns from left to right, according to their captions.
 COLUMNS = {
     r"bair_action_free_random_\d+_crop": ("bair", [TRUTH]),  # the other columns have no caption
     r"bair_action_free_\d+": ("bair", [TRUTH, "sv2p-time-invariant", "svg-lp", "vae", "gan", *SAVP]),
@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 def columns_of(name: str) -> tuple[str, list[str]]:
-    """Return the data set and the columns of a GIF."""
+    """Return the dataset and the columns of a GIF."""
     for pattern, columns in COLUMNS.items():
         if re.fullmatch(pattern, name):
             return columns
@@ -51,7 +51,7 @@ def columns_of(name: str) -> tuple[str, list[str]]:
 @click.option("--frames", default=16, show_default=True, help="Frames of a window.")
 @click.option("--step", default=7, show_default=True, help="Frames from one window to the next.")
 def main(gifs: Path, out: Path, frames: int, step: int) -> None:
-    """Cut the GIFs below GIFS into clip archives OUT/DATASET/MODEL."""
+    """Cut the GIFs in GIFS and its subfolders into clip archives OUT/DATASET/MODEL."""
     clips: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for path in sorted(gifs.rglob("*.gif")):
         dataset, models = columns_of(path.stem)

@@ -1,7 +1,7 @@
 """The reference video diffusion model (Ho et al. 2022, arXiv 2204.03458).
 
-Needs torch, numpy and safetensors alone; training also accelerate, text also transformers. The public names are
-loaded when they are first used.
+Needs only torch, NumPy and safetensors; training also needs accelerate, captions need transformers. Public names
+are imported on first use.
 """
 
 from typing import TYPE_CHECKING

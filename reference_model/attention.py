@@ -1,7 +1,7 @@
-"""Attention over the pixels of a frame, and over the frames at a pixel.
+"""Spatial attention, over the pixels of a frame, and temporal attention, over the frames at a pixel.
 
-Both work on the network's resident layout: frames folded into the batch, float [B * T, C, H, W], channels last,
-so that tokens [B * T, H * W, C] are a view of it.
+Both work on the network's layout: frames folded into the batch, float [B * T, C, H, W], channels last, so that
+tokens [B * T, H * W, C] are a view.
 """
 
 import math
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from vdm_bench.reference_model.layers import FrameNorm
 
-_FEW_TOKENS = 256  # above, the logits of bfloat16 attention on a CPU would take too much memory
+_FEW_TOKENS = 256  # with more, the logits of bfloat16 attention on a CPU would take too much memory
 
 
 class SpatialAttention(nn.Module):
-    """Each frame's pixels attend to each other; frames are a batch (Ho et al. 2022, section 3)."""
+    """The pixels of each frame attend to each other; frames are part of the batch (Ho et al. 2022, section 3)."""
 
     def __init__(self, channels: int, head_dim: int) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class SpatialAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend within each frame: [N, C, H, W] to the same."""
+        """Attend within each frame: [N, C, H, W] to the same shape."""
         tokens = _tokens(self.norm(x))
         frames, pixels, channels = tokens.shape
         qkv = self.qkv(tokens).view(frames, pixels, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = _attention(*qkv.unbind(0))  # not by indices: their gradients fill with zeros
+        attended = _attention(*qkv.unbind(0))  # indexing would make gradients full of zeros
         return x + _image(self.out(attended.transpose(1, 2).reshape(frames, pixels, channels)), x)
 
 
@@ -40,8 +40,8 @@ class TemporalAttention(nn.Module):
     For frames i, j and learnt vectors a^K, a^V of the distance j - i, the same for all heads:
     `logits = q_i (k_j + a^K_ij) / sqrt(d)` (eq. 2 there), `out_i = sum_j p_ij (v_j + a^V_ij)` (eq. 3 there).
 
-    Independent images that are packed behind the frames attend to themselves alone, which is `v + a^V_0` without
-    any softmax; frames never see them.
+    Independent images after the frames attend only to themselves, which is `v + a^V_0` without a softmax; frames
+    do not attend to them.
     """
 
     def __init__(self, channels: int, head_dim: int, relative_distance: int) -> None:
@@ -61,7 +61,7 @@ class TemporalAttention(nn.Module):
         Args:
             x: [B * (T + images), C, H, W].
             batch: B.
-            images: independent images behind the frames of each example.
+            images: number of independent images after the frames of each example.
         """
         tokens = _tokens(self.norm(x))
         tokens = tokens.view(batch, -1, *tokens.shape[1:])  # [B, T + images, P, C]
@@ -90,7 +90,7 @@ class TemporalAttention(nn.Module):
         index = self._distances(frames)
         relative_key = self.relative_key[index].to(query.dtype)  # [T, T, d]
         relative_value = self.relative_value[index].to(value.dtype)
-        # The relative terms batch over the frame i, so that every matrix product is a large one.
+        # The relative terms are batched over frame i, so that every matrix product is large.
         logits = torch.bmm(query, key.transpose(1, 2)).float()
         logits = logits + torch.bmm(query.transpose(0, 1), relative_key.transpose(1, 2)).transpose(0, 1)
         weights = logits.softmax(-1).to(value.dtype)
@@ -100,7 +100,7 @@ class TemporalAttention(nn.Module):
         return split.permute(0, 3, 1, 2, 4).reshape(batch, frames, pixels, channels)
 
     def _distances(self, frames: int) -> Tensor:
-        """Rows of the tables for j - i, clipped: int64 [T, T]."""
+        """Return the rows of the tables for j - i, clamped to the largest distance: int64 [T, T]."""
         position = torch.arange(frames, device=self.relative_key.device)
         limit = self.relative_distance
         return (position[None, :] - position[:, None]).clamp(-limit, limit) + limit
@@ -110,8 +110,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention, [N, heads, P, d]."""
     if query.device.type != "cpu" or query.dtype == torch.float32:
         return F.scaled_dot_product_attention(query, key, value)
-    # On a CPU the gradient of this kernel is several times slower in bfloat16 than in float32, and for few tokens
-    # it is slower in float32 than matrix products in bfloat16.
+    # On a CPU, the gradient of this kernel is several times slower in bfloat16 than in float32; for few tokens,
+    # matrix products in bfloat16 are faster than either.
     if query.shape[2] > _FEW_TOKENS:
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)

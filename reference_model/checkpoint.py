@@ -1,10 +1,10 @@
-"""Checkpoints of the reference model: one safetensors file that says what it is.
+"""Checkpoints of the reference model: self-describing safetensors files.
 
-The file holds the tensors of the network by name, and in its header, under `vdm_bench`, a JSON object: the
-version of this format, the preset's name, the sections `model` and `sampling`, the training step, a summary of
-the training, and checksums of all this and of the tensors, which are checked where they are there. Nothing is
-unpickled, and nothing is built or allocated on the header's word alone: the network's shapes are first compared
-with those of the file, whose bytes safetensors has counted.
+A file stores the tensors of the network by name, and in its header, under `vdm_bench`, a JSON object: the version
+of this format, the preset's name, the sections `model` and `sampling`, the training step, a summary of the
+training, and checksums of all this and of the tensors; files of earlier versions have none. Nothing is unpickled.
+The header is not trusted: before anything is built or allocated, the shapes of the network it describes are
+compared with those of the file, which safetensors has checked against its size.
 """
 
 import contextlib
@@ -43,22 +43,22 @@ _FIELDS: dict[str, Kind] = {
     "training": dict,
 }
 _COPY = "copy it again"
-_STORED = {"F32", "F16", "BF16"}  # types of tensors, in safetensors' words
-_MOST_HEADER = 2**24  # bytes; the header of the paper's largest network has a hundredth of them
+_STORED = {"F32", "F16", "BF16"}  # dtypes of tensors, as safetensors names them
+_MOST_HEADER = 2**24  # bytes; a hundred times the header of the paper's largest network
 _MOST_VALUES = 2**28  # of a clip: a GiB in float32, 300 times the paper's largest
 HOW_TO_TRAIN = "`vdm-bench train PRESET` makes one"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """What a checkpoint's header says about the model.
 
     Attributes:
-        name: of the preset, or what the model is called.
-        model: the network.
-        sampling: how the model is sampled where the user says nothing else.
-        step: training steps behind it.
-        training: what JSON can hold: a summary of the training, for people.
+        name: of the preset, or of the model.
+        model: the architecture.
+        sampling: default sampling settings.
+        step: number of training steps.
+        training: a human-readable summary of the training, serialisable as JSON.
     """
 
     name: str
@@ -75,17 +75,17 @@ def save_model(
     *,
     storage: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint, whole or not at all; the same weights and info give the same bytes.
+    """Write a checkpoint, atomically; the same weights and info produce the same bytes.
 
     Args:
-        path: of the file; its folder is made, an existing file replaced.
+        path: of the file; its folder is created, an existing file replaced.
         weights: the network, or its tensors by name, on any device.
-        info: what the file says of itself.
-        storage: float32, or float16 or bfloat16 for half the bytes; a reader gets float32 in any case.
+        info: content of the header.
+        storage: float32, or float16 or bfloat16 for half the size; `load_model` returns float32 in any case.
 
     Raises:
-        InputError: the weights are not those of `info.model`, are not finite (in float16: beyond 65504), or the
-            file cannot be written.
+        InputError: the weights do not fit `info.model` or are not finite (float16: beyond 65504), or the file
+            cannot be written.
     """
     path = Path(path)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
@@ -93,7 +93,7 @@ def save_model(
     wrong = _unlike({name: tuple(tensor.shape) for name, tensor in tensors.items()}, info.model)
     wrong = wrong or next((f"{name} is not finite" for name in tensors if not _finite(tensors[name])), "")
     if wrong:
-        raise InputError(f"cannot write {path}: {wrong}; give the weights of the model that `info` describes")
+        raise InputError(f"cannot write {path}: {wrong}; pass the weights of the model that `info` describes")
     content = {"format": FORMAT, **dataclasses.asdict(info), "sampling": info.sampling.stored}
     header = {_KEY: sealed_header(content, tensors)}
     with atomic_path(path, apart=True) as temporary:
@@ -106,17 +106,16 @@ def save_model(
 def load_model(
     path: str | Path, *, preset: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[VideoUNet, CheckpointInfo]:
-    """Read a checkpoint: the network in eval mode with float32 weights, and what the file says of itself.
+    """Read a checkpoint: the network in eval mode with float32 weights, and its description.
 
     Args:
         path: of the file.
-        preset: refuse models of another architecture than this preset's.
-        device: where the network goes.
+        preset: refuse models with another architecture than this preset's.
+        device: of the network.
 
     Raises:
-        InputError: there is no such file; it is no safetensors file, truncated, or no checkpoint of this format;
-            its weights are not those of its model, or not finite, or not those that were written; it is not of
-            the preset; or there is no such device.
+        InputError: the file does not exist, is truncated or damaged, or is not a checkpoint of this format; its
+            weights do not fit its model, or are not finite; it is not of the preset; or there is no such device.
     """
     path = Path(path)
     with _opened(path) as file:
@@ -134,7 +133,7 @@ def load_model(
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; say in one sentence why it cannot be."""
+    """Open a safetensors file, or raise an `InputError` that says why not."""
     _require_header(path)
     with contextlib.ExitStack() as stack:
         with parsing(path, _damaged):
@@ -153,7 +152,7 @@ def _unreadable(path: str, reason: str) -> InputError:
 
 
 def _require_header(path: Path) -> None:
-    """Refuse what is no safetensors file: eight bytes with the length of a JSON object, and the object."""
+    """Refuse a file that does not begin like safetensors: eight bytes with the length of the JSON after them."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the checkpoint in it, a {SUFFIX} file")
     with open_file(path, _unreadable) as file, parsing(path, _unreadable):
@@ -169,7 +168,7 @@ def _require_header(path: Path) -> None:
 
 
 def _parse(path: Path, metadata: Mapping[str, str] | None) -> tuple[CheckpointInfo, TensorSums]:
-    """Read what a checkpoint says of itself, believing nothing."""
+    """Read and validate the header of a checkpoint."""
     text = (metadata or {}).get(_KEY)
     if text is None:
         raise InputError(f"{path} is a safetensors file but no checkpoint of vdm-bench; {HOW_TO_TRAIN}")
@@ -204,8 +203,8 @@ def _require_preset(path: Path, info: CheckpointInfo, preset: str) -> None:
 
 
 def _require_bounded(path: Path, model: ModelConfig, tensors: int) -> None:
-    """Refuse models that would take for ever to lay out, or whose clips no memory holds, before trying."""
-    # Every residual block and every layer of an MLP has tensors of its own.
+    """Refuse a model whose description alone would take too much time or memory to build."""
+    # Every residual block and every layer of an MLP has its own tensors.
     if model.blocks * len(model.multipliers) > tensors or model.embedding_layers > tensors:
         raise InputError(f"{path} is damaged: it has {tensors} tensors, its model more; copy it again")
     if math.prod(model.clip_shape) > _MOST_VALUES:
@@ -213,7 +212,7 @@ def _require_bounded(path: Path, model: ModelConfig, tensors: int) -> None:
 
 
 def _unlike(found: Mapping[str, tuple[int, ...]], model: ModelConfig) -> str:
-    """Say how tensors differ from a model's; nothing, if they do not. Nothing is allocated."""
+    """Describe how tensors differ from a model's, '' if they do not. Allocates nothing."""
     try:
         with torch.device("meta"):
             expected = {name: tuple(tensor.shape) for name, tensor in VideoUNet(model).state_dict().items()}
@@ -231,9 +230,9 @@ def _unlike(found: Mapping[str, tuple[int, ...]], model: ModelConfig) -> str:
 
 
 def _read_tensors(path: Path, file: Any, model: ModelConfig, sums: TensorSums) -> dict[str, Tensor]:
-    """Read the tensors of a model, once their names, shapes and types are found to be right."""
+    """Read the tensors of a model, after checking their names, shapes and dtypes."""
     with parsing(path, _damaged):
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     _require_bounded(path, model, len(slices))
     wrong = _unlike({name: tuple(part.get_shape()) for name, part in slices.items()}, model)
     for name, part in slices.items():
@@ -253,7 +252,7 @@ def _read_tensors(path: Path, file: Any, model: ModelConfig, sums: TensorSums) -
 
 
 def _filled(model: ModelConfig, tensors: Mapping[str, Tensor]) -> VideoUNet:
-    """Build a network and fill it; the caller's random state stays as it is."""
+    """Build a network and load tensors into it; the caller's random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         network = VideoUNet(model)
     network.load_state_dict(tensors)

@@ -1,6 +1,6 @@
-"""What a reference model is, how it is trained and sampled: three sections of a preset's TOML file.
+"""Architecture, training and sampling of a reference model: the three sections of a preset's TOML file.
 
-The presets in `presets/` carry the figures of the paper's appendix A.
+The presets in `presets/` use the settings of the paper's appendix A.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ VARIANTS: tuple[Variant, ...] = ("marginal", "conditional")
 Method: TypeAlias = Literal[
     "reconstruction", "reconstruction-conditional", "replacement", "replacement-conditional"
 ]
-# How given frames enter: (by reconstruction guidance, too; variant of the replacement).
+# How context frames are used: (with reconstruction guidance, variant of the replacement).
 METHODS: dict[Method, tuple[bool, Variant]] = {
     "reconstruction": (True, "marginal"),
     "reconstruction-conditional": (True, "conditional"),
@@ -45,8 +45,8 @@ _CHOICES: dict[str, Collection[str]] = {
     "precision": PRECISIONS,
     "labels": ("none", "random"),
 }
-# The range of each number of `SamplingConfig`, and what to give instead of one outside; NaN is outside of all.
-# Above the highest steps, overlap, batch and resolution no memory holds what is made of them.
+# The range of each number of `SamplingConfig`, and what to choose instead of a value outside; NaN is always
+# outside. Nothing larger than the highest steps, overlap, batch and resolution fits in memory.
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "steps": (lambda count: 1 <= count <= 10**6, "1 to 1,000,000"),
     "log_snr_shift": (lambda shift: -10.0 <= shift <= 10.0, "-10 to 10"),
@@ -66,30 +66,31 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The Video U-Net and what it is asked for.
+    """The architecture of the Video U-Net, and the clips it is made for.
 
     Attributes:
-        frames: T of the clips it is trained on.
+        frames: T of the training clips.
         resolution: height and width of the clips.
-        channels: of a pixel.
-        patch: side of the squares of pixels that enter and leave the network as one position; 1 in the paper.
+        channels: per pixel.
+        patch: patch size: the network treats squares of this side, in pixels, as one position; 1 in the paper.
         base_channels: channels at full resolution.
-        multipliers: channels at each resolution as multiples of `base_channels`; each is half of the one before.
-        blocks: residual blocks per resolution on the way down (one more on the way up).
+        multipliers: channels at each resolution as multiples of `base_channels`; each resolution is half of the
+            one before.
+        blocks: residual blocks per resolution in the encoder (one more in the decoder).
         attention_resolutions: sides, in positions, at which spatial and temporal attention follow each block.
         head_dim: width of an attention head.
         embedding_dim: width of the embedding of log-SNR and condition.
-        embedding_layers: layers of the two MLPs, of the log-SNR and of the condition.
-        relative_distance: frames further apart share the embedding of this distance (k in Shaw et al. 2018;
-            the paper does not say it).
+        embedding_layers: layers of each of the two MLPs, of the log-SNR and of the condition.
+        relative_distance: largest distance between frames with an embedding of its own; longer distances share
+            it (k in Shaw et al. 2018; the paper does not state it).
         dropout: in residual blocks.
         scale_and_shift: embeddings scale and shift the second norm of a block instead of being added before it.
-        classes: class labels; 0 for a model without.
-        class_factors: of labels that stand for several attributes, how many values each of them has, the last
-            one changing fastest: a label is then embedded as the sum of a vector for each attribute. Empty: a
-            vector for each class. Of no meaning without classes.
-        text_dim: width of the text embeddings it attends to; 0 for a model without.
-        prediction: what the network's output means.
+        classes: number of class labels; 0 for a model without classes.
+        class_factors: for labels that combine several attributes, the number of values of each, the last one
+            changing fastest; a label is then embedded as the sum of one vector per attribute. Empty: one vector
+            per class. Ignored without classes.
+        text_dim: width of the text embeddings; 0 for a model without text.
+        prediction: what the network predicts: `x`, `eps` or `v`.
     """
 
     frames: int = 16
@@ -131,7 +132,7 @@ class ModelConfig:
 
     @property
     def stride(self) -> int:
-        """Sides of clips must be divisible by this."""
+        """What height and width of clips must be divisible by."""
         return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
     @property
@@ -145,23 +146,23 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        dataset: `shapes`, or what the harness can open.
+        dataset: `shapes`, or the name of another dataset.
         steps: optimiser steps.
-        batch: examples a step, over all processes.
-        accumulation: pieces in which each process computes its share of a batch, to save memory.
-        learning_rate: its highest value.
+        batch: examples per step, over all processes.
+        accumulation: micro-batches per process and step (gradient accumulation), to save memory.
+        learning_rate: peak value.
         warmup_steps: steps over which the learning rate rises linearly.
         schedule: `constant`, or `cosine` down to zero at the last step.
         optimiser: `adam`; `adamw` decouples the weight decay; `muon` for the matrices inside the network (see
             `training/optimisers.py`), with Adam for the rest.
         betas: of Adam.
         weight_decay: see `optimiser`.
-        clip_norm: the gradient's norm is clipped to this; 0 for not at all.
+        clip_norm: largest norm of the gradient; 0 for no gradient clipping.
         ema: decay of the moving average of the weights, reached after a warm-up.
         joint_images: independent images appended to each example.
         drop_condition: share of examples trained without their condition.
-        loss: space in which errors are squared.
-        log_snr_shift: of the schedule that the noise levels are drawn from, 0 in the paper; see
+        loss: whether the error of `x`, `eps` or `v` is squared.
+        log_snr_shift: of the schedule from which noise levels are drawn, 0 in the paper; see
             `process.CosineSchedule`.
         frame_stride: take every n-th frame of a video (the paper's frameskip).
         flip: mirror half of the clips.
@@ -221,32 +222,31 @@ def check_setting(name: str, value: Any) -> None:
 class SamplingConfig:
     """How clips are sampled from a model.
 
-    A checkpoint carries one with its defaults; options of the command line, `--option key=value` and the cases
-    of a reproduction change it (`override`). It checks itself when it is made: nothing behind it has to.
+    A checkpoint stores its defaults; options of the command line, `--option key=value` and the experiments of a
+    reproduction change them (`override`). Settings are validated here, and nowhere after.
 
     Attributes:
         sampler: name in `samplers.SAMPLERS`.
         steps: predictor steps.
         log_snr_shift: of the schedule of the steps, 0 in the paper; see `process.CosineSchedule`.
-        gamma: noise of the ancestral sampler, 0 lower and 1 upper bound of the variance.
+        gamma: variance of the ancestral sampler, from 0 (lower bound) to 1 (upper bound).
         delta: step size of the Langevin corrector.
         last_step_noise: add noise at the last step, too (ancestral and predictor-corrector).
         correct_last: correct after the last step, too.
-        corrector_guidance: guidance acts in the corrector, too.
-        clip: how predictions of x are kept in range; see `samplers.clipped`.
-        clip_percentile: of dynamic clipping, a share in (0, 1].
+        corrector_guidance: use guidance in the corrector, too.
+        clip: thresholding of predictions of x; see `samplers.clipped`.
+        clip_percentile: of dynamic thresholding, a share in (0, 1].
         guidance_weight: w of classifier-free guidance, 0 for none.
         reconstruction_weight: w_r of reconstruction guidance.
-        method: how given frames enter. `reconstruction`: by reconstruction guidance, and with noise in the place
-            of the model's own frames, drawn anew from q(z | x) at each evaluation; `replacement`: in their place
-            alone. With `-conditional`, the frames with noise are the sampler's own, which draws them around what
-            is given (see `guidance.replacement`).
-        overlap: frames that a block of a longer clip has in common with the one before; None for half of the
-            model's window.
-        batch: clips of one forward pass of the sampler `reference`; None for 1 on a CPU and 16 elsewhere.
+        method: how context frames are used. `replacement`: they replace the model's own frames, with noise drawn
+            again from q(z | x) at each evaluation. `reconstruction`: reconstruction guidance in addition. With
+            `-conditional`, the noisy frames are drawn by the sampler's own steps around the context frames (see
+            `guidance.replacement`).
+        overlap: frames shared by consecutive blocks of a longer clip; None for half of the model's window.
+        batch: clips per forward pass of the sampler `reference`; None for 1 on a CPU and 16 elsewhere.
         precision: of the network: `fp32`, or `bf16` by autocast.
         resolution: height and width of the clips; None for the model's own.
-        labels: what a clip gets that is asked for without a label: `none`, or one drawn with its seed (`random`).
+        labels: of clips requested without a label: `none`, or drawn with the clip's seed (`random`).
 
     Raises:
         InputError: a setting is out of range, or two contradict each other.
@@ -288,43 +288,44 @@ class SamplingConfig:
 
     @property
     def w_r(self) -> float:
-        """The weight of reconstruction guidance, 0 where the method goes without."""
+        """The weight of reconstruction guidance, 0 for methods without it."""
         return self.reconstruction_weight if METHODS[self.method][0] else 0.0
 
     @property
     def described(self) -> dict[str, str | int | float | bool]:
-        """The settings by name, as in records: all but those that are left open (None)."""
+        """The settings by name, as in records: all that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @property
     def stored(self) -> dict[str, str | int | float | bool]:
-        """The settings by name, as in the header of a checkpoint: those of later versions only if chosen."""
+        """The settings by name, as in a checkpoint's header; newer settings only if they are not the default."""
         default = vars(SamplingConfig())
         return {
             name: value
             for name, value in self.described.items()
-            if name not in _OF_LATE or value != default[name]
+            if name not in _LATER_SETTINGS or value != default[name]
         }
 
     def override(self, chosen: Mapping[str, object]) -> "SamplingConfig":
         """Return a copy with other settings.
 
         Args:
-            chosen: values by name (`setting_names`); None leaves a setting as it is. `guidance_scale` is 1 + w,
-                another way to say `guidance_weight` (1 is unguided).
+            chosen: values by name (`setting_names`); None leaves a setting unchanged. `guidance_scale` is 1 + w,
+                an alternative to `guidance_weight` (1 is unguided).
 
         Raises:
-            InputError: a setting is unknown, of the wrong type or out of range, or the guidance is given twice.
+            InputError: a setting is unknown, of the wrong type or out of range, or both guidance settings are
+                chosen.
         """
-        given = {name: value for name, value in chosen.items() if value is not None}
-        if _SCALE in given:
-            if "guidance_weight" in given:
+        settings = {name: value for name, value in chosen.items() if value is not None}
+        if _SCALE in settings:
+            if "guidance_weight" in settings:
                 raise InputError(f"guidance_weight w and {_SCALE} 1 + w say the same thing; give one of the two")
-            given["guidance_weight"] = number(given.pop(_SCALE), float, _SCALE) - 1.0
-        return from_table(SamplingConfig, {**vars(self), **given}, "")
+            settings["guidance_weight"] = number(settings.pop(_SCALE), float, _SCALE) - 1.0
+        return from_table(SamplingConfig, {**vars(self), **settings}, "")
 
 
-_OF_LATE = ("method", "overlap", "batch", "precision", "resolution", "labels")
+_LATER_SETTINGS = ("method", "overlap", "batch", "precision", "resolution", "labels")
 _SCALE = "guidance_scale"
 
 
@@ -334,11 +335,11 @@ def setting_names() -> list[str]:
 
 
 def settings_from_text(options: Mapping[str, str], others: Collection[str] = ()) -> dict[str, object]:
-    """Read settings from texts, as `--option key=value` gives them, for `SamplingConfig.override`.
+    """Parse settings from texts, such as those of `--option key=value`, for `SamplingConfig.override`.
 
     Args:
         options: texts by name.
-        others: what else there is to choose from, for the error message.
+        others: names of other options, for the error message.
 
     Raises:
         InputError: an unknown name, or a text that is not a value of its setting.
@@ -353,7 +354,7 @@ class Preset:
 
     Attributes:
         name: of the preset.
-        title: one line for lists.
+        title: one line, for lists of presets.
         model: the network.
         training: how it is trained.
         sampling: how it is sampled by default.
@@ -366,7 +367,7 @@ class Preset:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def override(self, section: str, **values: object) -> "Preset":
-        """Return a copy with other values in one section: `model`, `training` or `sampling`."""
+        """Return a copy with some values of a section (`model`, `training` or `sampling`) replaced."""
         old = dataclasses.asdict(getattr(self, section))
         changed = from_table(type(getattr(self, section)), {**old, **values}, f"{self.name}, {section}")
         return dataclasses.replace(self, **{section: changed})

@@ -1,4 +1,4 @@
-"""Embeddings of log-SNR, class label and text: what the network gets beside z.
+"""Embeddings of log-SNR, class label and text: the network's inputs other than z.
 
 Always float32, also under autocast.
 """
@@ -19,12 +19,12 @@ UNCONDITIONAL = -1
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What each of B examples is conditioned on; an example may be unconditional.
+    """The classes or texts on which B examples are conditioned; an example may be unconditional.
 
     Attributes:
         labels: class of each example, int64 [B], -1 for unconditional; or None.
         text: token embeddings, float [B, L, D]; or None.
-        text_mask: which tokens are there, bool [B, L]; an example without any is unconditional.
+        text_mask: bool [B, L], False for padding; an example of padding alone is unconditional.
     """
 
     labels: Tensor | None = None
@@ -32,7 +32,7 @@ class Condition:
     text_mask: Tensor | None = None
 
     def dropped(self, drop: Tensor) -> "Condition":
-        """Make the examples unconditional where `drop`, bool [B], says so."""
+        """Return the condition with the examples where `drop`, bool [B], is true made unconditional."""
         return Condition(
             None if self.labels is None else self.labels.masked_fill(drop, UNCONDITIONAL),
             self.text,
@@ -40,11 +40,11 @@ class Condition:
         )
 
     def unconditional(self) -> "Condition":
-        """Make all examples unconditional."""
-        given = self.labels if self.labels is not None else self.text_mask
-        if given is None:
+        """Return the condition with all examples made unconditional."""
+        values = self.labels if self.labels is not None else self.text_mask
+        if values is None:
             return self
-        return self.dropped(torch.ones(len(given), dtype=torch.bool, device=given.device))
+        return self.dropped(torch.ones(len(values), dtype=torch.bool, device=values.device))
 
     def rows(self, rows: slice) -> "Condition":
         """Return some of the examples."""
@@ -56,7 +56,7 @@ class Condition:
 
     @staticmethod
     def join(first: "Condition", second: "Condition") -> "Condition":
-        """Put the examples of two conditions of one kind behind each other."""
+        """Concatenate the examples of two conditions of the same kind."""
         pairs = zip(first._values, second._values, strict=True)
         return Condition(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
 
@@ -66,11 +66,11 @@ class Condition:
 
 
 class Embedding(nn.Module):
-    """log-SNR and condition as one vector an example: float32 [B, embedding_dim].
+    """Embeds log-SNR and condition as one vector per example: float32 [B, embedding_dim].
 
-    Each goes through an MLP of its own; the two are added. The log-SNR enters as a sinusoid of
-    `1000 atan(exp(-log_snr / 2)) / (pi / 2)`, which is 1000 t for a cosine schedule without cut ends. The
-    unconditional case is the zero vector in place of the condition's embedding.
+    Each has its own MLP; the two results are added. The log-SNR enters as a sinusoidal embedding of
+    `1000 atan(exp(-log_snr / 2)) / (pi / 2)`, which is 1000 t for a cosine schedule without truncated ends. For
+    unconditional examples the condition's embedding is the zero vector.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -87,7 +87,7 @@ class Embedding(nn.Module):
             nn.init.normal_(self.classes.weight, std=len(self.class_factors) ** -0.5)
 
     def forward(self, log_snr: Tensor, condition: Condition | None) -> Tensor:
-        """Embed log-SNRs [B] with what the examples are conditioned on (None: all unconditional)."""
+        """Embed log-SNRs [B] and the condition of the examples (None: all unconditional)."""
         with torch.autocast(log_snr.device.type, enabled=False):
             angle = torch.atan(torch.exp(-0.5 * log_snr.double())) / (math.pi / 2)
             emb: Tensor = self.log_snr_mlp(sinusoid(1000.0 * angle.float(), self.sinusoid_dim))
@@ -105,7 +105,7 @@ class Embedding(nn.Module):
             return summed
 
     def _class_rows(self, labels: Tensor) -> Tensor:
-        """Take labels [B] apart into one row of the table for each attribute: [B, attributes]."""
+        """Split labels [B] into attributes; return the table's row of each: int64 [B, attributes]."""
         rows = []
         for size in reversed(self.class_factors):
             rows.append(labels % size)
@@ -115,7 +115,7 @@ class Embedding(nn.Module):
 
 
 class TextPooling(nn.Module):
-    """Attention pooling: one learnt query over the tokens, eight heads; zero where no token is there."""
+    """Attention pooling: one learnt query over the tokens, eight heads; zero for examples without tokens."""
 
     heads = 8
 
@@ -129,15 +129,17 @@ class TextPooling(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, text: Tensor, mask: Tensor) -> Tensor:
-        """Pool token embeddings [B, L, D] where `mask` [B, L] is true: [B, width]."""
+        """Pool the token embeddings [B, L, D] where `mask`, bool [B, L], is true: [B, width]."""
         batch, length = mask.shape
         key, value = self.key_value(self.norm(text)).view(batch, length, 2, self.heads, -1).unbind(2)
         query = self.query.view(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
-        there = mask.any(1)
-        # A row without any token attends to all of them, so that no softmax is empty; its result is dropped.
-        seen = (mask | ~there[:, None])[:, None, None]
-        pooled = F.scaled_dot_product_attention(query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=seen)
-        result: Tensor = self.out(pooled.reshape(batch, -1)) * there[:, None]
+        has_text = mask.any(1)
+        # An example without tokens attends to the padding, so that no softmax is empty; its result is zeroed.
+        attended = (mask | ~has_text[:, None])[:, None, None]
+        pooled = F.scaled_dot_product_attention(
+            query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=attended
+        )
+        result: Tensor = self.out(pooled.reshape(batch, -1)) * has_text[:, None]
         return result
 
 

@@ -1,4 +1,4 @@
-"""The residual block and the norm of the Video U-Net, on frames folded into the batch: [B * T, C, H, W]."""
+"""Residual block and normalisation of the Video U-Net, on frames folded into the batch: [B * T, C, H, W]."""
 
 import math
 from typing import Literal, TypeAlias
@@ -13,9 +13,9 @@ _LEAST_GROUP = 4  # channels; smaller networks than the paper's have fewer group
 
 
 class FrameNorm(nn.GroupNorm):
-    """Group norm over one frame at a time, in float32, with or without swish behind it.
+    """Group norm of each frame, in float32, optionally followed by swish.
 
-    Frames are a batch here, so no frame's statistics reach another one. 32 groups from 128 channels on.
+    Frames are folded into the batch, so statistics are never shared between them. 32 groups from 128 channels on.
     """
 
     def __init__(self, channels: int) -> None:
@@ -23,14 +23,14 @@ class FrameNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, *, swish: bool = False) -> Tensor:
         """Normalise [N, C, H, W]; the result has the dtype of x."""
-        # bfloat16 is widened first on a CPU, too: its group norm of bfloat16 is half as fast.
+        # Convert first on a CPU, too: group norm is half as fast there in bfloat16.
         with torch.autocast(x.device.type, enabled=False):
             normed = F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps)
             return (F.silu(normed) if swish else normed).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """norm, swish, (resample,) conv; embedding in; norm, swish, dropout, zero-initialised conv; plus the input.
+    """norm, swish, (resample,) conv; add embedding; norm, swish, dropout, zero-initialised conv; add the input.
 
     Args:
         inputs: channels.
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
         embedding_dim: width of the embedding of log-SNR and condition.
         dropout: share of values dropped in training.
         scale_and_shift: the embedding scales and shifts the second norm instead of being added before it.
-        resample: halve the sides by averaging, double them by repeating, or keep them.
+        resample: halve the sides by averaging, double them by repeating pixels, or keep them.
     """
 
     def __init__(
@@ -59,11 +59,12 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Transform frames [B * T, C, H, W] under embeddings after swish.
+        """Transform frames [B * T, C, H, W].
 
         Args:
-            x: the frames of an example, independent images last.
-            embedding: [B, 1 + I, E]: of the frames, and of each of the last I images; or [B, 1, E] of all.
+            x: the frames of each example, independent images last.
+            embedding: after swish: [B, 1 + I, E], one for the frames and one for each of the last I images; or
+                [B, 1, E] for all.
         """
         h = self.conv1(_resampled(self.norm1(x, swish=True), self.resample))
         emb = _by_frame(self.embedding(embedding), len(x) // len(embedding))[:, :, None, None].to(h.dtype)
@@ -78,7 +79,7 @@ class ResidualBlock(nn.Module):
 
 
 def _by_frame(emb: Tensor, length: int) -> Tensor:
-    """Return the embedding of each frame, [B * T, C]: the first of [B, 1 + I, C] serves all but the last I."""
+    """Return an embedding per frame, [B * T, C]: the first of [B, 1 + I, C] for all but the last I frames."""
     own = emb[:, 1:]
     return torch.cat([emb[:, :1].expand(-1, length - own.shape[1], -1), own], 1).flatten(0, 1)
 

@@ -1,4 +1,4 @@
-"""A network ready to be sampled."""
+"""The reference model: a network, ready to sample clips."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ from vdm_bench.reference_model.settings import from_table
 from vdm_bench.reference_model.unet import VideoUNet, check_size
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 
-_LABEL_STREAM = 0x6C6162  # keeps the draw of a label apart from other uses of a seed
+_LABEL_STREAM = 0x6C6162  # separates the draw of a label from other uses of a seed
 
 
 def build_model(preset: str | ModelConfig, **overrides: object) -> VideoUNet:
@@ -34,7 +34,7 @@ def build_model(preset: str | ModelConfig, **overrides: object) -> VideoUNet:
         overrides: fields of `ModelConfig` to change, such as `base_channels=32`.
 
     Raises:
-        InputError: no such preset or field, or a value that does not fit.
+        InputError: there is no such preset or field, or a value is out of range.
     """
     config = get_preset(preset).model if isinstance(preset, str) else preset
     changed = {**dataclasses.asdict(config), **overrides}
@@ -42,13 +42,13 @@ def build_model(preset: str | ModelConfig, **overrides: object) -> VideoUNet:
 
 
 class ReferenceModel:
-    """A network with what it makes and how it is sampled by default.
+    """A network, the clips it makes, and its default sampling settings.
 
     Args:
         network: trained, or not.
         config: its architecture and clips.
-        sampling: how it is sampled where nothing else is asked for.
-        name: how it is called.
+        sampling: default sampling settings.
+        name: of the model.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class ReferenceModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def denoiser(
         self, condition: Condition | None = None, *, guidance_weight: float = 0.0, precision: str | None = None
     ) -> Denoise:
-        """Return what samplers and guidance see of the model.
+        """Return the model as a denoiser, for samplers and guidance.
 
         Args:
             condition: what each example is conditioned on; None for nothing.
-            guidance_weight: w of classifier-free guidance, `eps~ = (1 + w) eps(z, c) - w eps(z)`; both go through
-                the network as one batch of 2 B, which counts as one evaluation. 0 is unguided; so is any weight
-                without a condition.
-            precision: `fp32` or `bf16`; that of the model's `sampling` by default.
+            guidance_weight: w of classifier-free guidance, `eps~ = (1 + w) eps(z, c) - w eps(z)`; the network
+                evaluates both as one batch of 2 B, which counts as one evaluation. 0 is unguided; without a
+                condition the weight has no effect.
+            precision: `fp32` or `bf16`; by default that of the model's `sampling`.
 
         Raises:
             InputError: the weight is below -1, or there is no such precision.
@@ -106,21 +106,21 @@ class ReferenceModel:
         sampling: SamplingConfig | None = None,
         on_evaluation: Callable[[], None] | None = None,
     ) -> Tensor:
-        """Make clips, all in one batch.
+        """Sample clips, all in one batch.
 
         Args:
-            seeds: one a clip, in [0, 2**63). Clip i depends on seed i alone, up to rounding.
+            seeds: one per clip, in [0, 2**63). Clip i depends on seed i alone, up to rounding.
             condition: what each clip is conditioned on.
             context: uint8 [N, K, H, W, 3], frames that the clips begin with.
-            length: T of the clips; more than the model's are made block by block.
-            sampling: how to sample; the model's own way by default.
+            length: T of the clips; clips longer than the model's are made block by block.
+            sampling: sampling settings; the model's own by default.
             on_evaluation: is called after each evaluation of the network.
 
         Returns:
             uint8 [N, T, H, W, 3], RGB.
 
         Raises:
-            InputError: the settings, the condition or the context do not go with the model or with the seeds.
+            InputError: the settings, the condition or the context do not fit the model or the number of seeds.
         """
         sampling = sampling or self.sampling
         self._check_inputs(seeds, condition or Condition(), context)
@@ -131,7 +131,7 @@ class ReferenceModel:
             precision=sampling.precision,
         )
         if on_evaluation is not None:
-            denoise = _watched(denoise, on_evaluation)
+            denoise = _with_callback(denoise, on_evaluation)
         clips = extend(
             window_sampler(denoise, sampling),
             NoiseStream(seeds, (self.config.channels, self.config.frames, side, side), self.device),
@@ -145,11 +145,11 @@ class ReferenceModel:
         """Refuse labels that are not classes of the model.
 
         Args:
-            labels: one a clip.
-            lowest: the least that is allowed; -1 where clips may be unconditional.
+            labels: one per clip.
+            lowest: the lowest label allowed; -1 where clips may be unconditional.
 
         Raises:
-            InputError: the model has no classes, or not this one.
+            InputError: the model has no classes, or a label is out of range.
         """
         if not self.config.classes:
             raise InputError("labels are given, but the model was trained without classes; leave them out")
@@ -163,10 +163,10 @@ class ReferenceModel:
             raise InputError("there are no seeds; give one for each clip")
         if condition.labels is not None:
             self.check_labels(condition.labels.tolist(), lowest=UNCONDITIONAL)
-        for name, given in (("labels", condition.labels), ("text", condition.text)):
-            if given is not None and len(given) != len(seeds):
+        for name, values in (("labels", condition.labels), ("text", condition.text)):
+            if values is not None and len(values) != len(seeds):
                 raise InputError(
-                    f"the condition has {name} for {len(given)} clips, and there are {len(seeds)} seeds"
+                    f"the condition has {name} for {len(values)} clips, and there are {len(seeds)} seeds"
                 )
         if context is not None and (not isinstance(context, Tensor) or context.dtype != torch.uint8):
             kind = getattr(context, "dtype", "no dtype")
@@ -175,27 +175,27 @@ class ReferenceModel:
             )
 
     def evaluations(self, sampling: SamplingConfig, *, length: int, context_frames: int = 0) -> int:
-        """Return how often `sample` evaluates the network; with guidance each time for a batch of twice the size.
+        """Return the number of function evaluations (NFE) of `sample`; guidance only doubles their batch.
 
         Args:
-            sampling: how clips are sampled.
+            sampling: sampling settings.
             length: T of the clips.
-            context_frames: frames that they begin with.
+            context_frames: number of frames that the clips begin with.
         """
         windows = schedule_windows(self.config.frames, self.overlap(sampling), length, known=context_frames)
         return len(list(windows)) * evaluations(sampling)
 
     def overlap(self, sampling: SamplingConfig) -> int:
-        """Return how many frames a block has in common with the one before; half of a window by default.
+        """Return how many frames consecutive blocks share; half of a window by default.
 
         Raises:
-            InputError: they are all that a window has.
+            InputError: the overlap is as long as a window.
         """
         frames = self.config.frames
         overlap = sampling.overlap or max(1, frames // 2)
         if overlap >= frames:
             raise InputError(
-                f"the overlap {overlap} leaves nothing to make of a window of {frames} frames; "
+                f"the overlap {overlap} leaves nothing to generate in a window of {frames} frames; "
                 f"give 1 to {frames - 1}"
             )
         return overlap
@@ -204,14 +204,14 @@ class ReferenceModel:
         """Return the height and width of the clips.
 
         Raises:
-            InputError: the network cannot halve it often enough.
+            InputError: it is not divisible by the network's stride.
         """
         side = sampling.resolution or self.config.resolution
         check_size(self.config, side, side)
         return side
 
     def draw_labels(self, seeds: Sequence[int]) -> Tensor:
-        """Draw a class for each clip with the clip's seed, all equally likely: int64 [N].
+        """Draw a uniformly random class for each clip from the clip's seed: int64 [N].
 
         Raises:
             InputError: the model has no classes.
@@ -224,19 +224,19 @@ class ReferenceModel:
     def _labelled(
         self, condition: Condition | None, seeds: Sequence[int], sampling: SamplingConfig
     ) -> Condition | None:
-        """Add labels to a condition without, where the sampling draws them; return it on the model's device."""
+        """Return the condition on the model's device, with random labels if the settings ask for them."""
         if sampling.labels == "random" and (condition is None or condition.labels is None):
             condition = dataclasses.replace(condition or Condition(), labels=self.draw_labels(seeds))
         return None if condition is None else condition.to(self.device)
 
 
-def _watched(denoise: Denoise, on_evaluation: Callable[[], None]) -> Denoise:
-    def watched(z: Tensor, log_snr: Tensor) -> Prediction:
+def _with_callback(denoise: Denoise, on_evaluation: Callable[[], None]) -> Denoise:
+    def denoise_and_call(z: Tensor, log_snr: Tensor) -> Prediction:
         prediction = denoise(z, log_snr)
         on_evaluation()
         return prediction
 
-    return watched
+    return denoise_and_call
 
 
 def load_reference_model(
@@ -249,13 +249,13 @@ def load_reference_model(
     """Load a trained reference model, ready to sample.
 
     Args:
-        source: the name of a model that comes with the package, such as `shapes`, or the path of a checkpoint.
-        preset: refuse models of another architecture than this preset's.
-        device: where it computes.
-        precision: of its arithmetic: `fp32`, or `bf16` for autocast; as the checkpoint says by default.
+        source: the name of a model in the package, such as `shapes`, or the path of a checkpoint.
+        preset: refuse models with another architecture than this preset's.
+        device: of the network.
+        precision: `fp32`, or `bf16` for autocast; by default that of the checkpoint.
 
     Raises:
-        InputError: the file is not there, or not sound (see `load_model`); no such precision.
+        InputError: the file does not exist or is not valid (see `load_model`), or there is no such precision.
     """
     if precision is not None:
         check_setting("precision", precision)
@@ -265,16 +265,16 @@ def load_reference_model(
 
 
 def packaged_models() -> list[str]:
-    """Return the names of the trained models that come with the package."""
+    """Return the names of the trained models in the package."""
     folder = _packaged_folder()
     return sorted(file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}"))
 
 
 def checkpoint_path(source: str | Path) -> Path:
-    """Return the path of a checkpoint: of one that comes with the package if `source` is a bare name.
+    """Return the path of a checkpoint; a bare name is that of a model in the package.
 
     Raises:
-        InputError: a bare name of which there is no model.
+        InputError: the package has no model of this name.
     """
     path = Path(source)
     if path.suffix or len(path.parts) != 1 or path.exists():
@@ -289,7 +289,7 @@ def checkpoint_path(source: str | Path) -> Path:
 
 
 def source_of(checkpoint: Path) -> str:
-    """Name a checkpoint by its file and 12 digits over the content: runs with other weights are other runs."""
+    """Return a checkpoint's file name with 12 digits of its SHA-256, which tell runs with other weights apart."""
     with checkpoint.open("rb") as file:
         return f"{checkpoint.name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 

@@ -1,6 +1,6 @@
-"""Noise for sampling: one stream of standard normal numbers an example, fixed by the example's own seed.
+"""Noise for sampling: one stream of standard normal numbers per example, determined by the example's seed.
 
-So example i is the same in a batch of one as in a batch of a hundred, in any order, on any device.
+So an example gets the same noise in a batch of one as in a batch of a hundred, in any order, on any device.
 """
 
 import copy
@@ -15,16 +15,16 @@ from vdm_bench.errors import InputError
 
 
 class NoiseStream:
-    """Standard normal noise for a batch; each example draws from a generator of its own.
+    """Standard normal noise for a batch; each example has its own generator.
 
-    The generators are numpy's, on the CPU. Those of torch keep the low 32 bits of a seed and drop the rest: among
-    50,000 examples two would share their noise with probability one quarter, whatever the seeds. Here a seed and
-    its purposes are mixed into a state of 128 bits (`numpy.random.SeedSequence`).
+    The generators are NumPy's, on the CPU. Torch's keep only the low 32 bits of a seed: among 50,000 examples,
+    two would share their noise with probability 1/4. Here a seed and its purposes are mixed into a state of 128
+    bits (`numpy.random.SeedSequence`).
 
     Attributes:
         shape: of one example.
-        device: where noise goes.
-        dtype: of the noise. The numbers are drawn as float32 whatever it is, so they do not depend on it.
+        device: of the noise.
+        dtype: of the noise. The numbers are always drawn as float32, so they do not depend on it.
 
     Raises:
         InputError: a seed outside [0, 2**63).
@@ -50,7 +50,7 @@ class NoiseStream:
         """Return the next numbers of each example.
 
         Args:
-            shape: of one example, if another than usual.
+            shape: of one example; None for the stream's own.
 
         Returns:
             `dtype` `[N, *shape]` on `device`.
@@ -62,10 +62,10 @@ class NoiseStream:
         return torch.from_numpy(values).reshape(len(self), *shape).to(self.device, self.dtype)
 
     def fork(self, purpose: int) -> "NoiseStream":
-        """Return independent streams of the same examples, from their beginning; the same for the same purpose.
+        """Return an independent stream for the same examples, from its beginning; equal for equal purposes.
 
         Args:
-            purpose: a number in [0, 2**32) that names what the noise is for. Forks can be forked in turn.
+            purpose: a number in [0, 2**32) that says what the noise is for. Forks can be forked again.
 
         Raises:
             InputError: a purpose outside [0, 2**32).

@@ -1,7 +1,7 @@
-"""What may be known of a clip: some of its frames, or a coarser picture of it.
+"""Observations of a clip: some of its frames, or a low-resolution version of it.
 
-An operator is any differentiable function of clips x [B, C, T, H, W]; guidance compares what it makes of the
-model's prediction with what is known (eqs. 7 and 8 of Ho et al. 2022, arXiv 2204.03458).
+An operator is any differentiable function of clips x [B, C, T, H, W]. Guidance applies it to the model's
+prediction and compares the result with the observed data (eqs. 7 and 8 of Ho et al. 2022, arXiv 2204.03458).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ RULES: tuple[DownsamplingRule, ...] = ("area", "bilinear", "antialias")
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Something known of a clip.
+    """Something known of a batch of clips.
 
     Attributes:
-        operator: gives of clips [B, C, T, H, W] what can be compared with `data`; differentiable.
-        data: what is known, in the model's range [-1, 1]: float of the shape that `operator` gives.
+        operator: maps clips [B, C, T, H, W] to the shape of `data`; differentiable.
+        data: what is known, in the model's range [-1, 1]: float of the shape that `operator` returns.
     """
 
     operator: Operator
@@ -33,13 +33,13 @@ class Observation:
 
 @dataclass(frozen=True)
 class Frames:
-    """Picks frames: [B, C, T, H, W] -> [B, C, K, H, W].
+    """Selects frames: [B, C, T, H, W] -> [B, C, K, H, W].
 
     Attributes:
         indices: which frames, from 0, each at most once.
 
     Raises:
-        InputError: an index is negative or comes twice, there is none, or (when called) the clip is too short.
+        InputError: an index is negative or repeated, there is none, or (when called) the clip is too short.
     """
 
     indices: tuple[int, ...]
@@ -50,15 +50,15 @@ class Frames:
 
     @classmethod
     def first(cls, count: int) -> "Frames":
-        """The first `count` frames."""
+        """Select the first `count` frames."""
         return cls(tuple(range(count)))
 
     def check(self, frames: int) -> None:
-        """Raise `InputError` if a clip of so many frames does not have all of these."""
+        """Raise `InputError` if clips of `frames` frames do not have all of these."""
         if max(self.indices) >= frames:
             raise InputError(
-                f"frame {max(self.indices)} is given, but the model's clips have {frames} frames (from 0); "
-                "give fewer, or extend block by block"
+                f"frame {max(self.indices)} is in the context, but the model's clips have {frames} frames "
+                "(from 0); pass fewer, or extend block by block"
             )
 
     def __call__(self, clips: Tensor) -> Tensor:
@@ -73,14 +73,14 @@ class Downsample:
 
     Attributes:
         factor: 1 or more; must divide height and width.
-        rule: how. The paper says "bilinear" and no more, so that there are three:
+        rule: how. The paper only says "bilinear", which may mean any of three:
             `area`: mean over each block of factor x factor pixels;
             `bilinear`: interpolation at the centre of each block (half-pixel centres, no antialiasing): the mean
             of the block's 2 x 2 (even factor) or 1 x 1 (odd) middle pixels, which is `area` for a factor of 2;
-            `antialias`: interpolation with a triangle as wide as two blocks, cut at the border.
+            `antialias`: interpolation with a triangle filter as wide as two blocks, truncated at the border.
 
     Raises:
-        InputError: such a factor or rule does not exist, or (when called) the factor does not divide the side.
+        InputError: a factor below 1, an unknown rule, or (when called) a side that the factor does not divide.
     """
 
     factor: int
@@ -100,7 +100,7 @@ class Downsample:
             return rows @ clips @ columns.T
 
     def _weights(self, size: int) -> Tensor:
-        """The weight of each pixel of a line in each pixel of the smaller line: float64 [size / factor, size]."""
+        """Return the weights that map a row of pixels to the smaller row: float64 [size / factor, size]."""
         if size % self.factor:
             raise InputError(f"frames with a side of {size} cannot be made smaller by the factor {self.factor}")
         pixels = torch.arange(size, dtype=torch.float64)
@@ -116,12 +116,12 @@ class Downsample:
 
 @dataclass(frozen=True)
 class Chain:
-    """One operator after the other: `Chain((Frames((0, 4)), Downsample(2)))` sees two frames, made smaller."""
+    """Applies operators in order: `Chain((Frames((0, 4)), Downsample(2)))` is two frames at half size."""
 
     operators: Sequence[Operator]
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Return what the last operator gives."""
+        """Return the result of the last operator."""
         for operator in self.operators:
             clips = operator(clips)
         return clips
@@ -131,12 +131,12 @@ def squared_error(observation: Observation, x_hat: Tensor) -> Tensor:
     """Return `||x^a - operator(x_hat)||^2`, summed over values and examples: a number.
 
     Raises:
-        InputError: the data have another shape than what the operator gives; nothing is broadcast.
+        InputError: the data and the operator's result differ in shape; nothing is broadcast.
     """
-    seen = observation.operator(x_hat)
-    if seen.shape != observation.data.shape:
+    observed = observation.operator(x_hat)
+    if observed.shape != observation.data.shape:
         raise InputError(
-            f"an observation's data have the shape {list(observation.data.shape)}, but its operator gives "
-            f"{list(seen.shape)} of the model's clips {list(x_hat.shape)}"
+            f"an observation's data have the shape {list(observation.data.shape)}, but its operator returns "
+            f"{list(observed.shape)} for the model's clips {list(x_hat.shape)}"
         )
-    return (observation.data.to(seen) - seen).square().sum()
+    return (observation.data.to(observed) - observed).square().sum()

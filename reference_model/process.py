@@ -1,7 +1,7 @@
 """The diffusion process of the paper: log-SNR schedule, forward process, posterior, predictions, loss.
 
 Formulas are those of Ho et al. 2022 (arXiv 2204.03458, section 2) and of Kingma et al. 2021 (arXiv 2107.00630).
-Noise levels are log signal-to-noise ratios `log_snr`, float64 tensors: one number, or one an example, [B]. The
+Noise levels are log signal-to-noise ratios `log_snr`, float64 tensors: a number, or one per example, [B]. The
 process is variance preserving: `alpha^2 + sigma^2 = 1`. Clean data is called x, data with noise z.
 """
 
@@ -21,15 +21,15 @@ SPACES: tuple[Space, ...] = ("x", "eps", "v")
 class CosineSchedule:
     """log-SNR as a function of time, decreasing from `log_snr_max` at t = 0 to `log_snr_min` at t = 1.
 
-    The cosine schedule of Nichol & Dhariwal in closed form, cut so that both ends are met exactly:
+    The cosine schedule of Nichol & Dhariwal in closed form, truncated so that both ends are exact:
     `lambda(t) = shift - 2 log tan(a t + b)`, `b = atan(exp((shift - max) / 2))`,
     `a = atan(exp((shift - min) / 2)) - b`.
 
     Attributes:
         log_snr_min: at t = 1.
         log_snr_max: at t = 0.
-        shift: log-SNR about which the times are; 0 in the paper. Where many pixels or frames say the same, what
-            a clip shows is settled at a lower log-SNR, and a negative shift spends more of the times there
+        shift: added to the log-SNR; 0 in the paper. The more redundant the pixels and frames, the lower the
+            log-SNR at which the content of a clip is decided; a negative shift spends more of the time there
             (Hoogeboom et al. 2023, arXiv 2301.11093, section 2.1).
     """
 
@@ -48,7 +48,7 @@ class CosineSchedule:
         return (torch.atan(torch.exp(0.5 * (self.shift - log_snr.double()))) - b) / a
 
     def steps(self, count: int, device: torch.device | None = None) -> Tensor:
-        """Return the log-SNRs of `count` steps from t = 1 to t = 0, evenly in time: float64 [count + 1]."""
+        """Return the log-SNRs of `count` steps from t = 1 to t = 0, uniform in time: float64 [count + 1]."""
         return self.log_snr(torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64, device=device))
 
     def _line(self) -> tuple[float, float]:
@@ -57,13 +57,13 @@ class CosineSchedule:
 
 
 def broadcast(value: Tensor, like: Tensor) -> Tensor:
-    """Return numbers, one or one an example, the dtype, device and number of axes of `like` [B, ...]."""
+    """Return a number, or one per example, in the dtype, device and number of axes of `like` [B, ...]."""
     value = value.to(device=like.device, dtype=like.dtype)
     return value.reshape(-1, *([1] * (like.ndim - 1))) if value.ndim else value
 
 
 def alpha_sigma(log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the signal's and the noise's scale, to be multiplied with `like` [B, ...]; computed in float64."""
+    """Return the scales of signal and noise, ready to multiply `like` [B, ...]; computed in float64."""
     log_snr = log_snr.double()
     alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
     return broadcast(alpha, like), broadcast(sigma, like)
@@ -71,7 +71,7 @@ def alpha_sigma(log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of z at one noise level, as a triple that is consistent: `z = alpha x + sigma eps`.
+    """A model's prediction for z at one noise level, as a consistent triple: `z = alpha x + sigma eps`.
 
     Attributes:
         x: the clean data, float of the shape of z.
@@ -104,7 +104,7 @@ class Prediction:
 
     @classmethod
     def truth(cls, x: Tensor, eps: Tensor, log_snr: Tensor) -> "Prediction":
-        """Return the triple of data x to which the noise eps was added."""
+        """Return the triple of data x and the noise eps that was added to it."""
         alpha, sigma = alpha_sigma(log_snr, x)
         return cls(x, eps, alpha * eps - sigma * x)
 
@@ -113,7 +113,7 @@ class Prediction:
         return {"x": self.x, "eps": self.eps, "v": self.v}[space]
 
 
-# What a sampler sees of a model: (z float [B, ...], log_snr float64, a number or [B]) -> a triple, not clipped.
+# A model as samplers use it: (z float [B, ...], log_snr float64, a number or [B]) -> a triple, not thresholded.
 Denoise: TypeAlias = Callable[[Tensor, Tensor], Prediction]
 
 
@@ -147,34 +147,34 @@ def posterior(z_t: Tensor, x: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> t
 
 
 def _lost(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
-    """1 - exp(lambda_t - lambda_s), without cancellation where the two are near."""
+    """Return 1 - exp(lambda_t - lambda_s), without cancellation where the two are close."""
     return -torch.expm1(log_snr_t.double() - log_snr_s.double())
 
 
 def example_losses(predicted: Prediction, truth: Prediction, space: Space) -> Tensor:
-    """Return the mean square error of each example in x, eps or v: float [B].
+    """Return the mean squared error of each example in x, eps or v: float [B].
 
-    As weights on the error of x, for the same prediction: 1, e^lambda and 1 + e^lambda (`loss_weight`).
+    In terms of the error of x, these are weighted by 1, e^lambda and 1 + e^lambda (`loss_weight`).
     """
     return (predicted.member(space) - truth.member(space)).square().flatten(1).mean(1)
 
 
 def loss_weight(space: Space, log_snr: Tensor) -> Tensor:
-    """Return the weight on the mean square error of x that a loss in `space` amounts to: float64."""
+    """Return the weight on the mean squared error of x to which a loss in `space` is equal: float64."""
     snr = torch.exp(log_snr.double())
     return {"x": torch.ones_like(snr), "eps": snr, "v": 1.0 + snr}[space]
 
 
 def stratified_times(offset: float, count: int, device: torch.device | None = None) -> Tensor:
-    """Spread `count` times over [0, 1) evenly: a low-discrepancy sample (Kingma et al. 2021, appendix I.1).
+    """Return `count` evenly spaced times in [0, 1): a low-discrepancy sample (Kingma et al. 2021, appendix I.1).
 
-    Each time is uniform on its own if `offset` is, but together they cover [0, 1) far better than independent
-    ones, which lowers the variance of the loss.
+    Each time is uniform if `offset` is, but together they cover [0, 1) far better than independent times, which
+    lowers the variance of the loss.
 
     Args:
         offset: one uniform number in [0, 1), the same for all examples of a step, over all processes.
-        count: of examples, over all processes.
-        device: where the times go.
+        count: number of examples, over all processes.
+        device: of the times.
 
     Returns:
         float64 [count].
@@ -183,11 +183,11 @@ def stratified_times(offset: float, count: int, device: torch.device | None = No
 
 
 def from_uint8(clips: Tensor) -> Tensor:
-    """Turn uint8 [N, T, H, W, 3] in 0..255 into float32 [N, 3, T, H, W] in [-1, 1]."""
+    """Convert uint8 [N, T, H, W, 3] in 0..255 to float32 [N, 3, T, H, W] in [-1, 1]."""
     return clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
 
 
 def to_uint8(clips: Tensor) -> Tensor:
-    """Turn float [N, 3, T, H, W] in [-1, 1] into uint8 [N, T, H, W, 3]; values outside are cut."""
+    """Convert float [N, 3, T, H, W] in [-1, 1] to uint8 [N, T, H, W, 3]; values outside are clamped."""
     levels = (clips.float().clamp(-1.0, 1.0) + 1.0) * 127.5
     return levels.round().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()

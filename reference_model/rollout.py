@@ -1,12 +1,12 @@
-"""Roll-out: long, dense and large clips from a model of short ones.
+"""Long clips, temporal interpolation and super-resolution with a model of short clips.
 
-It is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3). All of it is one loop,
-`autoregressive_loop`: a window of T frames moves over the clip; the model draws it, given the window's frames
-that are known already and, if there is one, a smaller picture of it; the frames that were not known are kept.
-Frames once known never change.
+The method is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3). All of it is one loop,
+`autoregressive_loop`: a window of T frames moves over the clip, and the model samples it, conditioned on the
+frames of the window that are already known and on its low-resolution version, if there is one. Frames never
+change once they are known.
 
-A `WindowSampler` draws one window; `window_sampler` makes one of a denoiser. Window i has noise of its own,
-`noise.fork(i)`, one stream an example, so that a longer roll-out begins with the frames of a shorter one.
+A `WindowSampler` samples one window; `window_sampler` makes one from a denoiser. Window i has its own noise,
+`noise.fork(i)`, so that a longer clip begins with the frames of a shorter one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,67 +18,68 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import SamplingConfig
-from vdm_bench.reference_model.guidance import Given, conditioned
+from vdm_bench.reference_model.guidance import Context, conditioned
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import Chain, Downsample, DownsamplingRule, Frames, Observation
 from vdm_bench.reference_model.process import Denoise
 from vdm_bench.reference_model.samplers import sample
 
 # (what is known of the window, noise whose shape is the window's (C, T, H, W)) -> clips [N, C, T, H, W]
-WindowSampler: TypeAlias = Callable[[Given, NoiseStream], Tensor]
-# (first frame of the window, its frames that are given as they are) -> what else is known of the window
+WindowSampler: TypeAlias = Callable[[Context, NoiseStream], Tensor]
+# (first frame of the window, its frames that are known) -> what else is known of the window
 Observe: TypeAlias = Callable[[int, Sequence[int]], tuple[Observation, ...]]
 
-_REPLACEMENT, _CORRECTOR = 0, 1  # what forks of a window's noise are for
+# Purposes of the forks of a window's noise, and of a cascade's.
+_REPLACEMENT, _CORRECTOR = 0, 1
+_BASE, _TEMPORAL, _SPATIAL = 0, 1, 2
+
 __all__ = [
     "Stage",
     "WindowSampler",
     "cascade",
     "extend",
-    "fill_between",
+    "interpolate",
     "predict",
     "super_resolve",
     "window_sampler",
 ]
 
-_BASE, _BETWEEN, _LARGE = 0, 1, 2  # what forks of a cascade's noise are for
 
-
-def window_sampler(
-    denoise: Denoise,
-    sampling: SamplingConfig,
-) -> WindowSampler:
-    """Make a window sampler of a denoiser.
+def window_sampler(denoise: Denoise, sampling: SamplingConfig) -> WindowSampler:
+    """Make a window sampler from a denoiser.
 
     Args:
         denoise: the model of windows, with its condition and its classifier-free guidance.
-        sampling: how to sample; `method` and `reconstruction_weight` say how given frames enter. Where
-            `corrector_guidance` is off, the corrector has the replacement, but not the reconstruction guidance.
+        sampling: how to sample; `method` and `reconstruction_weight` say how the context is used. With
+            `corrector_guidance` off, the corrector gets the replacement without the reconstruction guidance.
     """
     variant = sampling.variant
 
-    def draw(given: Given, noise: NoiseStream) -> Tensor:
-        guided = conditioned(denoise, given, weight=sampling.w_r, variant=variant, noise=noise.fork(_REPLACEMENT))
-        plain = None
+    def sample_window(context: Context, noise: NoiseStream) -> Tensor:
+        guided = conditioned(
+            denoise, context, weight=sampling.w_r, variant=variant, noise=noise.fork(_REPLACEMENT)
+        )
+        unguided = None
         if not sampling.corrector_guidance:
-            frames = Given(given.frames, given.data)
-            plain = conditioned(denoise, frames, weight=0.0, variant=variant, noise=noise.fork(_CORRECTOR))
-        return given.restore(sample(guided, noise, sampling, corrector_denoise=plain))
+            frames = Context(context.frames, context.data)
+            unguided = conditioned(denoise, frames, weight=0.0, variant=variant, noise=noise.fork(_CORRECTOR))
+        return context.restore(sample(guided, noise, sampling, corrector_denoise=unguided))
 
-    return draw
+    return sample_window
 
 
 def schedule_windows(
     frames: int, overlap: int, length: int, *, known: int = 0, anchors: Sequence[int] = ()
 ) -> Iterator[tuple[int, int]]:
-    """Return the windows of a clip in order, each as (first frame, end of the frames that are kept).
+    """Yield the windows of a clip in order, each as (first frame, end of the frames that are kept).
 
     Args:
         frames: T of a window.
-        overlap: frames that a window shares with those kept before it.
+        overlap: frames that a window shares with the frames kept before it.
         length: of the clip.
-        known: frames at its beginning that need no window; the first window shares them all if it can.
-        anchors: frames given all along the clip. A window ends with its last anchor, if more are to come.
+        known: context frames at its beginning; if there are fewer than T, the first window starts with them all.
+        anchors: positions of context frames spread over the clip. A window ends with its last anchor, unless that
+            is the clip's last.
 
     Raises:
         InputError: a window does not overlap, or does not reach the next anchor.
@@ -111,18 +112,18 @@ def autoregressive_loop(
     noise: NoiseStream,
     observe: Observe | None = None,
 ) -> Tensor:
-    """Fill in the frames of clips that are not known, window by window.
+    """Sample the unknown frames of clips, window by window.
 
     Args:
-        window: draws a window; window i gets the noise `noise.fork(i)`.
-        clips: float [N, C, L, H, W]; frames that are not known may hold anything.
-        known: which frames are.
+        window: samples a window; window i gets the noise `noise.fork(i)`.
+        clips: float [N, C, L, H, W]; unknown frames may have any values.
+        known: positions of the known frames.
         windows: in order, see `schedule_windows`.
         noise: its shape is the window's (C, T, H, W).
         observe: what is known of a window besides whole frames.
 
     Returns:
-        Clips like `clips`, all frames of which are known; those that were at first are the same bit for bit.
+        Clips like `clips`, complete; the known frames are the same bit for bit.
     """
     clips, done = clips.clone(), set(known)
     for index, (start, stop) in enumerate(windows):
@@ -133,17 +134,17 @@ def autoregressive_loop(
         inside = tuple(frame - start for frame in old)
         observations = observe(start, inside) if observe else ()
         frames, data = (Frames(inside), clips[:, :, old]) if inside else (None, None)
-        drawn = window(Given(frames, data, observations), noise.fork(index))
-        clips[:, :, new] = drawn[:, :, [frame - start for frame in new]].to(clips)
+        sampled = window(Context(frames, data, observations), noise.fork(index))
+        clips[:, :, new] = sampled[:, :, [frame - start for frame in new]].to(clips)
         done.update(new)
     return clips
 
 
 def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int], length: int) -> Tensor:
-    """Return clips [N, C, length, H, W] as the noise makes them, with the known frames in their positions.
+    """Return clips [N, C, length, H, W] with the known frames in their positions, and zeros elsewhere.
 
     Raises:
-        InputError: the known frames are not floats, do not fit the model's clips, or lie behind the clip's end.
+        InputError: the known frames are not floats, do not fit the model's clips, or are beyond the clip's end.
     """
     channels, _, height, width = noise.shape
     clips = torch.zeros(len(noise), channels, length, height, width, dtype=noise.dtype, device=noise.device)
@@ -158,7 +159,7 @@ def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int]
         )
     if positions[-1] >= length:
         raise InputError(
-            f"the clip is asked for with {length} frames, but frame {positions[-1]} is given; ask for more"
+            f"a clip of {length} frames is requested, but frame {positions[-1]} is in the context; request more"
         )
     clips[:, :, list(positions)] = known.to(clips)
     return clips
@@ -173,32 +174,32 @@ def predict(window: WindowSampler, context: Tensor, noise: NoiseStream) -> Tenso
         noise: its shape is the model's clip (C, T, H, W).
 
     Returns:
-        The clip [N, C, T, H, W]; it begins with the context, bit for bit.
+        Clips [N, C, T, H, W]; they begin with the context, bit for bit.
 
     Raises:
         InputError: the context leaves nothing to predict, or its shape does not fit.
     """
-    frames, given = noise.shape[1], context.shape[2]
-    if given >= frames:
+    frames, count = noise.shape[1], context.shape[2]
+    if count >= frames:
         raise InputError(
-            f"the context has {given} frames, and the model's clips have {frames}; "
-            f"give at most {frames - 1}, or extend block by block"
+            f"the context has {count} frames, and the model's clips have {frames}; "
+            f"pass at most {frames - 1}, or extend block by block"
         )
-    return extend(window, noise, length=frames, overlap=max(given, 1), context=context)
+    return extend(window, noise, length=frames, overlap=max(count, 1), context=context)
 
 
 def extend(
     window: WindowSampler, noise: NoiseStream, *, length: int, overlap: int, context: Tensor | None = None
 ) -> Tensor:
-    """Generate a clip of any length block by block, each block given the last frames of the one before.
+    """Generate a clip of any length block by block, each conditioned on the last frames of the one before.
 
     Args:
         window: the model.
         noise: its shape is the model's clip (C, T, H, W).
-        length: frames wanted. The last block is drawn whole and cut.
-        overlap: frames that a block is given, 1 to T - 1.
-        context: what the clip begins with, float [N, C, K, H, W] of any K; None for nothing. A context shorter
-            than T is given to the first block whole.
+        length: L of the clip. The last block is sampled in full and truncated.
+        overlap: context frames of a block, 1 to T - 1.
+        context: the clip's first frames in [-1, 1], float [N, C, K, H, W] for any K; None for none. If K < T, the
+            first block gets them all.
 
     Returns:
         Clips [N, C, length, H, W].
@@ -212,7 +213,7 @@ def extend(
     return autoregressive_loop(window, clips, positions, windows, noise)
 
 
-def fill_between(
+def interpolate(
     window: WindowSampler,
     frames: Tensor,
     noise: NoiseStream,
@@ -221,23 +222,23 @@ def fill_between(
     overlap: int | None = None,
     length: int | None = None,
 ) -> Tensor:
-    """Generate the frames between given ones: from frameskip `stride` to frameskip 1.
+    """Temporal interpolation: generate the frames between context frames, from frameskip `stride` to 1.
 
-    A block is given all known frames that lie in it, ahead and behind. What a block draws behind its last given
-    frame is dropped while there are more given frames to come: it would not meet them.
+    A block is conditioned on all known frames in it, past and future. What it generates after its last context
+    frame is dropped unless that is the clip's last: it would not join up with the next one.
 
     Args:
         window: the model of frameskip 1.
-        frames: frames 0, stride, 2 stride, ... of the clip: float [N, C, M, H, W].
+        frames: frames 0, stride, 2 stride, ... of the clip in [-1, 1]: float [N, C, M, H, W].
         noise: its shape is the model's clip (C, T, H, W).
-        stride: from one given frame to the next.
-        overlap: frames already there that the next block is given, from 1; by default as many as need no more
-            blocks.
-        length: of the clip; by default (M - 1) stride + 1, where the last given frame is the clip's last.
-            With more, the frames behind it are predicted.
+        stride: from one context frame to the next.
+        overlap: frames that a block shares with the one before, from 1; by default as many as possible without
+            another block.
+        length: of the clip; by default (M - 1) stride + 1, where the last context frame is the clip's last. In a
+            longer clip, the frames after it are predicted.
 
     Returns:
-        Clips [N, C, length, H, W]; the given frames are in them bit for bit.
+        Clips [N, C, length, H, W] that contain the context frames bit for bit.
 
     Raises:
         InputError: a setting out of range, or frames that do not fit.
@@ -260,19 +261,20 @@ def super_resolve(
     stride: int = 1,
     length: int | None = None,
 ) -> Tensor:
-    """Generate a clip of which a smaller picture is known.
+    """Generate a clip from its low-resolution version.
 
-    Within a block the small frames guide (eq. 8), from block to block the large frames already there (eq. 7),
-    both at once.
+    A block is guided by the low-resolution frames (eq. 8), and conditioned on the frames of the block before
+    (eq. 7), both at once.
 
     Args:
-        window: the model of large frames; its w_r must be positive.
-        small: frames 0, stride, 2 stride, ... of the clip at small size: float [N, C, M, h, w]. How much smaller
-            they are follows from the shapes.
+        window: the model at high resolution; its w_r must be positive.
+        small: frames 0, stride, 2 stride, ... of the clip at low resolution, in [-1, 1]: float [N, C, M, h, w].
+            The factor follows from the shapes.
         noise: its shape is the model's clip (C, T, H, W).
-        rule: how the small frames come from large ones, see `Downsample`.
-        overlap: large frames that the next block is given; by default 1, or with a stride as in `fill_between`.
-        stride: from one small frame to the next. With 4 the model fills in between as well.
+        rule: how low-resolution frames are made from high-resolution ones, see `Downsample`.
+        overlap: frames that a block shares with the one before; by default 1, or with a stride as in
+            `interpolate`.
+        stride: from one low-resolution frame to the next. With 4 the model interpolates in time as well.
         length: of the clip; by default (M - 1) stride + 1.
 
     Returns:
@@ -286,40 +288,40 @@ def super_resolve(
     length = anchors[-1] + 1 if length is None else length
     if anchors[-1] >= length:
         raise InputError(
-            f"a clip of {length} frames is asked for, but a small frame {anchors[-1]} given; ask for more"
+            f"a clip of {length} frames is requested, but there is a small frame {anchors[-1]}; request more"
         )
     if overlap is None:
         overlap = 1 if stride == 1 else _free_overlap(noise.shape[1], stride)
     small = small.to(noise.device, noise.dtype)
 
-    def observe(start: int, given: Sequence[int]) -> tuple[Observation, ...]:
-        # Where the large frame itself is given, its small picture says nothing new.
-        seen = [a for a in anchors if start <= a < start + noise.shape[1] and a - start not in given]
-        if not seen:
+    def observe(start: int, known: Sequence[int]) -> tuple[Observation, ...]:
+        # Where a frame is known at full size, its low-resolution version adds nothing.
+        observed = [a for a in anchors if start <= a < start + noise.shape[1] and a - start not in known]
+        if not observed:
             return ()
-        operator = Chain((Frames(tuple(a - start for a in seen)), Downsample(factor, rule)))
-        return (Observation(operator, small[:, :, [a // stride for a in seen]]),)
+        operator = Chain((Frames(tuple(a - start for a in observed)), Downsample(factor, rule)))
+        return (Observation(operator, small[:, :, [a // stride for a in observed]]),)
 
     windows = schedule_windows(noise.shape[1], overlap, length, anchors=anchors)
     return autoregressive_loop(window, init_clip(noise, None, (), length), (), windows, noise, observe)
 
 
 def _anchors(count: int, stride: int) -> range:
-    """The positions of `count` given frames."""
+    """Return the positions of `count` context frames."""
     if count < 1 or stride < 1:
         raise InputError(
-            f"{count} frames given, one in {stride}: there must be at least one, and the stride from 1"
+            f"there are {count} frames at a stride of {stride}; pass one frame or more, at a stride of 1 or more"
         )
     return range(0, (count - 1) * stride + 1, stride)
 
 
 def _free_overlap(frames: int, stride: int) -> int:
-    """The largest overlap with which a window of T frames reaches as many given frames as with one of 1."""
+    """Return the largest overlap that leaves as many anchors in a window of T frames as an overlap of 1."""
     return min((frames - 1) % stride + 1, frames - 1)
 
 
 def _factor(small: Tensor, noise: NoiseStream) -> int:
-    """How many times larger the model's frames are than the small ones."""
+    """Return how many times larger the model's frames are than the small ones."""
     channels, _, height, width = noise.shape
     factor = max(1, height // small.shape[3])
     fits = (small.shape[3] * factor, small.shape[4] * factor) == (height, width)
@@ -338,7 +340,7 @@ class Stage:
     Attributes:
         window: the model.
         shape: of its clips, (C, T, H, W).
-        overlap: frames that a block is given of the one before; None for the default of the stage's function
+        overlap: frames that a block shares with the one before; None for the default of the stage's function
             (for the base, half of T).
     """
 
@@ -349,8 +351,8 @@ class Stage:
 
 def cascade(
     base: Stage,
-    between: Stage | None,
-    large: Stage | None,
+    temporal: Stage | None,
+    spatial: Stage | None,
     seeds: Sequence[int],
     *,
     frames: int = 16,
@@ -358,22 +360,22 @@ def cascade(
     rule: DownsamplingRule = "bilinear",
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Generate long, dense, large clips with up to three models (section 4.3.3).
+    """Generate clips with a base model, temporal interpolation and spatial super-resolution (section 4.3.3).
 
-    `base` draws frames at frameskip `stride`, extended block by block; `between` fills in, to frameskip 1;
-    `large` makes each frame larger. Without `between` the large model fills in and enlarges at once, as the paper
-    describes for its 64x128x128 clips: a base of 16x64x64 at frameskip 4, a large model of 9x128x128.
+    `base` generates frames at frameskip `stride`, block by block; `temporal` interpolates to frameskip 1;
+    `spatial` enlarges the frames. Without `temporal`, the spatial model interpolates and enlarges at once, as in
+    the paper's 64x128x128 clips: a base of 16x64x64 at frameskip 4, a spatial model of 9x128x128.
 
     Args:
         base: the model of frameskip `stride`.
-        between: the model of frameskip 1 at the same size; None for none.
-        large: the model of frameskip 1 at the larger size; None for none.
-        seeds: one an example.
-        frames: that the base is asked for; the clip has `frames * stride` frames at the end, of which the last
-            `stride - 1` are predicted.
+        temporal: the model of frameskip 1 at the same size; None for none.
+        spatial: the model of frameskip 1 at the larger size; None for none.
+        seeds: one per example.
+        frames: number of frames that the base generates; the clips have `frames * stride` frames, of which the
+            last `stride - 1` are predicted.
         stride: frameskip of the base.
         rule: see `super_resolve`.
-        device: where it happens.
+        device: of the computation.
 
     Returns:
         Clips [N, C, frames * stride, H, W].
@@ -381,8 +383,8 @@ def cascade(
     Raises:
         InputError: there is no model of frameskip 1, or as the stages' functions.
     """
-    if between is None and large is None:
-        raise InputError("a cascade needs a model that fills in between: give `between`, `large` or both")
+    if temporal is None and spatial is None:
+        raise InputError("a cascade needs a model of frameskip 1; pass `temporal`, `spatial` or both")
 
     def noise(stage: Stage, purpose: int) -> NoiseStream:
         return NoiseStream(seeds, stage.shape, device).fork(purpose)
@@ -390,14 +392,15 @@ def cascade(
     overlap = max(1, base.shape[1] // 2) if base.overlap is None else base.overlap
     clips = extend(base.window, noise(base, _BASE), length=frames, overlap=overlap)
     length = frames * stride
-    if between is not None:
-        streams = noise(between, _BETWEEN)
-        clips = fill_between(
-            between.window, clips, streams, stride=stride, overlap=between.overlap, length=length
+    if temporal is not None:
+        streams = noise(temporal, _TEMPORAL)
+        clips = interpolate(
+            temporal.window, clips, streams, stride=stride, overlap=temporal.overlap, length=length
         )
         stride = 1
-    if large is None:
+    if spatial is None:
         return clips
+    streams = noise(spatial, _SPATIAL)
     return super_resolve(
-        large.window, clips, noise(large, _LARGE), rule=rule, overlap=large.overlap, stride=stride, length=length
+        spatial.window, clips, streams, rule=rule, overlap=spatial.overlap, stride=stride, length=length
     )

@@ -1,6 +1,6 @@
 """Settings: fields of a dataclass, read from tables (TOML, JSON) and from texts (`key=value`).
 
-The default of a field tells its type. A default of None stands for a whole number that may be left open.
+The type of a field is that of its default. A default of None means an optional whole number.
 """
 
 import dataclasses
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-_MOST = 2**63  # of a setting that is a whole number
+_LIMIT = 2**63  # of whole numbers
 
 
 def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
-    """Make a dataclass of settings from a mapping, as TOML and JSON give it.
+    """Make a dataclass of settings from a mapping, such as a table of TOML or JSON.
 
     Args:
-        kind: the dataclass; the default of each field tells its type.
+        kind: the dataclass; the type of each field is that of its default.
         table: field names and values.
-        source: what errors begin with; may be empty.
+        source: what error messages begin with; may be empty.
 
     Raises:
         InputError: an unknown key, a value of the wrong type, or one out of range.
@@ -44,12 +44,12 @@ def from_table(kind: type[T], table: Mapping[str, Any], source: str) -> T:
 def from_texts(
     defaults: Mapping[str, object], texts: Mapping[str, str], others: Collection[str] = ()
 ) -> dict[str, object]:
-    """Read settings from texts, such as the values of `--option key=value`.
+    """Parse settings from texts, such as those of `--option key=value`.
 
     Args:
         defaults: of all settings, by name.
         texts: by name.
-        others: what else there is to choose from, for the error message.
+        others: names of other options, for the error message.
 
     Raises:
         InputError: an unknown name, or a text that is not a value of its setting.
@@ -74,10 +74,7 @@ def _from_text(name: str, text: str, default: object) -> object:
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:
-    """Check a value's type against the default's; lists become tuples, whole numbers floats where needed.
-
-    A default of None is of a whole number that may be left open.
-    """
+    """Check that a value has the type of the default; convert lists to tuples, and whole numbers to floats."""
     if default is None:
         return None if value is None else number(value, int, where)
     if isinstance(default, tuple):
@@ -93,9 +90,9 @@ def _typed(value: Any, default: Any, where: str) -> Any:
 
 
 def number(value: Any, kind: type[float], where: str) -> float:
-    """Check a number: finite where `kind` is float, else whole and one that an int64 holds."""
+    """Check a number: finite if `kind` is float, otherwise a whole number that fits into int64."""
     if type(value) not in (int, kind):
         raise InputError(f"{where} is {value!r}; it must be of type {kind.__name__}")
-    if not abs(value) < (_MOST if kind is int or type(value) is int else math.inf):  # false of NaN, too
+    if not abs(value) < (_LIMIT if kind is int or type(value) is int else math.inf):  # also refuses NaN
         raise InputError(f"{where} is {value!r:.40}; it must be finite, a whole number less than 2^63")
     return kind(value)

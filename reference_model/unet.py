@@ -1,7 +1,7 @@
 """The Video U-Net of Ho et al. 2022 (arXiv 2204.03458, section 3): a space-time factorised U-Net.
 
-Convolutions see one frame at a time (1x3x3); frames meet in the temporal attention alone. So frames are folded
-into the batch once, at the entry, [B * T, C, H, W] in channels-last layout, and unfolded once, at the exit.
+Convolutions are 1x3x3, within a frame; only temporal attention mixes frames. So frames are folded into the batch
+once, at the input, as [B * T, C, H, W] in channels-last layout, and unfolded once, at the output.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from vdm_bench.reference_model.layers import FrameNorm, Resample, ResidualBlock
 
 
 class UNetBlock(nn.Module):
-    """A residual block, and where the resolution has attention, a spatial and then a temporal one."""
+    """A residual block, followed at resolutions with attention by spatial and then temporal attention."""
 
     def __init__(
         self, config: ModelConfig, inputs: int, outputs: int, side: int, resample: Resample = "keep"
@@ -38,7 +38,7 @@ class UNetBlock(nn.Module):
         self.temporal = TemporalAttention(outputs, config.head_dim, config.relative_distance) if attends else None
 
     def forward(self, x: Tensor, embedding: Tensor, images: int) -> Tensor:
-        """Transform frames [B * T, C, H, W] under embeddings [B, 1, E], or [B, 1 + images, E]."""
+        """Transform frames [B * T, C, H, W], with embeddings [B, 1, E] or [B, 1 + images, E]."""
         x = self.block(x, embedding)
         if self.spatial is not None:
             x = self.spatial(x)
@@ -48,14 +48,13 @@ class UNetBlock(nn.Module):
 
 
 class VideoUNet(nn.Module):
-    """Predicts x, eps or v (`config.prediction`) of a clip with noise, at any length and any divisible size.
+    """Predicts x, eps or v (`config.prediction`) of noisy clips of any length, at any size its stride divides.
 
     Args:
         config: the architecture.
 
     Attributes:
-        checkpointing: forget activations inside stages and compute them again for the gradient: less memory,
-            about a third more time.
+        checkpointing: activation checkpointing of each stage: less memory, about a third more time.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -82,10 +81,10 @@ class VideoUNet(nn.Module):
         """Predict from z.
 
         Args:
-            z: float [B, C, T + images, H, W]: T frames of a video, and independent images behind them.
+            z: float [B, C, T + images, H, W]: T frames of a video, followed by independent images.
             log_snr: of z: float [B].
-            condition: what the clips, and behind them the images, example by example, are conditioned on:
-                B (1 + images) rows; None for nothing.
+            condition: of the clips, followed by that of the images, example by example: B (1 + images) rows; None
+                for no condition.
             images: how many of the frames are independent images.
 
         Returns:
@@ -110,7 +109,7 @@ class VideoUNet(nn.Module):
         return x.reshape(batch, length, channels, height, width).transpose(1, 2).contiguous()
 
     def _embed(self, log_snr: Tensor, condition: Condition | None, images: int) -> Tensor:
-        """Embed log-SNR and condition of the frames, and of each image if it may differ: [B, 1 or 1 + I, E]."""
+        """Embed log-SNR and condition: [B, 1 + I, E], or [B, 1, E] if images and frames have the same."""
         if condition is None:
             return F.silu(self.embedding(log_snr, None))[:, None]
         emb: Tensor = self.embedding(torch.cat([log_snr, log_snr.repeat_interleave(images)]), condition)
@@ -127,7 +126,7 @@ class VideoUNet(nn.Module):
 
 
 def check_size(config: ModelConfig, height: int, width: int) -> None:
-    """Refuse clips whose sides the network cannot halve often enough.
+    """Refuse clip sizes that the network cannot process.
 
     Raises:
         InputError: a side is not divisible by the network's stride.
@@ -142,7 +141,7 @@ def check_size(config: ModelConfig, height: int, width: int) -> None:
 def _encoder_blocks(
     config: ModelConfig, widths: list[int], sides: list[int]
 ) -> tuple[list[UNetBlock], list[int]]:
-    """Make the encoder; return also the channels of all skip connections, the first convolution's first."""
+    """Make the encoder; also return the channels of all skip connections, that of the first convolution first."""
     stages: list[UNetBlock] = []
     current, skips = widths[0], [widths[0]]
     for level, (width, side) in enumerate(zip(widths, sides, strict=True)):
@@ -157,7 +156,7 @@ def _encoder_blocks(
 
 
 def _middle(config: ModelConfig, width: int) -> UNetBlock:
-    """The first stage of the middle always attends, whatever its resolution."""
+    """Make the first block of the middle, which has attention at any resolution."""
     side = config.resolution // config.stride
     attending = dataclasses.replace(config, attention_resolutions=(side,))
     return UNetBlock(attending, width, width, side)
@@ -166,7 +165,7 @@ def _middle(config: ModelConfig, width: int) -> UNetBlock:
 def _decoder_blocks(
     config: ModelConfig, widths: list[int], sides: list[int], skips: list[int]
 ) -> list[UNetBlock]:
-    """Make the decoder: one block more a resolution, each joined with a skip connection."""
+    """Make the decoder: per resolution one more block than the encoder, each with a skip connection."""
     stages: list[UNetBlock] = []
     current, skips = widths[-1], list(skips)
     for level in reversed(range(len(widths))):
@@ -197,7 +196,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _start_as_identity(network: VideoUNet) -> None:
-    """Make residual branches, and the whole network, start at zero."""
+    """Zero the last layer of each residual branch, which makes it an identity at first, and of the network."""
     for module in network.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.conv2.weight)

@@ -1,4 +1,4 @@
-"""The same as a test of your own: the fixture `vdm_check` comes with vdm-bench."""
+"""The same check as a test, with the fixture `vdm_check` of vdm-bench."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ from vdm_bench.pytest_plugin import VdmCheck
 
 
 def test_the_model_is_no_worse(vdm_check: VdmCheck, tmp_path: Path) -> None:
-    """The first time, and when a change is meant: `pytest --vdm-update-baseline`."""
+    """Run `pytest --vdm-update-baseline` the first time, and after an intended change."""
     vdm_bench.run("shapes-unconditional", sampler="my_model:sample", limit=256, name="my-model", out=tmp_path)
     vdm_check(tmp_path, baseline="vdm-bench-baseline.json", fail_on=["embedded/fvd:5%", "embedded/is:5%"])

@@ -1,18 +1,18 @@
-"""What a sampler in another environment needs to work under vdm-bench. Copy this file; it needs NumPy alone.
+"""The client of a sampler in another environment. Copy this file; it needs only NumPy.
 
     import client
 
-    def make(request):                       # one request: some clips, all of one size
+    def make(request):                       # a request: some clips, all of one size
         clips = np.empty((len(request.seeds), request.frames, request.height, request.width, 3), np.uint8)
         for i, seed in enumerate(request.seeds):
             clips[i] = ...                   # from seed i (and context[i], labels[i], captions[i]) alone
         return clips                         # uint8 [N, T, H, W, 3], RGB
 
-    client.serve(make)                       # or serve(prepare=load), see below
+    client.serve(make)                       # or serve(prepare=...), see below
 
 Then: vdm-bench run PROTOCOL --sampler-command "/path/to/its/python sampler.py" --option steps=64
 
-A request has: indices, seeds (one integer a clip), frames, height, width; context, uint8 [N, K, H, W, 3], the
+A request has: indices; seeds, one integer per clip; frames, height, width; context, uint8 [N, K, H, W, 3], the
 frames that the clips must begin with, or None; labels, a list of integers, or None; captions, a list of texts, or
 None.
 """
@@ -39,11 +39,11 @@ def serve(make: Make | None = None, *, prepare: Callable[[dict[str, str]], Make]
     """Answer requests until there are no more.
 
     Args:
-        make: a function of a request that gives its clips.
-        prepare: a function of the options (texts by name) that gives `make`; for loading a model once.
+        make: a function of a request that returns its clips.
+        prepare: a function of the options (texts by name) that returns `make`; it can load a model once.
     """
     scratch = Path()
-    # Answers have the standard output to themselves: whatever else prints there goes to stderr.
+    # Standard output is for answers; anything else printed there goes to stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

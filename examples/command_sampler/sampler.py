@@ -1,4 +1,4 @@
-"""A sampler without torch, in a virtual environment of its own: the example of docs/command-samplers.md.
+"""A sampler without torch, in its own virtual environment: the example of docs/command-samplers.md.
 
 python3 -m venv other && other/bin/pip install numpy
 vdm-bench run shapes-unconditional --sampler-command "other/bin/python examples/command_sampler/sampler.py"
@@ -11,11 +11,11 @@ import numpy as np
 
 
 def prepare(options: dict[str, str]) -> client.Make:
-    """Take the options; a real sampler would load its model here."""
+    """Read the options; a real sampler would load its model here."""
     levels = int(options.get("levels", "4"))
 
     def make(request: SimpleNamespace) -> np.ndarray:
-        """Clips of one colour that grow brighter, from the seed alone."""
+        """Make clips of one colour that grow brighter; the seed decides the colour."""
         clips = np.empty((len(request.seeds), request.frames, request.height, request.width, 3), np.uint8)
         for clip, seed in zip(clips, request.seeds, strict=True):
             colour = np.random.default_rng(seed).integers(0, levels, 3) * (255 // levels)

@@ -1,8 +1,8 @@
-"""Watch the Frechet video distance fall while a model trains: Lightning, `shapes`, the embedded network, a CPU.
+"""Log the FVD of a model while it trains: PyTorch Lightning, `shapes`, the embedded network, on a CPU.
 
     python examples/lightning_fvd/train_autoencoder.py
 
-The model is a variational autoencoder of two linear layers. It learns blurred clips, but quickly.
+The model is a variational autoencoder with two linear layers. Its clips are blurred, but it trains in seconds.
 Needs `pip install pytorch-lightning`.
 """
 
@@ -35,7 +35,7 @@ class Autoencoder(pl.LightningModule):
         return clips
 
     def training_step(self, clips: Tensor, index: int) -> Tensor:
-        """Return the negative evidence lower bound, in nats a pixel, up to a constant."""
+        """Return the negative evidence lower bound, in nats per pixel, up to a constant."""
         mean, log_variance = self.encoder(clips).chunk(2, dim=1)
         latents = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         error = (self.decoder(latents) - clips).square().flatten(1).sum(dim=1) / 0.1
@@ -44,7 +44,7 @@ class Autoencoder(pl.LightningModule):
         return loss
 
     def validation_step(self, clips: Tensor, index: int) -> None:
-        """Add as many real as generated clips."""
+        """Add a batch of real clips, and as many generated ones."""
         self.fvd.update(clips, real=True)
         self.fvd.update(self.sample(len(clips)), real=False)
         self.log("fvd", self.fvd)  # Lightning computes it at the end of the epoch, over all ranks, and resets it
@@ -54,7 +54,7 @@ class Autoencoder(pl.LightningModule):
         print(f"step {self.trainer.global_step:3}  fvd {self.trainer.callback_metrics['fvd']:.1f}", flush=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, for both halves."""
+        """Return Adam for encoder and decoder."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
@@ -78,7 +78,7 @@ class Clips(Dataset[Tensor]):
 def main(epochs: int, clips: int) -> None:
     """Train, and print the FVD before the first epoch and after each."""
     pl.seed_everything(0, verbose=False)
-    torch.set_num_threads(1)  # layers as small as these gain nothing from more
+    torch.set_num_threads(1)  # more do not help with layers as small as these
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="auto",

@@ -2,8 +2,8 @@
 
     python examples/shapes_model/curve.py runs/shapes/log.jsonl --out docs/images/shapes-training.png
 
-Left the loss over the steps; right the same apart by log-SNR, where little noise and much noise differ: at much
-noise nothing but the mean can be known, at little noise nothing but the noise is left to tell.
+Left: the loss over the steps. Right: the loss by log-SNR. The levels differ: at high noise the best prediction is
+the mean of the data, at low noise only the noise remains to be predicted.
 """
 
 import json
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vdm_bench.runtime.files import atomic_path
 
-_WINDOW = 10  # lines of the log that are averaged: the loss of a few steps is mostly the draw of the noise levels
+_WINDOW = 10  # lines of the log to average: the loss of a few steps depends mostly on their noise levels
 
 
 @click.command()
@@ -26,23 +26,23 @@ def main(log: Path, out: Path) -> None:
     """Draw the learning curve in LOG, a run's log.jsonl."""
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     figure = Figure(figsize=(10, 3.6), dpi=100, layout="constrained")
-    whole, parts = figure.subplots(1, 2)
-    _draw(whole, lines, "all noise levels", lambda line: line["loss"])
+    overall, by_level = figure.subplots(1, 2)
+    _draw(overall, lines, "all noise levels", lambda line: line["loss"])
     for name in dict.fromkeys(name for line in lines for name in line["loss_by_log_snr"]):
-        _draw(parts, lines, name, lambda line, name=name: line["loss_by_log_snr"].get(name))
-    whole.set_title("mean square error of v")
-    parts.set_title("the same by log-SNR")
-    parts.legend(fontsize=7, ncols=2)
+        _draw(by_level, lines, name, lambda line, name=name: line["loss_by_log_snr"].get(name))
+    overall.set_title("mean squared error of v")
+    by_level.set_title("by log-SNR")
+    by_level.legend(fontsize=7, ncols=2)
     with atomic_path(out) as temporary:
         figure.savefig(temporary, format=out.suffix.removeprefix(".") or "png", metadata={})
     click.echo(f"{len(lines)} lines up to step {lines[-1]['step']:,}: loss {lines[-1]['loss']:.4f}; wrote {out}")
 
 
 def _draw(axes: Axes, lines: list[dict[str, Any]], label: str, value: Any) -> None:
-    """Plot the running mean of one value of the log."""
+    """Plot a value of the log, averaged over `_WINDOW` lines."""
     points = [(line["step"], value(line)) for line in lines if value(line) is not None]
     groups = [points[start : start + _WINDOW] for start in range(0, len(points), _WINDOW)]
-    steps, means = ([sum(point[place] for point in group) / len(group) for group in groups] for place in (0, 1))
+    steps, means = ([sum(point[axis] for point in group) / len(group) for group in groups] for axis in (0, 1))
     axes.plot(steps, means, label=label, linewidth=1.2)
     axes.set_xlabel("step")
     axes.set_yscale("log")

@@ -1,9 +1,9 @@
-"""Return a model of `shapes` a vector for each shape, colour and motion, not one for each of 240 classes.
+"""Convert a model of `shapes` with 240 class embeddings to one embedding per shape, colour and motion.
 
     python examples/shapes_model/factor_labels.py model.safetensors factored.safetensors
 
-Each new vector is the mean of the vectors of its classes (a main effect), less two thirds of the mean of all,
-so that the sum of three has the mean of all once. Train the result on by `vdm-bench train shapes --init`.
+Each new vector is the mean of the vectors of its classes (a main effect) minus two thirds of the overall mean, so
+that the sum of three contains the overall mean once. Continue training with `vdm-bench train shapes --init`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ TABLE = "embedding.classes.weight"
 
 
 def main_effects(table: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:
-    """Turn a table [classes, d] into [sum(factors), d], the attributes one after the other."""
+    """Convert a table [classes, d] to [sum(factors), d], one attribute after the other."""
     grid = table.view(*factors, table.shape[-1])
     mean = table.mean(0)
     axes = range(len(factors))

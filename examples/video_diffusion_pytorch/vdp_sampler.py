@@ -1,6 +1,6 @@
-"""video-diffusion-pytorch (PyPI) as a sampler, in a virtual environment of its own.
+"""video-diffusion-pytorch (PyPI) as a sampler, in its own virtual environment.
 
-It imports torchvision at its top, which does not go with every build of torch: beside the suite it may fail.
+It needs torchvision, which does not import with every build of torch: it may fail in vdm-bench's environment.
 
     python3 -m venv vdp && vdp/bin/pip install video-diffusion-pytorch
     sampler="vdp/bin/python examples/video_diffusion_pytorch/vdp_sampler.py"
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# A repository of your own has a copy of client.py beside its sampler.
+# In your repository, put a copy of client.py next to the sampler.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "command_sampler"))
 import client
 
@@ -25,14 +25,14 @@ def prepare(options: dict[str, str]) -> client.Make:
     """Build the network as it was trained.
 
     Args:
-        options: `dim` and `timesteps` as in training (64, 1000); `checkpoint`, a file that its `Trainer` saved.
-            Without one the weights are random, to try whether all works.
+        options: `dim` and `timesteps` as in training (64, 1000); `checkpoint`, a file saved by its `Trainer`.
+            Without a checkpoint the weights are random, which is enough to try the setup.
     """
     package = importlib.import_module("video_diffusion_pytorch")
-    torch.manual_seed(0)  # of random weights: the same clips in every process
+    torch.manual_seed(0)  # for random weights: the same clips in every process
     network = package.Unet3D(dim=int(options.get("dim", "64")), dim_mults=(1, 2, 4, 8))
     timesteps, checkpoint = int(options.get("timesteps", "1000")), options.get("checkpoint")
-    # Tensors and numbers alone: nothing that could run code is unpickled.
+    # Only tensors and numbers: nothing that could run code is unpickled.
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"] if checkpoint else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made: dict[tuple[int, int], Any] = {}
@@ -46,9 +46,9 @@ def prepare(options: dict[str, str]) -> client.Make:
         return made[frames, size]
 
     def make(request: SimpleNamespace) -> np.ndarray:
-        """Clips one by one: the package draws from torch's global generator, and a clip has a seed of its own."""
+        """Make clips one by one: the package draws from torch's global generator, seeded for each clip."""
         if request.context is not None or request.labels is not None or request.captions is not None:
-            raise ValueError("this sampler makes clips from nothing; take an unconditional protocol")
+            raise ValueError("this sampler is unconditional; choose an unconditional protocol")
         process = diffusion(request.frames, request.height)
         clips = []
         for seed in request.seeds:

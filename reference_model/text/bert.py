@@ -1,7 +1,7 @@
 """A BERT (Devlin et al. 2018, arXiv 1810.04805) and its tokenizer, through transformers (extra `text`).
 
-Weights are read from safetensors alone, and no code of a model's repository is run. transformers is imported
-when an encoder is loaded, not before.
+Weights are read only from safetensors, and no code of a model's repository is run. transformers is imported when
+an encoder is loaded.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ DEFAULT_ENCODER = "google-bert/bert-large-uncased"
 DEFAULT_REVISION = "6da4b6a26a1877e173fca3225479512db81a5e5b"  # its commit on the hub
 DEFAULT_MAX_TOKENS = 77
 
-_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickle is even downloaded
-_UNUSED = "pooler."  # BERT's pooled vector is not used, and many checkpoints do not have its weights
-_ROUNDED_UP = 128  # a model's vocabulary may be larger than its tokenizer's, but by less than this
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # pickles are not even downloaded
+_UNUSED = "pooler."  # BERT's pooled vector is not used, and many checkpoints lack its weights
+_ROUNDED_UP = 128  # a model's vocabulary may exceed its tokenizer's by less than this
 _WAY_OUT = "give a folder with config.json, the tokenizer's files and model.safetensors, or a file of embeddings"
 
 
 class Tokenizer(Protocol):
-    """What is used of transformers' tokenizers."""
+    """The part of a transformers tokenizer that is used here."""
 
     unk_token_id: int | None
     all_special_tokens: list[str]
 
     def __call__(self, text: list[str], **options: Any) -> Mapping[str, list[list[int]]]:
-        """Return `input_ids` of each text, special tokens added."""
+        """Return the `input_ids` of each text, with special tokens."""
         ...
 
     def get_vocab(self) -> dict[str, int]:
@@ -48,12 +48,12 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """A BERT and its tokenizer, ready to encode; made by `load_encoder`.
+    """A BERT and its tokenizer; made by `load_encoder`.
 
     Attributes:
-        tokenizer: of transformers.
-        model: of transformers, float32, in eval mode.
-        info: what goes into a file of embeddings.
+        tokenizer: from transformers.
+        model: from transformers, float32, in eval mode.
+        info: description for a file of embeddings.
         width: D of the embeddings.
     """
 
@@ -78,7 +78,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def embed(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Embed the captions of one batch: for each, float32 [its tokens, D] on the CPU."""
+        """Embed the captions of one batch: float32 [L, D] on the CPU for each caption of L tokens."""
         lengths = [len(tokens) for tokens in ids]
         tokens = torch.zeros(len(ids), max(lengths), dtype=torch.int64)
         for row, values in zip(tokens, ids, strict=True):
@@ -98,16 +98,17 @@ def load_encoder(
     revision: str | None = None,
     device: str | torch.device = "cpu",
 ) -> TextEncoder:
-    """Load a BERT and its tokenizer. The global random state is left as it is.
+    """Load a BERT and its tokenizer. The global random state is not changed.
 
     Args:
         source: a folder, or a name on the Hugging Face hub, which is downloaded into the hub's own cache.
-        max_tokens: of a caption, those that the tokenizer adds (two for BERT) included.
-        revision: commit, branch or tag on the hub; None for the newest, or for `DEFAULT_REVISION` of the default.
-        device: where it runs.
+        max_tokens: per caption, including those that the tokenizer adds (two for BERT).
+        revision: commit, branch or tag on the hub; None for `DEFAULT_REVISION` of the default encoder, and the
+            newest of any other.
+        device: of the model.
 
     Raises:
-        InputError: transformers is not installed, the encoder cannot be had, is damaged or does not fit.
+        InputError: transformers is not installed, or the encoder is not available, damaged or unsuitable.
     """
     transformers = _import("transformers")
     path = Path(source).expanduser()
@@ -123,7 +124,7 @@ def load_encoder(
 
 
 def _load(transformers: ModuleType, folder: Path, source: str) -> tuple[Any, Tokenizer]:
-    """Load model (float32, in eval mode) and tokenizer from a folder; `source` is how messages name it."""
+    """Load model (float32, in eval mode) and tokenizer from a folder, which messages call `source`."""
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet(transformers), torch.random.fork_rng(devices=[]):
@@ -131,16 +132,16 @@ def _load(transformers: ModuleType, folder: Path, source: str) -> tuple[Any, Tok
             model, loading = transformers.AutoModel.from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, **options
             )
-    except Exception as error:  # of a dozen kinds, by what is wrong with the folder
+    except Exception as error:  # transformers raises a dozen kinds for a faulty folder
         raise InputError(f"no text encoder can be loaded from {source}: {_line(error)}; {_WAY_OUT}") from error
     missing = sorted(name for name in loading["missing_keys"] if _UNUSED not in name)
-    if missing:  # transformers fills them with random numbers
+    if missing:  # transformers initialises them at random
         raise InputError(f"{source} lacks weights of its text encoder, such as {missing[0]}; {_WAY_OUT}")
     return model.float().eval().requires_grad_(False), tokenizer
 
 
 def _import(name: str) -> ModuleType:
-    """Import a module of the extra `text`, without which the rest of the project works."""
+    """Import a module of the extra `text`, which the rest of the project does not need."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -151,7 +152,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _download(source: str, revision: str | None) -> Path:
-    """Return the folder of a repository of the hub, downloaded unless it is in the hub's cache."""
+    """Return the local folder of a repository on the hub, downloaded if it is not in the hub's cache."""
     if source.startswith((".", "~", os.sep)) or source.count("/") > 1 or "\\" in source:
         raise InputError(f"there is no folder {source} with a text encoder; {_WAY_OUT}")
     hub = _import("huggingface_hub")
@@ -159,22 +160,22 @@ def _download(source: str, revision: str | None) -> Path:
         revision = DEFAULT_REVISION
     try:
         return Path(hub.snapshot_download(source, revision=revision, allow_patterns=list(_HUB_FILES)))
-    except Exception as error:  # network, name, revision, rights, disk
+    except Exception as error:  # network, name, revision, permissions, disk
         raise InputError(
-            f"there is no folder {source}, and the Hugging Face hub does not give a text encoder of this name "
+            f"there is no folder {source}, and the Hugging Face hub does not provide a text encoder of it "
             f"({_line(error)}); {_WAY_OUT}"
         ) from error
 
 
 def _require_fit(source: str, config: Any, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Refuse a model that is no plain encoder, or does not go with its tokenizer or with `max_tokens`."""
+    """Refuse a model that has a decoder, or does not match its tokenizer or `max_tokens`."""
     vocabulary, positions = tokenizer.get_vocab(), getattr(config, "max_position_embeddings", max_tokens)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise InputError(f"{source} is not an encoder alone ({config.model_type}); give a BERT")
     if not set(vocabulary) - set(tokenizer.all_special_tokens):
         raise InputError(f"the tokenizer in {source} knows no word; its vocab.txt or tokenizer.json is missing")
-    more = config.vocab_size - (max(vocabulary.values()) + 1)
-    if not 0 <= more < _ROUNDED_UP:
+    excess = config.vocab_size - (max(vocabulary.values()) + 1)
+    if not 0 <= excess < _ROUNDED_UP:
         raise InputError(
             f"the tokenizer in {source} has {len(vocabulary)} tokens, its model {config.vocab_size}: the "
             "vocabulary is truncated, or they are of different encoders"
@@ -184,7 +185,7 @@ def _require_fit(source: str, config: Any, tokenizer: Tokenizer, max_tokens: int
 
 
 def _digest(model: nn.Module, vocabulary: Mapping[str, int]) -> str:
-    """Return the SHA-256 over the weights that are used, and the vocabulary."""
+    """Return the SHA-256 over the vocabulary and the weights that are used, in hexadecimal."""
     digest = hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode())
     for name, weights in sorted(model.named_parameters()):
         if _UNUSED not in name:
@@ -195,7 +196,7 @@ def _digest(model: nn.Module, vocabulary: Mapping[str, int]) -> str:
 
 @contextlib.contextmanager
 def _quiet(transformers: ModuleType) -> Iterator[None]:
-    """Silence transformers while it loads: it warns of weights that are not used, and shows bars on stderr."""
+    """Silence transformers while it loads: it warns about unused weights and shows progress bars on stderr."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -209,6 +210,6 @@ def _quiet(transformers: ModuleType) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """Return the first line of an error, without stops at its end."""
+    """Return the first line of an error, without punctuation at its end."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.: ')[:200]}" if lines else type(error).__name__

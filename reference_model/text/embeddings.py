@@ -1,11 +1,11 @@
 """Embeddings of captions, in memory and as a file, so that training and sampling need no text encoder.
 
-Captions have unlike numbers of tokens, so tokens are kept one after the other and padded only where a batch is
-made. A caption is found by the SHA-256 of its text; the text itself is not in the file.
+Captions differ in their number of tokens, so tokens are stored one caption after the other and padded only in a
+batch. A caption is looked up by the SHA-256 of its text; the text itself is not in the file.
 
 The file is one `.safetensors`: `tokens` [M, D] (float32 or float16), `lengths` int64 [N], `captions` uint8
 [N, 32] (the digests), and in its header, under `vdm_bench_text`, JSON: format, encoder, cut, unknown, and
-checksums of it all, which are checked where they are there.
+checksums of all of it; files of earlier versions have none.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.fl
 
 
 def plain(caption: str) -> str:
-    """Return a caption as it is encoded and looked up: runs of white space are one space, none at the ends.
+    """Return a caption as it is encoded and looked up: white space collapsed to single spaces, none at the ends.
 
     >>> plain("  a red\\n circle ")
     'a red circle'
@@ -55,10 +55,10 @@ def caption_digest(caption: str) -> bytes:
 
 
 def require_captions(captions: Sequence[str]) -> None:
-    """Refuse what is not a sequence of strings.
+    """Refuse anything but a sequence of strings.
 
     Raises:
-        InputError: a single string, or a member that is no string.
+        InputError: `captions` is a single string, or one of them is not a string.
     """
     if isinstance(captions, str):
         raise InputError(f"captions is one string, {captions!r}; give a list of captions")
@@ -72,10 +72,10 @@ class EncoderInfo:
     """What made the embeddings.
 
     Attributes:
-        name: of the encoder: its name on the hub, or of its folder (without the path).
+        name: of the encoder on the hub, or of its folder (without the path).
         revision: commit on the hub, or None.
-        digest: SHA-256 in hexadecimal over the weights used and the vocabulary; equal digest, same encoder.
-        max_tokens: tokens at which captions are cut, those that the tokenizer adds included.
+        digest: SHA-256 over the weights used and the vocabulary, in hexadecimal.
+        max_tokens: longer captions are truncated to this; includes the tokens that the tokenizer adds.
     """
 
     name: str
@@ -85,11 +85,11 @@ class EncoderInfo:
 
 
 class TextBatch(NamedTuple):
-    """The captions of a batch, as the network takes them.
+    """The captions of a batch, as input of the network.
 
     Attributes:
-        embeddings: float32 [B, L, D]; zero where there is no token.
-        mask: bool [B, L]; True where there is a token. A row that is all False is unconditional.
+        embeddings: float32 [B, L, D]; zero in the padding.
+        mask: bool [B, L]; False in the padding. A row of padding alone is unconditional.
     """
 
     embeddings: Tensor
@@ -98,15 +98,15 @@ class TextBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TextEmbeddings:
-    """Embeddings of the tokens of N captions. The empty caption is never among them: it is unconditional.
+    """Token embeddings of N captions, without the empty caption, which means unconditional.
 
     Attributes:
         tokens: float32 or float16 [M, D]: the tokens of all captions, one caption after the other.
-        lengths: int64 [N]: tokens of each caption; their sum is M.
+        lengths: int64 [N]: number of tokens of each caption; their sum is M.
         digests: uint8 [N, 32]: `caption_digest` of each caption, all different.
-        encoder: what made them.
-        cut: how many captions were cut because they had more than `encoder.max_tokens` tokens.
-        unknown: how many captions have a word that the encoder's vocabulary has not.
+        encoder: that made them.
+        cut: how many captions were truncated because they had more than `encoder.max_tokens` tokens.
+        unknown: how many captions have a word that is not in the encoder's vocabulary.
     """
 
     tokens: Tensor
@@ -133,24 +133,24 @@ class TextEmbeddings:
 
     @property
     def report(self) -> str:
-        """One line for the person who encodes: how many captions, how many not as written."""
+        """One line for people: how many captions there are, and how many were truncated or have unknown words."""
         return (
-            f"{len(self)} captions by {self.encoder.name}, {self.cut} cut at {self.encoder.max_tokens} tokens, "
-            f"{self.unknown} with a word unknown to it"
+            f"{len(self)} captions by {self.encoder.name}, {self.cut} truncated to {self.encoder.max_tokens} "
+            f"tokens, {self.unknown} with a word unknown to it"
         )
 
     def batch(self, captions: Sequence[str], *, length: int | None = None) -> TextBatch:
-        """Look captions up; those that are empty are unconditional.
+        """Look up captions; empty ones are unconditional.
 
         Args:
-            captions: B of them, in any order, repeats allowed.
+            captions: B captions, in any order, repeats allowed.
             length: L of the result; None for that of the longest caption (at least 1).
 
         Returns:
             Embeddings float32 [B, L, D] and mask bool [B, L].
 
         Raises:
-            InputError: a caption is not among them, or longer than `length`.
+            InputError: a caption has no embedding, or is longer than `length`.
         """
         self.require(captions)
         rows = [self._rows[caption_digest(caption)] if plain(caption) else None for caption in captions]
@@ -170,15 +170,15 @@ class TextEmbeddings:
     def require(
         self, captions: Sequence[str] = (), *, width: int | None = None, where: str = "the text embeddings"
     ) -> None:
-        """Refuse, before work begins, captions that are not there and a model of another width.
+        """Check early that captions have embeddings, and that the width is the model's.
 
         Args:
-            captions: those that will be asked for.
+            captions: that will be looked up.
             width: the model's `text_dim`.
-            where: how the message names the embeddings, such as their file.
+            where: what messages call the embeddings, such as their file.
 
         Raises:
-            InputError: see above.
+            InputError: a caption has no embedding, or the width differs.
         """
         if width is not None and width != self.width:
             raise InputError(
@@ -197,7 +197,7 @@ class TextEmbeddings:
 
         Args:
             path: ends in `.safetensors`.
-            storage: `float32` keeps every bit; `float16` halves the file and rounds (relative error 5e-4).
+            storage: `float32` is exact; `float16` halves the file and rounds (relative error 5e-4).
 
         Raises:
             InputError: another suffix, the file cannot be written, or a value is too large for float16.
@@ -229,7 +229,7 @@ class TextEmbeddings:
             width: the model's `text_dim`, if the file is for a model.
 
         Raises:
-            InputError: it is not there, cut off, damaged, of another kind or format, or of another width.
+            InputError: the file does not exist, is truncated or damaged, or has another format or width.
         """
         path = Path(path)
         text, tensors = _read(path)
@@ -263,7 +263,7 @@ class TextEmbeddings:
         return [int(end) - length for end, length in zip(self.lengths.cumsum(0), self._length_list, strict=True)]
 
     def _wrong(self) -> str | None:
-        """Say what does not fit together, or None."""
+        """Describe what is inconsistent, or return None."""
         tokens, lengths, digests = self.tokens, self.lengths, self.digests
         if tokens.ndim != 2 or tokens.dtype not in _DTYPES.values() or tokens.shape[1] == 0:
             return f"tokens are {tokens.dtype} {list(tokens.shape)}, not float [M, D]"
@@ -275,11 +275,11 @@ class TextEmbeddings:
             )
         if bool((lengths < 1).any()) or int(lengths.sum()) != len(tokens):
             return f"the lengths add up to {int(lengths.sum())}, but there are {len(tokens)} tokens"
-        return "a caption is there twice" if len(self._rows) != len(lengths) else None
+        return "a caption occurs twice" if len(self._rows) != len(lengths) else None
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Return the header's text and the tensors; large files are mapped into memory, not read at once."""
+    """Return the header's text and the tensors; large files are memory-mapped."""
     with open_safetensors(path, "pt", _damaged, _unreadable) as file:
         metadata: dict[str, Any] = file.metadata() or {}
         names = set(file.keys())

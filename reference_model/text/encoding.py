@@ -1,7 +1,7 @@
-"""Captions to embeddings: by a BERT (`bert.py`), or from a file made beforehand (`embeddings.py`).
+"""Captions to embeddings: with a BERT (`bert.py`), or from a file of embeddings (`embeddings.py`).
 
-The paper conditions on the token embeddings of BERT-large; they are the encoder's last hidden states. Which
-BERT-large and how many tokens it does not say: both are settings here. A file needs no transformers.
+The paper conditions on the token embeddings of BERT-large, the encoder's last hidden states. It does not say
+which BERT-large, nor how many tokens: both are settings here. Reading a file does not need transformers.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,50 +34,58 @@ def encode(
     too_long: TooLong = "cut",
     progress: OnProgress | None = None,
 ) -> TextEmbeddings:
-    """Embed captions: each text once, the empty one not at all (it is unconditional).
+    """Embed captions: each text once, except the empty one (it means unconditional).
 
     Args:
         captions: repeats allowed.
         encoder: from `load_encoder`.
-        batch_size: captions at once; embeddings depend on it by rounding only.
-        too_long: captions with too many tokens are cut and counted (`TextEmbeddings.cut`), or refused.
-        progress: called after each batch.
+        batch_size: captions per forward pass; embeddings depend on it by rounding only.
+        too_long: truncate and count captions with too many tokens (`TextEmbeddings.cut`), or refuse them.
+        progress: is called after each batch.
 
     Raises:
-        InputError: captions that are no text or, by `too_long`, too long; embeddings that are not finite.
+        InputError: a caption is not a string or, if refused, too long; or an embedding is not finite.
     """
     require_captions(captions)
     texts = list(dict.fromkeys(text for text in map(plain, captions) if text))
-    ids, cut = encoder.tokenize(texts)
-    if cut and too_long == "refuse":
+    ids, truncated = encoder.tokenize(texts)
+    if truncated and too_long == "refuse":
         raise InputError(
-            f"{len(cut)} captions have more than {encoder.info.max_tokens} tokens, the first being "
-            f"{texts[cut[0]]!r}; shorten them, allow more tokens, or have them cut"
+            f"{len(truncated)} captions have more than {encoder.info.max_tokens} tokens, the first being "
+            f"{texts[truncated[0]]!r}; shorten them, allow more tokens, or have them truncated"
         )
+    tokens = _embed_all(ids, encoder, batch_size, progress)
+    if not bool(torch.isfinite(tokens).all()):
+        raise InputError(
+            f"the text encoder {encoder.info.name} returns embeddings that are not finite; use another"
+        )
+    digests = np.frombuffer(bytearray().join(map(caption_digest, texts)), dtype=np.uint8).reshape(-1, 32)
+    unknown = encoder.tokenizer.unk_token_id
+    return TextEmbeddings(
+        tokens=tokens,
+        lengths=torch.tensor([len(values) for values in ids], dtype=torch.int64),
+        digests=torch.from_numpy(digests),
+        encoder=encoder.info,
+        cut=len(truncated),
+        unknown=sum(unknown in values for values in ids),
+    )
+
+
+def _embed_all(
+    ids: Sequence[Sequence[int]], encoder: TextEncoder, batch_size: int, progress: OnProgress | None
+) -> torch.Tensor:
+    """Embed the token ids of captions batch by batch: float32 [M, D], in the order of the captions."""
     lengths = [len(values) for values in ids]
     ends = list(accumulate(lengths, initial=0))
     tokens = torch.empty(ends[-1], encoder.width)
-    order = sorted(range(len(texts)), key=lambda place: lengths[place])  # little padding
+    order = sorted(range(len(ids)), key=lambda place: lengths[place])  # little padding
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         for place, embedded in zip(places, encoder.embed([ids[place] for place in places]), strict=True):
             tokens[ends[place] : ends[place + 1]] = embedded
         if progress is not None:
             progress(start + len(places), len(order))
-    if not bool(torch.isfinite(tokens).all()):
-        raise InputError(
-            f"the text encoder {encoder.info.name} gives embeddings that are not finite; use another"
-        )
-    digests = np.frombuffer(bytearray().join(map(caption_digest, texts)), dtype=np.uint8).reshape(-1, 32)
-    unknown = encoder.tokenizer.unk_token_id
-    return TextEmbeddings(
-        tokens=tokens,
-        lengths=torch.tensor(lengths, dtype=torch.int64),
-        digests=torch.from_numpy(digests),
-        encoder=encoder.info,
-        cut=len(cut),
-        unknown=sum(unknown in values for values in ids),
-    )
+    return tokens
 
 
 def load_text(
@@ -90,15 +98,15 @@ def load_text(
     device: str | torch.device = "cpu",
     progress: OnProgress | None = None,
 ) -> TextEmbeddings:
-    """Get the embeddings of captions from wherever they come.
+    """Return the embeddings of captions, from a file or an encoder.
 
     Args:
-        captions: all those that will be asked for.
+        captions: all that will be looked up.
         source: a file of embeddings, a folder with a BERT, or the name of one on the Hugging Face hub.
         text_dim: of the model; None to accept any width.
         max_tokens: for a BERT; a file has its own.
-        revision: for a BERT of the hub.
-        device: where a BERT runs; embeddings are on the CPU in any case.
+        revision: for a BERT on the hub.
+        device: of the BERT; embeddings are on the CPU in any case.
         progress: of encoding.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The devices and processes of a training run: a thin layer over accelerate (extra `train`)."""
+"""Devices and processes of a training run: a thin layer over accelerate (extra `train`)."""
 
 import atexit
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 
 class Devices:
-    """What this process computes on, and the processes it works with.
+    """The device of this process, and the group of processes it belongs to.
 
     Args:
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`. With several processes each takes a
-            GPU of its own.
-        shard: share out weights, gradients and the optimiser's moments as well.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`. Of several processes, each takes its own
+            GPU.
+        shard: also shard weights, gradients and the optimiser's moments (FSDP).
 
     Raises:
-        InputError: accelerate is not installed, or the device is not there.
+        InputError: accelerate is not installed, or there is no such device.
     """
 
     def __init__(self, device: str = "auto", *, shard: bool = False) -> None:
         self.accelerator = _accelerator(device)
         kind = str(self.accelerator.distributed_type.value)
         if kind in ("DEEPSPEED", "MEGATRON_LM"):
-            raise InputError(f"training does not run under accelerate's {kind}; launch it plainly, with --shard")
-        # Weights are sharded by torch itself, also where accelerate's own settings ask for it.
+            raise InputError(f"training does not support accelerate's {kind}; launch it without, with --shard")
+        # Torch itself shards the weights, even if accelerate is configured to.
         self.shard = shard or kind == "FSDP"
         self.device: torch.device = self.accelerator.device
 
@@ -52,21 +52,21 @@ class Devices:
 
     @property
     def description(self) -> str:
-        """Say what the run computes on."""
+        """The devices in a few words, such as `2 processes (cuda)`."""
         kind = self.device.type
         sharded = ", weights sharded" if self.shard else ""
         return kind if self.count == 1 else f"{self.count} processes ({kind}{sharded})"
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         self.accelerator.wait_for_everyone()
 
     def wrap(self, network: VideoUNet) -> nn.Module:
-        """Move a network to the device and share the work: as DDP, or sharded in place as FSDP."""
+        """Move a network to the device and wrap it in DDP, or shard it in place with FSDP."""
         if not (self.shard and self.count > 1):
             wrapped: nn.Module = self.accelerator.prepare_model(network)
             return wrapped
-        # FSDP cuts weights along their first axis, and takes them in their common layout alone.
+        # FSDP shards weights along their first axis, and only in contiguous layout.
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks this
         mesh = init_device_mesh(self.device.type, (self.count,))
         for module in [module for module in network.modules() if isinstance(module, UNetBlock)]:
@@ -74,25 +74,26 @@ class Devices:
         fully_shard(network, mesh=mesh)
         return network
 
-    def rows(self, batch: int, pieces: int) -> list[range]:
-        """Return the examples of a step that are this process's, in equal pieces.
+    def rows(self, batch: int, micro_batches: int) -> list[range]:
+        """Return this process's examples of a step, in micro-batches of equal size.
 
         Raises:
-            InputError: they cannot be shared out equally.
+            InputError: they cannot be divided equally.
         """
-        size, rest = divmod(batch, self.count * pieces)
+        size, rest = divmod(batch, self.count * micro_batches)
         if rest:
             processes = "1 process" if self.count == 1 else f"{self.count} processes"
             raise InputError(
-                f"a batch of {batch} cannot be shared by {processes} in {pieces} pieces each; "
+                f"a batch of {batch} cannot be divided equally among {processes} "
+                f"with {micro_batches} micro-batches each; "
                 "choose another --batch or training.accumulation"
             )
-        first = self.accelerator.process_index * size * pieces
-        return [range(first + piece * size, first + (piece + 1) * size) for piece in range(pieces)]
+        first = self.accelerator.process_index * size * micro_batches
+        return [range(first + index * size, first + (index + 1) * size) for index in range(micro_batches)]
 
     @contextmanager
     def unsynchronised(self, network: nn.Module, *, when: bool) -> Iterator[None]:
-        """Keep gradients to this process while they are accumulated."""
+        """Do not synchronise gradients while they are accumulated."""
         if isinstance(network, FSDPModule):
             network.set_requires_gradient_sync(not when)
             yield
@@ -105,20 +106,20 @@ class Devices:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def clip(self, network: nn.Module, largest: float) -> Tensor:
-        """Scale gradients so that their norm, over all weights, is at most `largest`; give the norm before."""
+        """Clip the gradients' norm, over all weights, to `largest`; return the norm before."""
         norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def total(self, values: Tensor) -> Tensor:
-        """Add up tensors of all processes."""
+        """Sum a tensor over all processes."""
         summed: Tensor = self.accelerator.reduce(values, reduction="sum")
         return summed
 
     def agree(self, well: bool) -> None:
-        """Go on only if every process may; all of them call it.
+        """Continue only if all processes may; all must call it.
 
         Raises:
-            PeerError: this one may, and another may not.
+            PeerError: this process may continue, but another may not.
         """
         if self.count > 1 and self.any(not well) and well:
             raise PeerError(
@@ -126,7 +127,7 @@ class Devices:
             )
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Whether the flag is set in any process; all must call it."""
         return bool(self.total(torch.tensor(float(flag), device=self.device)) > 0)
 
 
@@ -140,7 +141,7 @@ def _accelerator(device: str) -> "Accelerator":
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     except RuntimeError as error:
-        raise InputError(f"there is no kind of device {device!r}; give auto, cpu, cuda or cuda:1") from error
+        raise InputError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:1") from error
     if chosen.type not in ("cpu", "cuda"):
         raise InputError(f"training runs on cpu and cuda, not on {device}; give --device cpu")
     if chosen.type == "cuda":
@@ -148,13 +149,13 @@ def _accelerator(device: str) -> "Accelerator":
             raise InputError(f"there is no device {device} on this machine; give --device cpu")
         if chosen.index is not None:
             torch.cuda.set_device(chosen)
-    # Autocast is this project's own, where the network says what stays in float32.
-    made = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
-    atexit.register(_leave)
-    return made
+    # `Devices.autocast` replaces accelerate's: the network decides what stays in float32.
+    accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+    atexit.register(_leave_group)
+    return accelerator
 
 
-def _leave() -> None:
-    """End the threads of the process group: where the interpreter ends first, the process aborts at times."""
+def _leave_group() -> None:
+    """End the threads of the process group: if they outlive the interpreter, the process sometimes aborts."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,6 +1,6 @@
-"""What a training run writes about itself: `log.jsonl`, and TensorBoard's files where wanted.
+"""The log of a training run: `log.jsonl`, and optionally TensorBoard's files.
 
-Every line of `log.jsonl` ends in a checksum of the rest. A line that rotted is left out when training goes on.
+Every line of `log.jsonl` ends in a checksum of the rest. Damaged lines are removed when training resumes.
 """
 
 import codecs
@@ -36,16 +36,16 @@ _FIELDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class LogLine:
-    """What happened since the line before.
+    """The steps since the line before.
 
     Attributes:
-        step: steps done.
+        step: number of steps so far.
         loss: mean.
-        loss_by_log_snr: mean by range of log-SNR; ranges without an example are left out.
+        loss_by_log_snr: mean by range of log-SNR; ranges without examples are omitted.
         gradient_norm: before clipping, of the last step.
         learning_rate: of the last step.
         clips_per_second: over all processes.
-        seconds: that training took so far, without the time between interruptions.
+        seconds: of training so far, without interruptions.
     """
 
     step: int
@@ -61,10 +61,10 @@ class RunLog:
     """Appends lines to a run's log.
 
     Args:
-        out: the run's folder; None writes nothing.
-        step: steps done; lines of later ones, which a killed run left, are removed.
+        out: the run's folder; None to write nothing.
+        step: number of steps so far; lines of later steps, left by a killed run, are removed.
         tensorboard: write TensorBoard's files too.
-        note: told which lines were damaged and are left out.
+        note: receives a sentence on damaged lines, which are removed.
 
     Raises:
         InputError: tensorboard is not installed.
@@ -80,12 +80,12 @@ class RunLog:
         if kept != data or not data:
             write_bytes(self._path, kept)
         if damaged:
-            said = f"lines {', '.join(map(str, damaged))} are" if damaged[1:] else f"line {damaged[0]} is"
-            note(f"{self._path}: {said} damaged, and left out")
+            lines = f"lines {', '.join(map(str, damaged))} are" if damaged[1:] else f"line {damaged[0]} is"
+            note(f"{self._path}: {lines} damaged, and left out")
         self._board = _writer(out / TENSORBOARD, step) if tensorboard else None
 
     def write(self, line: LogLine) -> None:
-        """Append a line; a reader sees it at once."""
+        """Append a line, and flush it."""
         if self._path is None:
             return
         with self._path.open("a", encoding="utf-8") as file:
@@ -99,14 +99,14 @@ class RunLog:
             self._board.add_scalar(f"loss_by_log_snr/{name}", value, line.step)
 
     def close(self) -> None:
-        """Write what TensorBoard holds back."""
+        """Flush TensorBoard's files."""
         if self._board is not None:
             self._board.close()
 
 
 def _kept(data: bytes, step: int) -> tuple[bytes, list[int]]:
     """Return the lines of a log up to a step, and the numbers of those that are damaged."""
-    # The last may be half: it was being written when the process was killed.
+    # The last may be incomplete, if the process was killed while writing it.
     lines = data.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n") if data else []
     kept, damaged = [], []
     for number, line in enumerate(lines, 1):

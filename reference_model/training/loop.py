@@ -1,12 +1,11 @@
 """Training of the reference model, on one device or many, through accelerate (extra `train`).
 
-A run is a folder: `config.json` says what is trained, `log.jsonl` what happened, `checkpoints/` holds the two
-newest states to go on from, `model.safetensors` the averaged weights as of the newest one. `train` goes on where
-the folder ends, and on one machine ends with the same weights, to the last bit on the CPU, as if it had never
-been interrupted.
+A run is a folder: `config.json` stores its settings, `log.jsonl` its log, `checkpoints/` the two newest states,
+and `model.safetensors` the averaged weights of the newest state. `train` resumes the run in the folder; on one
+machine it ends with the same weights as an uninterrupted run, bit for bit on a CPU.
 
-The formulas are in `process` and `step`, random numbers in `batch`. Several processes, started
-by `torchrun` or `accelerate launch`, share the examples of a step.
+The formulas and the random numbers are in `process` and `step`. Several processes, started by `torchrun` or
+`accelerate launch`, divide the examples of a step.
 """
 
 import contextlib
@@ -39,7 +38,7 @@ from vdm_bench.reference_model.training.state import (
 from vdm_bench.reference_model.training.step import (
     Batch,
     LossMeter,
-    Purpose,
+    RandomStream,
     StepDraws,
     TrainingData,
     batch_losses,
@@ -58,14 +57,14 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that a run's weights depend on.
+    """Everything that a run's weights depend on.
 
     Attributes:
         preset: the model and its training.
         seed: of all random numbers.
         precision: of the network.
         data: name of the data.
-        init: name of the checkpoint that it started from, if any.
+        init: name of the initial checkpoint, if any.
     """
 
     preset: Preset
@@ -75,7 +74,7 @@ class RunConfig:
     init: str | None = None
 
     def table(self) -> dict[str, Any]:
-        """Return the settings by dotted name, as JSON keeps them."""
+        """Return the settings by dotted name, as in `config.json`."""
         flat: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "precision", "data", "init")}
         for section in ("model", "training"):
             values = dataclasses.asdict(getattr(self.preset, section))
@@ -84,43 +83,43 @@ class RunConfig:
 
 
 def acquire_run_dir(out: Path, config: RunConfig) -> None:
-    """Make `out` the folder of this run, or find that it is already; the number of steps may have grown.
+    """Make `out` the folder of this run, or check that it is; the number of steps may have changed.
 
     Raises:
         InputError: it holds a run with other settings, or something else; or its settings are damaged.
     """
     way_out = "restore the settings it was started with, or choose another --out"
-    kept = FolderPlan(out / CONFIG, "a run", way_out=way_out)
+    plan = FolderPlan(out / CONFIG, "a run", way_out=way_out)
     wanted = as_json({"preset": config.preset.name, **config.table()})
-    if not kept.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
+    if not plan.path.exists() and out.exists() and (not out.is_dir() or holds_others(out)):
         raise InputError(f"{out} is not a run of `vdm-bench train` and not empty; choose another --out")
-    if not states(out):  # nothing that could be gone on from: settings may still change
-        kept.write(wanted)
+    if not states(out):  # no state to resume from: settings may still change
+        plan.write(wanted)
         return
-    found = kept.read()
-    if found is None:
-        raise InputError(f"{kept.path} is not there, and {out} holds a run; {kept.way_out}")
-    # Under a constant learning rate a longer run is the same run, gone on with.
-    longer = config.preset.training.schedule == "constant" and type(found.get("training.steps")) is int
-    kept.require_same(found, wanted, {"training.steps"} if longer else ())
-    if found != wanted:
-        kept.write(wanted)
+    stored = plan.read()
+    if stored is None:
+        raise InputError(f"{plan.path} is missing, but {out} holds a run; {plan.way_out}")
+    # With a constant learning rate, a run of more steps continues a run of fewer.
+    may_extend = config.preset.training.schedule == "constant" and type(stored.get("training.steps")) is int
+    plan.require_same(stored, wanted, {"training.steps"} if may_extend else ())
+    if stored != wanted:
+        plan.write(wanted)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a run is carried out; nothing here but `seed`, `precision` and `init` changes its result.
+    """How a run is executed; only `seed`, `precision` and `init` change its result.
 
     Attributes:
         seed: of the initial weights, the order of the data and all noise.
         precision: `bf16` for autocast; weights, optimiser and average stay float32.
-        init: checkpoint whose weights the run starts from; None for new ones. Clips of another length may have
-            been what it was trained on.
+        init: checkpoint with the initial weights; None for random ones. It may have been trained on clips of
+            another length.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        shard: share out weights and moments over the processes (FSDP), where one device cannot hold them.
+        shard: shard weights, gradients and moments over the processes (FSDP), if they do not fit on one device.
         compiled: compile the network.
-        checkpointing: gradient checkpointing.
-        checkpoint_every: steps between checkpoints; the last step has one always.
+        checkpointing: activation checkpointing.
+        checkpoint_every: steps between checkpoints; the last step always has one.
         sample_every: steps between previews; 0 for none.
         log_every: steps between lines of the log.
         tensorboard: write TensorBoard's files too.
@@ -157,13 +156,13 @@ def _ignore_model(network: VideoUNet, step: int) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller does along the way, in the leading process.
+    """Callbacks of the caller, in the main process.
 
     Attributes:
-        on_note: gets a sentence now and then.
-        on_log: gets every line of the log.
-        on_sample: gets the network with averaged weights, on the device in eval mode, and the steps done.
-        should_stop: asked after every step, in all processes; a run that stops leaves a checkpoint.
+        on_note: receives messages for people.
+        on_log: receives every line of the log.
+        on_sample: receives the network with averaged weights, on the device in eval mode, and the step.
+        should_stop: called after every step, in all processes; True stops the run with a checkpoint.
     """
 
     on_note: Callable[[str], None] = _ignore_text
@@ -179,21 +178,21 @@ def train(
     options: TrainingOptions | None = None,
     hooks: Hooks | None = None,
 ) -> int:
-    """Train a model, or go on with the run in `out`.
+    """Train a model, or resume the run in `out`.
 
     Args:
         preset: the model and its training.
         data: the examples.
         out: the run's folder; several machines must share it.
-        options: how the run is carried out.
-        hooks: what the caller does along the way.
+        options: how the run is executed.
+        hooks: callbacks.
 
     Returns:
-        the steps done, `preset.training.steps` or fewer if it was asked to stop.
+        The number of steps: `preset.training.steps`, or fewer if it was stopped.
 
     Raises:
-        InputError: accelerate is missing, `out` holds another run, the batch cannot be shared out, or the loss
-            is no longer finite; or another process writes into `out`.
+        InputError: accelerate is missing, `out` holds another run or is in use by another process, the batch
+            cannot be divided equally, or the loss is no longer finite.
 
     Warns:
         SlowWarning: bf16 is far slower than fp32 on this CPU.
@@ -202,7 +201,7 @@ def train(
     devices = Devices(options.device, shard=options.shard)
     note = hooks.on_note
     with (
-        torch.random.fork_rng(devices=[]),  # the caller's random state is left as it was
+        torch.random.fork_rng(devices=[]),  # the caller's random state is not changed
         hold_together(out, "train", is_main=devices.is_main, agree=devices.agree, note=note) as alone,
     ):
         trainer = Trainer(preset, data, out, options, hooks, devices)
@@ -217,15 +216,15 @@ def train(
 
 
 class Trainer:
-    """The state of a run while it runs, and its loop.
+    """The state of a run, and its training loop.
 
     Args:
         preset: the model and its training.
         data: the examples.
         out: the run's folder.
-        options: how the run is carried out.
-        hooks: what the caller does along the way.
-        devices: what it runs on.
+        options: how the run is executed.
+        hooks: callbacks.
+        devices: of the computation.
     """
 
     def __init__(
@@ -240,7 +239,7 @@ class Trainer:
         self.preset, self.data, self.out = preset, data, out
         self.options, self.hooks, self.devices = options, hooks, devices
         self._rows = devices.rows(preset.training.batch, preset.training.accumulation)
-        torch.manual_seed(stream_seed(options.seed, Purpose.WEIGHTS, 0))
+        torch.manual_seed(stream_seed(options.seed, RandomStream.WEIGHTS, 0))
         self.plain = VideoUNet(preset.model)
         self.init = start_from(self.plain, options.init) if options.init else None
         self.plain.checkpointing = options.checkpointing
@@ -256,15 +255,15 @@ class Trainer:
         self._meter = LossMeter(devices.device)
 
     def resume(self) -> None:
-        """Take over the newest state of the run's folder, if there is one."""
-        found = read_state(self.out, self.state.shapes)
-        if found is not None:
-            tensors, self.progress = found
+        """Load the newest state in the run's folder, if there is one."""
+        newest = read_state(self.out, self.state.shapes)
+        if newest is not None:
+            tensors, self.progress = newest
             self.state.load(tensors)
             self._logged = self.progress
 
     def run(self) -> int:
-        """Train to the end, or until asked to stop; give the steps done."""
+        """Train to the end, or until stopped; return the number of steps."""
         self._announce()
         self.network.train()
         begin = time.monotonic() - self.progress.seconds
@@ -294,12 +293,12 @@ class Trainer:
         )
 
     def _step(self, batches: Iterator[Batch]) -> Tensor:
-        """Do one step of the optimiser; give the gradient's norm before clipping."""
+        """Do one step of the optimiser; return the gradient's norm before clipping."""
         step, model, training = self.progress.step, self.preset.model, self.preset.training
         draws = StepDraws(self.options.seed, step, training.batch)
         for rows in self._rows:
-            more = rows != self._rows[-1]
-            with self.devices.unsynchronised(self.network, when=more):
+            accumulating = rows != self._rows[-1]
+            with self.devices.unsynchronised(self.network, when=accumulating):
                 batch = next(batches).to(self.devices.device)
                 with self.devices.autocast(self.options.precision):
                     losses = batch_losses(self.network, batch, rows, draws, model, training)
@@ -315,7 +314,7 @@ class Trainer:
         return norm
 
     def _finish_step(self, log: RunLog, norm: Tensor) -> bool:
-        """Do what is due after a step; say whether the run is to stop."""
+        """Log, save and sample as due after a step; return whether to stop."""
         step, options = self.progress.step, self.options
         last = step == self.preset.training.steps
         stopping = not last and self._stops()
@@ -329,7 +328,7 @@ class Trainer:
         return stopping
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """Return this process's pieces of all steps to come, in order."""
+        """Return this process's micro-batches of all steps to come, in order."""
         training, first = self.preset.training, self.progress.step
         return self.data.batches(
             range(step * training.batch + rows.start, step * training.batch + rows.stop)
@@ -346,9 +345,9 @@ class Trainer:
         )
 
     def _stops(self) -> bool:
-        """Whether any process was asked to stop; all of them learn of it in the same step."""
-        asked = self.hooks.should_stop()
-        return asked if self.devices.count == 1 else self.devices.any(asked)
+        """Return whether any process was asked to stop, the same for all processes."""
+        stop = self.hooks.should_stop()
+        return stop if self.devices.count == 1 else self.devices.any(stop)
 
     def _write_line(self, log: RunLog, norm: Tensor) -> None:
         sums, counts = self.devices.total(self._meter.take()).cpu()
@@ -377,7 +376,7 @@ class Trainer:
             self.hooks.on_log(line)
 
     def _save(self) -> None:
-        """Write the state to go on from, and the model as it is now."""
+        """Write the state to resume from, and the current model."""
         tensors = self.state.gathered(keep=self.devices.is_main)
         if self.devices.is_main:
             write_state(self.out, tensors, self.progress)
@@ -385,7 +384,7 @@ class Trainer:
         self.devices.wait()
 
     def _sample(self) -> None:
-        """Let the caller look at the model as it is now."""
+        """Pass the current model to the caller, for a preview."""
         tensors = self.state.gathered(keep=self.devices.is_main)
         if self.devices.is_main:
             network = VideoUNet(self.preset.model)
@@ -394,7 +393,7 @@ class Trainer:
         self.devices.wait()
 
     def _averaged(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the model's tensors: averages of its parameters, and its buffers as they are."""
+        """Return the model's tensors: the averages of its parameters, and its buffers."""
         weights = {name.removeprefix("weights."): v for name, v in tensors.items() if name.startswith("weights.")}
         return weights | {name: tensors[f"average.{name}"] for name in self.average.tensors}
 
@@ -408,18 +407,18 @@ class Trainer:
 
 
 def start_from(network: VideoUNet, checkpoint: Path) -> str:
-    """Return a network the weights of a checkpoint; give the checkpoint's name.
+    """Load the weights of a checkpoint into a network; return the checkpoint's name.
 
     Raises:
-        InputError: it is no sound checkpoint, or one of another architecture.
+        InputError: the checkpoint is not valid, or has another architecture.
     """
-    state, mine = load_model(checkpoint)[0].state_dict(), network.state_dict()
-    unlike = [name for name in sorted(state.keys() | mine.keys()) if _shape(state, name) != _shape(mine, name)]
-    if unlike:
+    state, own = load_model(checkpoint)[0].state_dict(), network.state_dict()
+    differing = [name for name in sorted(state.keys() | own.keys()) if _shape(state, name) != _shape(own, name)]
+    if differing:
+        name = differing[0]
         raise InputError(
-            f"{checkpoint} is of another architecture than what is trained: {unlike[0]} is "
-            f"{_shape(state, unlike[0])} there and {_shape(mine, unlike[0])} here; frames and resolution alone "
-            "may differ"
+            f"{checkpoint} has another architecture than the model to train: {name} is {_shape(state, name)} "
+            f"there and {_shape(own, name)} here; only frames and resolution may differ"
         )
     network.load_state_dict(state)
     return source_of(checkpoint)

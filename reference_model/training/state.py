@@ -1,8 +1,8 @@
-"""What a training run needs to go on exactly: weights, their average, the optimiser's moments, and the step.
+"""The state from which a training run resumes exactly: weights, their average, the optimiser's moments, the step.
 
-One safetensors file a state, with a JSON object in its header and checksums of all of it; nothing is pickled.
-Random numbers and the order of the data need no state (`batch`). Sharded tensors are gathered: the file
-does not depend on how many processes wrote it.
+A state is a safetensors file, with a JSON object in its header and checksums of everything; nothing is pickled.
+Random numbers and the order of the data need no state (`step`). Sharded tensors are gathered, so that the file
+does not depend on the number of processes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,11 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's, by torch's names
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        step: steps done.
-        seconds: that training took so far, without the time between interruptions.
+        step: number of steps so far.
+        seconds: of training so far, without interruptions.
     """
 
     step: int = 0
@@ -46,11 +46,11 @@ class TrainingProgress:
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """The tensors of a run, wherever they are.
+    """The tensors of a run, on any device, sharded or not.
 
     Args:
-        network: as built, not as wrapped.
-        optimisers: which share its parameters: Adam or AdamW, and Muon, which has its moments from the beginning.
+        network: without DDP's wrapper.
+        optimisers: of its parameters: Adam or AdamW, and Muon, which creates its moments when it is made.
         average: of its parameters.
     """
 
@@ -60,31 +60,31 @@ class TrainingState:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of all tensors, whole, by name."""
+        """Shapes of all tensors by name, of sharded ones as a whole."""
         return {name: tuple(value.shape) for name, value in self._tensors().items()}
 
     def gathered(self, *, keep: bool) -> dict[str, Tensor]:
-        """Return all tensors on the CPU, whole; nothing where `keep` is false.
+        """Return all tensors on the CPU, gathered; an empty dictionary if `keep` is false.
 
-        All processes must call it, because sharded tensors are put together from all of them. On a CPU they may
-        be the run's own, not copies: use them before the next step.
+        All processes must call it, to gather sharded tensors. On a CPU the tensors may be the run's own, not
+        copies: use them before the next step.
         """
-        whole = {}
+        tensors = {}
         for name, value in self._tensors().items():
             if isinstance(value, DTensor):
                 value = value.full_tensor()
             if keep:
-                whole[name] = value.detach().cpu().contiguous()
-        return whole
+                tensors[name] = value.detach().cpu().contiguous()
+        return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `gathered` gave; each tensor keeps its device, layout and sharding."""
+        """Load the tensors that `gathered` returned; each keeps its device, layout and sharding."""
         with torch.no_grad():
-            for name, mine in self._tensors().items():
-                value = tensors[name].to(mine.device)
-                if isinstance(mine, DTensor):
-                    value = distribute_tensor(value, mine.device_mesh, mine.placements)
-                mine.copy_(value)
+            for name, own in self._tensors().items():
+                value = tensors[name].to(own.device)
+                if isinstance(own, DTensor):
+                    value = distribute_tensor(value, own.device_mesh, own.placements)
+                own.copy_(value)
 
     def _tensors(self) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = {}
@@ -92,7 +92,7 @@ class TrainingState:
         for optimiser in self.optimisers:
             for parameter in (parameter for group in optimiser.param_groups for parameter in group["params"]):
                 state = optimiser.state[parameter]
-                if not state:  # Adam makes it in the first step only, by the same rule
+                if not state:  # Adam creates it in the first step; this does the same
                     state["step"] = torch.zeros((), device=parameter.device)
                     for kind in _MOMENTS:
                         state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
@@ -107,7 +107,7 @@ def states(out: Path) -> list[Path]:
 
 
 def write_state(out: Path, tensors: Mapping[str, Tensor], progress: TrainingProgress) -> None:
-    """Write a state whole or not at all, then remove all but the newest."""
+    """Write a state atomically, then remove all but the newest."""
     header = sealed_header({"format": FORMAT, "step": progress.step, "seconds": progress.seconds}, tensors)
     with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", apart=True) as temporary:
         save_file(dict(tensors), temporary, {_KEY: header})
@@ -118,14 +118,14 @@ def write_state(out: Path, tensors: Mapping[str, Tensor], progress: TrainingProg
 def read_state(
     out: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, Tensor], TrainingProgress] | None:
-    """Read the newest state of a run; None where there is none.
+    """Read the newest state of a run; None if there is none.
 
     Args:
         out: the run's folder.
         shapes: of the run's tensors, by name.
 
     Raises:
-        InputError: it is damaged, or of another version.
+        InputError: it is damaged, or was written by another version.
     """
     paths = states(out)
     if not paths:
@@ -134,7 +134,7 @@ def read_state(
     way_out = f"remove it, and training {before}"
     with open_safetensors(path, "pt", damage(way_out)) as file:
         text = (file.metadata() or {}).get(_KEY, "{}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     header, sums = unsealed_header(text, path, way_out)
     if header.get("format", FORMAT) != FORMAT:
         raise InputError(f"{path} was written by another version of vdm-bench; use that one")
@@ -148,9 +148,9 @@ def read_state(
 
 
 def _unlike(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Say how tensors differ from those of a run; nothing, if they do not."""
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(found.keys() | shapes.keys()):
-        if found.get(name) != shapes.get(name):
-            return f"{name} has shape {found.get(name)}, and {shapes.get(name)} is needed"
+    """Describe how tensors differ from those of a run, '' if they do not."""
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(stored.keys() | shapes.keys()):
+        if stored.get(name) != shapes.get(name):
+            return f"{name} has shape {stored.get(name)}, and {shapes.get(name)} is needed"
     return ""

@@ -1,4 +1,4 @@
-"""One training step's mathematics: the loss of a batch, and the learning rate."""
+"""The mathematics of a training step: random numbers, the loss of a batch, the learning rate."""
 
 import itertools
 import math
@@ -23,8 +23,8 @@ from vdm_bench.reference_model.process import (
 )
 
 
-class Purpose(IntEnum):
-    """What random numbers are for; each has streams of its own."""
+class RandomStream(IntEnum):
+    """The independent streams of random numbers, by purpose."""
 
     WEIGHTS = 0
     TIMES = 1
@@ -35,9 +35,9 @@ class Purpose(IntEnum):
     EXAMPLE = 6
 
 
-def stream_seed(seed: int, purpose: Purpose, number: int) -> int:
-    """Return the seed, 63 bits, of one stream of random numbers."""
-    return int(np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def stream_seed(seed: int, stream: RandomStream, number: int) -> int:
+    """Return the seed, 63 bits, of random numbers: part `number` of a stream under the run's seed."""
+    return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Batch:
 
     Attributes:
         clips: uint8 [B, T, H, W, 3].
-        images: independent frames that go with each clip in joint training, uint8 [B, I, H, W, 3]; I may be 0.
+        images: independent images of joint training, uint8 [B, I, H, W, 3]; I may be 0.
         condition: of the clips.
         image_condition: of the images, example by example: B * I rows.
     """
@@ -57,7 +57,7 @@ class Batch:
     image_condition: Condition
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on another device; pixels travel as bytes."""
+        """Return the batch on another device; pixels are transferred as uint8."""
         clips, images = (value.to(device, non_blocking=True) for value in (self.clips, self.images))
         return Batch(clips, images, self.condition.to(device), self.image_condition.to(device))
 
@@ -67,10 +67,10 @@ class Batch:
 
 
 class TrainingData(Protocol):
-    """Where examples come from; example `position` of the endless sequence never changes.
+    """An endless sequence of training examples; the example at a position never changes.
 
     Attributes:
-        identity: names the data; a run goes on with data of the same name only.
+        identity: names the data; a run resumes only with data of the same name.
     """
 
     @property
@@ -78,7 +78,7 @@ class TrainingData(Protocol):
         """See above."""
 
     def batches(self, positions: Iterable[range]) -> Generator[Batch, None, None]:
-        """Return the examples at each range of positions, in order, preparing the next ones meanwhile."""
+        """Yield the examples at each range of positions, in order, preparing the next ones in the background."""
 
 
 @dataclass(frozen=True)
@@ -97,38 +97,41 @@ class StepDraws:
 
     def times(self) -> float:
         """Draw the offset of the step's times: uniform in [0, 1)."""
-        return float(torch.rand((), generator=self._generator(Purpose.TIMES, self.step), dtype=torch.float64))
+        return float(
+            torch.rand((), generator=self._generator(RandomStream.TIMES, self.step), dtype=torch.float64)
+        )
 
     def dropped(self, share: float) -> Tensor:
         """Draw which examples are trained without their condition: bool [batch]."""
-        return torch.rand(self.batch, generator=self._generator(Purpose.DROPPED_CONDITIONS, self.step)) < share
+        return (
+            torch.rand(self.batch, generator=self._generator(RandomStream.DROPPED_CONDITIONS, self.step)) < share
+        )
 
     def noise(self, rows: range, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Draw standard normal noise for some of the examples: float32 [len(rows), *shape].
+        """Draw standard normal noise for the examples `rows`: float32 [len(rows), *shape].
 
-        It is drawn where it is needed: moving it would take longer. Devices of different kinds draw different
-        noise.
+        It is drawn on the device: moving it would take longer. Different kinds of devices draw different noise.
         """
         generator = torch.Generator(device)
         noise = torch.empty(len(rows), *shape, device=device)
         for row, values in zip(rows, noise, strict=True):
-            generator.manual_seed(stream_seed(self.seed, Purpose.NOISE, self.step * self.batch + row))
+            generator.manual_seed(stream_seed(self.seed, RandomStream.NOISE, self.step * self.batch + row))
             values.normal_(generator=generator)
         return noise
 
     def seed_dropout(self, first_row: int) -> None:
-        """Seed the global generators, which dropout in the network draws from."""
-        torch.manual_seed(stream_seed(self.seed, Purpose.DROPOUT, self.step * self.batch + first_row))
+        """Seed the global generators, from which the network's dropout draws."""
+        torch.manual_seed(stream_seed(self.seed, RandomStream.DROPOUT, self.step * self.batch + first_row))
 
-    def _generator(self, purpose: Purpose, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(stream_seed(self.seed, purpose, number))
+    def _generator(self, stream: RandomStream, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(self.seed, stream, number))
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Return the learning rate of a step, from 0: a linear rise, then constant or half a cosine down to zero."""
-    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    fall = 0.5 * (1.0 + math.cos(math.pi * step / config.steps)) if config.schedule == "cosine" else 1.0
-    return config.learning_rate * rise * fall
+    """Return the learning rate of a step, from 0: linear warm-up, times 1 or a cosine decay to zero."""
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    decay = 0.5 * (1.0 + math.cos(math.pi * step / config.steps)) if config.schedule == "cosine" else 1.0
+    return config.learning_rate * warmup * decay
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,7 @@ class Losses:
     """The losses of some examples.
 
     Attributes:
-        values: float32 [B], each the mean over the F + I frames of an example.
+        values: float32 [B], each the mean over the T + I frames of an example.
         log_snr: float64 [B].
     """
 
@@ -149,14 +152,13 @@ def batch_losses(
 ) -> Losses:
     """Return the losses of the examples `rows` of a step, with gradient.
 
-    Each example has one noise level, which the images packed behind the frames share. Frames and images have
-    conditions of their own, and are trained without them together.
-    The times of all examples of the step, over all processes, are spread evenly.
+    Each example has one noise level, which its frames and images share. They have separate conditions, which are
+    dropped together. The times of all examples of the step, over all processes, are evenly spaced.
 
     Args:
-        network: the Video U-Net, as it may be wrapped.
+        network: the Video U-Net, wrapped or not.
         batch: the examples, on the device.
-        rows: their numbers within the step.
+        rows: their positions in the step.
         draws: the step's random numbers.
         model: of the network.
         training: of the run.
@@ -177,9 +179,9 @@ def batch_losses(
 
 
 class LossMeter:
-    """Mean losses, over all and by log-SNR, of the steps since it was last read; kept on the device.
+    """Sums losses by log-SNR, on the device, until they are read.
 
-    The network's work differs with the noise level: a mean over all hides what happens at each.
+    A mean over all noise levels hides what happens at each of them.
     """
 
     EDGES = (-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0)
@@ -189,13 +191,13 @@ class LossMeter:
         self._sums = torch.zeros(2, len(self.EDGES) + 1, dtype=torch.float64, device=device)
 
     def add(self, losses: Losses) -> None:
-        """Count some examples in; nothing waits for the device."""
+        """Add the losses of some examples, without waiting for the device."""
         bucket = torch.bucketize(losses.log_snr, self._edges)
         values = torch.stack([losses.values.detach().double(), torch.ones_like(losses.log_snr)])
         self._sums.index_add_(1, bucket, values)
 
     def take(self) -> Tensor:
-        """Return sums and counts by bucket, float64 [2, 8], of this process, and start anew."""
+        """Return and reset this process's sums and counts by bucket: float64 [2, 8]."""
         taken = self._sums.clone()
         self._sums.zero_()
         return taken

@@ -11,9 +11,9 @@ from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.guidance import (
     VARIANTS,
+    Context,
     Downsample,
     Frames,
-    Given,
     Observation,
     Variant,
     classifier_free,
@@ -53,7 +53,7 @@ def assert_consistent(prediction: Prediction, z: Tensor, log_snr: Tensor) -> Non
 
 PAIR = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 PAIR_Z = torch.tensor([0.7, -0.4], dtype=torch.float64).reshape(1, 1, 2, 1, 1)
-PAIR_GIVEN = Given.context(torch.tensor(0.9, dtype=torch.float64).reshape(1, 1, 1, 1, 1))
+PAIR_CONTEXT = Context.first_frames(torch.tensor(0.9, dtype=torch.float64).reshape(1, 1, 1, 1, 1))
 
 
 def exact_weight(covariance: Tensor, log_snr: Tensor) -> float:
@@ -74,7 +74,7 @@ def test_the_oracle_of_two_correlated_frames(
 ) -> None:
     level = torch.tensor(log_snr, dtype=torch.float64)
     for weight, expected in ((exact_weight(PAIR, level), exact), (0.0, replaced), (1.0, approximate)):
-        guided = conditioned(frame_denoiser(PAIR), PAIR_GIVEN, weight=weight, variant="conditional")
+        guided = conditioned(frame_denoiser(PAIR), PAIR_CONTEXT, weight=weight, variant="conditional")
         predicted = guided(PAIR_Z, level)
         assert predicted.x[0, 0, 0].item() == 0.9
         assert predicted.x[0, 0, 1].item() == pytest.approx(expected, abs=5e-5)
@@ -379,9 +379,9 @@ def test_conditioned_is_replacement_around_reconstruction() -> None:
     denoise = frame_denoiser(autoregressive(4, 0.9))
     z, data, small = normal(2, 1, 4, 4, 4), normal(2, 1, 2, 4, 4, seed=1), normal(2, 1, 4, 2, 2, seed=2)
     spatial = Observation(Downsample(2), small)
-    given = Given(Frames((0, 3)), data, (spatial,))
+    context = Context(Frames((0, 3)), data, (spatial,))
     noise = NoiseStream([1, 2], (1, 4, 4, 4), dtype=torch.float64)
-    whole = conditioned(denoise, given, weight=0.7, noise=noise.fork(1))(z, LEVEL)
+    whole = conditioned(denoise, context, weight=0.7, noise=noise.fork(1))(z, LEVEL)
     fresh = noise.fork(1).draw()
     alpha, sigma = alpha_sigma(LEVEL, z)
     seen = z.clone()
@@ -406,8 +406,8 @@ def test_every_guidance_composes_with_every_sampler(sampler: str, variant: Varia
         spatial = (Observation(Downsample(2), small[rows]),) if weight else ()
         counted = Counted(classifier_free(plain, other, 0.5))
         stream = NoiseStream([3, 4][rows], (1, 4, 4, 4), dtype=torch.float64)
-        given = Given(Frames((0, 2)), data[rows], spatial)
-        guided = conditioned(counted, given, weight=weight, variant=variant, noise=stream.fork(1))
+        context = Context(Frames((0, 2)), data[rows], spatial)
+        guided = conditioned(counted, context, weight=weight, variant=variant, noise=stream.fork(1))
         return sample(guided, stream, config), counted.count
 
     x, count = run(slice(None))
@@ -427,7 +427,10 @@ def test_guidance_but_not_replacement_ends_at_the_conditional_law(sampler: str, 
     replacement, which forgets the given frame, as the paper says it does.
     """
     covariance, stream = autoregressive(4, 0.9), NoiseStream([1, 2], (1, 4, 40, 40), dtype=torch.float64)
-    denoise, given = frame_denoiser(covariance), Given.context(torch.full((2, 1, 1, 40, 40), 0.9).double())
+    denoise, context = (
+        frame_denoiser(covariance),
+        Context.first_frames(torch.full((2, 1, 1, 40, 40), 0.9).double()),
+    )
     gain, spread = conditional_law(covariance, (0,))
     config = SamplingConfig(sampler=sampler, steps=80, clip="none")
 
@@ -436,7 +439,7 @@ def test_guidance_but_not_replacement_ends_at_the_conditional_law(sampler: str, 
 
         def guided(z: Tensor, log_snr: Tensor) -> Prediction:
             w = exact_weight(covariance, log_snr) if weight is None else weight
-            return conditioned(denoise, given, weight=w, variant=variant, noise=noise)(z, log_snr)
+            return conditioned(denoise, context, weight=w, variant=variant, noise=noise)(z, log_snr)
 
         x = sample(guided, stream.fork(0), config)[:, :, 1:]
         mean = x.mean((0, 1, 3, 4)) - 0.9 * gain[1:, 0]
@@ -462,7 +465,7 @@ def test_unreplaced_guidance_is_best_at_one_over_the_operators_gain(
     before = operator(white(z, level).x) - data
 
     def ends_apart_by(weight: float) -> float:
-        guided = conditioned(white, Given(observations=(known,)), weight=weight)
+        guided = conditioned(white, Context(observations=(known,)), weight=weight)
         after = operator(guided(z, level).x) - data
         torch.testing.assert_close(after, (1 - weight * gain) * before, atol=1e-4, rtol=0)
         stream = NoiseStream([1, 2], (1, 3, 8, 8), dtype=torch.float64)
@@ -482,7 +485,7 @@ def test_a_negative_reconstruction_weight_is_refused(weight: float) -> None:
     with pytest.raises(InputError, match=r"reconstruction_weight .* is out of range; give w_r of 0"):
         reconstruction(denoise, [], weight)
     with pytest.raises(InputError, match="w_r"):
-        conditioned(denoise, Given(), weight=weight)
+        conditioned(denoise, Context(), weight=weight)
 
 
 def test_a_guidance_weight_below_unconditional_is_refused() -> None:
@@ -497,29 +500,31 @@ def test_a_guidance_weight_below_unconditional_is_refused() -> None:
 
 def test_a_context_longer_than_the_clip_is_refused_in_one_sentence() -> None:
     denoise, z = frame_denoiser(autoregressive(3, 0.9)), normal(1, 1, 3, 2, 2)
-    given = Given.context(normal(1, 1, 5, 2, 2))
+    context = Context.first_frames(normal(1, 1, 5, 2, 2))
     for weight in (0.0, 1.0):
-        guided = conditioned(denoise, given, weight=weight, variant="conditional")
-        with pytest.raises(InputError, match=r"^frame 4 is given, but the model's clips have 3 frames[^.]*$"):
+        guided = conditioned(denoise, context, weight=weight, variant="conditional")
+        with pytest.raises(
+            InputError, match=r"^frame 4 is in the context, but the model's clips have 3 frames[^.]*$"
+        ):
             guided(z, LEVEL)
 
 
 def test_data_that_do_not_fit_are_refused_and_never_broadcast() -> None:
     denoise, z = frame_denoiser(autoregressive(3, 0.9)), normal(2, 1, 3, 4, 4)
     one = normal(1, 1, 3, 2, 2)  # would broadcast over the batch
-    with pytest.raises(InputError, match=r"shape \[1, 1, 3, 2, 2\], but its operator gives \[2, 1, 3, 2, 2\]"):
+    with pytest.raises(InputError, match=r"shape \[1, 1, 3, 2, 2\], but its operator returns \[2, 1, 3, 2, 2\]"):
         reconstruction(denoise, [Observation(Downsample(2), one)], 1.0)(z, LEVEL)
     with pytest.raises(InputError, match=r"must be \[2, 1, 1, 4, 4\]"):
         replacement(denoise, normal(1, 1, 1, 4, 4), Frames((0,)), "conditional")(z, LEVEL)
-    with pytest.raises(InputError, match="2 frames are named as given"):
-        Given(Frames((0, 1)), normal(1, 1, 3, 4, 4))
+    with pytest.raises(InputError, match="the context has 2 positions and 3 frames"):
+        Context(Frames((0, 1)), normal(1, 1, 3, 4, 4))
     with pytest.raises(InputError, match="side of 4 cannot be made smaller by the factor 3"):
         Downsample(3)(z)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
     denoise, z = frame_denoiser(autoregressive(3, 0.9)), normal(1, 1, 3, 4, 4)
-    with pytest.raises(InputError, match="needs a noise stream of its own"):
+    with pytest.raises(InputError, match="needs a separate noise stream"):
         replacement(denoise, z, Frames.first(3), "marginal")
     with pytest.raises(InputError, match="'both' is none of marginal, conditional"):
         replacement(denoise, z, Frames.first(3), "both")  # type: ignore[arg-type]
@@ -530,12 +535,12 @@ def test_settings_that_cannot_be_are_refused() -> None:
         Downsample(0)
     with pytest.raises(InputError, match="'cubic' is none of area, bilinear, antialias"):
         Downsample(2, "cubic")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="w_r is 0, but a smaller picture"):
-        conditioned(denoise, Given(observations=(Observation(Downsample(2), z),)), weight=0.0)
+    with pytest.raises(InputError, match="w_r is 0, but observations such as"):
+        conditioned(denoise, Context(observations=(Observation(Downsample(2), z),)), weight=0.0)
 
 
 def test_a_denoiser_without_gradient_is_refused() -> None:
     denoise = torch.no_grad()(frame_denoiser(autoregressive(3, 0.9)))
     z = normal(1, 1, 3, 4, 4)
-    with pytest.raises(InputError, match=r"take torch\.no_grad out of it"):
+    with pytest.raises(InputError, match=r"remove torch\.no_grad from it"):
         reconstruction(denoise, [Observation(Frames((0,)), z[:, :, :1])], 1.0)(z, LEVEL)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, Method, SamplingConfig
-from vdm_bench.reference_model.guidance import Downsample, Frames, Given
+from vdm_bench.reference_model.guidance import Context, Downsample, Frames
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import RULES, DownsamplingRule
 from vdm_bench.reference_model.process import Denoise, Prediction
@@ -17,7 +17,7 @@ from vdm_bench.reference_model.rollout import (
     autoregressive_loop,
     cascade,
     extend,
-    fill_between,
+    interpolate,
     predict,
     schedule_windows,
     super_resolve,
@@ -38,24 +38,24 @@ def frames(count: int, examples: int = 3, seed: int = 0) -> Tensor:
 
 
 class Recorder:
-    """A window sampler that remembers what it was given, and the noise it would have drawn first."""
+    """A window sampler that remembers its contexts, and the noise it would have drawn first."""
 
     def __init__(self, window: WindowSampler) -> None:
         self.window = window
-        self.given: list[Given] = []
+        self.contexts: list[Context] = []
         self.noises: list[Tensor] = []
 
-    def __call__(self, given: Given, noise: NoiseStream) -> Tensor:
-        self.given.append(given)
+    def __call__(self, context: Context, noise: NoiseStream) -> Tensor:
+        self.contexts.append(context)
         self.noises.append(noise.fork(0).draw())
-        return self.window(given, noise)
+        return self.window(context, noise)
 
     @property
     def indices(self) -> list[tuple[int, ...]]:
-        return [given.frames.indices if given.frames else () for given in self.given]
+        return [context.frames.indices if context.frames else () for context in self.contexts]
 
 
-def white(given: Given, noise: NoiseStream) -> Tensor:
+def white(context: Context, noise: NoiseStream) -> Tensor:
     """A model that heeds nothing."""
     return noise.draw().clamp(-1, 1)
 
@@ -74,7 +74,7 @@ def test_prediction_begins_with_its_context_bit_for_bit(count: int) -> None:
 
 @pytest.mark.parametrize("count", [T, T + 3])
 def test_a_context_that_leaves_nothing_to_predict_is_refused(count: int) -> None:
-    with pytest.raises(InputError, match=rf"^the context has {count} frames, .* give at most 7, or extend[^.]*$"):
+    with pytest.raises(InputError, match=rf"^the context has {count} frames, .* pass at most 7, or extend[^.]*$"):
         predict(EXACT, frames(count), noise())
 
 
@@ -94,10 +94,10 @@ def test_each_block_continues_the_one_before_with_noise_of_its_own() -> None:
     window = Recorder(EXACT)
     clips = extend(window, noise(), length=T + 3 * 5 + 1, overlap=3)
     assert window.indices == [(), *[(0, 1, 2)] * 4]
-    for block, given in enumerate(window.given[1:]):
+    for block, context in enumerate(window.contexts[1:]):
         start = T - 3 + 5 * block
-        assert given.data is not None
-        assert torch.equal(given.data, clips[:, :, start : start + 3])
+        assert context.data is not None
+        assert torch.equal(context.data, clips[:, :, start : start + 3])
     assert not any(torch.equal(a, b) for i, a in enumerate(window.noises) for b in window.noises[:i])
 
 
@@ -111,8 +111,8 @@ def test_a_context_of_any_length_is_kept_and_the_first_block_sees_its_end(
     clips = extend(window, noise(), length=25, overlap=3, context=context)
     assert torch.equal(clips[:, :, :count], context)
     assert window.indices[0] == first
-    assert window.given[0].data is not None
-    assert torch.equal(window.given[0].data, context[:, :, -len(first) :])
+    assert window.contexts[0].data is not None
+    assert torch.equal(window.contexts[0].data, context[:, :, -len(first) :])
     again = extend(EXACT, noise(), length=25, overlap=3, context=clips)
     assert torch.equal(again, clips)  # nothing left to do
 
@@ -137,7 +137,7 @@ def test_given_frames_that_do_not_fit_are_refused() -> None:
         predict(EXACT, frames(1, examples=2), noise())
     with pytest.raises(InputError, match=r"torch.uint8; they must be floats in \[-1, 1\]"):
         predict(EXACT, frames(1).to(torch.uint8), noise())
-    with pytest.raises(InputError, match="asked for with 4 frames, but frame 5 is given"):
+    with pytest.raises(InputError, match="a clip of 4 frames is requested, but frame 5 is in the context"):
         extend(EXACT, noise(), length=4, overlap=1, context=frames(6))
 
 
@@ -147,19 +147,19 @@ def test_given_frames_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_filling_in_keeps_the_given_frames_bit_for_bit(stride: int, count: int) -> None:
-    given = frames(count)
-    clips = fill_between(EXACT, given, noise(), stride=stride)
+    context = frames(count)
+    clips = interpolate(EXACT, context, noise(), stride=stride)
     assert clips.shape[2] == (count - 1) * stride + 1
-    assert torch.equal(clips[:, :, ::stride], given)
-    longer = fill_between(EXACT, given, noise(), stride=stride, length=count * stride + 5)
+    assert torch.equal(clips[:, :, ::stride], context)
+    longer = interpolate(EXACT, context, noise(), stride=stride, length=count * stride + 5)
     assert longer.shape[2] == count * stride + 5
-    assert torch.equal(longer[:, :, : (count - 1) * stride + 1 : stride], given)
+    assert torch.equal(longer[:, :, : (count - 1) * stride + 1 : stride], context)
 
 
 def test_filling_in_is_given_the_frames_ahead_and_behind() -> None:
     """Windows of 8, one frame in 3: each window ends with a given frame, and shares two with the one before."""
     window = Recorder(EXACT)
-    fill_between(window, frames(6), noise(), stride=3)
+    interpolate(window, frames(6), noise(), stride=3)
     assert window.indices == [(0, 3, 6), (0, 1, 4, 7), (0, 1, 4)]
     assert list(schedule_windows(8, 2, 16, anchors=range(0, 16, 3))) == [(0, 7), (5, 13), (11, 16)]
     assert list(schedule_windows(16, 4, 64, anchors=range(0, 61, 4))) == [
@@ -179,20 +179,20 @@ def test_filling_in_is_given_the_frames_ahead_and_behind() -> None:
 def test_filling_in_a_markov_process_has_its_law(overlap: int | None) -> None:
     """Every third frame of AR(1), filled in, is AR(1): no seam where windows meet."""
     coarse = extend(exact_window(autoregressive(T, 0.9**3)), noise(range(2), (1, T, 60, 60)), length=7, overlap=1)
-    clips = fill_between(EXACT, coarse, noise(range(2, 4), (1, T, 60, 60)), stride=3, overlap=overlap)
+    clips = interpolate(EXACT, coarse, noise(range(2, 4), (1, T, 60, 60)), stride=3, overlap=overlap)
     covariance = torch.cov(clips.movedim(2, 0).flatten(1).double())
     torch.testing.assert_close(covariance, autoregressive(19, 0.9), atol=0.06, rtol=0)
 
 
 def test_windows_that_do_not_reach_the_next_given_frame_are_refused() -> None:
     with pytest.raises(InputError, match="do not reach the next context frame; take a smaller overlap"):
-        fill_between(EXACT, frames(3), noise(), stride=4, overlap=6)
+        interpolate(EXACT, frames(3), noise(), stride=4, overlap=6)
     with pytest.raises(InputError, match="do not reach the next context frame"):
-        fill_between(EXACT, frames(3), noise(), stride=T)
-    with pytest.raises(InputError, match="asked for with 5 frames, but frame 8 is given"):
-        fill_between(EXACT, frames(3), noise(), length=5)
-    with pytest.raises(InputError, match="the stride from 1"):
-        fill_between(EXACT, frames(3), noise(), stride=0)
+        interpolate(EXACT, frames(3), noise(), stride=T)
+    with pytest.raises(InputError, match="a clip of 5 frames is requested, but frame 8 is in the context"):
+        interpolate(EXACT, frames(3), noise(), length=5)
+    with pytest.raises(InputError, match="at a stride of 1 or more"):
+        interpolate(EXACT, frames(3), noise(), stride=0)
 
 
 # Real samplers with the exact denoiser.
@@ -217,7 +217,7 @@ def test_examples_are_independent_of_batch_and_prefixes_of_length(sampler: str, 
 def test_a_window_gives_back_its_given_frames_bit_for_bit(weight: float) -> None:
     data = frames(3)
     config = SamplingConfig(sampler="ddim", steps=3, reconstruction_weight=weight)
-    clips = window_sampler(frame_denoiser(COVARIANCE), config)(Given(Frames((5, 0, 6)), data), noise())
+    clips = window_sampler(frame_denoiser(COVARIANCE), config)(Context(Frames((5, 0, 6)), data), noise())
     assert torch.equal(clips[:, :, [5, 0, 6]], data)
 
 
@@ -316,7 +316,7 @@ def test_super_resolution_agrees_with_small_frames_and_across_blocks(large_model
     streams = NoiseStream([0, 1], LARGE)
     clips = super_resolve(window, small, streams, rule="area")
     assert clips.shape == (2, 1, 7, 6, 6)
-    free = window_sampler(large_model, config)(Given(), streams.fork(0))
+    free = window_sampler(large_model, config)(Context(), streams.fork(0))
     agreement = (Downsample(2, "area")(clips) - small).square().mean().sqrt()
     chance = (Downsample(2, "area")(free) - small[:, :, :4]).square().mean().sqrt()
     assert agreement < 0.15
@@ -325,7 +325,7 @@ def test_super_resolution_agrees_with_small_frames_and_across_blocks(large_model
         clips[:, :, 1] - clips[:, :, 2]
     ).square().mean()
     assert window.indices == [(), (0,)]
-    first, second = (given.observations[0] for given in window.given)
+    first, second = (context.observations[0] for context in window.contexts)
     assert torch.equal(first.data, small[:, :, :4])
     assert torch.equal(second.data, small[:, :, 4:7])  # the frame given large is not observed small as well
     ramp = torch.arange(4.0).reshape(1, 1, 4, 1, 1).expand(1, 1, 4, 6, 6)
@@ -348,7 +348,7 @@ def test_super_resolution_observes_by_factor_and_named_rule(factor: int, rule: D
     window = Recorder(white)
     super_resolve(window, torch.zeros(2, 1, 4, 6 // factor, 6 // factor), NoiseStream([0, 1], LARGE), rule=rule)
     clips = torch.rand(2, *LARGE)
-    (observation,) = window.given[0].observations
+    (observation,) = window.contexts[0].observations
     assert torch.equal(observation.operator(clips), Downsample(factor, rule)(clips))
 
 
@@ -357,7 +357,7 @@ def test_super_resolution_refuses_what_does_not_fit(large_model: Denoise) -> Non
     for shape in ((2, 1, 4, 4, 4), (2, 1, 4, 3, 2), (1, 1, 4, 3, 3), (2, 3, 4, 3, 3), (2, 1, 4, 12, 12)):
         with pytest.raises(InputError, match=r"small frames .* do not fit 2 clips of the model's \[1, 4, 6, 6\]"):
             super_resolve(window, torch.zeros(shape), streams)
-    with pytest.raises(InputError, match="a clip of 3 frames is asked for, but a small frame 4 given"):
+    with pytest.raises(InputError, match="a clip of 3 frames is requested, but there is a small frame 4"):
         super_resolve(window, torch.zeros(2, 1, 5, 3, 3), streams, length=3)
     unguided = window_sampler(large_model, replace(SamplingConfig(steps=2), reconstruction_weight=0.0))
     with pytest.raises(InputError, match="w_r is 0"):
@@ -384,8 +384,8 @@ def test_the_cascade_extends_fills_in_and_enlarges() -> None:
     small = cascade(base, between, None, [0, 1], frames=24)
     coarse = extend(white, NoiseStream([0, 1], (1, 16, 3, 3)).fork(0), length=24, overlap=8)
     assert torch.equal(small[:, :, ::4], coarse)
-    for block, given in enumerate(windows[2].given):
-        (observation,) = given.observations
+    for block, context in enumerate(windows[2].contexts):
+        (observation,) = context.observations
         start = 8 * block + (1 if block else 0)
         assert torch.equal(observation.data, small[:, :, start : 8 * block + 9])
 
@@ -396,10 +396,10 @@ def test_without_a_model_between_the_large_one_fills_in_as_well() -> None:
     clips = cascade(base, None, large, [0, 1])
     assert clips.shape == (2, 1, 64, 6, 6)
     coarse = extend(white, NoiseStream([0, 1], (1, 16, 3, 3)).fork(0), length=16, overlap=8)
-    assert len(windows[2].given) == 8
+    assert len(windows[2].contexts) == 8
     ramp = torch.arange(9.0).reshape(1, 1, 9, 1, 1).expand(1, 1, 9, 6, 6)
-    for block, given in enumerate(windows[2].given):
-        (observation,) = given.observations
+    for block, context in enumerate(windows[2].contexts):
+        (observation,) = context.observations
         seen = [0, 4, 8] if block == 0 else [4, 8] if block < 7 else [4]
         assert observation.operator(ramp)[0, 0, :, 0, 0].tolist() == seen
         assert torch.equal(observation.data, coarse[:, :, [2 * block + index // 4 for index in seen]])
@@ -410,7 +410,7 @@ def test_the_cascade_depends_on_each_seed_and_stages_have_own_noise() -> None:
     clips = cascade(base, between, large, [3, 4])
     assert torch.equal(cascade(base, between, large, [4]), clips[1:])
     assert not torch.equal(windows[0].noises[0], windows[1].noises[0])
-    with pytest.raises(InputError, match="give `between`, `large` or both"):
+    with pytest.raises(InputError, match="pass `temporal`, `spatial` or both"):
         cascade(base, None, None, [0])
 
 

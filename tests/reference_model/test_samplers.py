@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from gaussian_data import DEVIATION, MEAN, Counted, Given, gaussian, impulses, standard
+from gaussian_data import DEVIATION, MEAN, Counted, FixedNoise, gaussian, impulses, standard
 from torch import Tensor
 
 from vdm_bench.reference_model.noise import NoiseStream
@@ -67,7 +67,7 @@ def test_one_ancestral_step_is_the_posterior_with_log_linear_variance(gamma: flo
         torch.tensor([[1.0, 2.0]], dtype=torch.float64),
     )
     states: list[StepState] = []
-    noise = Given([start, fresh])
+    noise = FixedNoise([start, fresh])
     ancestral(gaussian, noise, steps=2, gamma=gamma, clip="none", callback=states.append)
     t, s = (float(level) for level in SCHEDULE.steps(2)[:2])
     sigma2_t, sigma2_s, lost = 1 / (1 + math.exp(t)), 1 / (1 + math.exp(s)), 1 - math.exp(t - s)
@@ -80,7 +80,7 @@ def test_one_ancestral_step_is_the_posterior_with_log_linear_variance(gamma: flo
 
 def test_the_last_step_gives_the_mean_unless_noise_is_asked_for() -> None:
     draws = [torch.ones(1, 1, dtype=torch.float64) for _ in range(5)]
-    quiet, loud = Given(draws), Given(draws)
+    quiet, loud = FixedNoise(draws), FixedNoise(draws)
     states: list[StepState] = []
     mean = ancestral(gaussian, quiet, steps=4, clip="none", callback=states.append)
     noisy = ancestral(gaussian, loud, steps=4, clip="none", last_step_noise=True)
@@ -103,7 +103,7 @@ def test_the_corrector_is_a_langevin_step_with_fresh_eps_at_the_new_level(correc
 
     steps, delta = 3, 0.3
     draws = list(torch.randn(6, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    noise = Given(draws)
+    noise = FixedNoise(draws)
     final = predictor_corrector(denoise, noise, steps=steps, delta=delta, clip="none", correct_last=correct_last)
     levels = [float(level) for level in SCHEDULE.steps(steps)]
     expected_levels = [levels[0], levels[1], levels[1], levels[2], levels[2]] + [levels[3]] * correct_last
@@ -138,7 +138,7 @@ def solver_errors(sampler: DiffusionSampler, schedule: CosineSchedule, steps: tu
     return [
         float(
             (
-                sampler(gaussian, Given([start]), steps=n, schedule=schedule, clip="none")
+                sampler(gaussian, FixedNoise([start]), steps=n, schedule=schedule, clip="none")
                 - exact_flow(start, schedule)
             )
             .abs()
@@ -174,7 +174,7 @@ def test_ddim_keeps_standard_normal_noise_where_it_is() -> None:
     # The flow of N(0, 1) stands still, and DDIM turns by a fixed angle a step: |z| shrinks by cos(angle) each.
     z = torch.tensor([0.8, -2.5], dtype=torch.float64)
     angle = (math.atan(math.exp(10.0)) - math.atan(math.exp(-10.0))) / 64
-    found = ddim(standard, Given([z]), steps=64, clip="none")
+    found = ddim(standard, FixedNoise([z]), steps=64, clip="none")
     assert torch.allclose(found, z * math.cos(angle) ** 64, rtol=1e-12, atol=0)
 
 
@@ -183,7 +183,7 @@ def test_the_second_step_of_dpm_solver_extrapolates_but_not_the_last() -> None:
     counted = Counted(lambda z, log_snr: Prediction.of("x", torch.full_like(z, counted.count), z, log_snr))
     states: list[StepState] = []
     start = torch.tensor([[0.7]], dtype=torch.float64)
-    final = dpm_solver(counted, Given([start]), steps=3, clip="none", callback=states.append)
+    final = dpm_solver(counted, FixedNoise([start]), steps=3, clip="none", callback=states.append)
     log_snr = [float(level) for level in SCHEDULE.steps(3)]
     half = [(b - a) / 2 for a, b in itertools.pairwise(log_snr)]
     ends = [*[float(state.z) for state in states], float(final)]
@@ -197,6 +197,6 @@ def test_the_second_step_of_dpm_solver_extrapolates_but_not_the_last() -> None:
 
 @pytest.mark.parametrize("sampler", DETERMINISTIC)
 def test_deterministic_samplers_draw_noise_once(sampler: DiffusionSampler) -> None:
-    noise = Given([torch.zeros(1, 2)])
+    noise = FixedNoise([torch.zeros(1, 2)])
     sampler(gaussian, noise, steps=7)
     assert noise.drawn == 1

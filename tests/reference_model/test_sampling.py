@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from gaussian_data import Counted, Given, constant, gaussian
+from gaussian_data import Counted, FixedNoise, constant, gaussian
 from torch import Tensor
 
 from vdm_bench.errors import InputError
@@ -128,7 +128,7 @@ def test_clipping_rebuilds_eps_and_v_from_the_clipped_x() -> None:
 def test_the_corrector_takes_its_eps_from_the_clipped_x() -> None:
     draws = [torch.full((1, 1), 2.0, dtype=torch.float64), *torch.zeros(3, 1, 1, dtype=torch.float64)]
     states: list[StepState] = []
-    predictor_corrector(constant(3.0), Given(draws), steps=2, callback=states.append)
+    predictor_corrector(constant(3.0), FixedNoise(draws), steps=2, callback=states.append)
     level = states[0].log_snr_s
     before, _ = posterior(draws[0], torch.ones(1, 1, dtype=torch.float64), states[0].log_snr_t, level)
     alpha, _ = alpha_sigma(level, before)

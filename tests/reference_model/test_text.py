@@ -167,7 +167,7 @@ def test_long_captions_are_cut_and_counted(encoder: TextEncoder) -> None:
     long = "a red square moves up up up"
     result = encode([long, LONG, SHORT], encoder)
     assert result.cut == 1
-    assert "1 cut at 8 tokens" in result.report
+    assert "1 truncated to 8 tokens" in result.report
     # What is left is "a red square moves up", and [SEP] still closes it.
     batch = result.batch([long, LONG])
     torch.testing.assert_close(batch.embeddings[0], batch.embeddings[1], rtol=0, atol=1e-5)
@@ -314,7 +314,7 @@ def test_files_that_are_no_embeddings_are_refused(embeddings: TextEmbeddings, be
         ({"lengths": torch.tensor([8, 5, 3])}, "add up to 16, but there are 17 tokens"),
         ({"lengths": torch.tensor([8, 9, 0])}, "add up"),
         ({"lengths": torch.tensor([8.0, 5.0, 4.0])}, "not int64"),
-        ({"captions": torch.zeros(3, 32, dtype=torch.uint8)}, "there twice"),
+        ({"captions": torch.zeros(3, 32, dtype=torch.uint8)}, "occurs twice"),
         ({"captions": torch.zeros(2, 32, dtype=torch.uint8)}, r"not uint8 \[3, 32\]"),
         ({"tokens": torch.zeros(17, WIDTH, dtype=torch.int64)}, "not float"),
         ({"tokens": torch.zeros(17)}, "not float"),
@@ -483,7 +483,7 @@ def test_embeddings_that_are_not_finite_are_refused(folder: Path) -> None:
     tensors["bert.embeddings.word_embeddings.weight"][WORDS.index("red")] = torch.nan
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     assert load_text(["a circle"], folder)
-    with pytest.raises(InputError, match="encoder bert gives embeddings that are not finite"):
+    with pytest.raises(InputError, match="encoder bert returns embeddings that are not finite"):
         load_text(["a red circle"], folder)
 
 

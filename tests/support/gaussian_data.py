@@ -11,7 +11,7 @@ from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma
 MEAN, DEVIATION = 0.4, 0.5
 
 
-class Given(NoiseStream):
+class FixedNoise(NoiseStream):
     """Noise that is given, one tensor a draw; remembers how many were drawn."""
 
     def __init__(self, draws: list[Tensor]) -> None:
@@ -50,6 +50,6 @@ def constant(value: float) -> Callable[[Tensor, Tensor], Prediction]:
     return lambda z, log_snr: Prediction.of("x", torch.full_like(z, value), z, log_snr)
 
 
-def impulses(count: int, dtype: torch.dtype = torch.float64) -> Given:
+def impulses(count: int, dtype: torch.dtype = torch.float64) -> FixedNoise:
     """Noise of which draw k is 1 in example k and 0 in the others."""
-    return Given(list(torch.eye(count, dtype=dtype)))
+    return FixedNoise(list(torch.eye(count, dtype=dtype)))

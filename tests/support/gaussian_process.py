@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from vdm_bench.reference_model.guidance import Given
+from vdm_bench.reference_model.guidance import Context
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import WindowSampler
@@ -44,13 +44,13 @@ def conditional_law(covariance: Tensor, known: tuple[int, ...]) -> tuple[Tensor,
 def exact_window(covariance: Tensor) -> WindowSampler:
     """Draw windows from the process, given its known frames, without any diffusion."""
 
-    def draw(given: Given, noise: NoiseStream) -> Tensor:
+    def draw(context: Context, noise: NoiseStream) -> Tensor:
         frames, white = len(covariance), noise.draw()
         mean, spread = torch.zeros_like(white), covariance
-        if given.frames is not None and given.data is not None:
-            gain, spread = conditional_law(covariance, given.frames.indices)
-            mean = torch.einsum("tk,nckhw->ncthw", gain.to(white), given.data)
+        if context.frames is not None and context.data is not None:
+            gain, spread = conditional_law(covariance, context.frames.indices)
+            mean = torch.einsum("tk,nckhw->ncthw", gain.to(white), context.data)
         root = torch.linalg.cholesky(spread + 1e-9 * torch.eye(frames))
-        return given.restore(mean + torch.einsum("ts,ncshw->ncthw", root.to(white), white))
+        return context.restore(mean + torch.einsum("ts,ncshw->ncthw", root.to(white), white))
 
     return draw

@@ -1,1 +1,1 @@
-"""What the harness adds to the training of the reference model: its data and its previews."""
+"""Training data and previews for the reference model."""

@@ -1,8 +1,8 @@
 """The suite's datasets as training examples for the reference model.
 
-Example `position` of the endless training sequence is a function of (seed, position): a clip chosen by a
-permutation of its own in each pass over the data, a window of it, perhaps mirrored, and frames of other clips
-for joint video-image training. Needs nothing beyond torch, NumPy and what the dataset itself needs.
+The example at a position of the endless training sequence is a function of (seed, position): a clip, from a new
+permutation in each pass over the data; a window of it, mirrored or not; and frames of other clips for joint
+video-image training. Needs only torch, NumPy and what the dataset needs.
 """
 
 import os
@@ -20,28 +20,28 @@ from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.reference_model.config import Preset
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.text.embeddings import TextEmbeddings
-from vdm_bench.reference_model.training.step import Batch, Purpose, stream_seed
+from vdm_bench.reference_model.training.step import Batch, RandomStream, stream_seed
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video.clip import Clip, ClipDataset
 from vdm_bench.video.view import View
 
-_MOST_BROKEN = 100  # clips in a row; then the data is not worth training on
+_MOST_BROKEN = 100  # clips in a row; with more, training stops
 
 
 class ClipBatches:
-    """Training examples from a dataset; see `TrainingData`.
+    """Training examples from a dataset; implements `TrainingData`.
 
     Args:
-        dataset: its clips are uint8 [T', H, W, 3], at least as long as a window of the model.
-        preset: says frames, resolution, joint images, stride, mirroring and classes.
-        seed: of the order and of all choices.
-        view: how clips of another size are resized; None refuses them.
+        dataset: clips of uint8 [T', H, W, 3], at least as long as a window of the model.
+        preset: with the model's frames, resolution and classes, and the stride, mirroring and joint images.
+        seed: of the order and of all random choices.
+        view: how clips of another size are resized; None to refuse them.
         text: embeddings of the clips' captions, for a model with text.
-        skip_broken: take the next clip in the place of one that cannot be read or is too short.
+        skip_broken: use the next clip in place of one that cannot be read or is too short.
         workers: threads that prepare batches.
 
     Attributes:
-        skipped: what was wrong with the clips that were passed over, by name.
+        skipped: reasons why clips were skipped, by name.
 
     Raises:
         InputError: the first clip is too short, of another size, or lacks what the model needs.
@@ -69,22 +69,22 @@ class ClipBatches:
 
     @property
     def identity(self) -> str:
-        """Names the data and how it is looked at."""
+        """The name of the data, with the rule by which clips are resized."""
         sized = f", {self._view.rule} {self._view.aspect}" if self._view.rule else ""
         return (self._dataset.identity or f"{len(self._dataset)} clips") + sized
 
     def batches(self, positions: Iterable[range]) -> Generator[Batch, None, None]:
-        """Return the examples at each range of positions, in order, preparing the next ones meanwhile."""
+        """Yield the examples at each range of positions, in order, preparing the next ones in the background."""
         yield from ordered_map(self._batch, positions, self._workers)
 
     def _batch(self, positions: range) -> Batch:
         clips, sources, pixels = zip(*[self._example(position) for position in positions], strict=True)
         frames = self._preset.model.frames
-        together = torch.from_numpy(np.stack(pixels))
-        # In one go: texts are filled up to the longest.
+        stacked = torch.from_numpy(np.stack(pixels))
+        # Made together, because texts are padded to the longest.
         condition = self._condition([*clips, *(clip for clips in sources for clip in clips)])
-        own, images = condition.rows(slice(len(clips))), condition.rows(slice(len(clips), None))
-        return Batch(together[:, :frames], together[:, frames:], own, images)
+        of_clips, of_images = condition.rows(slice(len(clips))), condition.rows(slice(len(clips), None))
+        return Batch(stacked[:, :frames], stacked[:, frames:], of_clips, of_images)
 
     def _condition(self, clips: Sequence[Clip]) -> Condition:
         for clip in clips:
@@ -94,32 +94,32 @@ class ClipBatches:
         return Condition(labels, text.embeddings if text else None, text.mask if text else None)
 
     def _example(self, position: int) -> tuple[Clip, Sequence[Clip], NDArray[np.uint8]]:
-        """Return a clip, those of the images, and its window followed by the images: uint8 [T + I, H, W, 3]."""
+        """Return a clip, the clips of the images, and the window with the images: uint8 [T + I, H, W, 3]."""
         training = self._preset.training
-        random = np.random.default_rng(stream_seed(self._seed, Purpose.EXAMPLE, position))
+        random = np.random.default_rng(stream_seed(self._seed, RandomStream.EXAMPLE, position))
         clip = self._clip(*divmod(position, len(self._dataset)))
         span = self._span
         first = int(random.integers(len(clip.frames) - span + 1))
         window = self._view.resized(clip.frames[first : first + span : training.frame_stride])
         images = [self._image(random) for _ in range(training.joint_images)]
-        together = np.concatenate([window, *(pixels for _, pixels in images)])
+        frames = np.concatenate([window, *(pixels for _, pixels in images)])
         if training.flip and random.random() < 0.5:
-            together = together[:, :, ::-1]
-        return clip, [source for source, _ in images], together
+            frames = frames[:, :, ::-1]
+        return clip, [source for source, _ in images], frames
 
     def _image(self, random: np.random.Generator) -> tuple[Clip, NDArray[np.uint8]]:
-        """Draw a frame of any clip: the clip, and uint8 [1, H, W, 3]."""
+        """Draw a random frame: its clip, and uint8 [1, H, W, 3]."""
         clip = self._clip(0, int(random.integers(len(self._dataset))))
         first = int(random.integers(len(clip.frames)))
         return clip, self._view.resized(clip.frames[first : first + 1])
 
     def _clip(self, turn: int, place: int) -> Clip:
-        """Return the clip at a place of a pass over the data, or the next one that is sound."""
+        """Return the clip at a position in a pass over the data, or the next valid one."""
         order = self._order(turn)
         for ahead in range(_MOST_BROKEN):
             index = int(order[(place + ahead) % len(order)])
             try:
-                return self._sound(self._dataset[index])
+                return self._checked(self._dataset[index])
             except BrokenClipError as error:
                 if not self._skip_broken:
                     raise
@@ -128,7 +128,8 @@ class ClipBatches:
             f"{_MOST_BROKEN} clips in a row cannot be used, such as {next(iter(self.skipped.items()))}"
         )
 
-    def _sound(self, clip: Clip) -> Clip:
+    def _checked(self, clip: Clip) -> Clip:
+        """Refuse, as broken, a clip that is too short or of another size."""
         length, height, width = clip.frames.shape[:3]
         side = self._preset.model.resolution
         if length < self._span:
@@ -158,7 +159,7 @@ class ClipBatches:
         return (self._preset.model.frames - 1) * self._preset.training.frame_stride + 1
 
     def _permutation(self, turn: int) -> NDArray[np.int64]:
-        random = np.random.default_rng(stream_seed(self._seed, Purpose.ORDER, turn))
+        random = np.random.default_rng(stream_seed(self._seed, RandomStream.ORDER, turn))
         return random.permutation(len(self._dataset))
 
 
@@ -173,20 +174,20 @@ def open_batches(
     skip_broken: bool = False,
     workers: int | None = None,
 ) -> ClipBatches:
-    """Open the clips that a preset is trained on.
+    """Open the training data of a preset.
 
     Args:
         preset: its training names the dataset.
-        data: a folder of clips or a clip archive; None for the preset's dataset, where that is computed.
-        seed: of the order and of all choices.
-        resize: rule by which clips of another size are resized; None refuses them.
-        aspect: what happens to the aspect ratio then.
+        data: a folder of clips or a clip archive; None for the preset's dataset, if that is computed.
+        seed: of the order and of all random choices.
+        resize: rule by which clips of another size are resized; None to refuse them.
+        aspect: how the aspect ratio is changed then.
         text: file of embeddings of the clips' captions, for a model with text.
-        skip_broken: take the next clip in the place of one that cannot be used.
-        workers: threads that prepare batches; None for one a core, at most 8.
+        skip_broken: use the next clip in place of one that cannot be used.
+        workers: threads that prepare batches; None for one per core, at most 8.
 
     Raises:
-        InputError: there are no clips, or none as the model needs them.
+        InputError: there are no clips, or the model cannot use them.
     """
     model = preset.model
     if bool(model.text_dim) != (text is not None):

@@ -1,4 +1,4 @@
-"""Pictures of what a model in training makes: the same clips, from the same noise, each time."""
+"""Previews of a model in training, always of the same clips from the same noise; and its progress, in lines."""
 
 import math
 import time
@@ -20,30 +20,29 @@ from vdm_bench.runtime.progress import duration
 CLIPS = 8
 _FRAMES = 8  # of each clip, from its first to its last
 _GAP = 2
-_SAMPLING = SamplingConfig(
-    sampler="ddim", steps=32
-)  # quick, and without noise of its own: pictures change slowly
+# Fast and deterministic: previews of successive models are comparable.
+_SAMPLING = SamplingConfig(sampler="ddim", steps=32)
 _QUIET_SECONDS = 5.0  # between two lines
 
 
 def write_preview(path: Path, network: VideoUNet, condition: Condition) -> None:
-    """Sample clips and draw them as a PNG: a row a clip, time from left to right.
+    """Sample clips and write them as a PNG: a row per clip, time from left to right.
 
     Args:
         path: of the picture.
         network: in eval mode.
-        condition: of the clips; their number is taken from it, or is `CLIPS`.
+        condition: of the clips; an empty one means `CLIPS` unconditional clips.
     """
     model = ReferenceModel(network, network.config, _SAMPLING)
-    given = condition.labels if condition.labels is not None else condition.text
-    seeds = range(CLIPS if given is None else len(given))
+    values = condition.labels if condition.labels is not None else condition.text
+    seeds = range(CLIPS if values is None else len(values))
     clips = model.sample(seeds, condition=condition.to(next(network.parameters()).device)).cpu().numpy()
     with atomic_path(path) as temporary:
         Image.fromarray(tiled(clips)).save(temporary)
 
 
 def tiled(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay clips, uint8 [N, T, H, W, 3], out as a picture: a row a clip, at most eight frames of it."""
+    """Lay out clips, uint8 [N, T, H, W, 3], as a picture: a row per clip, at most eight frames of each."""
     length = clips.shape[1]
     picked = clips[:, np.linspace(0, length - 1, min(_FRAMES, length)).round().astype(int)]
     count, frames, height, width, _ = picked.shape
@@ -53,18 +52,18 @@ def tiled(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class LogPrinter:
-    """Says how training goes, not too often.
+    """Reports the progress of training, at most every few seconds.
 
     Args:
-        note: gets each line.
-        training: what is trained.
+        note: receives each line.
+        training: settings of the run.
     """
 
     def __init__(self, note: Callable[[str], None], training: TrainingConfig) -> None:
         self._note, self._training, self._last = note, training, -math.inf
 
     def __call__(self, line: LogLine) -> None:
-        """Say a line of the log, if none was said just now."""
+        """Report a line of the log, unless the last report was just now."""
         left = self._training.steps - line.step
         if left and time.monotonic() - self._last < _QUIET_SECONDS:
             return

@@ -88,14 +88,14 @@ def test_a_damaged_config_or_state_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a batch of 4 cannot be shared by 1 process in 3 pieces each"):
+    with pytest.raises(InputError, match="cannot be divided equally among 1 process with 3 micro-batches each"):
         train_tiny(tmp_path / "run", tiny(accumulation=3))
 
 
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("gpu", "there is no kind of device 'gpu'; give auto, cpu, cuda or cuda:1"),
+        ("gpu", "unknown device 'gpu'; give auto, cpu, cuda or cuda:1"),
         ("meta", "training runs on cpu and cuda, not on meta"),
         ("cuda:99", "there is no device cuda:99 on this machine; give --device cpu"),
     ],
@@ -202,7 +202,7 @@ def test_a_run_may_start_from_the_weights_of_another_and_says_so(trained: Path, 
 
 def test_weights_of_another_architecture_are_no_start(trained: Path, tmp_path: Path) -> None:
     wider = tiny().override("model", base_channels=16)
-    with pytest.raises(InputError, match=r"another architecture .* is \S+ there and \S+ here; frames and"):
+    with pytest.raises(InputError, match=r"another architecture .* is \S+ there and \S+ here; only frames and"):
         train_tiny(tmp_path / "run", wider, init=trained / "model.safetensors")
     with pytest.raises(InputError, match="does not exist"):
         train_tiny(tmp_path / "run", init=tmp_path / "none.safetensors")

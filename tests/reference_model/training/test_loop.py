@@ -21,7 +21,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks
-from vdm_bench.reference_model.training.step import Purpose, stream_seed
+from vdm_bench.reference_model.training.step import RandomStream, stream_seed
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.owners import Owner
@@ -62,7 +62,7 @@ def test_the_weights_move_as_adam_says(tmp_path: Path) -> None:
     preset = tiny(steps=1, warmup_steps=0, schedule="constant", clip_norm=0.0)
     train_tiny(tmp_path / "run", preset)
     with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(0, Purpose.WEIGHTS, 0))
+        torch.manual_seed(stream_seed(0, RandomStream.WEIGHTS, 0))
         start = dict(VideoUNet(MODEL).named_parameters())
     after = state(tmp_path / "run", "checkpoints/step-000000001.safetensors")
     moved = after["weights.exit.weight"] - start["exit.weight"].detach()

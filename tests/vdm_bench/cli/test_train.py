@@ -133,7 +133,7 @@ def test_what_is_ignored_stays_so() -> None:
         ("shapes --set training.loss=z", "loss 'z' is none of x, eps, v"),
         (
             "shapes --batch 4 --set training.accumulation=3",
-            "a batch of 4 cannot be shared by 1 process in 3 pieces each",
+            "a batch of 4 cannot be divided equally among 1 process with 3 micro-batches each",
         ),
         ("shapes --device cuda:99", "there is no device cuda:99 on this machine; give --device cpu"),
     ],
