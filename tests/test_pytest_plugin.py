@@ -59,7 +59,7 @@ def test_a_regression_fails_and_says_what_and_by_how_much(run: Callable[..., pyt
     result.stdout.fnmatch_lines(
         [
             "vdm_check: regression: embedded/fvd",
-            "if the change is meant, pytest --vdm-update-baseline takes the run as the new baseline",
+            "if the change is intended, update the baseline with pytest --vdm-update-baseline",
             "model on bair-prediction, against model of 2026-03-04 05:06 UTC in *base*run.json",
             "FAIL   embedded/fvd*10.0*20.0*+10.0*50%   worse",
             "FAILED *::test_fvd - Failed: vdm_check: regression: embedded/fvd",
@@ -77,7 +77,7 @@ def test_a_limit_lets_pass_and_strict_does_not(run: Callable[..., pytest.RunResu
 def test_what_cannot_be_compared_fails(run: Callable[..., pytest.RunResult]) -> None:
     result = run('vdm_check("runs/few", baseline="runs/base")')
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["vdm_check: no answer: embedded/fvd", "not comparable: embedded/fvd: n 64 v 32"])
+    result.stdout.fnmatch_lines(["vdm_check: undecided: embedded/fvd", "not comparable: embedded/fvd: n 64 v 32"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What people read of a comparison: a table of two runs, a matrix of more."""
+"""Comparisons and checks as text: a table for two runs, a matrix for more, a table per checked run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,23 +29,23 @@ from vdm_bench.leaderboards.text import (
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.printable import printable
 
-_CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
-PAIRED = "in pairs: what clip i of both runs has in common cancels"
+_CELL = 28  # width of a column of a matrix, in characters
+PAIRED = "clips with the same index are compared in pairs, so noise that both runs share cancels"
 INDEPENDENT = (
-    "as if the runs had nothing in common, for a record lacks its jackknife or is of an older version; too wide "
-    "for runs of one seed"
+    "the runs are treated as independent, because a record has no jackknife values or an older version wrote it; "
+    "too wide for runs with the same seed"
 )
-NO_INTERVAL = "a score has none, for its clips are too few or all alike: nobody can tell the change from noise"
+NO_INTERVAL = "too few clips, or clips that are all alike: the change cannot be distinguished from noise"
 SIGNS = {"passed": "ok", "failed": "FAIL", "no answer": "?", "not gated": ""}
 NUMERIC = ("baseline", "run", "change", "allowed")
 
 
 def format_comparison(compared: RunComparison, *, width: int = TEXT_WIDTH) -> str:
-    """Write a comparison for a terminal; names from outside are made harmless.
+    """Return a comparison as text for a terminal; control characters in names are escaped.
 
     Args:
-        compared: two runs, of which the second is judged, or more, for a matrix a metric.
-        width: of the tables, in characters.
+        compared: two runs, with a verdict on the second, or more, which make one matrix per metric.
+        width: width of the tables in characters.
     """
     if len(compared.runs) == 2:
         return _lines([*_legend(compared, "AB"), "", *_of_two(compared, width)])
@@ -80,7 +80,7 @@ def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
     (_, a), (_, b) = compared.runs
     for label, run, other in (("A", a, b), ("B", b, a)):
         if alone := [metric for metric in _metrics(run) if metric not in _metrics(other)]:
-            yield f"{label} alone has {', '.join(alone)}"
+            yield f"only {label} has {', '.join(alone)}"
 
 
 def _metrics(record: Record) -> list[str]:
@@ -92,7 +92,7 @@ def _decided(one: Comparison) -> bool:
 
 
 def titled(score: Score) -> str:
-    """Return the name of the metric and its direction."""
+    """Return the name of the metric with an arrow for its direction."""
     return f"{score.metric} {'↑' if score.higher_is_better else '↓'}"
 
 
@@ -101,7 +101,7 @@ def _levels(found: Sequence[Comparison]) -> set[float]:
 
 
 def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
-    """Return the cells of a comparison: first value, second value, change, interval of the change."""
+    """Return four cells: first value, second value, change, and interval of the change."""
     numbers = (one.first.value, one.second.value)
     if one.change is None:
         return value_of(one.first), value_of(one.second), NOTHING, NOTHING
@@ -115,7 +115,7 @@ def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
 
 
 def value_of(score: Score | None) -> str:
-    """Return the cell of a score that stands alone."""
+    """Return the cell of a score that has no counterpart."""
     if score is None or score.value is None:
         return NOTHING
     ends = (score.interval.low, score.interval.high) if score.interval else (None, None)
@@ -128,13 +128,13 @@ def _decimals(one: Comparison, number: float) -> int:
 
 
 def signed(change: float, decimals: int) -> str:
-    """Print a change with its sign; nothing is 0."""
+    """Format a change with its sign; zero has none."""
     text = rounded(change, decimals)
     return text if change <= 0 else f"+{text}"
 
 
 def notes(found: Sequence[Comparison]) -> Iterator[str]:
-    """Say how the intervals were made, and what is not comparable and why."""
+    """Return notes: how the intervals were computed, and why scores are not comparable."""
     methods = list(dict.fromkeys(one.interval.method for one in found if one.interval))
     for method in methods:
         yield f"{method}: {PAIRED if method.startswith('paired') else INDEPENDENT}"
@@ -145,11 +145,11 @@ def notes(found: Sequence[Comparison]) -> Iterator[str]:
 
 
 def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
-    """Say what is so of some metrics, and why: a line a reason.
+    """Return one line per reason, such as `not comparable: fvd, is: n 64 v 72`.
 
     Args:
-        reasons: metric and reason.
-        what: is so.
+        reasons: pairs of metric and reason.
+        what: what is true of these metrics.
     """
     metrics: dict[str, dict[str, None]] = {}
     for metric, reason in reasons:
@@ -159,7 +159,7 @@ def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 
 def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
-    """Return the change from the run of the column to the run of the row, and the verdict about the row."""
+    """Return the lines of a matrix: row minus column, and the verdict on the row."""
     cells = {(i, j): _one_of(compared.pairs[i, j], metric) for i, j in compared.pairs}
     shown = [one for one in cells.values() if one]
     rows = []
@@ -172,9 +172,9 @@ def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: 
             ]
         )
     yield titled(shown[0].second)
-    yield "the run of the row less that of the column, and the verdict about the row"
+    yield "score of the row minus score of the column, and the verdict on the row"
     yield ""
-    # A cell in pieces could not be read; a line that is too long can.
+    # A folded cell is hard to read, a long line is not.
     yield from text_table(["", *labels], rows, width=max(width, _CELL * len(rows)))
     unlike = [one for one in shown if one.verdict == "not comparable"]
     yield from dict.fromkeys(notes([one for one in shown if one not in unlike]))
@@ -189,7 +189,7 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def _cell(one: Comparison, forwards: bool) -> str:
-    """Return a cell; `forwards` where the row is the second run of the comparison."""
+    """Return a cell; `forwards` says whether the row is the second run of the comparison."""
     if one.change is None:
         return one.verdict
     verdict = one.verdict if forwards else _OPPOSITE.get(one.verdict, one.verdict)
@@ -198,7 +198,7 @@ def _cell(one: Comparison, forwards: bool) -> str:
 
 
 def sentence(finding: Finding) -> str:
-    """Say what was found of one metric, without a full stop; the caller makes the names in it harmless."""
+    """Return a finding as a sentence without a full stop; the caller escapes the names in it."""
     if finding.compared is None or finding.compared.change is None:
         what = "cannot be checked" if finding.mark == "missing" else "is not comparable with the baseline"
         return f"{finding.metric} {what}: {finding.reason}"
@@ -208,18 +208,18 @@ def sentence(finding: Finding) -> str:
         "better": "got better",
         "worse": "got worse",
         "within noise": "changed within noise",
-        "no interval": "changed, without an interval to tell it from noise",
+        "no interval": "changed, with no interval to distinguish it from noise",
     }[finding.mark]
     allowed = f"; allowed {_limits(finding.broken)}" if finding.broken else ""
     return f"{finding.metric} {verdict}: {before} to {now} ({change}{interval}){allowed}"
 
 
 def headline(result: CheckResult) -> str:
-    """Say how the check ended."""
+    """Return the result of a check in one line."""
     if result.exit_code == REGRESSION:
         return f"regression: {_names(result, 'failed')}"
     if result.exit_code == NOT_COMPARABLE:
-        return f"no answer: {_names(result, 'no answer') or 'there is nothing to compare'}"
+        return f"undecided: {_names(result, 'no answer') or 'there is nothing to compare'}"
     return "no regression"
 
 
@@ -229,11 +229,11 @@ def _names(result: CheckResult, outcome: Outcome) -> str:
 
 
 def format_check(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
-    """Write the table of each run for a terminal; names from outside are made harmless.
+    """Return a table per run as text for a terminal; control characters in names are escaped.
 
     Args:
-        result: of the check.
-        width: of the tables, in characters.
+        result: result of the check.
+        width: width of the tables in characters.
     """
     lines: list[str] = []
     for check in result.runs:
@@ -244,24 +244,24 @@ def format_check(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
 
 
 def format_closing(result: CheckResult, update: str) -> str:
-    """Write how the check ended, and what to do about it.
+    """Return the result of a check as text, with what to do about it.
 
     Args:
-        result: of the check.
-        update: what takes the run as the new baseline, such as `--update-baseline`.
+        result: result of the check.
+        update: option that updates the baseline, such as `--update-baseline`.
     """
     lines = [headline(result)]
     if not result.strict and any(finding.mark == "within noise" for finding in result.findings):
-        lines.append("a change within noise is no regression, unless the check is strict")
+        lines.append("changes within noise are not regressions, unless the check is strict")
     if any(finding.rules and finding.compared and finding.compared.differing for finding in result.findings):
-        lines.append("make the run as the baseline was made: same protocol, same numbers of clips")
+        lines.append("repeat the run with the settings of the baseline: same protocol, same number of clips")
     if result.exit_code != FINE:
-        lines.append(f"if the change is meant, {update} takes the run as the new baseline")
+        lines.append(f"if the change is intended, update the baseline with {update}")
     return _lines(lines)
 
 
 def markdown_check(result: CheckResult) -> str:
-    """Write a check as Markdown of GitHub; names from outside are made harmless."""
+    """Return a check as GitHub Markdown; names are escaped."""
     lines = [f"### vdm-bench check: {markdown_text(headline(result))}", ""]
     for check in result.runs:
         titles, rows = _table(check)
@@ -272,9 +272,9 @@ def markdown_check(result: CheckResult) -> str:
 
 def _heading(check: RunCheck, result: CheckResult) -> str:
     if check.baseline is None:
-        return f"{title_of(check.run)}, against nothing in {result.baseline}"
+        return f"{title_of(check.run)}: no baseline in {result.baseline}"
     made = f"{check.baseline.created:%Y-%m-%d %H:%M} UTC"
-    return f"{title_of(check.run)}, against {check.baseline.name} of {made} in {result.baseline}"
+    return f"{title_of(check.run)}: compared with {check.baseline.name} of {made} in {result.baseline}"
 
 
 def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:
