@@ -139,7 +139,9 @@ class RunComparison:
     @property
     def comparable(self) -> bool:
         """Whether at least two scores are comparable."""
-        return any(one.verdict != "not comparable" for found in self.pairs.values() for one in found)
+        return any(
+            comparison.verdict != "not comparable" for found in self.pairs.values() for comparison in found
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain JSON types; `first` and `second` are indices of runs, from 0."""
@@ -153,6 +155,8 @@ class RunComparison:
             for path, record in self.runs
         ]
         comparisons = [
-            {"first": i, "second": j, **one.to_dict()} for (i, j), found in self.pairs.items() for one in found
+            {"first": i, "second": j, **comparison.to_dict()}
+            for (i, j), found in self.pairs.items()
+            for comparison in found
         ]
         return {"runs": runs, "comparisons": comparisons}

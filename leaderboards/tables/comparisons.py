@@ -51,7 +51,7 @@ def format_comparison(compared: RunComparison, *, width: int = TEXT_WIDTH) -> st
         return _lines([*_legend(compared, "AB"), "", *_of_two(compared, width)])
     numbers = [str(number) for number in range(1, len(compared.runs) + 1)]
     lines = list(_legend(compared, numbers))
-    for metric in dict.fromkeys(one.metric for found in compared.pairs.values() for one in found):
+    for metric in dict.fromkeys(comparison.metric for found in compared.pairs.values() for comparison in found):
         lines += ["", *_matrix(compared, metric, numbers, width)]
     return _lines(lines)
 
@@ -70,8 +70,12 @@ def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
     if found:
         titles = ("metric", "A", "B", "B - A", interval_title(_levels(found)), "verdict")
         rows = [
-            (titled(one.second), *values_and_change(one), f"B is {one.verdict}" if _decided(one) else one.verdict)
-            for one in found
+            (
+                titled(comparison.second),
+                *values_and_change(comparison),
+                f"B is {comparison.verdict}" if _decided(comparison) else comparison.verdict,
+            )
+            for comparison in found
         ]
         yield from text_table(titles, rows, right=("A", "B", "B - A"), width=width)
     else:
@@ -87,8 +91,8 @@ def _metrics(record: Record) -> list[str]:
     return [score.metric for score in record.scores]
 
 
-def _decided(one: Comparison) -> bool:
-    return one.verdict in ("better", "worse")
+def _decided(comparison: Comparison) -> bool:
+    return comparison.verdict in ("better", "worse")
 
 
 def titled(score: Score) -> str:
@@ -97,21 +101,21 @@ def titled(score: Score) -> str:
 
 
 def _levels(found: Sequence[Comparison]) -> set[float]:
-    return {one.interval.level for one in found if one.interval}
+    return {comparison.interval.level for comparison in found if comparison.interval}
 
 
-def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
+def values_and_change(comparison: Comparison) -> tuple[str, str, str, str]:
     """Return four cells: first value, second value, change, and interval of the change."""
-    numbers = (one.first.value, one.second.value)
-    if one.change is None:
-        return value_of(one.first), value_of(one.second), NOTHING, NOTHING
-    decimals = max(_decimals(one, value) for value in numbers if value is not None)
+    numbers = (comparison.first.value, comparison.second.value)
+    if comparison.change is None:
+        return value_of(comparison.first), value_of(comparison.second), NOTHING, NOTHING
+    decimals = max(_decimals(comparison, value) for value in numbers if value is not None)
     first, second = (rounded(value or 0.0, decimals) for value in numbers)
-    finest = _decimals(one, one.change)
-    if one.interval is None:
-        return first, second, signed(one.change, finest), NOTHING
-    ends = f"[{rounded(one.interval.low, finest)}, {rounded(one.interval.high, finest)}]"
-    return first, second, signed(one.change, finest), ends
+    finest = _decimals(comparison, comparison.change)
+    if comparison.interval is None:
+        return first, second, signed(comparison.change, finest), NOTHING
+    ends = f"[{rounded(comparison.interval.low, finest)}, {rounded(comparison.interval.high, finest)}]"
+    return first, second, signed(comparison.change, finest), ends
 
 
 def value_of(score: Score | None) -> str:
@@ -122,8 +126,8 @@ def value_of(score: Score | None) -> str:
     return rounded(score.value, useful_decimals(score.value, *ends))
 
 
-def _decimals(one: Comparison, number: float) -> int:
-    ends = (one.interval.low, one.interval.high) if one.interval else (None, None)
+def _decimals(comparison: Comparison, number: float) -> int:
+    ends = (comparison.interval.low, comparison.interval.high) if comparison.interval else (None, None)
     return useful_decimals(number, *ends)
 
 
@@ -135,12 +139,14 @@ def signed(change: float, decimals: int) -> str:
 
 def notes(found: Sequence[Comparison]) -> Iterator[str]:
     """Return notes: how the intervals were computed, and why scores are not comparable."""
-    methods = list(dict.fromkeys(one.interval.method for one in found if one.interval))
+    methods = list(dict.fromkeys(comparison.interval.method for comparison in found if comparison.interval))
     for method in methods:
         yield f"{method}: {PAIRED if method.startswith('paired') else INDEPENDENT}"
-    reasons = [(one.metric, one.reason) for one in found if one.verdict == "not comparable"]
+    reasons = [
+        (comparison.metric, comparison.reason) for comparison in found if comparison.verdict == "not comparable"
+    ]
     yield from grouped(reasons, "not comparable")
-    if any(one.verdict == "no interval" for one in found):
+    if any(comparison.verdict == "no interval" for comparison in found):
         yield f"no interval: {NO_INTERVAL}"
 
 
@@ -160,15 +166,18 @@ def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
     """Return the lines of a matrix: row minus column, and the verdict on the row."""
-    cells = {(i, j): _one_of(compared.pairs[i, j], metric) for i, j in compared.pairs}
-    shown = [one for one in cells.values() if one]
+    cells = {(i, j): _of_metric(compared.pairs[i, j], metric) for i, j in compared.pairs}
+    shown = [comparison for comparison in cells.values() if comparison]
     rows = []
     for j, label in enumerate(labels):
         row = [cells.get((min(i, j), max(i, j))) for i in range(len(labels))]
         rows.append(
             [
                 f"{label} {compared.runs[j][1].name}",
-                *(NOTHING if one is None else _cell(one, i < j) for i, one in enumerate(row)),
+                *(
+                    NOTHING if comparison is None else _cell(comparison, i < j)
+                    for i, comparison in enumerate(row)
+                ),
             ]
         )
     yield titled(shown[0].second)
@@ -176,25 +185,25 @@ def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: 
     yield ""
     # A folded cell is hard to read, a long line is not.
     yield from text_table(["", *labels], rows, width=max(width, _CELL * len(rows)))
-    unlike = [one for one in shown if one.verdict == "not comparable"]
-    yield from dict.fromkeys(notes([one for one in shown if one not in unlike]))
+    unlike = [comparison for comparison in shown if comparison.verdict == "not comparable"]
+    yield from dict.fromkeys(notes([comparison for comparison in shown if comparison not in unlike]))
     yield from dict.fromkeys(notes(unlike))
 
 
-def _one_of(found: Sequence[Comparison], metric: str) -> Comparison | None:
-    return next((one for one in found if one.metric == metric), None)
+def _of_metric(found: Sequence[Comparison], metric: str) -> Comparison | None:
+    return next((comparison for comparison in found if comparison.metric == metric), None)
 
 
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
-def _cell(one: Comparison, forwards: bool) -> str:
+def _cell(comparison: Comparison, forwards: bool) -> str:
     """Return a cell; `forwards` says whether the row is the second run of the comparison."""
-    if one.change is None:
-        return one.verdict
-    verdict = one.verdict if forwards else _OPPOSITE.get(one.verdict, one.verdict)
-    change = one.change if forwards else -one.change
-    return f"{signed(change, _decimals(one, one.change))} {verdict}"
+    if comparison.change is None:
+        return comparison.verdict
+    verdict = comparison.verdict if forwards else _OPPOSITE.get(comparison.verdict, comparison.verdict)
+    change = comparison.change if forwards else -comparison.change
+    return f"{signed(change, _decimals(comparison, comparison.change))} {verdict}"
 
 
 def sentence(finding: Finding) -> str:
@@ -284,9 +293,11 @@ def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(finding: Finding) -> list[str]:
-    one, score = finding.compared, finding.now or finding.before
+    comparison, score = finding.compared, finding.now or finding.before
     numbers = (
-        values_and_change(one) if one else (value_of(finding.before), value_of(finding.now), NOTHING, NOTHING)
+        values_and_change(comparison)
+        if comparison
+        else (value_of(finding.before), value_of(finding.now), NOTHING, NOTHING)
     )
     metric = titled(score) if score else finding.metric
     return [SIGNS[finding.outcome], metric, *numbers, _limits(finding.rules) or NOTHING, finding.mark]
