@@ -1,7 +1,7 @@
-"""Leaderboards: run records, and tables in which unlike scores are never ranked together.
+"""Run records, and tables of them: only scores with equal signatures are ranked together.
 
-The names below are loaded when they are used, so that importing this package stays cheap: pandas comes
-with `load_runs`, `group_scores` and `format_tables` alone.
+The names below are loaded on first use, so that importing this package stays cheap: only `load_runs`,
+`group_scores` and `format_tables` import pandas.
 """
 
 from typing import TYPE_CHECKING

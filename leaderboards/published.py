@@ -1,8 +1,8 @@
 """Results as papers published them: tables 1 to 6 of Ho et al. 2022 (arXiv 2204.03458) and later rows.
 
-The rows are in `published_data/published.csv`, the papers that state them in `published_data/published.bib`; both
-are checked when they are read. A published number has no signature: what is known of how it was made is in the
-row's protocol, group and caveats.
+The rows are in `published_data/published.csv`, the papers in `published_data/published.bib`; both are validated
+when they are read. A published number has no signature: what is known about its computation is in the row's
+protocol, group and caveats.
 """
 
 import csv
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
 
-# Both numbers of a pair a/b: of FVD and FID, and of IS.
+# The two numbers of a published pair a/b: of FVD and FID, then of IS.
 Half = Literal["training set", "validation set", "1 split", "10 splits"]
 HALVES: tuple[Half, ...] = get_args(Half)
 
@@ -33,22 +33,22 @@ class PublishedRow:
     """One published number.
 
     Attributes:
-        table: table of Ho et al. 2022, `1` to `6`; `3-text`: in the text beside table 3; `later`: of another
+        table: table of Ho et al. 2022, `1` to `6`; `3-text` for the text next to table 3; `later` for another
             paper.
-        method: what was measured, as the source calls it.
-        protocol: protocol of this package that it follows, or comes nearest to.
-        group: rows of one protocol, metric and group are alike. Empty: as the protocol says, as far as the source
-            states it; else what is otherwise, in a few words, such as `128x128`.
-        metric: recipe of this package.
+        method: name of the model, as the source writes it.
+        protocol: name of the protocol of this package that the number follows most closely.
+        group: empty if the number follows the protocol, as far as the source says; otherwise how it deviates, in
+            a few words, such as `128x128`. Rows with the same protocol, metric and group are ranked together.
+        metric: name of the metric in this package.
         value: the number.
-        spread: what stands behind its plus-minus sign, or None; what it measures is up to the source.
+        spread: the number after its plus-minus sign, or None; the source decides what it measures.
         higher_is_better: direction of the metric.
-        caveats: what to know beside the number.
+        caveats: what a reader needs to know about the number.
         source: paper that states it, such as `arXiv:2204.03458`.
         text: the number exactly as published, such as `26.60`.
         spread_text: the spread exactly as published; empty where there is none.
-        half: of a pair a/b in tables 4 to 6, which one this is: `training set` or `validation set`, `1 split` or
-            `10 splits`; a part of `group`. Empty where there is no pair.
+        half: which number of a pair a/b in tables 4 to 6 this is: `training set` or `validation set`, `1 split`
+            or `10 splits`; `group` ends in it. Empty if there is no pair.
     """
 
     table: str
@@ -67,12 +67,12 @@ class PublishedRow:
 
     @property
     def is_real(self) -> bool:
-        """Whether it is the score of real clips, not of a model's."""
+        """Whether it is the score of real clips, not of a model."""
         return self.method == REAL
 
     @property
     def pair(self) -> str:
-        """The group without the half: both numbers of a pair a/b have it."""
+        """The group without `half`: the same for both numbers of a pair a/b."""
         return self.group.removesuffix(self.half).removesuffix(", ") if self.half else self.group
 
     @property
@@ -86,7 +86,7 @@ _Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
 
 class _CsvRow(BaseModel):
-    """A row of the file, in the order of its columns."""
+    """A row of the CSV file; the fields are in the order of its columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,25 +121,25 @@ class _CsvRow(BaseModel):
 
 
 def published_rows(protocol: str | None = None) -> tuple[PublishedRow, ...]:
-    """Return the published rows of a protocol, or all, in the order of the file: the paper's tables first.
+    """Return the published rows of a protocol, or of all, in the order of the file: tables 1 to 6 first.
 
-    A protocol without published rows gives none.
+    The tuple is empty if nothing was published for the protocol.
 
     Raises:
-        InputError: the file of the package is damaged.
+        InputError: the package's CSV file is damaged.
     """
     return tuple(row for row in _package_rows() if protocol in (None, row.protocol))
 
 
 def citation(source: str) -> str:
-    """Return the BibTeX entry of a source such as `arXiv:2204.03458`, as text that ends in a newline.
+    """Return the BibTeX entry of a source such as `arXiv:2204.03458`, ending in a newline.
 
     Raises:
-        InputError: no published row has that source.
+        InputError: no published row has this source.
     """
     known = _package_entries()
     if source not in known:
-        raise InputError(f"there is no published row of {source!r}; sources are {', '.join(sorted(known))}")
+        raise InputError(f"no published row has the source {source!r}; choose one of {', '.join(sorted(known))}")
     return known[source]
 
 
@@ -164,8 +164,8 @@ def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
     """Read and check the rows of a CSV file.
 
     Raises:
-        InputError: other columns, a wrong field (named by file, line and column), or a row that is there twice,
-            or contradicts another one about the direction of their metric.
+        InputError: the columns differ, a field is invalid (the message names file, line and column), a row
+            appears twice, or two rows disagree about the direction of a metric.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = list(_CsvRow.model_fields)
@@ -180,7 +180,7 @@ def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
             row = _parse_row(fields, where)
             key = (row.table, row.method, row.protocol, row.group, row.metric)
             if key in seen:
-                raise InputError(f"{where}: method: {row.method!r} stands in line {seen[key]} already")
+                raise InputError(f"{where}: method: {row.method!r} is already in line {seen[key]}")
             if directions.setdefault(row.metric, row.higher_is_better) != row.higher_is_better:
                 raise InputError(f"{where}: higher_is_better: other rows of {row.metric} say the opposite")
             seen[key] = reader.line_num
@@ -192,7 +192,7 @@ def parse_rows(text: str, file: str) -> tuple[PublishedRow, ...]:
 
 def _parse_row(fields: Mapping[str | None, str | None], where: str) -> PublishedRow:
     if None in fields or None in fields.values():
-        raise InputError(f"{where}: the number of fields is not that of the columns")
+        raise InputError(f"{where}: the number of fields differs from the number of columns")
     try:
         return _CsvRow.model_validate(fields).published()
     except ValidationError as error:
@@ -202,18 +202,18 @@ def _parse_row(fields: Mapping[str | None, str | None], where: str) -> Published
 
 
 def parse_entries(text: str, file: str) -> dict[str, str]:
-    """Read a BibTeX file of arXiv papers: each entry by its source.
+    """Read a BibTeX file of arXiv papers; return its entries by source.
 
     Raises:
-        InputError: an entry without an eprint, or a paper that is there twice.
+        InputError: an entry has no eprint, or a paper appears twice.
     """
     entries: dict[str, str] = {}
     for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE)[1:]:
         eprint = re.search(r"^ *eprint = \{(\d{4}\.\d{5})\}", entry, re.MULTILINE)
         if eprint is None:
-            raise InputError(f"{file}: {entry.splitlines()[0]!r} has no eprint of arXiv")
+            raise InputError(f"{file}: {entry.splitlines()[0]!r} has no arXiv eprint")
         source = f"arXiv:{eprint[1]}"
         if source in entries:
-            raise InputError(f"{file}: {source} is there twice")
+            raise InputError(f"{file}: {source} appears twice")
         entries[source] = f"{entry.rstrip()}\n"
     return entries

@@ -1,7 +1,6 @@
-"""Scores that may be ranked together, ranked.
+"""Group comparable scores and rank them.
 
-Scores are comparable if the digests of their signatures are equal, and only then: every digest makes a
-group of its own.
+Two scores are comparable if and only if their signatures have equal digests, so every digest is a group.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,35 +20,35 @@ RANK_COLUMNS = ("rank", "mark")
 PUBLISHED = "published"
 RUN = "run"
 
-# What a board has beside the columns of `load_runs`; `marks` of a published row are its caveats.
+# The columns of a board in addition to those of `load_runs`; the `marks` of a published row are its caveats.
 _OWN_COLUMNS = {
     "origin": "`published` or `run`",
-    "group": "how a published row departs from its protocol; empty where it does not",
-    "half": "of a published pair a/b, which one this is",
+    "group": "how a published row deviates from its protocol; empty if it does not",
+    "half": "which number of a published pair a/b this is",
     "text": "the number exactly as published",
-    "spread": "what stands behind the plus-minus sign, exactly as published",
+    "spread": "the number after the plus-minus sign, exactly as published",
     "table": "table of Ho et al. 2022, or `later`",
     "source": "paper that states the number",
-    "apart": "why an own run does not stand among published rows; empty where it does",
+    "apart": "why a run is not ranked with published rows; empty if it is",
 }
 BOARD_COLUMNS = (*RANK_COLUMNS, *_OWN_COLUMNS, *(column.name for column in COLUMNS))
 
 Row = Mapping[str, Any]
-"""A row of a frame; what is missing is None."""
+"""A row of a frame; missing values are None."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreGroup:
-    """Scores of one digest, best first.
+    """Scores with the same digest, best first.
 
     Attributes:
-        metric: name of the recipe.
+        metric: name of the metric.
         digest: digest of the signature, the same for all rows.
-        signature: the signature; without the version where the rows' versions differ.
+        signature: the signature; without the version if the rows' versions differ.
         higher_is_better: direction of the metric.
-        n_reference: reference clips behind the values, or None where the rows differ.
-        n_generated: generated clips behind the values, or None where the rows differ.
-        floor: what a perfect model is expected to score, or None where it is not known or the rows differ.
+        n_reference: number of reference clips, or None if the rows differ.
+        n_generated: number of generated clips, or None if the rows differ.
+        floor: expected score of a perfect model, or None if it is unknown or the rows differ.
         rows: `rank`, `mark` and the columns of `load_runs`.
     """
 
@@ -63,28 +62,27 @@ class ScoreGroup:
     rows: pd.DataFrame
 
     def differences(self, other: "ScoreGroup") -> list[tuple[str, str | None, str | None]]:
-        """Name the signature keys in which two groups differ: (key, value here, value there)."""
+        """Return the signature keys in which two groups differ, as (key, value here, value there)."""
         return Signature.parse(self.signature).differences(Signature.parse(other.signature))
 
 
 def group_scores(frame: pd.DataFrame) -> list[ScoreGroup]:
     """Group the rows of `load_runs` by digest and rank each group.
 
-    In a group the rows stand best first by the metric's direction; equal values stand in the order of their
-    names, then times, then paths, and share a `rank`. Rows without a value come last, without a rank. The
-    column `mark` holds `best` for the first row, if it has a value, and `tie` for every other row
+    The rows of a group are sorted best first. Equal values share a `rank` and are sorted by name, time and path.
+    Rows without a value come last and have no rank. The column `mark` is `best` for the first row, if it has a
+    value, and `tie` for every other row
 
-    - whose interval has a point in common with the interval of the best row, ends included, both being of
-      the same level; or
-    - whose value equals the best row's.
+    - whose interval overlaps that of the best row (ends included, at the same level); or
+    - whose value equals that of the best row.
 
-    A tie says that these numbers do not separate the two, not that the two are equally good; and two rows
-    that tie with the best need not tie with one another.
+    A tie means that these numbers do not separate the two rows, not that the two are equally good. Two rows that
+    tie with the best need not tie with each other.
 
-    Groups are ordered by the metric's name, then the larger first (rows, then generated clips).
+    Groups are sorted by metric name, then by number of rows and of generated clips, largest first.
 
     Raises:
-        InputError: rows of one digest that contradict each other about the direction of the metric.
+        InputError: rows with the same digest disagree about the direction of the metric.
     """
     groups = [_group(str(digest), rows) for digest, rows in frame.groupby("digest")]
     return sorted(
@@ -96,8 +94,8 @@ def _group(digest: str, rows: pd.DataFrame) -> ScoreGroup:
     higher_is_better = _shared(rows, "higher_is_better")
     if higher_is_better is None:
         raise InputError(
-            f"the records {', '.join(sorted(rows['path']))} contradict each other about the direction of "
-            f"{rows['metric'].iloc[0]}; leave out the one that is wrong"
+            f"the records {', '.join(sorted(rows['path']))} disagree about the direction of "
+            f"{rows['metric'].iloc[0]}; leave out the wrong one"
         )
     return ScoreGroup(
         metric=rows["metric"].iloc[0],
@@ -112,7 +110,7 @@ def _group(digest: str, rows: pd.DataFrame) -> ScoreGroup:
 
 
 def _shared(rows: pd.DataFrame, column: Hashable) -> Any:
-    """Return the value that all rows have in a column, as a plain Python value, or None."""
+    """Return the value of a column as a plain Python value if all rows share it, else None."""
     values = rows[column].drop_duplicates().tolist()
     return None if len(values) > 1 or values[0] is pd.NA else values[0]
 
@@ -123,7 +121,7 @@ def _without_version(signature: str) -> str:
 
 
 def ranked(rows: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
-    """Sort rows best first and give them the columns `rank` and `mark`, as `group_scores` says."""
+    """Sort rows best first and add the columns `rank` and `mark`, as `group_scores` describes."""
     rows = rows.sort_values(
         ["value", "name", "created", "path"], ascending=[not higher_is_better, True, True, True]
     ).reset_index(drop=True)
@@ -151,13 +149,13 @@ class Board:
 
     Attributes:
         protocol: its name; empty for runs without one.
-        metric: name of the recipe.
-        group: how the published rows depart from the protocol; empty where they do not, and for own runs.
-        half: of published pairs a/b, which number this is; a part of `group`.
-        pair: the group without the half.
+        metric: name of the metric.
+        group: how the published rows deviate from the protocol; empty if they do not, and if there are only runs.
+        half: which number of a published pair a/b this is; `group` ends in it.
+        pair: the group without `half`.
         higher_is_better: direction of the metric.
         rows: the columns `BOARD_COLUMNS`.
-        apart: own runs that do not stand among published rows, as `group_scores` gives them; else None.
+        apart: for runs that are not ranked with published rows, their group from `group_scores`; else None.
     """
 
     protocol: str
@@ -171,23 +169,23 @@ class Board:
 
 
 def make_boards(published: Sequence[PublishedRow], runs: pd.DataFrame) -> list[Board]:
-    """Rank published rows and own runs.
+    """Rank published rows together with your runs.
 
-    Protocols stand in the order of the published rows, metrics and groups likewise, the empty group first.
-    Behind the boards of a metric stand the own runs that are apart, a board for each digest.
+    Protocols, metrics and groups keep the order of the published rows, with the empty group first. Runs that may
+    not be ranked with published rows follow the boards of their metric, one board per digest.
 
     Args:
-        published: what `published_rows` gave.
-        runs: what `load_runs` gave, with a column `apart` of texts: why a row must not stand among published
+        published: rows from `published_rows`.
+        runs: the frame from `load_runs`, with an added column `apart`: why a row may not be ranked with published
             rows; empty if it may. `vdm_bench.protocols.eligibility.with_apart` adds it.
 
     Raises:
-        InputError: there is no column `apart`, or what `group_scores` refuses.
+        InputError: the column `apart` is missing, or `group_scores` raises it.
     """
     if "apart" not in runs.columns:
         raise InputError(
-            "the frame of runs has no column `apart`, which says what may be ranked with published rows; "
-            "add it by vdm_bench.protocols.eligibility.with_apart"
+            "the frame of runs has no column `apart`, which says why a run is not ranked with published rows; "
+            "add it with vdm_bench.protocols.eligibility.with_apart"
         )
     boards = []
     for protocol in dict.fromkeys([*(row.protocol for row in published), *_protocols(runs)]):
@@ -205,7 +203,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame, what is missing as None."""
+    """Return the rows of a frame as dictionaries, with None for missing values."""
     return [{key: None if value is pd.NA else value for key, value in row.items()} for row in records(frame)]
 
 
@@ -232,9 +230,9 @@ def _of_metric(protocol: str, metric: str, published: Sequence[PublishedRow], ru
 
 
 def _apart_of_one_another(runs: pd.DataFrame) -> pd.DataFrame:
-    """Let the runs of one digest alone stand among published rows: those of several are not comparable.
+    """Let only the runs of one digest be ranked with published rows: different digests are not comparable.
 
-    It is the digest of most runs, and among equals of the latest one.
+    The digest of the most runs is chosen; in a tie, that of the latest run.
     """
     among = runs[runs["apart"] == ""]
     digests = among.groupby("digest")["created"].agg(["size", "max"]).sort_values(["size", "max"])
@@ -249,7 +247,7 @@ def _apart_of_one_another(runs: pd.DataFrame) -> pd.DataFrame:
 def _ranked_models(
     published: Sequence[PublishedRow], runs: pd.DataFrame, *, higher_is_better: bool
 ) -> pd.DataFrame:
-    """Rank all rows but those of real clips, which stand last, without a rank."""
+    """Rank the rows of models; rows of real clips come last, without a rank."""
     models = _frame([row for row in published if not row.is_real], runs)
     real = _frame([row for row in published if row.is_real], runs[:0])
     frame = ranked(models, higher_is_better=higher_is_better)
@@ -257,7 +255,7 @@ def _ranked_models(
 
 
 def _frame(published: Sequence[PublishedRow], runs: pd.DataFrame) -> pd.DataFrame:
-    """Put rows of both kinds under the columns of a board; what a row does not have is missing."""
+    """Put published rows and runs under the columns of a board; a field that a row lacks is missing."""
     rows: list[dict[str, Any]] = [*map(_published, published), *({"origin": RUN, **row} for row in records(runs))]
     columns = dict.fromkeys(_OWN_COLUMNS, "string") | {column.name: column.dtype for column in COLUMNS}
     nullable = {"int64": "Int64", "bool": "boolean"}

@@ -1,9 +1,9 @@
-"""The run record: one JSON file that says what was scored, how, on what, and what came out.
+"""The run record: one JSON file with the scores of a run, and everything that they depend on.
 
-A record is strict in both directions. Unknown keys, NaN and infinity are refused, so that a number either
-has a value or a status that says why it has none. A file may hold a checksum of its content, by which a record
-that rotted on a disk is found out; it is no part of the record. The published JSON Schema is made from the
-descriptions below; `python -m vdm_bench.leaderboards.schema > leaderboards/record.schema.json` writes it again.
+Every record is validated. Unknown keys, NaN and infinity are refused: a score has either a value or a status
+that says why it has none. A file may contain a checksum of its content, which reveals damage on disk; it is not
+part of the record. The published JSON Schema is generated from the descriptions below:
+`python -m vdm_bench.leaderboards.schema > leaderboards/record.schema.json`.
 """
 
 import json
@@ -47,7 +47,7 @@ _NAME = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
 
 
 def _one_setting(value: Any) -> Any:
-    # Checked before the union is tried, because a union complains once for each of its members.
+    # Checked before the union, because pydantic reports an error for each member of a union.
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a setting must not be NaN or infinite")
     if value is not None and not isinstance(value, str | int | float):
@@ -55,9 +55,9 @@ def _one_setting(value: Any) -> Any:
     return encodable(value) if isinstance(value, str) else value
 
 
-def _sound_score(score: Score, info: ValidationInfo) -> Score:
+def _validate_score(score: Score, info: ValidationInfo) -> Score:
     if info.mode != "json":
-        # Pydantic takes an instance of a dataclass as it is, so the fields of one are validated here.
+        # Pydantic accepts an instance of a dataclass without validating its fields.
         score = _SCORE.validate_python(asdict(score))
     signature = Signature.parse(score.signature)
     if signature.digest != score.digest:
@@ -80,10 +80,10 @@ def _sound_score(score: Score, info: ValidationInfo) -> Score:
 
 
 _SCORE = TypeAdapter(Score)
-SoundScore = Annotated[Score, AfterValidator(_sound_score)]
+ValidScore = Annotated[Score, AfterValidator(_validate_score)]
 Text = Annotated[str, AfterValidator(encodable)]
 FilledText = Annotated[str, Field(min_length=1), AfterValidator(encodable)]
-# Mended before its pattern is looked for, for which it must be text that UTF-8 can hold.
+# Escaped before the pattern is checked, which needs text that UTF-8 can encode.
 Name = Annotated[
     str,
     Field(min_length=1, max_length=_LONGEST_NAME, pattern=_NAME),
@@ -93,16 +93,16 @@ _NAMES = TypeAdapter(Name)
 Setting = Annotated[str | int | float | bool | None, BeforeValidator(_one_setting)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
-# A field of files alone: in memory there is none, so that nothing hangs on how an object came about.
+# Only in files: in memory it is None, so that equality does not depend on where an object came from.
 FileChecksum = Annotated[
     str | None,
     AfterValidator(lambda _: None),
     Field(
         exclude=True,
         repr=False,
-        description="XXH3 (128 bits, hexadecimal) over the rest of the object as JSON: sorted keys, no white "
-        "space, in ASCII, whole numbers without a point; before it its length, eight bytes, little-endian. "
-        "Optional: take it out when you change the rest.",
+        description="XXH3 (128 bits, hexadecimal) of the rest of the object as JSON: sorted keys, no white "
+        "space, ASCII only, integers without a decimal point; before it, its length as eight little-endian "
+        "bytes. Optional: remove it if you edit the object.",
     ),
 ]
 
@@ -115,9 +115,9 @@ class ProtocolInfo(_Part):
     """The protocol that a run followed."""
 
     name: FilledText = Field(description="Name of the protocol, such as `bair-prediction`.")
-    digest: FilledText = Field(description="Digest over the protocol's canonical JSON.")
+    digest: FilledText = Field(description="Digest of the protocol's canonical JSON.")
     departures: list[Text] = Field(
-        description="How the run departs from its protocol, such as `generated 64 of 2048 clips`."
+        description="How the run deviates from its protocol, such as `generated 64 of 2048 clips`."
     )
 
 
@@ -125,53 +125,51 @@ class SamplerInfo(_Part):
     """Where the generated clips came from."""
 
     kind: FilledText = Field(description="Kind of sampler, such as `baseline`, `callable` or `folder`.")
-    spec: Text = Field(description="The sampler as the user gave it.")
+    spec: Text = Field(description="The sampler, as the user specified it.")
     settings: dict[Text, Setting] = Field(description="Settings of the sampler, by name.")
-    seed: int | None = Field(
-        ge=0, lt=2**63, description="Seed of the run, or null where the clips came ready-made."
-    )
+    seed: int | None = Field(ge=0, lt=2**63, description="Seed of the run, or null for existing clips.")
 
 
 class Curve(_Part):
-    """A value for each frame of a clip."""
+    """One value per frame of a clip."""
 
-    frames: list[int] = Field(description="Numbers of the frames, from 0; given frames are left out.")
-    values: list[float] = Field(description="Mean over all clips, a frame each.")
+    frames: list[int] = Field(description="Indices of the frames, from 0; context frames are left out.")
+    values: list[float] = Field(description="Mean over all clips, one per frame.")
     standard_errors: list[float] | None = Field(
-        description="Standard error of each value, over conditions; null for a single one."
+        description="Standard error of each value over the conditioning clips; null if there is only one."
     )
 
     @model_validator(mode="after")
     def _a_value_a_frame(self) -> Self:
         if len({len(self.frames), len(self.values), len(self.standard_errors or self.frames)}) != 1:
-            raise ValueError("a curve has one value, and one standard error, for each frame")
+            raise ValueError("a curve has one value, and one standard error, per frame")
         return self
 
 
 class SkippedClip(_Part):
     """A clip that was expected but could not be scored."""
 
-    source: Text = Field(description="File or folder of the clip, as the user named it.")
+    source: Text = Field(description="File or folder of the clip, as the user gave it.")
     reason: FilledText = Field(description="Why it was skipped, in a few words.")
 
 
 class ClipCounts(_Part):
-    """How many clips one side of the comparison had.
+    """Numbers of clips on one side of the comparison.
 
-    Every expected clip is scored, or skipped with a reason, or was never made; only the last sort is not
-    listed, so scored and skipped together cannot be more than expected.
+    Every expected clip is scored, skipped with a reason, or was never generated. The last are not listed, so
+    scored and skipped clips together may be fewer than expected, but never more.
     """
 
-    source: Text = Field(description="Where the clips came from: a path, a data set or a sampler.")
-    expected: Count = Field(description="Clips that the protocol asks for, or that the source holds.")
-    scored: Count = Field(description="Clips that the scores were made from.")
+    source: Text = Field(description="Where the clips came from: a path, a dataset or a sampler.")
+    expected: Count = Field(description="Number of clips that the protocol asks for, or that the source holds.")
+    scored: Count = Field(description="Number of clips that were scored.")
     skipped: list[SkippedClip] = Field(description="Expected clips that could not be scored.")
-    repeated: Count = Field(description="Scored clips that repeat an earlier one.")
+    repeated: Count = Field(description="Number of scored clips that repeat an earlier one.")
     lossy: bool = Field(description="Whether the clips were stored with lossy compression.")
     digest: str | None = Field(
         default=None,
         pattern="^[0-9a-f]{64}$",
-        description="SHA-256 over the SHA-256 of the scored clips, in order; null in older records, and where "
+        description="SHA-256 of the SHA-256 digests of the scored clips, in order; null in older records, and if "
         "only the features of the clips are known.",
     )
 
@@ -188,37 +186,37 @@ class ClipCounts(_Part):
 
 
 class Environment(_Part):
-    """What the run was made with; recorded beside the scores, and no part of their signatures."""
+    """Software and hardware of the run; recorded, but not part of the signatures of the scores."""
 
     python: Text = Field(description="Version of Python.")
     platform: Text = Field(description="Operating system and architecture.")
-    packages: dict[Text, Text] = Field(description="Versions of the packages in use, by name.")
-    device: Text = Field(description="Device that computed, such as `cpu` or the name of a GPU.")
+    packages: dict[Text, Text] = Field(description="Versions of the relevant packages, by name.")
+    device: Text = Field(description="Device that computed the features, such as `cpu` or the name of a GPU.")
     code_version: Text = Field(description="Version of vdm-bench.")
-    code_revision: Text | None = Field(description="Revision of its source, or null outside a checkout.")
+    code_revision: Text | None = Field(description="Git revision of its source, or null outside a checkout.")
     code_dirty: bool | None = Field(
         description="Whether the source had uncommitted changes, or null outside a checkout."
     )
 
 
 class Record(_Part):
-    """One run of vdm-bench: what was scored, how, on what, and what came out."""
+    """One run of vdm-bench: its scores, and everything that they depend on."""
 
     schema_version: Literal[1] = Field(description="Version of this format.")
-    name: Name = Field(description="How the model is called in tables; one line.")
-    created: AwareDatetime = Field(description="When the run ended, in UTC.")
+    name: Name = Field(description="Name of the model in tables; one line.")
+    created: AwareDatetime = Field(description="When the run finished, in UTC.")
     protocol: ProtocolInfo | None = Field(
-        description="The protocol followed, or null for a plain comparison of two sources."
+        description="The protocol of the run, or null for a plain comparison of two sources."
     )
-    sampler: SamplerInfo = Field(description="What made the generated clips.")
+    sampler: SamplerInfo = Field(description="The sampler, or the source of existing clips.")
     reference: ClipCounts = Field(description="The real clips.")
-    generated: ClipCounts = Field(description="The clips that were judged.")
-    scores: list[SoundScore] = Field(description="One score a metric; no metric twice.")
+    generated: ClipCounts = Field(description="The clips that were scored against them.")
+    scores: list[ValidScore] = Field(description="One score per metric.")
     curves: dict[Text, Curve] = Field(
-        default={}, description="Frame by frame values of a prediction, by metric; older records have none."
+        default={}, description="Per-frame values of a prediction, by metric; empty in older records."
     )
-    timing_seconds: dict[Text, Seconds] = Field(description="Wall-clock seconds, by stage of the run.")
-    environment: Environment = Field(description="What the run was made with.")
+    timing_seconds: dict[Text, Seconds] = Field(description="Wall-clock seconds per stage of the run.")
+    environment: Environment = Field(description="Software and hardware of the run.")
     checksum: FileChecksum = None
 
     @field_validator("created")
@@ -233,7 +231,7 @@ class Record(_Part):
     def _no_metric_twice(cls, scores: list[Score]) -> list[Score]:
         names = [score.metric for score in scores]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is there more than once")
+            raise ValueError(f"{', '.join(sorted(twice))} appears more than once")
         return scores
 
     @model_validator(mode="after")
@@ -249,10 +247,10 @@ class Record(_Part):
 
 
 def check_name(name: str | None) -> None:
-    """Refuse what cannot be the name of a run, before any work; None and an empty one are for no name.
+    """Refuse an invalid name of a run before any work is done; None and an empty text mean that there is none.
 
     Raises:
-        InputError: it is not one line of visible characters, or longer than a record holds.
+        InputError: the name is not one line of visible characters, or it is too long for a record.
     """
     if name not in (None, "") and not _is_name(name):
         raise InputError(
@@ -261,7 +259,7 @@ def check_name(name: str | None) -> None:
 
 
 def name_of(source: str) -> str:
-    """Make a name out of where clips came from: a path may hold anything."""
+    """Make a valid name from the source of clips, such as a path, which may contain any characters."""
     return source if _is_name(source) else printable(source if source.strip() else repr(source), _LONGEST_NAME)
 
 
@@ -274,7 +272,7 @@ def _is_name(name: object) -> bool:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record with its checksum as sorted, indented JSON, atomically; equal records give equal bytes."""
+    """Write a record and its checksum as sorted, indented JSON, atomically; equal records give equal bytes."""
     write_text(path, json_text(sealed_record(record)))
 
 
@@ -284,35 +282,35 @@ def sealed_record(record: Record) -> dict[str, Any]:
 
 
 def require_unchanged(content: object, source: object, way_out: str) -> None:
-    """Refuse the JSON object of a record that holds a checksum and is not the one that was written.
+    """Refuse the JSON object of a record that does not match its checksum.
 
     Args:
-        content: as it was read; without a checksum it may be of an earlier version, or of another program.
-        source: names it in the error message.
-        way_out: what to do then.
+        content: the object as read. It may have no checksum, if an earlier version or another program wrote it.
+        source: where it came from, for the error message.
+        way_out: what the user can do, for the error message.
 
     Raises:
-        DamagedError: its checksum is not that of its content, or it is no JSON object.
+        DamagedError: the checksum does not match, or the content is not a JSON object.
     """
-    way_out += f" (if it was changed on purpose, take out its line {CHECKSUM!r})"
+    way_out += f" (if you edited it on purpose, remove its line {CHECKSUM!r})"
     without_checksum(content, source, way_out, required=False)
 
 
 def read_record(path: Path) -> Record:
-    """Read a record and check every field of it.
+    """Read a record and check every field.
 
     Raises:
-        InputError: the file is missing, no JSON, of a newer version, or not a sound record.
-        DamagedError: it is not the one that was written.
+        InputError: the file is missing, is not JSON, has a newer version, or is not a valid record.
+        DamagedError: the content does not match its checksum.
     """
     return parse_record(read_bytes(path), path)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read the file of a record, whatever it holds.
+    """Return the bytes of a record file, without parsing them.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     return read_file(
         path,
@@ -323,7 +321,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_record(data: bytes, path: Path) -> Record:
-    """Read a record from the bytes of the file `path`; see `read_record`."""
+    """Parse a record from `data`, the bytes of the file `path`; see `read_record`."""
     text = decode_text(data, path)
     try:
         record = Record.model_validate_json(text, strict=True)
@@ -340,28 +338,28 @@ def parse_record(data: bytes, path: Path) -> Record:
 
 
 def unambiguous_json(text: str, path: Path) -> Any:
-    """Parse the JSON of sound records, of which each key stands once: the last would be taken, unsaid.
+    """Parse the JSON of a record, and refuse a duplicate key, of which Python would silently take the last.
 
-    Whoever merges two versions of a file, and keeps both sides of a conflict, has keys that stand twice.
+    A merge that keeps both sides of a conflict produces such keys.
 
     Raises:
-        InputError: one does.
+        InputError: a key appears twice.
     """
     return parse_strict_json(text, path, "leave one of the two, or run the benchmark again")
 
 
 def parse_json(data: bytes, path: Path) -> Any:
-    """Read JSON of a file that should hold records.
+    """Parse the JSON of a file that should contain records.
 
     Raises:
-        InputError: it is no JSON.
+        InputError: it is not JSON.
     """
     text = decode_text(data, path)
     try:
         return pydantic_core.from_json(text)
     except ValueError as error:
         raise InputError(
-            f"{path} is not JSON: {error}; it may have been cut short, so run the benchmark again"
+            f"{path} is not JSON: {error}; it may be truncated, so run the benchmark again"
         ) from error
 
 
@@ -375,7 +373,7 @@ def _check_version(content: Any, path: Path) -> None:
 
 
 def first_wrong_field(error: ValidationError) -> str:
-    """Name the first field that is wrong, and say why, in one printable line."""
+    """Return one printable line that names the first invalid field and says why."""
     first = error.errors(include_url=False)[0]
     field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
     match first["type"]:
@@ -391,20 +389,20 @@ def first_wrong_field(error: ValidationError) -> str:
 
 
 def json_text(content: Any) -> str:
-    """Write JSON as people, and their tools for differences, like it: sorted keys, lists of numbers on a line."""
+    """Return JSON that is easy to read and to diff: sorted keys, and each list of numbers on one line."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # Within a text of JSON no line ends, so this finds lists alone.
+    # A JSON string contains no line end, so this matches only lists.
     return re.sub(r'\[\n\s+([^][{}"]*?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record that was read.
+    """A record and the file it was read from.
 
     Attributes:
-        path: of its file.
-        data: the bytes of the file.
-        record: what they say.
+        path: path of the file.
+        data: bytes of the file.
+        record: the record that they contain.
     """
 
     path: Path
@@ -416,7 +414,7 @@ class StoredRecord:
         """Read a record.
 
         Raises:
-            InputError: it cannot be read, or is not sound.
+            InputError: it cannot be read, or is not valid.
         """
         data = read_bytes(path)
         return cls(path, data, parse_record(data, path))

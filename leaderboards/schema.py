@@ -12,7 +12,7 @@ from vdm_bench.metrics.score import Estimate, Interval, Score
 
 
 def record_schema() -> dict[str, Any]:
-    """Return the JSON Schema (Draft 2020-12) of a record, every field described."""
+    """Return the JSON Schema (Draft 2020-12) of a record, with a description of every field."""
     schema = Record.model_json_schema()
     for described in (Score, Interval, Estimate):
         _describe_fields(schema["$defs"][described.__name__], inspect.getdoc(described) or "")
@@ -20,7 +20,7 @@ def record_schema() -> dict[str, Any]:
 
 
 def _describe_fields(schema: dict[str, Any], docstring: str) -> None:
-    """Spread the `Attributes:` part of a docstring over the fields: stdlib dataclasses have no other place."""
+    """Copy the `Attributes:` of a docstring to the fields, as plain dataclasses have no field descriptions."""
     schema["description"], _, attributes = docstring.partition("\n\nAttributes:\n")
     for name, text in re.findall(r"^    (\w+): (.+(?:\n {5,}.+)*)", attributes, re.MULTILINE):
         schema["properties"][name]["description"] = " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Run records on the disk, and as one data frame with a row for every score."""
+"""Find run records on disk, and load them into a data frame with one row per score."""
 
 import os
 import warnings
@@ -37,13 +37,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the frame that `load_runs` gives.
+    """A column of the frame from `load_runs`.
 
     Attributes:
         name: its name.
-        dtype: its pandas dtype, also where there are no rows; nullable where a value can be missing.
-        description: what it holds.
-        value: how it is taken from a record and one of its scores.
+        dtype: its pandas dtype, even without rows; nullable if values can be missing.
+        description: what it holds, in a few words.
+        value: returns the value for a score and its record.
     """
 
     name: str
@@ -53,72 +53,76 @@ class Column:
 
 
 COLUMNS = (
-    Column("name", "string", "how the model is called", lambda row: row.run.name),
-    Column("protocol", "string", "protocol followed, if any", lambda row: row.of_protocol("name")),
+    Column("name", "string", "name of the model", lambda row: row.run.name),
+    Column("protocol", "string", "name of the protocol, if any", lambda row: row.of_protocol("name")),
     Column("protocol_digest", "string", "digest of the protocol", lambda row: row.of_protocol("digest")),
     Column(
         "departures",
         "object",
-        "tuple of texts: how the run departs from its protocol",
+        "tuple of texts: how the run deviates from its protocol",
         lambda row: tuple(row.of_protocol("departures") or ()),
     ),
-    Column("sampler", "string", "the sampler as the user gave it", lambda row: row.run.sampler.spec),
+    Column("sampler", "string", "the sampler, as the user specified it", lambda row: row.run.sampler.spec),
     Column("seed", "Int64", "seed of the run, if any", lambda row: row.run.sampler.seed),
-    Column("metric", "string", "name of the recipe", lambda row: row.score.metric),
-    Column("value", "Float64", "the score; missing where status is not ok", lambda row: row.score.value),
-    Column("low", "Float64", "lower end of the interval", lambda row: row.of_interval("low")),
-    Column("high", "Float64", "upper end of the interval", lambda row: row.of_interval("high")),
-    Column("level", "Float64", "coverage the interval aims at", lambda row: row.of_interval("level")),
-    Column("floor", "Float64", "what a perfect model is expected to score", lambda row: row.score.floor),
-    Column("infinite", "Float64", "value at infinitely many clips", lambda row: row.of_infinite("value")),
+    Column("metric", "string", "name of the metric", lambda row: row.score.metric),
+    Column("value", "Float64", "the score; missing if `status` is not `ok`", lambda row: row.score.value),
+    Column("low", "Float64", "lower end of the confidence interval", lambda row: row.of_interval("low")),
+    Column("high", "Float64", "upper end of the confidence interval", lambda row: row.of_interval("high")),
+    Column("level", "Float64", "nominal coverage of the interval", lambda row: row.of_interval("level")),
+    Column("floor", "Float64", "expected score of a perfect model at this N", lambda row: row.score.floor),
+    Column("infinite", "Float64", "score extrapolated to infinite N", lambda row: row.of_infinite("value")),
     Column("infinite_low", "Float64", "lower end of its interval", lambda row: row.of_infinite("low")),
     Column("infinite_high", "Float64", "upper end of its interval", lambda row: row.of_infinite("high")),
-    Column("higher_is_better", "bool", "direction of the metric", lambda row: row.score.higher_is_better),
-    Column("n_reference", "int64", "reference clips behind the value", lambda row: row.score.n_reference),
-    Column("n_generated", "int64", "generated clips behind the value", lambda row: row.score.n_generated),
-    Column("digest", "string", "equal digest = comparable", lambda row: row.score.digest),
-    Column("signature", "string", "how the score was made", lambda row: row.score.signature),
-    Column("status", "string", "ok, or why there is no value", lambda row: row.score.status),
-    Column("marks", "object", "tuple of texts: warnings about the value", lambda row: row.score.marks),
+    Column("higher_is_better", "bool", "whether higher is better", lambda row: row.score.higher_is_better),
+    Column("n_reference", "int64", "number of reference clips", lambda row: row.score.n_reference),
+    Column("n_generated", "int64", "number of generated clips", lambda row: row.score.n_generated),
+    Column("digest", "string", "equal digests mean comparable scores", lambda row: row.score.digest),
+    Column("signature", "string", "every setting that affects the score", lambda row: row.score.signature),
+    Column("status", "string", "`ok`, or why there is no value", lambda row: row.score.status),
+    Column("marks", "object", "tuple of texts: warnings about the score", lambda row: row.score.marks),
     Column(
         "skipped",
         "int64",
-        "clips skipped, reference and generated together",
+        "number of skipped clips, reference and generated together",
         lambda row: len(row.run.reference.skipped) + len(row.run.generated.skipped),
     ),
     Column(
         "verified",
         "bool",
-        "whether `vdm-bench verify` has computed the scores again; else they are as reported",
+        "whether `vdm-bench verify` has recomputed the scores; otherwise they are as reported",
         lambda row: row.verified,
     ),
-    Column("created", "datetime64[us, UTC]", "when the run ended", lambda row: row.run.created),
-    Column("code_version", "string", "version of vdm-bench", lambda row: row.run.environment.code_version),
-    Column("path", "string", "the record, as it was found", lambda row: row.path),
+    Column("created", "datetime64[us, UTC]", "when the run finished", lambda row: row.run.created),
+    Column(
+        "code_version",
+        "string",
+        "version of vdm-bench",
+        lambda row: row.run.environment.code_version,
+    ),
+    Column("path", "string", "path of the record", lambda row: row.path),
 )
 
 
 def find_records(path: str | Path) -> list[Path]:
-    """Find the records under a path, sorted.
+    """Return the paths of the records at or below a path, sorted.
 
-    A file is taken as a record itself; a folder is searched for `run.json`, with all its subfolders but the
-    hidden ones.
+    A file counts as a record. A folder and its subfolders, except hidden ones, are searched for `run.json`.
 
     Raises:
-        InputError: nothing is found, or a folder cannot be read.
+        InputError: there is no record, or a folder cannot be read.
     """
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InputError(f"{path} does not exist; give a run folder, a folder of such, or a {RECORD_FILE}")
+        raise InputError(f"{path} does not exist; give a run folder, a folder of run folders, or a {RECORD_FILE}")
     found = []
     for folder, subfolders, files in os.walk(path, onerror=_refuse_unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         if RECORD_FILE in files:
             found.append(Path(folder, RECORD_FILE))
     if not found:
-        raise InputError(f"no {RECORD_FILE} in {path} or below; give a folder that a run was written to")
+        raise InputError(f"no {RECORD_FILE} in {path} or below; give the --out folder of a run")
     return sorted(found)
 
 
@@ -129,16 +133,16 @@ def _refuse_unreadable(error: OSError) -> None:
 def read_records(
     paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
 ) -> list[StoredRecord]:
-    """Read all records under one or several paths, each once.
+    """Read all records at or below one or several paths, each once.
 
-    A record in a folder that is not sound is left out; one that is named itself, as a file, is refused.
+    An invalid record in a folder is left out; an invalid record file given as a path is an error.
 
     Args:
         paths: run folders, folders of them, or records.
-        note: told which record was left out and why, a sentence each; a Python warning by default.
+        note: called with one sentence per record that is left out; by default, a Python warning is issued.
 
     Raises:
-        InputError: a path without a record, or no sound record in all the folders.
+        InputError: a path has no record, or all records in the folders are invalid.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found = {record.resolve(): record for path in given for record in find_records(path)}
@@ -148,7 +152,7 @@ def read_records(
     for resolved, path in found.items():
         try:
             if (text := encodable(str(path))) in seen:
-                raise InputError(f"{path} reads like the path of another record; rename its folder")
+                raise InputError(f"{path} prints like the path of another record; rename its folder")
             seen.add(text)
             records.append(StoredRecord.read(path))
         except InputError as error:
@@ -156,7 +160,7 @@ def read_records(
                 raise
             wrong.append(error)
     if wrong and not records:
-        raise InputError(f"of {len(wrong)} records none is valid; the first: {wrong[0]}") from wrong[0]
+        raise InputError(f"none of the {len(wrong)} records is valid; the first: {wrong[0]}") from wrong[0]
     for bad in wrong:
         (note or _warn)(str(bad))
     return records
@@ -165,16 +169,18 @@ def read_records(
 def load_runs(
     paths: str | Path | Iterable[str | Path], *, note: Callable[[str], None] | None = None
 ) -> pd.DataFrame:
-    """Read all records under one or several paths into a frame: one row a score, a record once.
+    """Read all records at or below one or several paths into a frame with one row per score.
 
-    The columns are those of `COLUMNS`; their order and dtypes are the same for any number of rows.
+    The columns are those of `COLUMNS`; their order and dtypes do not depend on the rows. A record that several
+    paths lead to is read once.
 
     Args:
-        paths: run folders, folders of them, or records; see `read_records` for those that are not sound.
-        note: told which record was left out and why, a sentence each; a Python warning by default.
+        paths: run folders, folders of them, or records. An invalid record in a folder is left out; an invalid
+            record file given as a path is an error.
+        note: called with one sentence per record that is left out; by default, a Python warning is issued.
 
     Raises:
-        InputError: a path without a record, or no sound record in all the folders.
+        InputError: a path has no record, or all records in the folders are invalid.
     """
     return frame_of_records(read_records(paths, note=note), note=note)
 
@@ -182,11 +188,11 @@ def load_runs(
 def frame_of_records(
     records: Iterable[StoredRecord], *, note: Callable[[str], None] | None = None
 ) -> pd.DataFrame:
-    """Return the frame of records that were read, as `load_runs` does.
+    """Return the frame of records that are already read; see `load_runs`.
 
     Args:
-        records: as `read_records` gives them.
-        note: told which `verified.json` was damaged and left out, a sentence each; a Python warning by default.
+        records: from `read_records`.
+        note: called with one sentence per damaged `verified.json`; by default, a Python warning is issued.
     """
     rows: list[_Row] = []
     for found in records:
@@ -200,7 +206,7 @@ def frame_of_records(
 
 
 def frame_of(record: Record) -> pd.DataFrame:
-    """Return the frame of one record that is in memory; its `path` is empty."""
+    """Return the frame of one record in memory, with an empty `path`."""
     return _frame(_rows("", record, verified=False))
 
 

@@ -1,6 +1,7 @@
-"""Names come from outside and may be hostile; here each is made harmless for the format it goes into.
+"""Rounding, table layout, and escaping for text, CSV, Markdown and LaTeX.
 
-Every function takes any text and gives one line that a reader of the format shows as `printable(text)`.
+Names come from outside and may be hostile. Each escaping function takes any text and returns one line, which the
+format displays as `printable(text)`.
 """
 
 import io
@@ -23,20 +24,20 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar\allowbreak{}",  # a long signature may break after it
     "`": r"\textasciigrave{}",
-    "∞": r"$\infty$",  # of our own titles; pdflatex does not know the character
+    "∞": r"$\infty$",  # in column titles; pdflatex does not know the character
 }
-# What begins a heading, a list or a rule where it stands first in a line.
+# What starts a heading, a list or a rule at the beginning of a line.
 _BLOCK = re.compile(r"^(|\d{1,9}(?=[.)]))([-+#.)])")
-# Where GitHub sees a mention, a mail address, an issue or an emoji. It looks for them in what the Markdown says,
-# so that no backslash helps; a space of no width does. In a signature `@` follows a letter or digit, and resize
-# rules stand between colons: neither means anything to GitHub, and readers copy them without such spaces.
+# Where GitHub sees a mention, a mail address, an issue or an emoji. It looks for them in the rendered text, so a
+# backslash does not help, but a zero-width space does. In a signature, `@` follows a letter or digit and resize
+# rules are between colons: GitHub ignores both, and they stay free of such spaces, because readers copy them.
 _RESIZE_RULES = "tf1-bilinear|half-pixel|align-corners|antialias"
 _SHORTCUT = re.compile(
     r"(?<![A-Za-z0-9])@(?=\w)|@(?=[\w-]*\.\w)|#(?=\d)|(?<![A-Za-z0-9])[Gg][Hh]-(?=\d)"
     rf"|:(?!(?:{_RESIZE_RULES}):)(?=[\w+-]+:)"
 )
 _NO_WIDTH = "&#8203;"
-# The four that start a formula, and their full-width forms, which spreadsheets read likewise.
+# The four characters that start a formula, and their full-width forms, which spreadsheets treat the same.
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 DIGITS_OF_HALF_WIDTH = 2
 DIGITS_WITHOUT_INTERVAL = 4
@@ -49,27 +50,27 @@ NOTHING = "-"  # in a cell
 
 
 def encodable(text: str) -> str:
-    """Mend text that UTF-8 cannot hold.
+    """Escape characters that UTF-8 cannot encode.
 
-    Such text is real: the name of a file that is not UTF-8 reaches Python with lone surrogates in it, and
-    must not cost a person the record of a long run.
+    They occur in practice: Python reads a file name that is not UTF-8 with lone surrogates in it, which must not
+    prevent the record of a long run from being written.
     """
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def csv_cell(text: str) -> str:
-    """Make text safe for a cell of CSV: a spreadsheet must not take it for a formula.
+    """Make text safe for a CSV cell: a spreadsheet must not take it for a formula.
 
-    A leading apostrophe tells spreadsheets that text follows. Separators and quotes are left to the writer.
+    A leading apostrophe tells spreadsheets that text follows. The CSV writer handles separators and quotes.
     """
     text = printable(text, None)
     return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def markdown_text(text: str) -> str:
-    """Make text safe within a line of GitHub's Markdown, as in a table.
+    """Make text safe within a line of GitHub's Markdown, such as a table cell.
 
-    It holds no markup, HTML, link, formula, mention, reference to an issue or emoji.
+    The result has no markup, HTML, link, formula, mention, issue reference or emoji.
     """
     text = _SHORTCUT.sub("\\g<0>\n", printable(text, None))  # a printable line has no line end of its own
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", _NO_WIDTH)
@@ -78,15 +79,15 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_line(text: str) -> str:
-    """Make text safe as a paragraph, or an item of a list, of Markdown: it begins no heading, list or code.
+    """Make text safe as a paragraph or list item of Markdown: it cannot start a heading, list or code block.
 
-    Spaces at its beginning, which would not be shown, are left out.
+    Leading spaces, which Markdown would not show, are removed.
     """
     return _BLOCK.sub(r"\1\\\2", markdown_text(text).lstrip(" "))
 
 
 def latex_text(text: str) -> str:
-    """Make text safe for LaTeX: every character that starts a command or has a meaning is spelt out."""
+    """Make text safe for LaTeX: every character with a special meaning is escaped."""
     text = "".join(_LATEX.get(character, character) for character in printable(text, None))
     return re.sub("-(?=-)", "-{}", text)  # two hyphens would become a dash
 
@@ -94,8 +95,8 @@ def latex_text(text: str) -> str:
 def useful_decimals(value: float, low: float | None, high: float | None) -> int:
     """Return the decimal place to round to; negative means tens, hundreds and so on.
 
-    Two significant digits of the interval's half width, or four of the value where there is no interval or
-    one of no width.
+    It keeps two significant digits of the interval's half width, or four of the value if there is no interval or
+    its width is zero.
 
     Example:
         >>> useful_decimals(123.456, 120.0, 126.0), useful_decimals(123.456, None, None)
@@ -110,7 +111,7 @@ def useful_decimals(value: float, low: float | None, high: float | None) -> int:
 
 
 def rounded(value: float, decimals: int) -> str:
-    """Print a number to a decimal place, with an exponent only where it would be unreadable without.
+    """Format a number to a decimal place, with an exponent only if it would be unreadable without one.
 
     Example:
         >>> rounded(123.456, 1), rounded(1234.5, -1), rounded(-0.001, 2), rounded(3.217e-07, 9)
@@ -124,17 +125,17 @@ def rounded(value: float, decimals: int) -> str:
 
 
 def _exponent(value: float, digits: int) -> int:
-    """Power of ten of the first digit, once `value` is rounded to so many significant digits."""
+    """Return the power of ten of the first digit after rounding `value` to `digits` significant digits."""
     return int(f"{value:.{digits - 1}e}".partition("e")[2])
 
 
 def interval_title(levels: Collection[float]) -> str:
-    """Return the title of a column of intervals of these levels; one that all have stands in it."""
+    """Return the title of a column of intervals; it contains the level if there is only one."""
     return f"{percent(*levels)} interval" if len(levels) == 1 else "interval"
 
 
 def percent(level: float) -> str:
-    """Print the level of an interval, such as `95 %`."""
+    """Format the level of an interval, such as `95 %`."""
     return f"{100 * level:g} %"
 
 
@@ -148,10 +149,10 @@ def text_table(
     """Return the lines of a table.
 
     Args:
-        titles: of the columns.
-        rows: cells in the order of the titles; any text, which is made printable.
-        right: titles of the columns that are aligned to the right.
-        width: of the table, in characters; longer cells are folded.
+        titles: column titles.
+        rows: cells in the order of the titles; any text, made printable here.
+        right: titles of the right-aligned columns.
+        width: width of the table in characters; longer cells are folded.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in titles:
@@ -170,14 +171,14 @@ def text_table(
         legacy_windows=False,
     )
     console.print(table)
-    # Once more: a line may begin in the middle of a cell.
+    # Made printable again, because a line may start in the middle of a cell.
     return [printable(line.rstrip(), None) for line in target.getvalue().split("\n")[:-1]]
 
 
 def markdown_table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
 ) -> list[str]:
-    """Return the lines of a table of GitHub's Markdown; the arguments are those of `text_table`."""
+    """Return the lines of a table in GitHub's Markdown; the arguments are those of `text_table`."""
     rules = ["---:" if title in right else "---" for title in titles]
     cells = (map(markdown_text, titles), rules, *(map(markdown_text, row) for row in rows))
     return [f"| {' | '.join(line)} |" for line in cells]

@@ -1,8 +1,7 @@
-"""The note that `vdm-bench verify` leaves beside a record whose scores it has computed again.
+"""`verified.json`, the note that `vdm-bench verify` writes next to a record whose scores it has recomputed.
 
-It counts for the very bytes that were verified, and for nothing else: where the record was changed since, it is
-as if there were none. It is no signature. Whoever publishes verified rows runs `vdm-bench verify` and takes over
-nobody's `verified.json`.
+The note is valid only for the exact bytes that were verified; if the record changes, the note is ignored. It is
+not signed: if you publish verified results, run `vdm-bench verify` yourself and accept nobody's `verified.json`.
 """
 
 import hashlib
@@ -26,33 +25,35 @@ class Verification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     schema_version: Literal[1] = Field(default=1, description="Version of this format.")
-    record_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the bytes of the record.")
-    verified: AwareDatetime = Field(description="When, in UTC.")
-    code_version: str = Field(description="Version of vdm-bench that verified.")
-    device: str = Field(description="Device that computed.")
+    record_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the record file.")
+    verified: AwareDatetime = Field(description="When it was verified, in UTC.")
+    code_version: str = Field(description="Version of vdm-bench that verified it.")
+    device: str = Field(description="Device that recomputed the features.")
     protocol: str = Field(description="Name of the protocol.")
-    clips: Annotated[int, Field(ge=1)] = Field(description="Clips whose content was compared with the record.")
-    computed_again: Annotated[int, Field(ge=1)] = Field(description="Clips whose features were computed again.")
-    seed: Annotated[int, Field(ge=0)] = Field(description="By which these were chosen.")
-    checks: dict[str, str] = Field(description="What was found, by check.")
+    clips: Annotated[int, Field(ge=1)] = Field(description="Number of clips compared with the record.")
+    computed_again: Annotated[int, Field(ge=1)] = Field(
+        description="Number of clips whose features were recomputed."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(description="Seed that selected these clips.")
+    checks: dict[str, str] = Field(description="Result of each check, by name.")
     checksum: FileChecksum = None
 
 
 def record_digest(data: bytes) -> str:
-    """Return the SHA-256 that a note holds, of the bytes of a record."""
+    """Return the SHA-256 of the bytes of a record, as a note stores it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def verified_file(record: Path) -> Path:
-    """Return the path of the note on a record."""
+    """Return the path of the note for a record."""
     return record.with_name(VERIFICATION_FILE)
 
 
 def is_verified(record: Path, data: bytes) -> bool:
-    """Say whether a note beside the record `record` says that its bytes, `data`, were verified.
+    """Return whether there is a note next to the record file `record` for its bytes `data`.
 
     Raises:
-        InputError: there is a note, and it is damaged or cannot be read.
+        InputError: the note is damaged or cannot be read.
     """
     path = verified_file(record)
     try:
@@ -66,6 +67,6 @@ def is_verified(record: Path, data: bytes) -> bool:
 
 
 def write_verification(verification: Verification, record: Path) -> Path:
-    """Write a note beside a record, atomically; give its path."""
+    """Write a note next to a record, atomically, and return its path."""
     write_json(verified_file(record), verification.model_dump(mode="json"))
     return verified_file(record)

@@ -1,4 +1,4 @@
-"""The baseline of a check: runs in one JSON file that is kept in the repository, beside the code it guards."""
+"""The baseline of a check: one JSON file of runs, kept in the repository next to the code that it guards."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class _File(BaseModel):
 
 
 def key_of(record: Record) -> Key:
-    """Return what names a run in a baseline: its protocol, if any, and its name."""
+    """Return the key of a run in a baseline: the name of its protocol (empty if it has none) and its own."""
     return (record.protocol.name if record.protocol else "", record.name)
 
 
 def title_of(record: Record) -> str:
-    """Name a run for people: `blurred on shapes-unconditional`."""
+    """Return the title of a run for messages, such as `blurred on shapes-unconditional`."""
     return f"{record.name} on {record.protocol.name}" if record.protocol else record.name
 
 
@@ -49,10 +49,11 @@ class Baseline:
     """The runs of a baseline, by protocol and name.
 
     Attributes:
-        path: of the file, or of the record or run folder that stands in for one.
-        runs: by key; none where the file is not there.
-        exists: whether the file is there.
-        single: whether a run record stands in for the file; then every run is held against it, whatever its name.
+        path: path of the baseline file, or of the run record that takes its place.
+        runs: the runs by key; empty if the file does not exist.
+        exists: whether the file exists.
+        single: whether a run record takes the place of the file; then every run is compared with it, whatever
+            their names.
     """
 
     path: Path
@@ -62,10 +63,10 @@ class Baseline:
 
     @classmethod
     def read(cls, path: Path) -> "Baseline":
-        """Read a baseline: a file that `write` wrote, a run record, or a run folder.
+        """Read a baseline file, a run record, or a run folder.
 
         Raises:
-            InputError: it cannot be read, or is not sound.
+            InputError: it cannot be read, or is not valid.
         """
         if path.is_dir():
             path = path / RECORD_FILE
@@ -78,18 +79,18 @@ class Baseline:
         return cls(path, _by_key(_parse(data, content, path), path))
 
     def run_for(self, record: Record) -> Record | None:
-        """Return the run that a run is checked against: that of its protocol and name, or the single one."""
+        """Return the run to compare a run with: that of its protocol and name, or the single one; or None."""
         if self.single:
             return next(iter(self.runs.values()))
         return self.runs.get(key_of(record))
 
     def updated(self, records: Iterable[Record]) -> "Baseline":
-        """Return the baseline with runs in it, in the place of those of the same protocol and name.
+        """Return the baseline with runs added; each replaces the run with its protocol and name.
 
-        A run whose scores are those of the baseline is not put in its place, so that nothing changes in vain.
+        A run with the same scores as the one in the baseline does not replace it, to keep the file unchanged.
 
         Raises:
-            InputError: two of the runs have one name and protocol.
+            InputError: two of the runs have the same name and protocol.
         """
         changed = {
             key: record
@@ -99,10 +100,10 @@ class Baseline:
         return Baseline(self.path, {**self.runs, **changed})
 
     def write(self) -> None:
-        """Write the file, runs by protocol and name; equal baselines give equal bytes.
+        """Write the file atomically, sorted by protocol and name; equal baselines give equal bytes.
 
         Raises:
-            InputError: the place is that of a run's own record, or cannot be written.
+            InputError: the path is that of a run's own record, or cannot be written.
         """
         if self.path.name == RECORD_FILE:
             raise InputError(f"{self.path} is the record of a run; give another --baseline FILE to write to")
@@ -115,8 +116,8 @@ def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:
     for record in records:
         if key_of(record) in runs:
             raise InputError(
-                f"{source} holds two runs of one protocol that are called {record.name!r}; give one "
-                "of them another --name"
+                f"{source} has two runs with the same protocol and the name {record.name!r}; give one of them "
+                "another --name"
             )
         runs[key_of(record)] = record
     return runs
@@ -138,7 +139,7 @@ def _parse(data: bytes, content: dict[str, Any], path: Path) -> list[Record]:
             f"{path} is not a baseline: {first_wrong_field(error)}; fix the field, or delete the file and "
             "create it again with --update-baseline"
         ) from error
-    # A checksum a run, not one for the file, in which two branches would always conflict.
+    # One checksum per run, because a checksum of the file would conflict in every merge.
     for run, said in zip(runs, unambiguous_json(text, path)["runs"], strict=True):
         require_unchanged(said, f"{path}, its run {title_of(run)!r},", "restore it, or create it again")
     return runs

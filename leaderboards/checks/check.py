@@ -1,4 +1,4 @@
-"""The check of runs against a baseline: what got worse by more than is allowed, and by more than noise."""
+"""Check runs against a baseline: a score fails if it got worse by more than its limit, and by more than noise."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ Outcome = Literal["passed", "failed", "no answer", "not gated"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check says of one metric.
+    """The result of the check for one metric.
 
     Attributes:
-        metric: name of the recipe.
-        mark: the verdict about the run, or `missing` where it or the baseline has no such score.
-        rules: that cover the metric; none where it is shown alone.
-        broken: those of them that the run breaks.
-        compared: the two scores, unless one is missing.
+        metric: name of the metric.
+        mark: the verdict on the run, or `missing` if the run or the baseline lacks the score.
+        rules: rules that cover the metric; if there are none, the metric is shown but not checked.
+        broken: those of the rules that the run breaks.
+        compared: comparison of the two scores, or None if one is missing.
         before: the baseline's score, or None.
         now: the run's score, or None.
-        reason: why there is no answer.
+        reason: why the scores cannot be compared; empty if they can.
     """
 
     metric: str
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def outcome(self) -> Outcome:
-        """What follows from it."""
+        """What the finding means for the check; only `failed` and `no answer` make it fail."""
         if not self.rules:
             return "not gated"
         if self.broken:
@@ -73,13 +73,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class RunCheck:
-    """What the check says of one run.
+    """The result of the check for one run.
 
     Attributes:
-        path: the record, as it was found.
+        path: path of the run's record.
         run: the run.
-        baseline: the run it is held against, or None.
-        findings: one a metric of either.
+        baseline: the run that it is compared with, or None.
+        findings: one per metric of the two runs.
     """
 
     path: str
@@ -90,12 +90,12 @@ class RunCheck:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What the check says of all runs.
+    """The result of the check for all runs.
 
     Attributes:
         baseline: path of the baseline.
         strict: whether changes within noise count.
-        runs: in the order given.
+        runs: results in the order of the runs.
     """
 
     baseline: str
@@ -104,12 +104,12 @@ class CheckResult:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Those of all runs."""
+        """The findings of all runs."""
         return tuple(finding for run in self.runs for finding in run.findings)
 
     @property
     def exit_code(self) -> int:
-        """0 fine, 1 a regression, 3 a gated score that cannot be compared, or nothing to compare."""
+        """0: no regression; 1: regression; 3: a checked score, or every score, cannot be compared."""
         outcomes = {finding.outcome for finding in self.findings}
         if "failed" in outcomes:
             return REGRESSION
@@ -137,14 +137,14 @@ def check_records(
     *,
     strict: bool = False,
 ) -> CheckResult:
-    """Hold runs against a baseline.
+    """Compare runs with a baseline.
 
     Args:
-        runs: the path of each, and its record.
-        baseline: the runs to hold them against.
-        rules: what may not get worse, and by how much; a metric that no rule covers is shown alone. Without any
-            rule no metric may get worse by more than noise.
-        strict: count changes within noise, too.
+        runs: path and record of each run.
+        baseline: the runs to compare them with.
+        rules: how much worse metrics may get; a metric without a rule is shown but not checked. Without any rule,
+            no metric may get worse by more than noise.
+        strict: whether changes within noise count, too.
 
     Raises:
         InputError: a rule covers no metric.
@@ -181,11 +181,11 @@ def _findings(
 
 def _no_baseline(baseline: Baseline, run: Record, old: Record | None) -> str:
     if not baseline.exists:
-        return f"there is no baseline {baseline.path}"
+        return f"{baseline.path} does not exist"
     if old:
         return "the baseline has no such score"
-    known = ", ".join(map(title_of, baseline.runs.values())) or "nothing"
-    return f"the baseline has no {title_of(run)}; it has {known}"
+    known = ", ".join(map(title_of, baseline.runs.values())) or "no runs"
+    return f"the baseline has no run {title_of(run)}; it has {known}"
 
 
 def _compared(before: Score, now: Score, covering: tuple[ToleranceRule, ...], strict: bool) -> Finding:
@@ -197,10 +197,10 @@ def _compared(before: Score, now: Score, covering: tuple[ToleranceRule, ...], st
 
 
 def check_runs(run: Path, baseline: Path, fail_on: Sequence[str] = (), *, strict: bool = False) -> CheckResult:
-    """Hold a run, or all runs of a folder, against a baseline.
+    """Compare a run, or all runs in a folder, with a baseline.
 
     Args:
-        run: run folder, folder of such, or `run.json`.
+        run: run folder, folder of run folders, or `run.json`.
         baseline: baseline file, or a run folder or `run.json` in its place.
         fail_on: rules such as `fvd:5%`; without any, no metric may get worse by more than noise.
         strict: count changes within noise, too.
@@ -213,17 +213,17 @@ def check_runs(run: Path, baseline: Path, fail_on: Sequence[str] = (), *, strict
 
 
 def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | None = None) -> bool:
-    """Put a run, or all runs of a folder, into a baseline file; make the file if there is none.
+    """Store a run, or all runs in a folder, in a baseline file, which is created if it does not exist.
 
-    Others that update it at the same time are waited for, so that nobody's runs are lost.
+    Concurrent updates of the file wait for each other, so that no run is lost.
 
     Args:
-        run: run folder, folder of such, or `run.json`.
+        run: run folder, folder of run folders, or `run.json`.
         baseline: baseline file.
-        note: told, in a sentence, of whom is waited for.
+        note: called with a sentence if another process is waited for.
 
     Returns:
-        Whether the file was changed; it is not if it has these scores already.
+        Whether the file changed; it does not if it already has these scores.
 
     Raises:
         InputError: a file cannot be used.
@@ -239,14 +239,14 @@ def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | 
 
 
 def refuse_stream(baseline: Path) -> None:
-    """Refuse a pipe or a device in the place of a baseline that is to be updated, before it is waited for.
+    """Refuse to update a baseline that is a pipe or a device, because reading it could block.
 
     Raises:
-        InputError: it is one.
+        InputError: it is a pipe or a device.
     """
     if is_stream(baseline):
         raise InputError(
-            f"{baseline} is a pipe or a device, and no baseline can be kept there; give a file by --baseline"
+            f"{baseline} is a pipe or a device and cannot store a baseline; give a file with --baseline"
         )
 
 

@@ -1,6 +1,6 @@
-"""Two runs, metric by metric: by how much they differ, whether that is more than noise, or why none can say.
+"""Compare two runs, metric by metric: the difference, and whether it exceeds noise.
 
-The interval of a difference is the jackknife's: `metrics.jackknife.score_difference`.
+The interval of a difference comes from the jackknife: `metrics.jackknife.score_difference`.
 """
 
 import math
@@ -15,25 +15,25 @@ from vdm_bench.metrics.score import Estimate, Score, Signature
 
 Verdict = Literal["better", "worse", "within noise", "no interval", "not comparable"]
 Differing = Sequence[tuple[str, str | None, str | None]]
-# Of the larger value. In float32 two machines differ by 3e-7 of a score (docs/numerical-error.md), and the clips
-# of two equal runs have all their noise in common, so that rounding could pass for a difference.
+# Relative to the larger value. In float32, machines differ by 3e-7 of a score (docs/numerical-error.md). Equal
+# runs share all their noise, so that without this tolerance rounding would count as a difference.
 ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A score of one run and that of another.
+    """Comparison of a metric's scores in two runs.
 
     Attributes:
-        first: the score that is compared with.
+        first: the score to compare with.
         second: the score that the verdict is about.
-        verdict: `better` or `worse` where the interval of the change leaves out zero; `within noise` where it
-            does not, or the change is no more than machines differ by; `no interval` where there is none to
-            tell; `not comparable` where the signatures differ or a value is missing.
-        change: value of the second less that of the first, in the unit of the score; None if not comparable.
-        interval: the change with its interval, or None.
-        differing: signature keys that differ: (key, value of the first, value of the second).
-        reason: why the two are not comparable, in words.
+        verdict: `better` or `worse` if the interval of the change excludes zero; `within noise` if it includes
+            zero, or if the change is within the tolerance between machines; `no interval` if there is none;
+            `not comparable` if the signatures differ or a value is missing.
+        change: second value minus first value, in the unit of the score; None if not comparable.
+        interval: the change with its confidence interval, or None.
+        differing: signature keys that differ, as (key, value of the first, value of the second).
+        reason: why the scores are not comparable; empty if they are.
     """
 
     first: Score
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """Name of the recipe."""
+        """Name of the metric."""
         return self.second.metric
 
     @property
@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def worsening(self) -> float:
-        """By how much the second is worse; negative where it is better."""
+        """How much worse the second score is; negative if it is better."""
         return (self.change or 0.0) * (-1 if self.higher_is_better else 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,24 +79,24 @@ class Comparison:
 
 
 def compare_scores(first: Score, second: Score) -> Comparison:
-    """Compare two scores of one metric.
+    """Compare two scores of the same metric.
 
     Args:
         first: the score to compare with.
-        second: the score to judge.
+        second: the score that the verdict is about.
     """
     differing = Signature.parse(first.signature).differences(Signature.parse(second.signature))
     if differing:
         return Comparison(first, second, "not comparable", differing=differing, reason=differing_keys(differing))
     if first.higher_is_better != second.higher_is_better:
-        reason = "the records contradict each other about the direction of the metric"
+        reason = "the records disagree about the direction of the metric"
         return Comparison(first, second, "not comparable", reason=reason)
     if first.value is None or second.value is None:
         status = first.status if first.value is None else second.status
         return Comparison(first, second, "not comparable", reason=f"no value: {status}")
     change, found = second.value - first.value, score_difference(second, first)
     if not math.isfinite(change):
-        return Comparison(first, second, "not comparable", reason="the change is too large a number")
+        return Comparison(first, second, "not comparable", reason="the change is too large for a float")
     compared = Comparison(first, second, "within noise", change, found)
     if abs(change) <= ROUNDING * max(abs(first.value), abs(second.value)):
         return compared
@@ -107,23 +107,23 @@ def compare_scores(first: Score, second: Score) -> Comparison:
 
 
 def compare_records(first: Record, second: Record) -> list[Comparison]:
-    """Compare every metric that two runs have in common, in the order of the first."""
+    """Compare the metrics that both runs have, in the order of the first."""
     others = {score.metric: score for score in second.scores}
     return [compare_scores(score, others[score.metric]) for score in first.scores if score.metric in others]
 
 
 def differing_keys(differing: Differing) -> str:
-    """Say how two signatures differ: `n 64 v 128, task (none) v unconditional`."""
+    """Return how two signatures differ, as text: `n 64 v 128, task (none) v unconditional`."""
     return ", ".join(f"{key} {here or '(none)'} v {there or '(none)'}" for key, here, there in differing)
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Several runs, each compared with each.
+    """Pairwise comparisons of several runs.
 
     Attributes:
-        runs: the path of each, and its record.
-        pairs: comparisons by the places of two runs, the first before the second.
+        runs: path and record of each run.
+        pairs: comparisons by the indices (i, j) of two runs, i < j.
     """
 
     runs: Sequence[tuple[str, Record]]
@@ -131,18 +131,20 @@ class RunComparison:
 
     @classmethod
     def of(cls, runs: Iterable[tuple[str, Record]]) -> "RunComparison":
-        """Compare runs."""
+        """Compare every pair of runs."""
         runs = list(runs)
         pairs = {(i, j): compare_records(runs[i][1], runs[j][1]) for i, j in combinations(range(len(runs)), 2)}
         return cls(runs, pairs)
 
     @property
     def comparable(self) -> bool:
-        """Whether any two scores are comparable."""
-        return any(one.verdict != "not comparable" for found in self.pairs.values() for one in found)
+        """Whether at least two scores are comparable."""
+        return any(
+            comparison.verdict != "not comparable" for found in self.pairs.values() for comparison in found
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as plain JSON types; `first` and `second` count the runs from 0."""
+        """Return the comparison as plain JSON types; `first` and `second` are indices of runs, from 0."""
         runs = [
             {
                 "name": record.name,
@@ -153,6 +155,8 @@ class RunComparison:
             for path, record in self.runs
         ]
         comparisons = [
-            {"first": i, "second": j, **one.to_dict()} for (i, j), found in self.pairs.items() for one in found
+            {"first": i, "second": j, **comparison.to_dict()}
+            for (i, j), found in self.pairs.items()
+            for comparison in found
         ]
         return {"runs": runs, "comparisons": comparisons}

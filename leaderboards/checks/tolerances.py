@@ -1,4 +1,4 @@
-"""How much worse a score may get: `fvd:5%`, `embedded/is:0.5`, `prdc/*:0.02`. Each kind of limit is a class."""
+"""How much worse a score may get: rules such as `fvd:5%`, `embedded/is:0.5`, `prdc/*:0.02`."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from vdm_bench.leaderboards.checks.compare import Comparison
 
 
 class Tolerance(Protocol):
-    """A limit for the worsening of a score."""
+    """How much worse a score may get."""
 
     def allowed(self, baseline: float) -> float:
-        """Return the limit in the unit of the score, for a baseline of this value."""
+        """Return the limit in the unit of the score, given the baseline's value."""
 
     def __str__(self) -> str: ...
 
@@ -30,7 +30,7 @@ class Absolute:
     limit: float
 
     def allowed(self, baseline: float) -> float:
-        """Return the limit, whatever the baseline."""
+        """Return the limit, which does not depend on the baseline."""
         return self.limit
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Absolute:
 
 @dataclass(frozen=True)
 class Relative:
-    """A limit in percent of the baseline's size.
+    """A limit in percent of the baseline's absolute value.
 
     Attributes:
         percent: at least 0.
@@ -48,7 +48,7 @@ class Relative:
     percent: float
 
     def allowed(self, baseline: float) -> float:
-        """Return the limit for a baseline of this value."""
+        """Return the limit in the unit of the score, given the baseline's value."""
         return self.percent / 100 * abs(baseline)
 
     def __str__(self) -> str:
@@ -57,10 +57,10 @@ class Relative:
 
 @dataclass(frozen=True)
 class ToleranceRule:
-    """A limit for the metrics that a pattern names.
+    """A limit for all metrics that match a pattern.
 
     Attributes:
-        pattern: name of a metric; `*` stands for any characters.
+        pattern: name of a metric; `*` matches any characters.
         tolerance: the limit.
     """
 
@@ -72,7 +72,7 @@ class ToleranceRule:
         """Read `METRIC:LIMIT`, such as `fvd:5%` or `embedded/is:0.5`.
 
         Raises:
-            InputError: the text is not of this form, or the limit is no number from 0 on.
+            InputError: the text does not have this form, or the limit is not a finite number of at least 0.
         """
         pattern, _, limit = text.rpartition(":")
         number = limit.removesuffix("%")
@@ -82,7 +82,7 @@ class ToleranceRule:
             value = math.nan
         if not pattern or not (math.isfinite(value) and value >= 0):
             raise InputError(
-                f"--fail-on {text!r} is not METRIC:LIMIT, such as fvd:5% or embedded/is:0.5 (a limit from 0 on)"
+                f"--fail-on {text!r} is not METRIC:LIMIT, such as fvd:5% or embedded/is:0.5, with a limit >= 0"
             )
         return cls(pattern, Relative(value) if limit.endswith("%") else Absolute(value))
 
@@ -90,37 +90,40 @@ class ToleranceRule:
         return f"{self.pattern}:{self.tolerance}"
 
     def covers(self, metric: str) -> bool:
-        """Tell whether the rule is about a metric."""
+        """Return whether the rule covers a metric."""
         return fnmatchcase(metric, self.pattern)
 
     def broken_by(self, found: Comparison, *, strict: bool) -> bool:
-        """Tell whether the second score of a comparison is worse than the rule allows.
+        """Return whether the second score of a comparison is worse than the rule allows.
+
+        A change without an interval always counts, because nothing shows that it is noise.
 
         Args:
-            found: a comparison with a change.
-            strict: count a change that the interval does not tell from noise, too. Without an interval every
-                change counts: nothing says that it is noise.
+            found: comparison with a `change`.
+            strict: whether a change within noise counts, too.
         """
         allowed = self.tolerance.allowed(found.first.value or 0.0)
         counts = strict or found.verdict in ("worse", "no interval")
         return counts and found.worsening > allowed
 
 
-# Where no rule is given: nothing may get worse by more than noise.
+# The default: no metric may get worse by more than noise.
 NO_WORSE = (ToleranceRule("*", Absolute(0.0)),)
 
 
 def check_patterns(rules: Sequence[ToleranceRule], metrics: Sequence[str]) -> None:
-    """Refuse a rule about no metric at all: a slip of the pen would never fail.
+    """Refuse a rule that covers no metric: with a typing error, the check could never fail.
 
     Args:
-        rules: as given.
+        rules: rules of the check.
         metrics: names of all metrics of the runs and their baselines.
 
     Raises:
-        InputError: a rule covers none of them.
+        InputError: a rule covers none of the metrics.
     """
     for rule in rules:
         if not any(rule.covers(metric) for metric in metrics):
             known = ", ".join(dict.fromkeys(metrics)) or "none"
-            raise InputError(f"--fail-on {rule}: neither run nor baseline has such a metric; there are: {known}")
+            raise InputError(
+                f"--fail-on {rule}: neither run nor baseline has such a metric; their metrics are: {known}"
+            )

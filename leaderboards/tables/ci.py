@@ -1,4 +1,4 @@
-"""What machines read of a check: JUnit XML, and the annotations of GitHub's workflows."""
+"""Machine-readable output of a check: JUnit XML, and annotations for GitHub workflows."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from vdm_bench.runtime.printable import printable
 
 
 def junit_xml(result: CheckResult) -> bytes:
-    """Write a check as JUnit XML: a suite a run, a case a metric.
+    """Return a check as JUnit XML, with one suite per run and one case per metric.
 
-    A regression is a failure, a gated score that cannot be compared an error; what is not gated is skipped. The
-    same check gives the same bytes.
+    A regression is a failure; a checked score that cannot be compared is an error; a metric without a limit is
+    skipped. The same check gives the same bytes.
     """
     root = ET.Element("testsuites", {"name": "vdm-bench check", **_counts(result.findings)})
     for check in result.runs:
@@ -58,7 +58,7 @@ def _details(check: RunCheck, finding: Finding) -> Iterator[str]:
 
 
 def annotations(result: CheckResult) -> list[str]:
-    """Return the commands that mark a check on GitHub's page: errors for what fails, notices for improvements."""
+    """Return GitHub workflow commands: an error for each score that fails, a notice for each that got better."""
     lines = []
     for check in result.runs:
         for finding in check.findings:
@@ -75,8 +75,8 @@ def annotations(result: CheckResult) -> list[str]:
 
 
 def _message(text: str) -> str:
-    """Escape the message of a workflow command: a name must not start a command of its own."""
-    # Line ends, which printable writes as \n, would end the command; they are no more once it is done.
+    """Escape the message of a workflow command, because a name must not start another command."""
+    # A line end would end the command; `printable` writes it as \n.
     return printable(text).replace("%", "%25")
 
 

@@ -1,4 +1,4 @@
-"""What people read of a comparison: a table of two runs, a matrix of more."""
+"""Comparisons and checks as text: a table for two runs, a matrix for more, a table per checked run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,29 +29,29 @@ from vdm_bench.leaderboards.text import (
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.printable import printable
 
-_CELL = 28  # characters of a cell of a matrix, at most, and of its share of the names
-PAIRED = "in pairs: what clip i of both runs has in common cancels"
+_CELL = 28  # width of a column of a matrix, in characters
+PAIRED = "clips with the same index are compared in pairs, so noise that both runs share cancels"
 INDEPENDENT = (
-    "as if the runs had nothing in common, for a record lacks its jackknife or is of an older version; too wide "
-    "for runs of one seed"
+    "the runs are treated as independent, because a record has no jackknife values or an older version wrote it; "
+    "too wide for runs with the same seed"
 )
-NO_INTERVAL = "a score has none, for its clips are too few or all alike: nobody can tell the change from noise"
+NO_INTERVAL = "too few clips, or clips that are all alike: the change cannot be distinguished from noise"
 SIGNS = {"passed": "ok", "failed": "FAIL", "no answer": "?", "not gated": ""}
 NUMERIC = ("baseline", "run", "change", "allowed")
 
 
 def format_comparison(compared: RunComparison, *, width: int = TEXT_WIDTH) -> str:
-    """Write a comparison for a terminal; names from outside are made harmless.
+    """Return a comparison as text for a terminal; control characters in names are escaped.
 
     Args:
-        compared: two runs, of which the second is judged, or more, for a matrix a metric.
-        width: of the tables, in characters.
+        compared: two runs, with a verdict on the second, or more, which make one matrix per metric.
+        width: width of the tables in characters.
     """
     if len(compared.runs) == 2:
         return _lines([*_legend(compared, "AB"), "", *_of_two(compared, width)])
     numbers = [str(number) for number in range(1, len(compared.runs) + 1)]
     lines = list(_legend(compared, numbers))
-    for metric in dict.fromkeys(one.metric for found in compared.pairs.values() for one in found):
+    for metric in dict.fromkeys(comparison.metric for found in compared.pairs.values() for comparison in found):
         lines += ["", *_matrix(compared, metric, numbers, width)]
     return _lines(lines)
 
@@ -70,8 +70,12 @@ def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
     if found:
         titles = ("metric", "A", "B", "B - A", interval_title(_levels(found)), "verdict")
         rows = [
-            (titled(one.second), *values_and_change(one), f"B is {one.verdict}" if _decided(one) else one.verdict)
-            for one in found
+            (
+                titled(comparison.second),
+                *values_and_change(comparison),
+                f"B is {comparison.verdict}" if _decided(comparison) else comparison.verdict,
+            )
+            for comparison in found
         ]
         yield from text_table(titles, rows, right=("A", "B", "B - A"), width=width)
     else:
@@ -80,76 +84,78 @@ def _of_two(compared: RunComparison, width: int) -> Iterator[str]:
     (_, a), (_, b) = compared.runs
     for label, run, other in (("A", a, b), ("B", b, a)):
         if alone := [metric for metric in _metrics(run) if metric not in _metrics(other)]:
-            yield f"{label} alone has {', '.join(alone)}"
+            yield f"only {label} has {', '.join(alone)}"
 
 
 def _metrics(record: Record) -> list[str]:
     return [score.metric for score in record.scores]
 
 
-def _decided(one: Comparison) -> bool:
-    return one.verdict in ("better", "worse")
+def _decided(comparison: Comparison) -> bool:
+    return comparison.verdict in ("better", "worse")
 
 
 def titled(score: Score) -> str:
-    """Return the name of the metric and its direction."""
+    """Return the name of the metric with an arrow for its direction."""
     return f"{score.metric} {'↑' if score.higher_is_better else '↓'}"
 
 
 def _levels(found: Sequence[Comparison]) -> set[float]:
-    return {one.interval.level for one in found if one.interval}
+    return {comparison.interval.level for comparison in found if comparison.interval}
 
 
-def values_and_change(one: Comparison) -> tuple[str, str, str, str]:
-    """Return the cells of a comparison: first value, second value, change, interval of the change."""
-    numbers = (one.first.value, one.second.value)
-    if one.change is None:
-        return value_of(one.first), value_of(one.second), NOTHING, NOTHING
-    decimals = max(_decimals(one, value) for value in numbers if value is not None)
+def values_and_change(comparison: Comparison) -> tuple[str, str, str, str]:
+    """Return four cells: first value, second value, change, and interval of the change."""
+    numbers = (comparison.first.value, comparison.second.value)
+    if comparison.change is None:
+        return value_of(comparison.first), value_of(comparison.second), NOTHING, NOTHING
+    decimals = max(_decimals(comparison, value) for value in numbers if value is not None)
     first, second = (rounded(value or 0.0, decimals) for value in numbers)
-    finest = _decimals(one, one.change)
-    if one.interval is None:
-        return first, second, signed(one.change, finest), NOTHING
-    ends = f"[{rounded(one.interval.low, finest)}, {rounded(one.interval.high, finest)}]"
-    return first, second, signed(one.change, finest), ends
+    finest = _decimals(comparison, comparison.change)
+    if comparison.interval is None:
+        return first, second, signed(comparison.change, finest), NOTHING
+    ends = f"[{rounded(comparison.interval.low, finest)}, {rounded(comparison.interval.high, finest)}]"
+    return first, second, signed(comparison.change, finest), ends
 
 
 def value_of(score: Score | None) -> str:
-    """Return the cell of a score that stands alone."""
+    """Return the cell of a score that has no counterpart."""
     if score is None or score.value is None:
         return NOTHING
     ends = (score.interval.low, score.interval.high) if score.interval else (None, None)
     return rounded(score.value, useful_decimals(score.value, *ends))
 
 
-def _decimals(one: Comparison, number: float) -> int:
-    ends = (one.interval.low, one.interval.high) if one.interval else (None, None)
+def _decimals(comparison: Comparison, number: float) -> int:
+    ends = (comparison.interval.low, comparison.interval.high) if comparison.interval else (None, None)
     return useful_decimals(number, *ends)
 
 
 def signed(change: float, decimals: int) -> str:
-    """Print a change with its sign; nothing is 0."""
+    """Format a change with its sign; zero has none."""
     text = rounded(change, decimals)
     return text if change <= 0 else f"+{text}"
 
 
 def notes(found: Sequence[Comparison]) -> Iterator[str]:
-    """Say how the intervals were made, and what is not comparable and why."""
-    methods = list(dict.fromkeys(one.interval.method for one in found if one.interval))
+    """Return notes: how the intervals were computed, and why scores are not comparable."""
+    methods = list(dict.fromkeys(comparison.interval.method for comparison in found if comparison.interval))
     for method in methods:
         yield f"{method}: {PAIRED if method.startswith('paired') else INDEPENDENT}"
-    reasons = [(one.metric, one.reason) for one in found if one.verdict == "not comparable"]
+    reasons = [
+        (comparison.metric, comparison.reason) for comparison in found if comparison.verdict == "not comparable"
+    ]
     yield from grouped(reasons, "not comparable")
-    if any(one.verdict == "no interval" for one in found):
+    if any(comparison.verdict == "no interval" for comparison in found):
         yield f"no interval: {NO_INTERVAL}"
 
 
 def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
-    """Say what is so of some metrics, and why: a line a reason.
+    """Return one line per reason, such as `not comparable: fvd, is: n 64 v 72`.
 
     Args:
-        reasons: metric and reason.
-        what: is so.
+        reasons: pairs of metric and reason.
+        what: what is true of these metrics.
     """
     metrics: dict[str, dict[str, None]] = {}
     for metric, reason in reasons:
@@ -159,46 +165,49 @@ def grouped(reasons: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 
 def _matrix(compared: RunComparison, metric: str, labels: Sequence[str], width: int) -> Iterator[str]:
-    """Return the change from the run of the column to the run of the row, and the verdict about the row."""
-    cells = {(i, j): _one_of(compared.pairs[i, j], metric) for i, j in compared.pairs}
-    shown = [one for one in cells.values() if one]
+    """Return the lines of a matrix: row minus column, and the verdict on the row."""
+    cells = {(i, j): _of_metric(compared.pairs[i, j], metric) for i, j in compared.pairs}
+    shown = [comparison for comparison in cells.values() if comparison]
     rows = []
     for j, label in enumerate(labels):
         row = [cells.get((min(i, j), max(i, j))) for i in range(len(labels))]
         rows.append(
             [
                 f"{label} {compared.runs[j][1].name}",
-                *(NOTHING if one is None else _cell(one, i < j) for i, one in enumerate(row)),
+                *(
+                    NOTHING if comparison is None else _cell(comparison, i < j)
+                    for i, comparison in enumerate(row)
+                ),
             ]
         )
     yield titled(shown[0].second)
-    yield "the run of the row less that of the column, and the verdict about the row"
+    yield "score of the row minus score of the column, and the verdict on the row"
     yield ""
-    # A cell in pieces could not be read; a line that is too long can.
+    # A folded cell is hard to read, a long line is not.
     yield from text_table(["", *labels], rows, width=max(width, _CELL * len(rows)))
-    unlike = [one for one in shown if one.verdict == "not comparable"]
-    yield from dict.fromkeys(notes([one for one in shown if one not in unlike]))
+    unlike = [comparison for comparison in shown if comparison.verdict == "not comparable"]
+    yield from dict.fromkeys(notes([comparison for comparison in shown if comparison not in unlike]))
     yield from dict.fromkeys(notes(unlike))
 
 
-def _one_of(found: Sequence[Comparison], metric: str) -> Comparison | None:
-    return next((one for one in found if one.metric == metric), None)
+def _of_metric(found: Sequence[Comparison], metric: str) -> Comparison | None:
+    return next((comparison for comparison in found if comparison.metric == metric), None)
 
 
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
-def _cell(one: Comparison, forwards: bool) -> str:
-    """Return a cell; `forwards` where the row is the second run of the comparison."""
-    if one.change is None:
-        return one.verdict
-    verdict = one.verdict if forwards else _OPPOSITE.get(one.verdict, one.verdict)
-    change = one.change if forwards else -one.change
-    return f"{signed(change, _decimals(one, one.change))} {verdict}"
+def _cell(comparison: Comparison, forwards: bool) -> str:
+    """Return a cell; `forwards` says whether the row is the second run of the comparison."""
+    if comparison.change is None:
+        return comparison.verdict
+    verdict = comparison.verdict if forwards else _OPPOSITE.get(comparison.verdict, comparison.verdict)
+    change = comparison.change if forwards else -comparison.change
+    return f"{signed(change, _decimals(comparison, comparison.change))} {verdict}"
 
 
 def sentence(finding: Finding) -> str:
-    """Say what was found of one metric, without a full stop; the caller makes the names in it harmless."""
+    """Return a finding as a sentence without a full stop; the caller escapes the names in it."""
     if finding.compared is None or finding.compared.change is None:
         what = "cannot be checked" if finding.mark == "missing" else "is not comparable with the baseline"
         return f"{finding.metric} {what}: {finding.reason}"
@@ -208,18 +217,18 @@ def sentence(finding: Finding) -> str:
         "better": "got better",
         "worse": "got worse",
         "within noise": "changed within noise",
-        "no interval": "changed, without an interval to tell it from noise",
+        "no interval": "changed, with no interval to distinguish it from noise",
     }[finding.mark]
     allowed = f"; allowed {_limits(finding.broken)}" if finding.broken else ""
     return f"{finding.metric} {verdict}: {before} to {now} ({change}{interval}){allowed}"
 
 
 def headline(result: CheckResult) -> str:
-    """Say how the check ended."""
+    """Return the result of a check in one line."""
     if result.exit_code == REGRESSION:
         return f"regression: {_names(result, 'failed')}"
     if result.exit_code == NOT_COMPARABLE:
-        return f"no answer: {_names(result, 'no answer') or 'there is nothing to compare'}"
+        return f"undecided: {_names(result, 'no answer') or 'there is nothing to compare'}"
     return "no regression"
 
 
@@ -229,11 +238,11 @@ def _names(result: CheckResult, outcome: Outcome) -> str:
 
 
 def format_check(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
-    """Write the table of each run for a terminal; names from outside are made harmless.
+    """Return a table per run as text for a terminal; control characters in names are escaped.
 
     Args:
-        result: of the check.
-        width: of the tables, in characters.
+        result: result of the check.
+        width: width of the tables in characters.
     """
     lines: list[str] = []
     for check in result.runs:
@@ -244,24 +253,24 @@ def format_check(result: CheckResult, *, width: int = TEXT_WIDTH) -> str:
 
 
 def format_closing(result: CheckResult, update: str) -> str:
-    """Write how the check ended, and what to do about it.
+    """Return the result of a check as text, with what to do about it.
 
     Args:
-        result: of the check.
-        update: what takes the run as the new baseline, such as `--update-baseline`.
+        result: result of the check.
+        update: option that updates the baseline, such as `--update-baseline`.
     """
     lines = [headline(result)]
     if not result.strict and any(finding.mark == "within noise" for finding in result.findings):
-        lines.append("a change within noise is no regression, unless the check is strict")
+        lines.append("changes within noise are not regressions, unless the check is strict")
     if any(finding.rules and finding.compared and finding.compared.differing for finding in result.findings):
-        lines.append("make the run as the baseline was made: same protocol, same numbers of clips")
+        lines.append("repeat the run with the settings of the baseline: same protocol, same number of clips")
     if result.exit_code != FINE:
-        lines.append(f"if the change is meant, {update} takes the run as the new baseline")
+        lines.append(f"if the change is intended, update the baseline with {update}")
     return _lines(lines)
 
 
 def markdown_check(result: CheckResult) -> str:
-    """Write a check as Markdown of GitHub; names from outside are made harmless."""
+    """Return a check as GitHub Markdown; names are escaped."""
     lines = [f"### vdm-bench check: {markdown_text(headline(result))}", ""]
     for check in result.runs:
         titles, rows = _table(check)
@@ -272,9 +281,9 @@ def markdown_check(result: CheckResult) -> str:
 
 def _heading(check: RunCheck, result: CheckResult) -> str:
     if check.baseline is None:
-        return f"{title_of(check.run)}, against nothing in {result.baseline}"
+        return f"{title_of(check.run)}: no baseline in {result.baseline}"
     made = f"{check.baseline.created:%Y-%m-%d %H:%M} UTC"
-    return f"{title_of(check.run)}, against {check.baseline.name} of {made} in {result.baseline}"
+    return f"{title_of(check.run)}: compared with {check.baseline.name} of {made} in {result.baseline}"
 
 
 def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:
@@ -284,9 +293,11 @@ def _table(check: RunCheck) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(finding: Finding) -> list[str]:
-    one, score = finding.compared, finding.now or finding.before
+    comparison, score = finding.compared, finding.now or finding.before
     numbers = (
-        values_and_change(one) if one else (value_of(finding.before), value_of(finding.now), NOTHING, NOTHING)
+        values_and_change(comparison)
+        if comparison
+        else (value_of(finding.before), value_of(finding.now), NOTHING, NOTHING)
     )
     metric = titled(score) if score else finding.metric
     return [SIGNS[finding.outcome], metric, *numbers, _limits(finding.rules) or NOTHING, finding.mark]

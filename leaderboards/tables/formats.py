@@ -1,6 +1,6 @@
-"""Tables of scores: as text, Markdown, LaTeX, CSV, JSON and Parquet.
+"""Tables of scores as text, Markdown, LaTeX, CSV, JSON and Parquet.
 
-`text`, `markdown` and `latex` write the tables of `views`; `csv` and `json` give everything.
+Text, Markdown and LaTeX show the tables of `views`; CSV, JSON and Parquet contain every column and digit.
 """
 
 import csv
@@ -36,19 +36,19 @@ _TABLE_COLUMNS = (*RANK_COLUMNS, *(column.name for column in COLUMNS))
 
 
 def format_tables(frame: pd.DataFrame, fmt: Format, *, width: int = TEXT_WIDTH) -> str:
-    """Write the scores of `load_runs`, grouped and ranked by `group_scores`, as text that ends in a newline.
+    """Return scores as tables, grouped and ranked by `group_scores`; the text ends in a newline.
 
-    `text` (for a terminal), `markdown` (GitHub's) and `latex` (booktabs) round what they show; `csv` and
-    `json` hold all columns and all digits. Names and other texts from outside are made harmless for the
-    format (see `text`); JSON alone keeps them to the letter.
+    `text` (for a terminal), `markdown` (GitHub's) and `latex` (booktabs) round their numbers; `csv` and `json`
+    contain all columns at full precision. Names and other texts are escaped for the format, except in JSON, which
+    contains them unchanged.
 
     Args:
-        frame: what `load_runs` gave.
-        fmt: one of the five.
-        width: width of the tables in characters, in `text`.
+        frame: scores from `load_runs`.
+        fmt: format of the tables.
+        width: width of the tables in characters; only for `text`.
 
     Raises:
-        InputError: no such format, or what `group_scores` refuses.
+        InputError: there is no such format, or `group_scores` raises it.
     """
     check_format(fmt)
     groups = group_scores(frame)
@@ -62,19 +62,19 @@ def format_tables(frame: pd.DataFrame, fmt: Format, *, width: int = TEXT_WIDTH) 
 
 
 def check_format(fmt: str) -> None:
-    """Refuse what is no format.
+    """Refuse an unknown format.
 
     Raises:
-        InputError: no such format.
+        InputError: there is no such format.
     """
     if fmt not in get_args(Format):
-        raise InputError(f"{fmt!r} is not a format of tables; known are {', '.join(get_args(Format))}")
+        raise InputError(f"{fmt!r} is not a format of tables; choose one of {', '.join(get_args(Format))}")
 
 
 def write_tables(
     tables: Sequence[Table], fmt: Literal["text", "markdown", "latex"], *, width: int = TEXT_WIDTH
 ) -> str:
-    """Write tables for people, one below the other."""
+    """Return tables as text, one below the other."""
     match fmt:
         case "text":
             return "\n".join(_text(table, width) for table in tables) or "no scores\n"
@@ -85,7 +85,7 @@ def write_tables(
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write rows as CSV, lists as texts between semicolons."""
+    """Return rows as CSV; lists are joined with semicolons."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(columns)
@@ -126,7 +126,7 @@ def _all_rows(groups: Sequence[ScoreGroup]) -> list[dict[str, Any]]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a cell of a frame as JSON can hold it."""
+    """Return a cell of a frame as a JSON type."""
     if value is pd.NA or value is pd.NaT:  # pandas 2 gives NA for a missing value, where pandas 3 gives None
         return None
     if isinstance(value, tuple):
@@ -147,7 +147,7 @@ def _titles(table: Table) -> list[str]:
 
 
 def _right(table: Table) -> set[str]:
-    """Titles of the columns that are aligned to the right."""
+    """Return the titles of the right-aligned columns."""
     return {column.title for column in table.columns if column.kind == "number"}
 
 
@@ -170,7 +170,7 @@ def _markdown(table: Table) -> str:
 
 
 def _latex(table: Table) -> str:
-    """Write a table environment; the document needs the package booktabs."""
+    """Return a LaTeX table environment; the document needs the package booktabs."""
     arrow = r"$\uparrow$" if table.higher_is_better else r"$\downarrow$"
     caption = "; ".join([f"{latex_text(table.metric)} {arrow}", *map(latex_text, table.about)])
     rows = [[_latex_cell(cell) for cell in row.cells] for row in table.rows]
@@ -197,12 +197,12 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def format_boards(boards: Sequence[Board], fmt: Format, *, width: int = TEXT_WIDTH) -> str:
-    """Write boards as text that ends in a newline; the formats are those of `format_tables`.
+    """Return boards as tables; the formats are those of `format_tables`.
 
-    In `csv` and `json` a published row has its number as it was published in `text`, and its caveats in `marks`.
+    In `csv` and `json`, a published row has its number as published in `text`, and its caveats in `marks`.
 
     Raises:
-        InputError: no such format.
+        InputError: there is no such format.
     """
     check_format(fmt)
     match fmt:
@@ -230,13 +230,13 @@ def _rows(board: Board) -> list[dict[str, Any]]:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write the scores of `load_runs`, ranked as in tables, with the columns `rank` and `mark` in front.
+    """Write scores as a Parquet file: the columns `rank` and `mark`, then those of `load_runs`.
 
-    Tuples of texts become lists of texts; all other columns come back from `pandas.read_parquet` as they were.
+    Tuples of texts become lists of texts; `pandas.read_parquet` restores all other columns unchanged.
 
     Args:
-        frame: what `load_runs` gave.
-        path: of the file; written atomically.
+        frame: scores from `load_runs`.
+        path: path of the file; it is written atomically.
 
     Raises:
         InputError: pyarrow is not installed, or the file cannot be written.
@@ -246,7 +246,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(
-            "Parquet needs pyarrow; install it by pip install 'vdm-bench[parquet]', or choose another --format"
+            "Parquet needs pyarrow; install it with pip install 'vdm-bench[parquet]', or choose another --format"
         ) from error
     empty = frame.iloc[:0].assign(rank=pd.array([], "Int64"), mark=pd.array([], "string"))
     columns = ["rank", "mark", *(column.name for column in COLUMNS)]

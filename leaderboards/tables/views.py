@@ -1,7 +1,7 @@
 """Tables of scores as people read them: what is shown, how it is rounded, and by which number it is sorted.
 
-They are made here once; `formats` writes them as text, Markdown and LaTeX, and `report` as HTML. All texts are
-as they came, hostile ones included; the writers make them harmless.
+They are made here once; `formats` writes them as text, Markdown and LaTeX, and `report` as HTML. Texts are
+unchanged here, hostile ones included; the writers escape them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, Row, Sco
 from vdm_bench.leaderboards.text import NOTHING, interval_title, percent, rounded, useful_decimals
 
 SYMBOLS = {BEST: "*", TIE: "="}
-LEGEND = {BEST: "best", TIE: "tie: the intervals, or equal values, do not separate it from the best"}
-VERIFIED = "verified: computed again from the clips by `vdm-bench verify`; other rows are as reported"
-AS_PUBLISHED = "published numbers stand as their papers state them; they have no signature"
-SPREAD = "±: as published; what it measures is up to the paper"
+LEGEND = {BEST: "best", TIE: "tie: its interval overlaps that of the best, or its value equals it"}
+VERIFIED = "verified: recomputed from the clips by `vdm-bench verify`; other rows are as reported"
+AS_PUBLISHED = "published numbers are as stated in the papers; they have no signature"
+SPREAD = "±: as published; see the paper for what it measures"
 
 Links = Mapping[str, str]
-"""Addresses of the runs by the column `path`."""
+"""Link targets of runs by the column `path`."""
 _NO_LINKS: Links = {}
 
 
@@ -31,9 +31,9 @@ class TableColumn:
     """A column of a table.
 
     Attributes:
-        title: stands above it.
-        kind: what its cells hold: a number; a number's interval; the sign of the row's mark; the name of the row;
-            the numbers of footnotes; or another text.
+        title: its heading.
+        kind: what its cells hold: a number; an interval; the symbol of the row's mark; the name of the row;
+            footnote numbers; or another text.
     """
 
     title: str
@@ -41,7 +41,7 @@ class TableColumn:
 
     @property
     def numeric(self) -> bool:
-        """Whether its cells are sorted by number."""
+        """Whether its cells are sorted numerically."""
         return self.kind in ("number", "interval")
 
 
@@ -54,9 +54,9 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it shows.
-        sort_key: number that it is sorted by; None sorts last, or by the text in a column of texts.
-        link: where it leads; may be empty.
+        text: the displayed text.
+        sort_key: number to sort by; None sorts last, or, in a text column, by the text.
+        link: link target; may be empty.
         emphasis: whether it is the best value of its table.
     """
 
@@ -71,9 +71,9 @@ class TableRow:
     """A row of a table.
 
     Attributes:
-        cells: in the order of the columns.
-        mark: of its group: `best`, `tie` or empty.
-        published: whether a paper says so.
+        cells: cells in the order of the columns.
+        mark: `best`, `tie` or empty.
+        published: whether it is a published row.
     """
 
     cells: tuple[Cell, ...]
@@ -83,15 +83,15 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Scores that are ranked together, as people read them.
+    """A table of scores that are ranked together.
 
     Attributes:
-        metric: name of the recipe.
+        metric: name of the metric.
         higher_is_better: direction of the metric.
-        about: numbers of clips, and why the table is not comparable with the one above it; may be empty.
-        columns: titles, and what the cells below them hold.
-        rows: best first; the first has the mark `best`, unless no row has a value.
-        notes: footnotes and signature, a line each.
+        about: lines with the numbers of clips, and why the table is not comparable with the one above it.
+        columns: titles and kinds of the columns.
+        rows: rows, best first; the first has the mark `best`, unless no row has a value.
+        notes: lines with footnotes and the signature.
     """
 
     metric: str
@@ -103,18 +103,18 @@ class Table:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """The marks that its rows have; `LEGEND` says what they mean."""
+        """The marks of its rows; `LEGEND` explains them."""
         marks = {row.mark for row in self.rows}
         return tuple(mark for mark in LEGEND if mark in marks)
 
 
 def tables_of_groups(groups: Sequence[ScoreGroup]) -> list[Table]:
-    """Choose and round what is shown; a group says how it differs from one of its metric above it."""
+    """Return a table per group; it says how the group differs from the one above it with the same metric."""
     return [_table_of_group(group, above, _NO_LINKS) for above, group in pairwise([None, *groups]) if group]
 
 
 def _table_of_group(group: ScoreGroup, above: ScoreGroup | None, links: Links) -> Table:
-    """Choose and round what is shown of a group that stands below another one, or below none."""
+    """Return the table of a group; `above` is the group above it, if any."""
     rows = plain_rows(group.rows)
     footnotes = numbered(text for row in rows for text in footnotes_of(row))
     levels = {row["level"] for row in rows if row["level"] is not None}
@@ -152,12 +152,12 @@ def _clips(group: ScoreGroup) -> str:
 
 
 def numbered(texts: Iterable[str]) -> dict[str, int]:
-    """Number texts from 1 on, each once."""
+    """Number distinct texts from 1."""
     return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
 
 
 def footnotes_of(row: Row) -> list[str]:
-    """What is to be said below the table of a row of `load_runs`."""
+    """Return the footnotes of a row of `load_runs`."""
     return [
         *([] if row["status"] == "ok" else [f"no value: {row['status']}"]),
         *row["marks"],
@@ -166,7 +166,7 @@ def footnotes_of(row: Row) -> list[str]:
 
 
 def _leading(row: Row, links: Links) -> dict[TableColumn, Cell]:
-    """Return the cells that every row begins with."""
+    """Return the first cells of a row: rank, mark and name."""
     return {
         RANK: Cell(NOTHING if row["rank"] is None else str(row["rank"]), _key(row["rank"])),
         MARK: Cell(SYMBOLS.get(row["mark"], "")),
@@ -179,14 +179,14 @@ def _key(number: float | None) -> float | None:
 
 
 def _is_best(row: Row, rows: Sequence[Row]) -> bool:
-    """Say whether a row has the best value; equal values share the first rank."""
+    """Return whether a row has the best value; equal values share the first rank."""
     return bool(rows[0]["mark"] == BEST and row["rank"] == rows[0]["rank"])
 
 
 def _cells(
     row: Row, rows: Sequence[Row], group: ScoreGroup, levels: set[float], footnotes: Mapping[str, int]
 ) -> dict[TableColumn, Cell]:
-    """Return the cells of a row behind its name; which columns there are depends on the group alone."""
+    """Return the cells after the name; their columns are the same for all rows of the group."""
     cells = {
         TableColumn("value", "number"): _value(row, rows),
         TableColumn(interval_title(levels), "interval"): _interval(row, levels),
@@ -209,7 +209,7 @@ def _notes(row: Row, footnotes: Mapping[str, int]) -> Cell:
 
 
 def _value(row: Row, rows: Sequence[Row]) -> Cell:
-    """Return the value of a row, as published, or in as many digits as its interval bears."""
+    """Return the value of a row: as published, or rounded to the precision of its interval."""
     text = row["text"] if row.get("origin") == PUBLISHED else _rounded_like_value(row, "value")
     return Cell(text, _key(row["value"]), emphasis=_is_best(row, rows))
 
@@ -237,34 +237,35 @@ def _infinite(row: Row) -> Cell:
 
 
 def _floor(row: Row) -> Cell:
-    # Not rounded like the value: a wide interval would round a small floor to nothing.
+    # Not rounded like the value: a wide interval would round a small floor to 0.
     floor = row["floor"]
     return Cell(NOTHING if floor is None else rounded(floor, useful_decimals(floor, None, None)), _key(floor))
 
 
 def tables_of_boards(boards: Sequence[Board]) -> list[Table]:
-    """Choose and round what is shown. Both numbers of a pair are one table, ranked by what a protocol gives.
+    """Return the tables of boards.
 
-    That is the validation set, or one split. Own runs by themselves say how they differ from those above them.
+    The two numbers of a published pair are in one table, ranked by the number that the protocol measures: on the
+    validation set, or with one split. Runs in separate tables say how they differ from those above them.
     """
     return [table for table, _ in tables_with_boards(boards)]
 
 
 def tables_with_boards(boards: Sequence[Board], links: Links = _NO_LINKS) -> list[tuple[Table, Board]]:
-    """Return what `tables_of_boards` does, each with the board whose rows it shows.
+    """Return the tables of `tables_of_boards`, each with the board that it shows.
 
     Args:
-        boards: what `make_boards` gave.
-        links: where the names of the runs lead.
+        boards: boards from `make_boards`.
+        links: link targets for the names of runs.
     """
     shown: list[tuple[Table, Board]] = []
     for boards_of_table in _pairs(boards):
         main = boards_of_table[-1] if boards_of_table[-1].half == "validation set" else boards_of_table[0]
         if main.apart is None:
-            table = _together(main, boards_of_table, links)
+            table = _ranked_with_published(main, boards_of_table, links)
         else:
             above = shown[-1][1] if shown and shown[-1][1].protocol == main.protocol else None
-            table = _apart(main.protocol, main.apart, above.apart if above else None, links)
+            table = _ranked_separately(main.protocol, main.apart, above.apart if above else None, links)
         shown.append((table, main))
     return shown
 
@@ -277,22 +278,23 @@ def _pairs(boards: Sequence[Board]) -> list[list[Board]]:
     return list(pairs.values())
 
 
-def _apart(protocol: str, scores: ScoreGroup, above: ScoreGroup | None, links: Links) -> Table:
-    """Show own runs that stand by themselves, with the reason; departures are named in any case."""
+def _ranked_separately(protocol: str, scores: ScoreGroup, above: ScoreGroup | None, links: Links) -> Table:
+    """Return a table of runs that are not ranked with published rows; footnotes give the reasons."""
     rows = scores.rows
     marks = [
-        (f"apart from published rows: {row['apart']}", *row["marks"])
+        (f"not ranked with published rows: {row['apart']}", *row["marks"])
         if row["apart"] and not row["departures"]
         else row["marks"]
         for row in plain_rows(rows)
     ]
-    told = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
-    table = _table_of_group(replace(scores, rows=told), above, links)
-    stands = ", own runs by themselves" if any(rows["apart"]) else ""
-    return replace(table, about=(f"{protocol or 'no protocol'}{stands}", *table.about))
+    annotated = rows.assign(marks=pd.Series(marks, index=rows.index, dtype="object"))
+    table = _table_of_group(replace(scores, rows=annotated), above, links)
+    separate = ", not ranked with published rows" if any(rows["apart"]) else ""
+    return replace(table, about=(f"{protocol or 'no protocol'}{separate}", *table.about))
 
 
-def _together(main: Board, boards: Sequence[Board], links: Links) -> Table:
+def _ranked_with_published(main: Board, boards: Sequence[Board], links: Links) -> Table:
+    """Return a table of published rows and the runs that are ranked with them."""
     halves = {board.half: _halves(board) for board in boards} if main.half else {}
     rows = plain_rows(main.rows)
     own = [row for row in rows if row["origin"] != PUBLISHED]
@@ -314,17 +316,17 @@ def _together(main: Board, boards: Sequence[Board], links: Links) -> Table:
             *([SPREAD] if any(row["spread"] for row in rows) else []),
             *(f"[{number}] {source}" for source, number in sources.items()),
             *(f"({number}) {text}" for text, number in notes.items()),
-            *dict.fromkeys(f"own runs: signature {row['signature']} (digest {row['digest']})" for row in own),
+            *dict.fromkeys(f"your runs: signature {row['signature']} (digest {row['digest']})" for row in own),
         ),
     )
 
 
 def _about(board: Board) -> Iterable[str]:
     if not board.pair:
-        yield f"{board.protocol}, as the protocol says, as far as the papers state it"
+        yield f"{board.protocol}, following the protocol, as far as the papers say"
     else:
         yield f"{board.protocol}, but: {board.pair}"
-        yield "not comparable with what follows the protocol"
+        yield "not comparable with rows that follow the protocol"
     if board.half:
         yield f"ranked by: {board.half}"
 
@@ -340,7 +342,7 @@ def _numbers(
     halves: Mapping[str, Mapping[tuple[str, str], Row]],
     ranked_by: str,
 ) -> dict[TableColumn, Cell]:
-    """Return the numbers of a row; which columns there are depends on all rows."""
+    """Return the cells with numbers; their columns are the same for all rows."""
     cells = {}
     for half, published in halves.items():
         there = published.get((row["table"], row["name"]))
@@ -350,7 +352,7 @@ def _numbers(
     if not halves:
         cells[TableColumn("value", "number")] = _value(row, rows)
     if any(other["spread"] for other in rows):
-        # Printed to the letter; that it is a number was checked where it was read.
+        # Shown as published; `parse_rows` has checked that it is a number.
         cells[TableColumn("±", "number")] = Cell(
             row["spread"] or "", float(row["spread"]) if row["spread"] else None
         )
@@ -360,7 +362,7 @@ def _numbers(
 
 
 def _origin(row: Row, sources: Mapping[str, int], notes: Mapping[str, int]) -> dict[TableColumn, Cell]:
-    """Return who states a row, and its footnotes, where any row has one."""
+    """Return the cells with the source and, if any row has footnotes, the footnotes."""
     cells = {TableColumn("source", "text"): Cell(_source(row, sources))}
     if notes:
         cells[NOTES] = _notes(row, notes)
@@ -369,7 +371,7 @@ def _origin(row: Row, sources: Mapping[str, int], notes: Mapping[str, int]) -> d
 
 def _source(row: Row, sources: Mapping[str, int]) -> str:
     if row["origin"] != PUBLISHED:
-        return "own run"
+        return "your run"
     number, _, in_text = str(row["table"]).partition("-")
-    place = "" if number == "later" else f" {'beside table' if in_text else 'table'} {number}"
+    place = "" if number == "later" else f" {'next to table' if in_text else 'table'} {number}"
     return f"[{sources[row['source']]}]{place}"

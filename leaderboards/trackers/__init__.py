@@ -1,8 +1,8 @@
-"""Records handed to experiment trackers: MLflow, Weights & Biases, TensorBoard, and whatever a package adds.
+"""Log records to experiment trackers: MLflow, Weights & Biases, TensorBoard, and those that packages add.
 
-A tracker is named by text such as `mlflow:http://localhost:5000`: its name, and what follows the colon. A package
-adds one by an entry point in the group `vdm_bench.trackers`, whose object makes a `Tracker` of the text after the
-colon (nothing, where there is no colon).
+A tracker is given as text, such as `mlflow:http://localhost:5000`: its name, then its target after a colon. A
+package adds one with an entry point in the group `vdm_bench.trackers`: a callable that takes the target, which is
+empty if there is no colon, and returns a `Tracker`.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ Fact = str | int | float | bool
 
 
 class Tracker(Protocol):
-    """Takes records. The same record may come twice, and must not be there twice."""
+    """Logs records. Logging the same record again must not create a second run."""
 
     def log(self, run: "LoggedRun") -> None:
-        """Keep a run, or leave it where it is there already; any exception says why that failed."""
+        """Log a run unless it is already logged; an exception says why that failed."""
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """What a tracker is given.
+    """A run to be logged.
 
     Attributes:
-        path: of the record, to be kept as a file beside the numbers.
-        record: itself.
-        key: SHA-256 of the file: names this run wherever it is logged.
+        path: path of its record, which is logged as a file.
+        record: the record.
+        key: SHA-256 of the record file; identifies the run in every tracker.
     """
 
     path: Path
@@ -47,19 +47,19 @@ class LoggedRun:
 
     @classmethod
     def of(cls, stored: StoredRecord) -> "LoggedRun":
-        """Take a record that was read."""
+        """Return the run of a stored record."""
         return cls(stored.path, stored.record, hashlib.sha256(stored.data).hexdigest())
 
     @property
     def board(self) -> str:
-        """Name of what the run belongs to: runs of unlike protocols do not belong together."""
+        """Name of the experiment or project that the run belongs to; there is one per protocol."""
         return f"vdm-bench {self.record.protocol.name}" if self.record.protocol else "vdm-bench"
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Scores by metric and digest, `fvd/bc6df3be4b03`: scores that are not comparable share no name.
+        """Scores by metric and digest, such as `fvd/bc6df3be4b03`, so incomparable scores never share a name.
 
-        With `.low`, `.high`, `.floor` and `.infinite` behind it where there are such numbers.
+        The suffixes `.low`, `.high`, `.floor` and `.infinite` name the other numbers of a score, if it has them.
         """
         found: dict[str, float] = {}
         for score in self.record.scores:
@@ -77,7 +77,7 @@ class LoggedRun:
 
     @property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
-        """Values frame by frame, as (number of the frame, value)."""
+        """Per-frame values as pairs (index of the frame, value), by name."""
         return {
             f"curve/{metric}": list(zip(curve.frames, curve.values, strict=True))
             for metric, curve in self.record.curves.items()
@@ -85,7 +85,7 @@ class LoggedRun:
 
     @property
     def facts(self) -> dict[str, Fact]:
-        """All that must be known to judge the scores: protocol, settings, signatures, environment, ..."""
+        """Everything that the scores depend on, by name: protocol, settings, signatures, environment, ..."""
         record = self.record
         protocol = record.protocol
         found: dict[str, Fact | None] = {
@@ -113,21 +113,21 @@ class LoggedRun:
 
 
 def tracker_names() -> list[str]:
-    """Name the trackers that are there, sorted."""
+    """Return the names of the available trackers, sorted."""
     return sorted({*_OWN, *(entry.name for entry in entry_points(group=GROUP))})
 
 
 def open_tracker(spec: str) -> Tracker:
-    """Make the tracker of a text such as `tensorboard:logs`.
+    """Return the tracker for a text such as `tensorboard:logs`.
 
     Raises:
-        InputError: there is none of this name, its place cannot be written as UTF-8, or the library behind it is
-            not installed.
+        InputError: there is no such tracker, the text cannot be encoded as UTF-8, or the tracker's library is not
+            installed.
     """
     name, _, target = spec.partition(":")
     found = _OWN.get(name) or next(iter(entry_points(group=GROUP, name=name)), None)
     if found is None:
-        raise InputError(f"there is no tracker {name!r} to log to; known are {', '.join(tracker_names())}")
+        raise InputError(f"there is no tracker {name!r} to log to; choose one of {', '.join(tracker_names())}")
     if target != encodable(target):
         raise InputError(f"{spec} is not UTF-8 text, which trackers need; choose another place to log to")
     make: Callable[[str], Tracker] = found.load()
@@ -141,33 +141,33 @@ _OWN = {
 
 
 def log_record(stored: StoredRecord, trackers: Mapping[str, Tracker]) -> list[str]:
-    """Log a record to trackers; what fails costs nothing but this.
+    """Log a record to trackers. A tracker that fails does not affect the others.
 
     Args:
-        stored: the record.
-        trackers: by the text that each was opened by.
+        stored: the record and its file.
+        trackers: trackers by the text that opened them.
 
     Returns:
-        A sentence for each that failed.
+        One sentence per tracker that failed.
     """
     run, failed = LoggedRun.of(stored), []
     for spec, tracker in trackers.items():
         try:
             tracker.log(run)
-        except Exception as error:  # of a library, or a server, of someone else
+        except Exception as error:  # third-party libraries and servers raise anything
             reason = printable(" ".join(str(error).split())) or type(error).__name__
             failed.append(
-                f"{spec} did not take {run.path} ({reason}); the record itself is whole, and "
+                f"cannot log {run.path} to {spec} ({reason}); the record itself is complete, and "
                 f"`vdm-bench log {run.path} --to {spec}` tries again"
             )
     return failed
 
 
 def library(module: str, extra: str) -> Any:
-    """Import the library behind a tracker.
+    """Import the library of a tracker.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the library is not installed.
     """
     try:
         return import_module(module)
@@ -176,18 +176,18 @@ def library(module: str, extra: str) -> Any:
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Give, for each name, one that is safe as a path of a tracker.
+    """Return, for each name, a name that every tracker accepts.
 
-    Letters, digits, `_`, `-`, `.` and blanks stay, between slashes.
+    Letters, digits, `_`, `-`, `.`, spaces and slashes are kept; other characters become `_`.
 
     Raises:
-        InputError: two names come out the same, and one value would hide the other.
+        InputError: two names become the same, so one value would hide the other.
     """
     safe: dict[str, str] = {}
     for name in names:
         cleaned = _clean(name)
         if cleaned in safe.values():
-            raise InputError(f"{name} cannot be distinguished from another name once it is made safe")
+            raise InputError(f"{name} becomes the same name as another one once special characters are replaced")
         safe[name] = cleaned
     return safe
 
@@ -198,5 +198,5 @@ def _clean(name: str) -> str:
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    """Cut a sequence into parts of at most `size`."""
+    """Split a sequence into parts of at most `size` items."""
     return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,7 +1,7 @@
 """MLflow: `mlflow:URI`, or `mlflow` for the tracking server of `MLFLOW_TRACKING_URI`.
 
-A run goes into the experiment of its protocol, with scores as metrics, facts as parameters and the record as an
-artifact. A run that is there whole is left alone; half a run, of a process that died, is deleted and made anew.
+A run is logged to the experiment of its protocol, with scores as metrics, facts as parameters and the record as
+an artifact. A run that is already complete is left alone; an incomplete one, whose process died, is logged again.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from vdm_bench.leaderboards.trackers import LoggedRun, in_batches, library, safe_names
 
 RECORD_TAG = "vdm_bench.record"  # SHA-256 of the record
-_BATCH = 100  # parameters, or metrics, that a server takes at once
+_BATCH = 100  # most parameters, or metrics, that a server accepts in one request
 _LONGEST = 6000  # characters of a parameter
 
 
@@ -17,7 +17,7 @@ class MlflowTracker:
     """Logs to an MLflow tracking server or folder.
 
     Args:
-        uri: of the server, the database or the folder; MLflow's own choice where empty.
+        uri: URI of the server, the database or the folder; if empty, MLflow's default.
 
     Raises:
         InputError: MLflow is not installed.
@@ -28,7 +28,7 @@ class MlflowTracker:
         self._uri = uri or None
 
     def log(self, run: LoggedRun) -> None:
-        """Log a run, once."""
+        """Log a run, unless it is already logged."""
         client = library("mlflow.tracking", "mlflow").MlflowClient(tracking_uri=self._uri)
         experiment = self._experiment(client, run.board)
         for other in client.search_runs([experiment], f"tags.`{RECORD_TAG}` = '{run.key}'"):

@@ -1,7 +1,6 @@
-"""TensorBoard: `tensorboard:DIR`; a folder for each run, with scores, curves by frame, facts and the record.
+"""TensorBoard: `tensorboard:DIR`; one folder per run, with scores, per-frame curves, facts and the record.
 
-The folder appears whole or not at all, and its name ends in a digest of the record: a record that is there is
-left alone.
+The folder is created atomically. Its name ends in a digest of the record, so a record is logged only once.
 """
 
 import re
@@ -17,13 +16,13 @@ _NAME_LENGTH = 60
 
 
 class TensorboardTracker:
-    """Writes event files.
+    """Writes TensorBoard event files.
 
     Args:
-        folder: that TensorBoard is started with.
+        folder: the `--logdir` of TensorBoard.
 
     Raises:
-        InputError: there is no folder, or TensorBoard is not installed.
+        InputError: the folder is missing from the text, or TensorBoard is not installed.
     """
 
     def __init__(self, folder: str) -> None:
@@ -33,10 +32,10 @@ class TensorboardTracker:
         self._folder = Path(folder)
 
     def log(self, run: LoggedRun) -> None:
-        """Write a run, once."""
+        """Log a run, unless it is already logged."""
         name = re.sub(r"[^\w.-]+", "-", run.record.name)[:_NAME_LENGTH].strip(".-")
         target = self._folder / f"{name or 'run'}-{run.key[:12]}"
-        remove_temporary_files(self._folder, shared=True)  # what killed processes left; there is no lock
+        remove_temporary_files(self._folder, shared=True)  # left by killed processes; there is no lock
         if target.exists():
             return
         part = temporary_folder(self._folder, "log")
@@ -62,5 +61,5 @@ class TensorboardTracker:
 
 
 def _verbatim(text: str) -> str:
-    """Indent text, so that TensorBoard, which takes it for Markdown, shows it as it is."""
+    """Indent text as a Markdown code block, so that TensorBoard shows it unchanged."""
     return "\n".join(f"    {line}" for line in text.splitlines() or [""])

@@ -1,8 +1,8 @@
-"""Weights & Biases: `wandb:PROJECT`, or `wandb:ENTITY/PROJECT`; without a project, that of the run's protocol.
+"""Weights & Biases: `wandb:PROJECT` or `wandb:ENTITY/PROJECT`; by default, a project per protocol.
 
-Scores and facts go into summary and configuration, the record becomes an artifact. The id of the run is made from
-the record, so the same record is the same run whenever and wherever it is logged: `WANDB_MODE=offline` writes a
-folder each time, and `wandb sync` makes one run of them.
+Scores are logged to the summary, facts to the configuration, and the record as an artifact. The id of the run
+comes from the record, so logging a record again updates the same run: with `WANDB_MODE=offline` each call writes
+a folder, and `wandb sync` merges them into one run.
 """
 
 from vdm_bench.leaderboards.trackers import LoggedRun, library
@@ -12,7 +12,7 @@ _ID_LENGTH = 16
 
 
 class WandbTracker:
-    """Logs to Weights & Biases, by the settings of its environment variables.
+    """Logs to Weights & Biases, which is configured by its environment variables.
 
     Args:
         project: `PROJECT` or `ENTITY/PROJECT`; may be empty.
@@ -26,7 +26,7 @@ class WandbTracker:
         self._entity, _, self._project = project.rpartition("/")
 
     def log(self, run: LoggedRun) -> None:
-        """Log a run; again, if it is there, under the same id."""
+        """Log a run; if it is already logged, update it."""
         wandb = self._wandb
         quiet = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
         made = wandb.init(
@@ -41,7 +41,7 @@ class WandbTracker:
         with made:
             points = sorted((frame, name, value) for name, curve in run.curves.items() for frame, value in curve)
             for frame, name, value in points:
-                made.log({name: value}, step=frame)  # a step that is there already is left as it is
+                made.log({name: value}, step=frame)  # a step that is already logged stays unchanged
             made.summary.update(run.metrics)
             artifact = wandb.Artifact(f"record-{run.key[:_ID_LENGTH]}", type="record")
             artifact.add_file(str(run.path), name=RECORD_FILE)

@@ -65,7 +65,7 @@ def test_where_nothing_is_left_there_is_an_error(runs: Path) -> None:
         record.write_text("{")
     result = report(runs)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: of 3 records none is valid; the first: ")
+    assert result.stderr.startswith("Error: none of the 3 records is valid; the first: ")
 
 
 def test_parquet_goes_to_a_file_alone(runs: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_tables_print_exactly_the_published_figures(table: str) -> None:
     rows = [row for row in csv.DictReader(CSV.splitlines()) if row["table"] == table]
     assert rows
     for row in rows:
-        source = {"3-text": "beside table 3", "later": ""}.get(table, f"table {table}")
+        source = {"3-text": "next to table 3", "later": ""}.get(table, f"table {table}")
         (printed,) = [
             cells
             for cells in tables[row["metric"], row["protocol"], row["group"]]
@@ -121,7 +121,7 @@ def test_a_metric_pair_is_two_columns_ranked_by_the_protocols_metric() -> None:
     assert first[:4] == [
         "fvd ↓",
         "text-video, but: private videos",
-        "not comparable with what follows the protocol",
+        "not comparable with rows that follow the protocol",
         "ranked by: validation set",
     ]
     row = next(line for line in first if "small model, 8 image frames" in line)
@@ -139,7 +139,7 @@ def test_a_metric_pair_is_two_columns_ranked_by_the_protocols_metric() -> None:
         ({"half": "test set"}, "line 2: half: 'test set' is not allowed here"),
         ({"higher_is_better": "1"}, "line 2: higher_is_better: '1' is not allowed here"),
         ({"source": "a blog"}, "line 2: source: 'a blog' is not allowed here"),
-        ({"method": "TGAN-F"}, "line 4: method: 'TGAN-F' stands in line 2 already"),
+        ({"method": "TGAN-F"}, "line 4: method: 'TGAN-F' is already in line 2"),
         ({"higher_is_better": "yes"}, "line 4: higher_is_better: other rows of c3d/fid say the opposite"),
         ({"protocol": "UCF 101"}, "line 2: protocol: 'UCF 101' is not allowed here"),
     ],
@@ -153,8 +153,8 @@ def test_a_wrong_row_is_refused_by_file_line_and_field(changes: dict[str, str], 
     ("text", "message"),
     [
         (CSV.replace("table,method", "table,name", 1), "line 1: the columns must be table,method,"),
-        (f"{CSV}1,too,few\n", f"line {len(LINES) + 2}: the number of fields is not that of the columns"),
-        (f"{CSV}{LINES[-1]},more\n", f"line {len(LINES) + 2}: the number of fields is not that of the columns"),
+        (f"{CSV}1,too,few\n", f"line {len(LINES) + 2}: the number of fields differs from the number of columns"),
+        (f"{CSV}{LINES[-1]},more\n", f"line {len(LINES) + 2}: the number of fields differs"),
         (f'{CSV}1,"open', f"line {len(LINES) + 2}: this is not valid CSV"),
     ],
 )
@@ -168,7 +168,7 @@ def test_every_source_has_an_entry_and_every_entry_a_row(monkeypatch: pytest.Mon
     monkeypatch.setattr(published, "_package_entries", dict)
     published._package_rows.cache_clear()
     try:
-        with pytest.raises(InputError, match=r"no published row of 'arXiv:2204\.03458'"):
+        with pytest.raises(InputError, match=r"no published row has the source 'arXiv:2204\.03458'"):
             published_rows()
     finally:
         published._package_rows.cache_clear()
@@ -179,15 +179,15 @@ def test_citations_are_bibtex_of_the_paper() -> None:
     assert entry.startswith("@misc{ho2022video,\n  title = {Video Diffusion Models},\n")
     assert entry.count("{") == entry.count("}")
     assert entry.endswith("\n}\n")
-    with pytest.raises(InputError, match="no published row of 'arXiv:1234'"):
+    with pytest.raises(InputError, match="no published row has the source 'arXiv:1234'"):
         citation("arXiv:1234")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@misc{a,\n  title = {A}\n}\n", "'@misc{a,' has no eprint"),
-        (2 * "@misc{a,\n  eprint = {2204.03458}\n}\n", "arXiv:2204.03458 is there twice"),
+        ("@misc{a,\n  title = {A}\n}\n", "'@misc{a,' has no arXiv eprint"),
+        (2 * "@misc{a,\n  eprint = {2204.03458}\n}\n", "arXiv:2204.03458 appears twice"),
     ],
 )
 def test_wrong_entries_are_refused(text: str, message: str) -> None:

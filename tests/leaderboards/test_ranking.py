@@ -164,7 +164,7 @@ def test_records_that_contradict_each_other_about_the_direction_are_named(
     make_frame: Make, make_record: Make, make_score: Make
 ) -> None:
     frame = make_frame(make_record("a", make_score()), make_record("b", make_score(higher_is_better=True)))
-    with pytest.raises(InputError, match=r"0/run\.json, .*1/run\.json contradict .* direction of fvd"):
+    with pytest.raises(InputError, match=r"0/run\.json, .*1/run\.json disagree .* direction of fvd"):
         group_scores(frame)
 
 

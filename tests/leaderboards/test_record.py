@@ -68,7 +68,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"run\.json is not JSON: .*cut short"):
+    with pytest.raises(InputError, match=r"run\.json is not JSON: .*truncated"):
         read_record(path)
 
 
@@ -183,7 +183,7 @@ def test_a_missing_field_is_named(written: Path) -> None:
 
 
 def test_a_metric_is_recorded_once(make_record: Make, make_score: Make) -> None:
-    with pytest.raises(ValidationError, match="fvd is there more than once"):
+    with pytest.raises(ValidationError, match="fvd appears more than once"):
         make_record("model", make_score(1.0, n=64), make_score(2.0, n=128))
 
 

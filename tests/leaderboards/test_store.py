@@ -42,7 +42,7 @@ def test_a_folder_is_searched_sorted_and_without_hidden_folders(tree: Path) -> N
 
 def test_a_folder_without_records_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").mkdir()
-    with pytest.raises(InputError, match=f"no run.json in {tmp_path} or below; give a folder"):
+    with pytest.raises(InputError, match=f"no run.json in {tmp_path} or below; give the --out folder"):
         find_records(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_a_broken_record_that_is_named_itself_is_refused(tree: Path) -> None:
 def test_where_no_record_is_sound_nothing_is_loaded(tree: Path) -> None:
     for place in ("a", "a/deep", "b"):
         (tree / place / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"of 3 records none is valid; the first: .*a/deep/run.json is not"):
+    with pytest.raises(InputError, match=r"none of the 3 records is valid; the first: .*a/deep/run.json is not"):
         load_runs(tree)
     with pytest.raises(InputError, match=r"^[^;]*b/run\.json is not JSON"):
         load_runs(tree / "b")

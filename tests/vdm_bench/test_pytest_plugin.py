@@ -59,8 +59,8 @@ def test_a_regression_fails_and_says_what_and_by_how_much(run: Callable[..., pyt
     result.stdout.fnmatch_lines(
         [
             "vdm_check: regression: embedded/fvd",
-            "if the change is meant, pytest --vdm-update-baseline takes the run as the new baseline",
-            "model on bair-prediction, against model of 2026-03-04 05:06 UTC in *base*run.json",
+            "if the change is intended, update the baseline with pytest --vdm-update-baseline",
+            "model on bair-prediction: compared with model of 2026-03-04 05:06 UTC in *base*run.json",
             "FAIL   embedded/fvd*10.0*20.0*+10.0*50%   worse",
             "FAILED *::test_fvd - Failed: vdm_check: regression: embedded/fvd",
         ]
@@ -77,7 +77,7 @@ def test_a_limit_lets_pass_and_strict_does_not(run: Callable[..., pytest.RunResu
 def test_what_cannot_be_compared_fails(run: Callable[..., pytest.RunResult]) -> None:
     result = run('vdm_check("runs/few", baseline="runs/base")')
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["vdm_check: no answer: embedded/fvd", "not comparable: embedded/fvd: n 64 v 32"])
+    result.stdout.fnmatch_lines(["vdm_check: undecided: embedded/fvd", "not comparable: embedded/fvd: n 64 v 32"])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_fails(run: Callable[..., pytest.RunResult]) -> 
     [
         ('vdm_check("runs/none", baseline="runs/base")', "vdm_check: *none does not exist; give a run folder*"),
         ('vdm_check("runs/base", baseline="runs/base", fail_on="fvd")', "vdm_check: --fail-on 'fvd' is not*"),
-        ('vdm_check("runs/base", baseline="b.json")', "missing: embedded/fvd: there is no baseline *b.json"),
+        ('vdm_check("runs/base", baseline="b.json")', "missing: embedded/fvd: *b.json does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(run: Callable[..., pytest.RunResult], body: str, line: str) -> None:

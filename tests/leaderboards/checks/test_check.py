@@ -167,7 +167,7 @@ def test_runs_without_scores_have_no_answer(gate: Check) -> None:
 def test_a_rule_about_no_metric_is_refused(gate: Check, make_score: Make) -> None:
     with pytest.raises(InputError, match=r"--fail-on fwd:5%: neither run nor baseline has such a metric; .* fvd"):
         gate([make_score(1.0)], [make_score(1.0)], "fwd:5%")
-    with pytest.raises(InputError, match="there are: none"):
+    with pytest.raises(InputError, match="their metrics are: none"):
         gate([], [], "fvd:5%")
 
 
@@ -186,7 +186,7 @@ def test_each_run_is_held_against_its_own_baseline(make_record: MakeRecord, make
     result = check_records([("", other)], baseline, [])
     assert result.exit_code == 3
     reason = result.findings[0].reason
-    assert reason.startswith("the baseline has no c on bair-prediction; it has a on bair-prediction, b on bair")
+    assert reason.startswith("the baseline has no run c on bair-prediction; it has a on bair-prediction, b on")
     # Nor does a baseline of one run stand for all.
     alone = check_records([("", other)], Baseline(Path("b.json"), {}).updated(runs[:1]), [])
     assert alone.exit_code == 3
@@ -231,7 +231,7 @@ def test_equal_scores_change_nothing(make_record: MakeRecord, make_score: Make) 
     later = make_record("a", make_score(1.0), timing_seconds={"features": 99.0})
     assert old.updated([later]) == old
     with pytest.raises(
-        InputError, match="two runs of one protocol that are called 'a'; give one of them another"
+        InputError, match="two runs with the same protocol and the name 'a'; give one of them another"
     ):
         old.updated([later, later])
 
@@ -285,7 +285,7 @@ def test_a_baseline_with_nan_two_values_or_two_like_runs_is_refused(
     for run in runs:
         del run["checksum"]
     path.write_text(json.dumps({"baseline_version": 1, "runs": runs}))
-    with pytest.raises(InputError, match="two runs of one protocol that are called 'a'"):
+    with pytest.raises(InputError, match="two runs with the same protocol and the name 'a'"):
         Baseline.read(path)
     path.unlink()
     path.mkdir()

@@ -77,7 +77,7 @@ def test_every_metric_gets_its_sentence(checked: Callable[..., CheckResult]) -> 
 def test_the_text_holds_a_table_and_the_way_out(checked: Callable[..., CheckResult]) -> None:
     result = checked()
     lines = [" ".join(line.split()) for line in format_check(result).splitlines()]
-    assert lines[0] == "model on bair-prediction, against model of 2026-03-04 05:06 UTC in baseline.json"
+    assert lines[0] == "model on bair-prediction: compared with model of 2026-03-04 05:06 UTC in baseline.json"
     assert lines[2] == "metric baseline run change 95 % interval allowed verdict"
     assert lines[4:9] == [
         "FAIL fvd ↓ 100.0 120.0 +20.0 [15.8, 24.2] 5% worse",
@@ -89,9 +89,9 @@ def test_the_text_holds_a_table_and_the_way_out(checked: Callable[..., CheckResu
     assert "missing: gone: the run has no such score" in lines
     assert format_closing(result, "--update-baseline").splitlines() == [
         "regression: fvd",
-        "a change within noise is no regression, unless the check is strict",
-        "make the run as the baseline was made: same protocol, same numbers of clips",
-        "if the change is meant, --update-baseline takes the run as the new baseline",
+        "changes within noise are not regressions, unless the check is strict",
+        "repeat the run with the settings of the baseline: same protocol, same number of clips",
+        "if the change is intended, update the baseline with --update-baseline",
     ]
 
 
@@ -102,8 +102,8 @@ def test_a_score_without_a_value_is_not_said_to_be_made_in_another_way(
     record = make_record("m", score)
     result = check_records([("", record)], Baseline(Path("b"), {("bair-prediction", "m"): record}), [])
     assert format_closing(result, "--update-baseline").splitlines() == [
-        "no answer: fvd",
-        "if the change is meant, --update-baseline takes the run as the new baseline",
+        "undecided: fvd",
+        "if the change is intended, update the baseline with --update-baseline",
     ]
 
 
@@ -114,10 +114,10 @@ def test_the_headline_says_how_it_ended(make_record: MakeRecord, make_score: Mak
 
     assert ended(make_score(1.0, ends=(0, 2))) == "no regression"
     assert ended(make_score(9.0, ends=(8, 10))) == "regression: fvd"
-    assert ended() == "no answer: fvd"
+    assert ended() == "undecided: fvd"
     empty = Baseline(Path("b"), {("bair-prediction", "m"): make_record("m")})
     result = check_records([("", make_record("m"))], empty, [])
-    assert headline(result) == "no answer: there is nothing to compare"
+    assert headline(result) == "undecided: there is nothing to compare"
 
 
 def test_junit_counts_and_says_what_failed(checked: Callable[..., CheckResult]) -> None:

@@ -124,7 +124,7 @@ def test_scores_without_a_value_or_with_two_directions_are_not_comparable(make_s
         found = compare_scores(*pair)
         assert (found.verdict, found.reason) == ("not comparable", "no value: too few clips")
     found = compare_scores(some, make_score(10.0, higher_is_better=True))
-    assert "contradict each other about the direction" in found.reason
+    assert "disagree about the direction" in found.reason
 
 
 def test_numbers_of_any_size_are_survived(make_score: Make) -> None:
@@ -164,7 +164,7 @@ def test_two_runs_make_a_table(records: list[Record]) -> None:
         "fvd ↓ 50.0 40.0 -10.0 [-11.4, -8.6] B is better",
         "is ↑ 9.0 9.5 +0.5 [-0.9, 1.9] within noise",
     ]
-    assert lines[7].startswith("independent-intervals: as if the runs had nothing in common")
+    assert lines[7].startswith("independent-intervals: the runs are treated as independent")
 
 
 def test_what_cannot_be_compared_says_why(records: list[Record]) -> None:
@@ -177,7 +177,7 @@ def test_metrics_of_one_run_alone_are_named(make_record: MakeRecord, make_score:
     a = make_record("a", make_score(1.0), make_score(2.0, metric="kvd"))
     b = make_record("b", make_score(1.0), make_score(2.0, metric="psnr"), make_score(2.0, metric="ssim"))
     text = text_of(a, b)
-    assert text.endswith("A alone has kvd\nB alone has psnr, ssim\n")
+    assert text.endswith("only A has kvd\nonly B has psnr, ssim\n")
     assert "no metric in common" in text_of(
         make_record("a", make_score(1.0, metric="kvd")), make_record("b", make_score(1.0))
     )

@@ -82,7 +82,7 @@ def test_verified_rows_are_told_from_reported_ones(make_frame: Make, make_record
     lines = format_tables(frame, "text").splitlines()
     assert lines[3].split() == ["rank", "name", "value", "interval", "floor", "verified"]
     assert [line.split()[-1] for line in lines[5:7]] == ["-", "yes"]
-    assert lines[8].startswith("verified: computed again from the clips by `vdm-bench verify`")
+    assert lines[8].startswith("verified: recomputed from the clips by `vdm-bench verify`")
     for format_name in ("markdown", "latex"):
         assert "other rows are as reported" in format_tables(frame, format_name)
 
@@ -91,7 +91,7 @@ def test_verified_rows_are_told_from_reported_ones(make_frame: Make, make_record
 def test_why_groups_are_apart_stands_in_every_format_for_people(frame: pd.DataFrame, format_name: Any) -> None:
     table = format_tables(frame, format_name)
     assert table.count("not comparable with the group above: n 64 v 256, prec bf16 v (none)") == 1
-    assert table.count("do not separate it from the best") == 1
+    assert table.count("its interval overlaps that of the best") == 1
 
 
 def test_where_no_row_has_a_value_nothing_is_best(
@@ -180,7 +180,7 @@ def test_no_scores(format_name: Any, nothing: str) -> None:
 
 def test_an_unknown_format_is_refused(pair: pd.DataFrame) -> None:
     with pytest.raises(
-        InputError, match="'html' is not a format of tables; known are text, csv, markdown, latex, json"
+        InputError, match="'html' is not a format of tables; choose one of text, csv, markdown, latex, json"
     ):
         format_tables(pair, "html")  # type: ignore[arg-type]
 

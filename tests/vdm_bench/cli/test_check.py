@@ -128,7 +128,7 @@ def test_one_run_is_nothing_to_compare(here: Path) -> None:
 def test_a_baseline_is_made_held_and_moved(here: Path) -> None:
     result = command(f"check runs/blurred --baseline {BASELINE}")
     assert result.exit_code == 3
-    assert "there is no baseline baseline.json" in result.stdout
+    assert "baseline.json does not exist" in result.stdout
     assert not Path(BASELINE).exists()
 
     result = command(f"check runs/blurred --baseline {BASELINE} --update-baseline")

@@ -51,12 +51,12 @@ def test_a_run_is_placed_among_published_rows(runs: Path) -> None:
     assert result.exit_code == 0, result.output
     first, *others = result.stdout.split("\n\nfvd ↓\n")
     ranked = [line.split() for line in first.splitlines() if line.startswith("   ")]
-    assert [(line[0], "own" in line) for line in ranked] == [("1", False), ("2", False), ("3", True)]
+    assert [(line[0], "your" in line) for line in ranked] == [("1", False), ("2", False), ("3", True)]
     assert ranked[2][1:3] == ["mine", "80.00"]
     assert "MAGVIT (appendix C)" in first
     assert "they have no signature" in first
     apart = next(text for text in others if "other-weights" in text)
-    assert "(1) apart from published rows: its network has the weights 00000000" in apart
+    assert "(1) not ranked with published rows: its network has the weights 00000000" in apart
     assert any(text.startswith("bair-prediction, but: another camera view\n") for text in others)
     assert "noise" not in result.stdout  # a run of another protocol
 

@@ -215,7 +215,7 @@ def test_paths_that_read_alike_are_two_runs_or_one_is_named(here: Path) -> None:
         call("score", REFERENCE, "--reference", REFERENCE, *METRICS, "--out", f"runs/{out}", "--name", "one")
     result = call("report", "runs")
     assert result.exit_code == 0
-    assert "reads like the path of another record; rename its folder" in result.stderr
+    assert "prints like the path of another record; rename its folder" in result.stderr
 
 
 class Unrecordable(vdm_bench.Sampler):
