@@ -37,7 +37,7 @@ class WrongFileError(InputError):
 
     @classmethod
     def of(cls, source: str, reason: str) -> Self:
-        """Make the error of what `vdm_bench.runtime.outside` says of a file."""
+        """Make the error of what `vdm_bench.runtime.input_files` says of a file."""
         return cls(Path(source), f"it {reason}")
 
 
