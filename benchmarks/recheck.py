@@ -27,7 +27,7 @@ from vdm_bench.runtime.progress import Silent
 from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
-from vdm_bench.video.contents import BlockMetadata, Memory
+from vdm_bench.video.contents import BlockMetadata, ContentCache
 from vdm_bench.video.write import write_clip
 
 BOUND = 0.05
@@ -51,7 +51,7 @@ def write(form: str, folder: Path, clips: Iterable[Clip]) -> None:
             np.save(place.with_suffix(".npy"), clip.frames)
 
 
-def believed(self: Memory, blocks: Iterable[tuple[int, BlockMetadata]]) -> None:
+def believed(self: ContentCache, blocks: Iterable[tuple[int, BlockMetadata]]) -> None:
     """Check no clip: trust what is remembered."""
 
 
@@ -64,7 +64,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(folder: Path, reference: Path, cache: Path) -> dict[str, float]:
     """Time one round."""
-    outright = mock.patch.object(Memory, "first_changed", believed)
+    outright = mock.patch.object(ContentCache, "first_changed", believed)
 
     def read(*, recheck: bool = False) -> float:
         clips = open_clips(folder)

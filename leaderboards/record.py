@@ -34,8 +34,8 @@ from vdm_bench.leaderboards.text import encodable
 from vdm_bench.metrics.score import Score, Signature, check_signed_counts
 from vdm_bench.runtime.checksums import CHECKSUM, sealed, without_checksum
 from vdm_bench.runtime.files import decode_text, write_text
-from vdm_bench.runtime.outside import parse_json as parse_strict_json
-from vdm_bench.runtime.outside import read_file
+from vdm_bench.runtime.input_files import parse_json as parse_strict_json
+from vdm_bench.runtime.input_files import read_file
 from vdm_bench.runtime.printable import printable
 
 SCHEMA_VERSION: Final = 1

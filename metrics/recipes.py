@@ -26,7 +26,7 @@ from vdm_bench.metrics.statistics import (
 )
 from vdm_bench.runtime.choose import lookup
 from vdm_bench.runtime.files import read_text
-from vdm_bench.runtime.outside import parse_toml
+from vdm_bench.runtime.input_files import parse_toml
 
 GROUP = "vdm_bench.recipes"
 

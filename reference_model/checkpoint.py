@@ -28,7 +28,7 @@ from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.checksums import TensorSums, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.input_files import open_file, parsing
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -96,7 +96,7 @@ def save_model(
         raise InputError(f"cannot write {path}: {wrong}; pass the weights of the model that `info` describes")
     content = {"format": FORMAT, **dataclasses.asdict(info), "sampling": info.sampling.stored}
     header = {_KEY: sealed_header(content, tensors)}
-    with atomic_path(path, apart=True) as temporary:
+    with atomic_path(path, own_folder=True) as temporary:
         try:
             save_file(tensors, temporary, header)
         except SafetensorError as error:

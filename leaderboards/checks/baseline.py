@@ -19,7 +19,7 @@ from vdm_bench.leaderboards.record import (
     unambiguous_json,
 )
 from vdm_bench.runtime.files import decode_text, write_text
-from vdm_bench.runtime.outside import read_file
+from vdm_bench.runtime.input_files import read_file
 from vdm_bench.runtime.run_folder import RECORD_FILE
 
 BASELINE_VERSION: Final = 1

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
 from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
+from vdm_bench.runtime.input_files import open_file, parsing, read_file
 from vdm_bench.runtime.npy import NPY_HEADER_LOCK
-from vdm_bench.runtime.outside import open_file, parsing, read_file
 
 _HEADER = 4096  # most bytes of an .npy header
 _WIDEST = 8  # bytes of a float64

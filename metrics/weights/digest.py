@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vdm_bench.runtime.outside import open_file, parsing, refuse_file
+from vdm_bench.runtime.input_files import open_file, parsing, refuse_file
 
 AnyTensor = Tensor | npt.NDArray[Any]
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.metrics.weights.store import mismatch
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 
 if TYPE_CHECKING:
     from requests import Response

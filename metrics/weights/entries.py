@@ -37,7 +37,7 @@ class WrongFileError(InputError):
 
     @classmethod
     def of(cls, source: str, reason: str) -> Self:
-        """Make the error from the reason that `vdm_bench.runtime.outside` reports for a file."""
+        """Make the error from the reason that `vdm_bench.runtime.input_files` reports for a file."""
         return cls(Path(source), f"it {reason}")
 
 

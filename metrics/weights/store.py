@@ -22,8 +22,8 @@ from vdm_bench.metrics.weights.digest import content_digest, git_blob_id, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
 from vdm_bench.runtime.checksums import CHECKSUM, checksum
 from vdm_bench.runtime.files import read_text, remove_temporary_files_of, text_lines, write_bytes, write_text
+from vdm_bench.runtime.input_files import open_safetensors, refuse_file
 from vdm_bench.runtime.locks import hold_file
-from vdm_bench.runtime.outside import open_safetensors, refuse_file
 
 SHARD = ".data-00000-of-00001"  # of a TensorFlow checkpoint in one piece
 

@@ -25,7 +25,7 @@ from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path, remove_temporary_files_of
-from vdm_bench.runtime.outside import open_safetensors
+from vdm_bench.runtime.input_files import open_safetensors
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -214,7 +214,7 @@ class TextEmbeddings:
         header = {"format": FORMAT, "encoder": dataclasses.asdict(self.encoder), **counts}
         tensors = {"tokens": tokens.contiguous(), "lengths": self.lengths, "captions": self.digests}
         remove_temporary_files_of(path, shared=True)
-        with atomic_path(path, apart=True) as temporary:
+        with atomic_path(path, own_folder=True) as temporary:
             try:
                 save_file(tensors, temporary, {_HEADER: sealed_header(header, tensors)})
             except SafetensorError as error:

@@ -15,7 +15,7 @@ from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed, unsealed
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import write_bytes
-from vdm_bench.runtime.outside import read_file, refuse_file
+from vdm_bench.runtime.input_files import read_file, refuse_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -20,7 +20,7 @@ from vdm_bench.reference_model.training.optimisers import ExponentialMovingAvera
 from vdm_bench.runtime.checksums import damage, sealed_header, unsealed_header
 from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
-from vdm_bench.runtime.outside import open_safetensors
+from vdm_bench.runtime.input_files import open_safetensors
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -109,7 +109,7 @@ def states(out: Path) -> list[Path]:
 def write_state(out: Path, tensors: Mapping[str, Tensor], progress: TrainingProgress) -> None:
     """Write a state atomically, then remove all but the newest."""
     header = sealed_header({"format": FORMAT, "step": progress.step, "seconds": progress.seconds}, tensors)
-    with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", apart=True) as temporary:
+    with atomic_path(out / FOLDER / f"step-{progress.step:09d}.safetensors", own_folder=True) as temporary:
         save_file(dict(tensors), temporary, {_KEY: header})
     for path in states(out)[:-KEPT]:
         path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from vdm_bench.cli import cli
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import BrokenClipError, MachineError
-from vdm_bench.runtime import outside
+from vdm_bench.runtime import input_files
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video import reader
 from vdm_bench.video.clip import clip_digest
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read_on_ends_the_run(
         def read(self, *size: int) -> bytes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(outside.os, "fdopen", lambda descriptor, mode: Failing(descriptor))
+    monkeypatch.setattr(input_files.os, "fdopen", lambda descriptor, mode: Failing(descriptor))
     with pytest.raises(MachineError, match=r"bad.* cannot be read now: input/output error"):
         load_all(path)
 

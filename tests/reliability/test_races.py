@@ -35,7 +35,7 @@ from vdm_bench.reference_model.config import Preset, SamplingConfig, TrainingCon
 from vdm_bench.reference_model.model import load_reference_model
 from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.process_identity import ProcessIdentity
 from vdm_bench.samplers.reference import ReferenceSampler
 from vdm_bench.scoring.score import ScoreOptions, score_record
 from vdm_bench.training.data import open_batches
@@ -227,8 +227,8 @@ def test_runs_that_fill_one_cache_at_once_score_as_one_alone(finished: Path, tmp
 
 def test_what_killed_runs_left_is_cleared_away_wherever_they_left_it(tmp_path: Path) -> None:
     """In the run's folder and in the cache; not what a process that lives is writing there."""
-    cache, out, here = tmp_path / "cache", tmp_path / "run", str(Owner.here())
-    dead = str(dataclasses.replace(Owner.here(), process=2**31 - 7))
+    cache, out, here = tmp_path / "cache", tmp_path / "run", str(ProcessIdentity.current())
+    dead = str(dataclasses.replace(ProcessIdentity.current(), process=2**31 - 7))
     for folder in (out / "features", cache / "features"):
         folder.mkdir(parents=True)
         for owner in (dead, here):

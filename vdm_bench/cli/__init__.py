@@ -32,9 +32,9 @@ from vdm_bench.cli.train import train
 from vdm_bench.cli.verify import verify
 from vdm_bench.cli.weights import weights
 from vdm_bench.errors import InputError, MachineError, SlowWarning, VdmBenchError
-from vdm_bench.runtime.outside import fault_of_the_machine, is_of_the_machine, whole_number
+from vdm_bench.runtime.input_files import fault_of_the_machine, is_of_the_machine, whole_number
 from vdm_bench.runtime.printable import printable
-from vdm_bench.runtime.stopping import heard_signal, interrupt_no_more, interrupt_on_signals
+from vdm_bench.runtime.stopping import interrupt_no_more, interrupt_on_signals, received_signal
 from vdm_bench.runtime.threads import check_threads
 from vdm_bench.version import __version__
 
@@ -81,7 +81,7 @@ def _told(ctx: click.Context | None = None) -> Iterator[None]:
     except (click.exceptions.Exit, SystemExit):
         raise
     except BaseException as error:
-        number = heard_signal()  # a library may have turned it into an error of its own
+        number = received_signal()  # a library may have turned it into an error of its own
         if number is None and not isinstance(error, KeyboardInterrupt):
             _tell(error, debug, _options_of(ctx))
         _tell_of_signal(number or signal.SIGINT, ctx)

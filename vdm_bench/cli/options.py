@@ -11,7 +11,7 @@ import click
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, PRECISIONS, RESIZE_RULES
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -10,7 +10,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.options import show
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import RESIZE_RULES
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 
 if TYPE_CHECKING:
     from vdm_bench.generation.output import Form

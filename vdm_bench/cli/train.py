@@ -11,7 +11,7 @@ from vdm_bench.cli import options
 from vdm_bench.cli.options import say
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES
-from vdm_bench.runtime.outside import parse_toml
+from vdm_bench.runtime.input_files import parse_toml
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule

@@ -19,7 +19,7 @@ from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import ClipInfo
-from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.view import FrameTransform, unchanged
 
 # `main` looks down on the table, `aux1` comes from the side.
 Camera: TypeAlias = Literal["main", "aux1"]
@@ -77,16 +77,16 @@ class Bair(VideoSet):
         return FRAMES
 
     def read(
-        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
-        """Read frames, uint8 [T, 64, 64, 3] before `each`; never lossy.
+        """Read frames, uint8 [T, 64, 64, 3] before `transform`; never lossy.
 
         Raises:
             BrokenClipError: the record is damaged, or has not these frames.
         """
         example, name = self._example(index)
         pictures = [_picture(example, f"{frame}/image_{self.camera}/encoded", name) for frame in frames]
-        return np.stack([each(picture) for picture in pictures]), False
+        return np.stack([transform(picture) for picture in pictures]), False
 
     def actions(self, index: int) -> NDArray[np.float32]:
         """Read the arm's actions, float32 [30, 4]: those of step t lead from frame t to frame t + 1.

@@ -18,13 +18,13 @@ from vdm_bench.datasets.links import LinkedFolders
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.runtime.checksums import read_json
-from vdm_bench.runtime.outside import parsing, refuse_file, status_of
+from vdm_bench.runtime.input_files import parsing, refuse_file, status_of
 from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.arrays import ArrayClips
 from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
-from vdm_bench.video.decode import DecodedVideo, read_film
+from vdm_bench.video.decode import DecodedVideo, decode_video
 from vdm_bench.video.images import (
     FRAME_SUFFIXES,
     frame_files,
@@ -59,7 +59,7 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
-_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of films where these are animated
+_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of videos where these are animated
 
 _KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
 _DEEPEST = 100  # folders in one another that are searched
@@ -125,11 +125,11 @@ class FolderDataset(DescribedClips):
         entry, path = self._entries[index], self.path_of(index)
         if entry.read is None:
             stored = self._arrays.open(path).read(entry.row or 0, _span(self.view))
-            film = DecodedVideo(_select(stored, self.view, str(path)), lossless=True)
+            decoded = DecodedVideo(_select(stored, self.view, str(path)), lossless=True)
         else:
-            film = entry.read(path, self.view)
-        frames, key = self.view.resized(film.frames), self._key(entry)
-        return Clip(frames, key, lossy=not film.lossless, fps=film.fps, uneven=film.uneven)
+            decoded = entry.read(path, self.view)
+        frames, key = self.view.resized(decoded.frames), self._key(entry)
+        return Clip(frames, key, lossy=not decoded.lossless, fps=decoded.fps, uneven=decoded.uneven)
 
     @property
     def notes(self) -> list[str]:
@@ -364,11 +364,11 @@ def _still_images(folder: Path, children: Sequence[str]) -> list[str]:
 
 
 def _read_video(path: Path, view: View) -> DecodedVideo:
-    return read_film(path, view.indices(), stride=view.stride, fps=view.fps, each=view.frame)
+    return decode_video(path, view.indices(), stride=view.stride, fps=view.fps, transform=view.frame)
 
 
 def _read_frames(folder: Path, view: View) -> DecodedVideo:
-    frames = read_frame_folder(folder, view.indices(), stride=view.stride, each=view.frame)
+    frames = read_frame_folder(folder, view.indices(), stride=view.stride, transform=view.frame)
     return DecodedVideo(frames, all(map(is_lossless_image, frame_files(folder))))
 
 

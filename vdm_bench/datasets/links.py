@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from vdm_bench.runtime.outside import status_of
+from vdm_bench.runtime.input_files import status_of
 
 _Identity = tuple[int, int]  # device and inode
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import read_text, text_lines
-from vdm_bench.runtime.outside import parse_json
+from vdm_bench.runtime.input_files import parse_json
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WORD = re.compile(r"[^ \t]+")

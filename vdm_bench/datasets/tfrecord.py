@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.runtime.outside import open_file, parsing, refuse_file
+from vdm_bench.runtime.input_files import open_file, parsing, refuse_file
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")

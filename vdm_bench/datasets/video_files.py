@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.runtime.outside import status_of
+from vdm_bench.runtime.input_files import status_of
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import ClipInfo
-from vdm_bench.video.decode import count_frames, read_film
+from vdm_bench.video.decode import count_frames, decode_video
 from vdm_bench.video.images import is_dangling, is_folder
-from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.view import FrameTransform, unchanged
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class VideoFiles(VideoSet):
         return count_frames(self.files[index].path)
 
     def read(
-        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
         self.files[index].require()
-        film = read_film(self.files[index].path, frames, each=each)
-        return film.frames, not film.lossless
+        decoded = decode_video(self.files[index].path, frames, transform=transform)
+        return decoded.frames, not decoded.lossless
 
     def fingerprint(self, index: int) -> str | None:
         """Return the stamp of the file."""

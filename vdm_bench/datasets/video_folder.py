@@ -10,8 +10,8 @@ from vdm_bench.datasets.folder import FolderDataset, is_video, open_clips
 from vdm_bench.datasets.windows import VideoSet
 from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.clip import ClipInfo
-from vdm_bench.video.decode import count_frames, frame_times, read_film
-from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.decode import count_frames, decode_video, frame_times
+from vdm_bench.video.view import FrameTransform, unchanged
 
 
 class FolderVideos(VideoSet):
@@ -54,17 +54,17 @@ class FolderVideos(VideoSet):
         return float(rate) if rate else None
 
     def read(
-        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames, and whether they are lossy; raises `BrokenClipError`."""
         path = self._video(index)
         if path:
-            film = read_film(path, frames, each=each)
-            return film.frames, not film.lossless
+            decoded = decode_video(path, frames, transform=transform)
+            return decoded.frames, not decoded.lossless
         clip = self._clips[index]
         if len(clip.frames) <= max(frames):
             raise BrokenClipError(clip.key, f"has {len(clip.frames)} frames, {max(frames) + 1} are needed")
-        return np.stack([each(clip.frames[frame]) for frame in frames]), clip.lossy
+        return np.stack([transform(clip.frames[frame]) for frame in frames]), clip.lossy
 
     def fingerprint(self, index: int) -> str | None:
         """Return what tells the files of a video."""

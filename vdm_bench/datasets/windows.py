@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
-from vdm_bench.video.view import EachFrame, View, unchanged
+from vdm_bench.video.view import FrameTransform, View, unchanged
 
 # `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
@@ -46,11 +46,11 @@ class VideoSet(Protocol):
         """Return a video's number of frames; raises `BrokenClipError`."""
 
     def read(
-        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames of a video, uint8 [T, H, W, 3], and whether they are lossy.
 
-        `each` is applied to every frame as soon as it is there; its frames are given. Raises `BrokenClipError`.
+        `transform` is applied to every frame as soon as it is read. Raises `BrokenClipError`.
         """
 
     def fingerprint(self, index: int) -> str | None:
@@ -139,10 +139,10 @@ class WindowedClips(DescribedClips):
         first = self._drawn(window, info.key) if window.first is None else window.first
         wanted = range(first, first + self._span, self.view.stride)
         key = f"{info.key}@{first}" if first else info.key
-        each, crop = self.view.frame, window.crop
+        transform, crop = self.view.frame, window.crop
         if crop is not None:
-            each, key = (lambda frame: self.view.frame(_square(frame, crop))), f"{key}#{crop}"
-        frames, lossy = self.videos.read(window.video, wanted, each)
+            transform, key = (lambda frame: self.view.frame(_square(frame, crop))), f"{key}#{crop}"
+        frames, lossy = self.videos.read(window.video, wanted, transform)
         return Clip(frames, key, info.label, info.caption, lossy)
 
     def info(self, index: int) -> ClipInfo:

@@ -17,7 +17,7 @@ from vdm_bench.version import __version__
 from vdm_bench.video.archive import ArchiveWriter
 from vdm_bench.video.clip import Clip
 from vdm_bench.video.sheet import write_contact_sheet
-from vdm_bench.video.write import film_rate, write_clip
+from vdm_bench.video.write import encoding_rate, write_clip
 
 Form: TypeAlias = Literal["archive", "mp4", "webm", "gif", "grid"]
 
@@ -46,7 +46,7 @@ class OutputSpec:
         Raises:
             InputError: the two contradict each other, or no video has such a rate.
         """
-        film_rate(fps)
+        encoding_rate(fps)
         said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
         form = form or said or "archive"
         if path is None:

@@ -9,7 +9,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.protocols.protocol import ClipChoice, Protocol
 from vdm_bench.runtime.choose import check_known
 from vdm_bench.runtime.files import read_text
-from vdm_bench.runtime.outside import parse_toml
+from vdm_bench.runtime.input_files import parse_toml
 
 __all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]
 

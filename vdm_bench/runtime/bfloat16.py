@@ -1,7 +1,4 @@
-"""Whether the CPU computes in bfloat16, and what is said where it does not.
-
-The four parts of the project share this module, as they share `vdm_bench.errors`.
-"""
+"""Whether the CPU has bfloat16 arithmetic, and the warning if it does not."""
 
 import warnings
 
@@ -13,26 +10,26 @@ SLOW = "this CPU has no bfloat16 arithmetic (AVX-512 or AMX): bf16 takes tens of
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Ask torch whether convolutions and products in bfloat16 are done by instructions for them.
+    """Return whether torch computes convolutions and matrix products in bfloat16 with vector instructions.
 
-    It is what torch itself asks before it gives them to oneDNN, so `ONEDNN_MAX_CPU_ISA` counts. On x86 it takes
-    AVX-512 (with AVX512_BF16 or AMX several times as fast as float32, without them about as fast), on ARM the
-    extension BF16. Elsewhere plain loops do them.
+    This is the check that torch itself makes before it uses oneDNN, so it respects `ONEDNN_MAX_CPU_ISA`. On x86,
+    oneDNN needs AVX-512 (several times as fast as float32 with AVX512_BF16 or AMX, about as fast without them);
+    on ARM, the extension BF16. Other CPUs run plain loops.
     """
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def is_slow(device: torch.device) -> bool:
-    """Say whether bfloat16 is far slower on the device than float32."""
+    """Return whether bfloat16 is far slower than float32 on the device."""
     return device.type == "cpu" and not cpu_computes_bfloat16()
 
 
 def warn_if_slow(device: torch.device) -> None:
-    """Warn that bfloat16 was asked for where it is far slower than float32.
+    """Warn if bfloat16 is far slower than float32 on the device.
 
     Warns:
-        SlowWarning: the device is a CPU that does not compute in bfloat16.
+        SlowWarning: the device is a CPU without bfloat16 arithmetic.
     """
     if is_slow(device):
         warnings.warn(f"{SLOW}; choose precision fp32, or a GPU", SlowWarning, stacklevel=3)

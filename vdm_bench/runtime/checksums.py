@@ -1,9 +1,9 @@
-"""Checksums of what is stored, so that bits that flip on a disk are named or computed again, and never scored.
+"""Checksums of stored files, so that bits that flip on a disk are reported or recomputed, and never scored.
 
-XXH3 in its 128 bits: it finds what chance does, several times faster than memory is copied; against people who
-forge files there are the SHA-256 of clips and weights. A checksum of arrays covers names, types and shapes,
-too, and what is said beside them. That of JSON hangs on what it says, and not on white space, the order of
-keys, or whether 12 is written as 12.0, so that other programs may write a file anew.
+The checksum is XXH3 with 128 bits. It detects accidents, several times faster than memory is copied; clips and
+weights also have a SHA-256 against forgery. The checksum of an array covers its name, dtype and shape as well,
+and that of a file its metadata. The checksum of JSON depends on the content only, not on white space, the order
+of keys or whether 12 is written as 12.0, so other programs may rewrite a file.
 """
 
 import functools
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.runtime.files import atomic_path, decode_text, write_text
-from vdm_bench.runtime.outside import (
+from vdm_bench.runtime.input_files import (
     LONGEST_REASON,
     TOO_DEEP,
     Refusal,
@@ -35,14 +35,14 @@ from vdm_bench.runtime.outside import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHECKSUM = "checksum"  # the key of a checksum in a JSON object
-_SUMS = "checksums"  # key of those of tensors, in the JSON text of a header
-_HEADER = "stored"  # key in the header of a file of arrays; safetensors writes several in any order
+CHECKSUM = "checksum"  # key of the checksum in a JSON object
+_SUMS = "checksums"  # key of the checksums of tensors, in the JSON text of a header
+_HEADER = "stored"  # the only key in the header of a file of arrays: safetensors writes several in any order
 _WAY_OUT = "delete it, and it is made again"
 
 
 def damage(way_out: str) -> Refusal:
-    """Return what makes `parsing` and `open_file` raise a `DamagedError` with this way out."""
+    """Return a refusal for `parsing` and `open_file` that makes a `DamagedError` with this way out."""
 
     def refuse(source: str, reason: str) -> DamagedError:
         return DamagedError(source, re.sub(r"^is damaged \((.*)\)$", r"\1", reason), way_out)
@@ -51,8 +51,8 @@ def damage(way_out: str) -> Refusal:
 
 
 def checksum(*parts: bytes | memoryview) -> str:
-    """Return the XXH3 of bytes, 32 hexadecimal digits; where one part ends and the next begins matters."""
-    import xxhash  # here, for those who store nothing
+    """Return the XXH3 of bytes, 32 hexadecimal digits; the lengths of the parts enter, too."""
+    import xxhash  # imported here, because many commands store nothing
 
     state = xxhash.xxh3_128()
     for part in parts:
@@ -70,7 +70,7 @@ def _framed(part: bytes) -> bytes:
 
 
 def array_checksum(name: str, array: NDArray[Any]) -> str:
-    """Return the checksum of an array and its name, type and shape.
+    """Return the checksum of an array and its name, dtype and shape.
 
     >>> import numpy as np
     >>> array_checksum("a", np.zeros(2)) == array_checksum("a", np.zeros((2, 1)))
@@ -88,7 +88,7 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 
 
 def tensor_checksum(name: str, tensor: "Tensor") -> str:
-    """Return the checksum of a tensor, of any type and on any device, and its name, type and shape."""
+    """Return the checksum of a tensor of any dtype on any device, and its name, dtype and shape."""
     import torch
 
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -100,28 +100,28 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with its checksum, atomically.
 
     Args:
-        path: of the file.
-        content: what JSON can hold, with finite numbers and without a key `checksum`.
+        path: file to write.
+        content: JSON values with finite numbers, without a key `checksum`.
     """
     write_text(path, json.dumps(sealed(content), indent=1, allow_nan=False) + "\n")
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with its checksum behind the rest."""
+    """Return a JSON object with its checksum as the last key."""
     return {**content, CHECKSUM: _json_checksum(content)}
 
 
 def read_json(path: Path, way_out: str = _WAY_OUT, *, required: bool = True) -> dict[str, Any]:
-    """Read what `write_json` wrote: the object without its checksum.
+    """Read a file of `write_json`, and return the object without its checksum.
 
     Args:
-        path: of the file.
-        way_out: what to do where it is damaged.
+        path: file to read.
+        way_out: what the user can do if it is damaged.
         required: whether it must have a checksum; see `unsealed`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedError: it is no JSON object, has no checksum, or is not the one that was written.
+        DamagedError: it is not a JSON object, has no checksum, or has changed since it was written.
         InputError: it cannot be read.
     """
     try:
@@ -136,27 +136,27 @@ def read_json(path: Path, way_out: str = _WAY_OUT, *, required: bool = True) -> 
 def unsealed(
     data: str | bytes, path: object, way_out: str = _WAY_OUT, *, required: bool = True
 ) -> dict[str, Any]:
-    """Parse what `sealed` gave, as JSON, as `read_json` does.
+    """Parse the JSON text of a `sealed` object as `read_json` does.
 
-    Where a checksum is not required, an object without one, of an earlier version or of another hand, is taken as
-    it is; its reader must then refuse keys that it does not know, as that of the checksum may be damaged itself.
+    If a checksum is not required, an object without one (from an earlier version or another program) is accepted.
+    The caller must then refuse unknown keys, because the key of the checksum may be damaged itself.
     """
     try:
-        # Not left to the parser, which takes UTF-16, too.
+        # Decoded here, because the parser accepts UTF-16, too.
         content = parse_json(decode_text(data, path) if isinstance(data, bytes) else data, path, way_out)
     except InputError as error:
-        # The parser's own words, without the name of the file and the way out, which stand in the message anyway.
-        said = " ".join(str(error.__cause__ or "it is not UTF-8").split())[:LONGEST_REASON]
+        # Only the parser's own words, because the message below names the file and the way out.
+        reason = " ".join(str(error.__cause__ or "it is not UTF-8").split())[:LONGEST_REASON]
         if isinstance(error.__cause__, RecursionError):
-            said = TOO_DEEP
-        raise DamagedError(path, f"it is not JSON as this project writes it ({said})", way_out) from error
+            reason = TOO_DEEP
+        raise DamagedError(path, f"it is not JSON as this project writes it ({reason})", way_out) from error
     return without_checksum(content, path, way_out, required=required)
 
 
 def without_checksum(
     content: object, path: object, way_out: str = _WAY_OUT, *, required: bool = True
 ) -> dict[str, Any]:
-    """Check an object that `sealed` gave, and return it without its checksum; see `unsealed`."""
+    """Verify a `sealed` object, and return it without its checksum; see `unsealed`."""
     if not isinstance(content, dict):
         raise DamagedError(path, "it is not a JSON object", way_out)
     plain = {key: value for key, value in content.items() if key != CHECKSUM}
@@ -183,20 +183,20 @@ def _json_checksum(content: Mapping[str, Any]) -> str:
 
 
 def _as_integers(value: Any) -> Any:
-    """Return a value of JSON with whole numbers as integers: programs disagree on how to write 12.0."""
+    """Return a JSON value with whole numbers as integers, because programs write 12.0 differently."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, Mapping):
-        return {key: _as_integers(one) for key, one in value.items()}
+        return {key: _as_integers(item) for key, item in value.items()}
     return [*map(_as_integers, value)] if isinstance(value, list | tuple) else value
 
 
 def save_arrays(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file of arrays, with facts and all checksums in its header.
+    """Return the bytes of a safetensors file of arrays, with facts and all checksums in its header.
 
     Args:
-        arrays: by name.
-        facts: what JSON can hold.
+        arrays: arrays by name.
+        facts: JSON values.
     """
     from safetensors.numpy import save
 
@@ -204,44 +204,44 @@ def save_arrays(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) ->
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-    """Write the file that `save_arrays` gives, atomically, without a copy of all arrays in memory."""
+    """Write the file of `save_arrays` atomically, without a copy of all arrays in memory."""
     from safetensors.numpy import save_file
 
-    with atomic_path(path, apart=True) as temporary:  # safetensors writes to a name of its own beside it
+    with atomic_path(path, own_folder=True) as temporary:  # safetensors itself writes to another name first
         save_file(dict(arrays), temporary, metadata=_header(arrays, facts))
 
 
 def _header(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return three lines: the checksum of the others, the checksums of the arrays, the facts."""
+    """Return three lines: the checksum of the other two, the checksums of the arrays, the facts."""
     sums = json.dumps({name: array_checksum(name, array) for name, array in sorted(arrays.items())})
-    said = f"{sums}\n{json.dumps(facts, sort_keys=True, allow_nan=False)}"
-    return {_HEADER: f"{checksum(said.encode())}\n{said}"}
+    text = f"{sums}\n{json.dumps(facts, sort_keys=True, allow_nan=False)}"
+    return {_HEADER: f"{checksum(text.encode())}\n{text}"}
 
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """A file of arrays that is open.
+    """An open file of arrays.
 
     Attributes:
-        path: of the file.
-        way_out: what to do where it is damaged.
+        path: the file.
+        way_out: what the user can do if it is damaged.
     """
 
     path: Path
     way_out: str
     _file: Any
-    _said: str
+    _facts: str
     _sums: Mapping[str, str]
 
     @functools.cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What stands beside the arrays.
+        """The facts stored with the arrays.
 
         Raises:
-            DamagedError: it is no JSON object.
+            DamagedError: they are not a JSON object.
         """
         try:
-            facts = parse_json(self._said, self.path)
+            facts = parse_json(self._facts, self.path)
         except InputError as error:
             raise DamagedError(self.path, "its facts are not JSON", self.way_out) from error
         if not isinstance(facts, dict):
@@ -253,17 +253,17 @@ class StoredArrays:
         """Shapes of the arrays, by name.
 
         Raises:
-            DamagedError: an array is not there.
+            DamagedError: an array is missing.
         """
         with parsing(self.path, damage(self.way_out)):
             return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._sums}
 
     @functools.cached_property
     def types(self) -> Mapping[str, str]:
-        """Types of the elements, by name, as safetensors calls them: `F32`, `F64`, `U8`.
+        """Dtypes of the arrays, by name, in the notation of safetensors: `F32`, `F64`, `U8`.
 
         Raises:
-            DamagedError: an array is not there.
+            DamagedError: an array is missing.
         """
         with parsing(self.path, damage(self.way_out)):
             return {name: str(self._file.get_slice(name).get_dtype()) for name in self._sums}
@@ -272,7 +272,7 @@ class StoredArrays:
         """Read an array.
 
         Raises:
-            DamagedError: there is none of that name, or it is not what was written.
+            DamagedError: there is no such array, or it has changed since it was written.
         """
         expected = self._sum_of(name)
         with parsing(self.path, damage(self.way_out)):
@@ -281,15 +281,15 @@ class StoredArrays:
         return array
 
     def rows(self, name: str, count: int) -> Iterator[NDArray[Any]]:
-        """Read an array so many rows at a time: one that is too large to be read at once.
+        """Yield an array that is too large for the memory in parts of `count` rows.
 
         Raises:
-            DamagedError: there is none of that name; or, before the last rows come, it is not what was written.
+            DamagedError: there is no such array; or, before the last part is yielded, its checksum is wrong.
         """
         import xxhash
 
         expected, shape = self._sum_of(name), self.shapes[name]
-        if not shape or not shape[0]:  # no rows, of which a part could be read
+        if not shape or not shape[0]:  # there are no rows
             yield self.read(name)
             return
         state: Any = None
@@ -300,7 +300,7 @@ class StoredArrays:
                 size = math.prod(shape) * part.itemsize
                 state = xxhash.xxh3_128(_framed(_described(name, part.dtype, shape)) + _length(size))
             state.update(_bytes_of(part))
-            if start + count >= shape[0]:  # whoever counts the rows does not ask for more
+            if start + count >= shape[0]:  # checked before the last part, because a caller may stop after it
                 self._compare(name, str(state.hexdigest()), expected)
             yield part
 
@@ -316,49 +316,50 @@ class StoredArrays:
 
 @contextmanager
 def open_arrays(path: Path, way_out: str = _WAY_OUT) -> Iterator[StoredArrays]:
-    """Open a file that `save_arrays` gave.
+    """Open a file of `write_arrays`.
 
     Raises:
-        DamagedError: it is not there, or its header is not what was written; or, by the block, an array is not.
+        DamagedError: it is missing or its header has changed; within the block, an array has changed.
         MachineError: the machine cannot read it now.
     """
     from safetensors import safe_open
 
     refuse = damage(way_out)
-    if not os.path.isfile(path):  # noqa: PTH113, as files are many
-        open_file(path, refuse).close()  # says why not; the parser would wait for a pipe
+    if not os.path.isfile(path):  # noqa: PTH113 - faster, and there are many files
+        open_file(path, refuse).close()  # raises the reason; the parser would wait for a pipe
     with parsing(path, refuse):
         file: Any = safe_open(path, framework="np")
         header = (file.metadata() or {}).get(_HEADER)
         if header is None:
             raise DamagedError(path, "it has no checksums", way_out)
-        expected, _, said = header.partition("\n")
-        if expected != checksum(said.encode()):
+        expected, _, text = header.partition("\n")
+        if expected != checksum(text.encode()):
             raise DamagedError(path, "the checksum of its header is not that of its content", way_out)
-        sums, _, facts = said.partition("\n")
+        sums, _, facts = text.partition("\n")
         by_name = json.loads(sums)
     with file:
         yield StoredArrays(path, way_out, file, facts, by_name)
 
 
 def sealed_header(content: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
-    """Return the JSON text that a safetensors file of torch's has in its header, with the checksums of it all.
+    """Return the JSON text for the header of a safetensors file, with the checksums of content and tensors.
 
-    One text, not several: safetensors writes those in any order, and the same content shall give the same bytes.
+    It is a single text, because safetensors writes several in any order, and equal content should give equal
+    bytes.
 
     Args:
-        content: what the file says of itself: what JSON can hold, with finite numbers.
-        tensors: what is in it, by name.
+        content: JSON values that describe the file, with finite numbers.
+        tensors: the tensors of the file, by name.
     """
     sums = {name: tensor_checksum(name, tensor) for name, tensor in tensors.items()}
     return json.dumps(sealed({**content, _SUMS: sums}), sort_keys=True, allow_nan=False)
 
 
 def unsealed_header(text: str, path: object, way_out: str = _WAY_OUT) -> tuple[dict[str, Any], "TensorSums"]:
-    """Parse what `sealed_header` gave; a header of an earlier version has no checksums, and is taken without.
+    """Parse a text of `sealed_header`; a header of an earlier version, without checksums, is accepted.
 
     Raises:
-        DamagedError: it is no JSON object, or not the one that was written.
+        DamagedError: it is not a JSON object, or has changed since it was written.
     """
     content = unsealed(text, f"the header of {path}", way_out, required=False)
     sums = content.pop(_SUMS, None)
@@ -372,9 +373,9 @@ class TensorSums:
     """Checksums of the tensors of a file.
 
     Attributes:
-        path: of the file.
-        sums: by name; None where the file has none.
-        way_out: what to do where it is damaged.
+        path: the file.
+        sums: checksums by name; None if the file has none.
+        way_out: what the user can do if it is damaged.
     """
 
     path: object
@@ -382,10 +383,10 @@ class TensorSums:
     way_out: str
 
     def require(self, tensors: Mapping[str, "Tensor"]) -> None:
-        """Refuse tensors that are not those that were written.
+        """Verify the tensors.
 
         Raises:
-            DamagedError: one is missing, or its checksum is not that of its values.
+            DamagedError: a tensor is missing, or its checksum is wrong.
         """
         if self.sums is None:
             return

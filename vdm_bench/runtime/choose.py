@@ -1,4 +1,4 @@
-"""Names that users write: the error for an unknown one proposes the nearest that is known."""
+"""Look up names that users write: the error for an unknown name proposes the nearest known one."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -13,20 +13,20 @@ def lookup(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:
     """Return the value of a name.
 
     Args:
-        name: as the user wrote it.
+        name: the name that the user wrote.
         known: values by name.
-        what: the kind of thing that is named: `metric`.
-        hint: what to do where no known name is near; by default the names are listed.
+        what: the kind of thing, such as `metric`.
+        hint: what to do if no known name is near; by default the known names are listed.
 
     Raises:
-        InputError: the name is not known.
+        InputError: the name is unknown.
     """
     check_known(name, known, what, hint)
     return known[name]
 
 
 def check_known(name: str, known: Iterable[str], what: str, hint: str = "") -> None:
-    """Refuse a name that is not known, as `lookup` does.
+    """Refuse an unknown name, as `lookup` does.
 
     >>> check_known("fdv", ["fid", "fvd"], "metric")
     Traceback (most recent call last):
@@ -36,7 +36,7 @@ def check_known(name: str, known: Iterable[str], what: str, hint: str = "") -> N
     names = list(known)
     if name in names:
         return
-    # `bair` is little like `bair-prediction`, and yet begins it.
+    # `bair` is not similar enough to `bair-prediction`, but is its prefix.
     near = difflib.get_close_matches(name, names, 1) or [known for known in names if known.startswith(name)]
     hint = f"did you mean {near[0]!r}?" if near else hint or f"choose one of {', '.join(names)}"
     raise InputError(f"unknown {what} {name!r}; {hint}")

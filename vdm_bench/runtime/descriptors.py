@@ -1,15 +1,15 @@
-"""The descriptors 0, 1 and 2: whatever opens a file takes the lowest that is free."""
+"""The file descriptors 0, 1 and 2. If one is closed, the next file that is opened gets its number."""
 
 import os
 
 
 def open_standard_descriptors() -> list[int]:
-    """Lead those of 0, 1 and 2 that are closed to nowhere, here and in children; return which.
+    """Open those of the descriptors 0, 1 and 2 that are closed to /dev/null, also for children; return them.
 
-    The next file that is opened would get their numbers, and in it what libraries and children print.
+    Otherwise the next file that is opened would get such a number, and receive what libraries and children print.
     """
     opened: list[int] = []
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # open returns the lowest free number
         os.set_inheritable(descriptor, True)
         opened.append(descriptor)
     os.close(descriptor)
@@ -17,7 +17,7 @@ def open_standard_descriptors() -> list[int]:
 
 
 def is_inherited(descriptor: int) -> bool:
-    """Say whether a descriptor is open, and also in children: a file of this process's own would not be."""
+    """Return whether a descriptor is open and inherited by children, unlike the files that Python opens."""
     try:
         return os.get_inheritable(descriptor)
     except OSError:

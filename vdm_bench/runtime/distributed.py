@@ -1,12 +1,12 @@
-"""Several processes for one score: blocks are shared out, and their features are exchanged.
+"""Several processes compute one score: each computes some blocks of clips, and they exchange the features.
 
-The processes are started by `torchrun` or anything else that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
-(and LOCAL_RANK on machines with several GPUs). They exchange bytes through gloo, on the CPU: features are small,
-and a block is computed in the same way whoever does it, so the score is the same to the last bit for any number
-of processes. A process that dies makes the others stop with a message.
+The processes are started by `torchrun` or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and
+MASTER_PORT (and LOCAL_RANK on machines with several GPUs). They exchange bytes through gloo, on the CPU, because
+features are small. Every process computes a block in the same way, so the score has the same bits for any number
+of processes. If a process dies, the others stop with a message.
 
-The command line joins the processes by itself. In Python `join_processes()` is called by the user, in all
-processes: whoever scores on rank 0 alone, inside a training job, must not wait for the others.
+The command line joins the processes automatically. In Python, users call `join_processes()` in all processes. It
+is not automatic there, because a training job that scores on rank 0 alone must not wait for the others.
 """
 
 import atexit
@@ -22,17 +22,17 @@ from typing import Any
 
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.errors import PeerError as PeerError
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 
 # Longest wait for a process that is still alive, such as one with a slower disk.
 PATIENCE = timedelta(hours=2)
-# And for all to come together: who dies before that cannot be told from who is slow.
+# Longest wait for all processes to join. Before that, a dead process looks the same as a slow one.
 JOINING = timedelta(minutes=10)
 _MOST_PROCESSES, _LAST_PORT = 1_000_000, 65_535
 
-_SHORTEST, _LONGEST = 1e-4, 0.02  # seconds between two looks whether an exchange is finished
+_SHORTEST, _LONGEST = 1e-4, 0.02  # seconds between two checks whether an exchange has finished
 
-_left: list[KeyboardInterrupt] = []  # what has ended the wait for an exchange that was still going on
+_left: list[KeyboardInterrupt] = []  # interrupts that ended the wait for an unfinished exchange
 
 
 class ProcessGroup:
@@ -40,7 +40,7 @@ class ProcessGroup:
 
     Attributes:
         rank: number of this process, from 0.
-        size: how many there are.
+        size: number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
@@ -52,11 +52,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def owner(self, number: int) -> int:
-        """Return the rank that does the piece of work `number`."""
+        """Return the rank that computes work item `number`."""
         return number % self.size
 
     def broadcast(self, data: bytes | None, owner: int) -> bytes:
-        """Return every process the bytes of its `owner`; the others pass None.
+        """Send the bytes of the process `owner` to all, and return them; the others pass None.
 
         Raises:
             PeerError: a process has stopped.
@@ -75,7 +75,7 @@ class ProcessGroup:
             return buffer.numpy().tobytes()
 
     def all_true(self, flags: list[bool]) -> list[bool]:
-        """Give, for each flag, whether it is set in every process.
+        """Return, for each flag, whether it is set in every process.
 
         Raises:
             PeerError: a process has stopped.
@@ -91,25 +91,25 @@ class ProcessGroup:
             return [bool(flag) for flag in agreed]
 
     def wait(self) -> None:
-        """Wait until all processes are here.
+        """Wait until all processes call this.
 
         Raises:
             PeerError: a process has stopped.
         """
         self.all_true([True])
 
-    def agree(self, well: bool) -> None:
-        """Go on only if every process may; all of them call it.
+    def agree(self, ready: bool) -> None:
+        """Return if all processes are `ready`; all of them must call this.
 
         Raises:
-            PeerError: this one may, and another may not.
+            PeerError: this process is ready and another is not.
         """
-        if not self.all_true([well])[0] and well:
+        if not self.all_true([ready])[0] and ready:
             raise PeerError(_STOPPED)
 
 
 def _finish(work: Any) -> None:
-    """Wait for an exchange, in short steps: a process that waits in the library hears of no signal."""
+    """Wait for an exchange in short steps, because signals are not handled while the library waits."""
     pause = _SHORTEST
     try:
         while not work.is_completed():
@@ -133,16 +133,16 @@ def _peers(fault: str = _STOPPED) -> Iterator[None]:
         yield
     except VdmBenchError:
         raise
-    except (RuntimeError, ValueError) as error:  # ValueError: what the environment says of them cannot be
+    except (RuntimeError, ValueError) as error:  # ValueError: impossible values in the environment
         raise PeerError(fault) from error
 
 
 def join_processes() -> ProcessGroup:
-    """Join the processes that the environment names; alone where it names none.
+    """Join the processes that the environment names; without such variables, return a group of one.
 
     Raises:
-        InputError: a variable that names them cannot be one.
-        PeerError: the others cannot be reached.
+        InputError: a variable has an impossible value.
+        PeerError: the other processes cannot be reached.
     """
     size = _number("WORLD_SIZE", 1, _MOST_PROCESSES, default=1)
     if size == 1:
@@ -157,14 +157,14 @@ def join_processes() -> ProcessGroup:
             _number("MASTER_PORT", 1, _LAST_PORT)
             dist.init_process_group("gloo", timeout=JOINING)
             atexit.register(_leave)
-        # A group of our own: that of a training job is NCCL's mostly, which does not serve the CPU.
+        # A separate group, because that of a training job mostly uses NCCL, which does not work on the CPU.
         return ProcessGroup(
             dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE)
         )
 
 
 def _number(name: str, least: int, most: int, default: int | None = None) -> int:
-    """Read a variable that starters of jobs set; torch's own words for a wrong one name none."""
+    """Read a variable that job launchers set; torch's own error for a wrong value does not name the variable."""
     text = os.environ.get(name)
     if text is None and default is not None:
         return default
@@ -179,11 +179,11 @@ def _number(name: str, least: int, most: int, default: int | None = None) -> int
 
 
 def _leave() -> None:
-    """End the threads of the process groups: where the interpreter ends first, the process aborts at times."""
+    """End the threads of the process groups; otherwise the process sometimes aborts when the interpreter ends."""
     import torch.distributed as dist
 
     if _left:
-        # torch would wait for the end of the exchange, that is, for a process that may compute for hours.
+        # torch would wait for the exchange to finish, that is, for a process that may compute for hours.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -193,6 +193,6 @@ def _leave() -> None:
 
 
 def local_device(device: str) -> str:
-    """Return this process's own GPU where `device` is `cuda` and a machine runs several processes."""
+    """Return this process's own GPU if `device` is `cuda` and several processes run on the machine."""
     local_rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{local_rank}" if device == "cuda" and local_rank is not None else device

@@ -1,11 +1,11 @@
-"""Fields of JSON objects by name and kind, so that a file that is not as it should be is told by its field."""
+"""Check the fields of JSON objects by name and kind, so that an error names the wrong field."""
 
 from collections.abc import Collection, Mapping
 from types import GenericAlias, NoneType, UnionType
 from typing import Any, TypeAlias, get_args, get_origin
 
-# `str | None`, `list[str]`, or `tuple[int, str]` for a list of just these. `int` counts something: it is not
-# negative, and no more than 64 bits hold.
+# `str | None`, `list[str]`, or `tuple[int, str]` for a list with exactly these items. An `int` is a count: not
+# negative, and less than 2**63.
 Kind: TypeAlias = type[Any] | UnionType | GenericAlias | None
 
 _WORDS: dict[Any, str] = {
@@ -24,7 +24,7 @@ _SHOWN = 40  # characters of a name or a number
 
 
 def wrong_field(content: Mapping[str, Any], fields: Mapping[str, Kind], optional: Collection[str] = ()) -> str:
-    """Say which field of an object is missing, of another kind, or not known; nothing where all is well.
+    """Return what is wrong with the first missing, wrong or unknown field of an object; "" if all are right.
 
     Args:
         content: the object.
@@ -47,14 +47,14 @@ def wrong_field(content: Mapping[str, Any], fields: Mapping[str, Kind], optional
 def _fits(value: Any, kind: Any) -> bool:
     origin, args = get_origin(kind), get_args(kind)
     if isinstance(kind, UnionType):
-        return any(_fits(value, one) for one in args)
+        return any(_fits(value, alternative) for alternative in args)
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, args[0]) for one in value)
+        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
     if origin is tuple:
         return isinstance(value, list) and len(value) == len(args) and all(map(_fits, value, args))
     if kind is None:
         return value is None
-    if isinstance(value, bool):  # a number for Python, and not for JSON
+    if isinstance(value, bool):  # an int in Python, but not a number in JSON
         return kind is bool
     if kind is int:
         return isinstance(value, int) and 0 <= value < _MOST

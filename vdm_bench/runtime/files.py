@@ -1,8 +1,8 @@
-"""Files that are either whole or not there, and text files as people save them.
+"""Atomic writes, temporary files and folders, and text files as people save them.
 
-Everything the project writes goes to a temporary name in the same folder, is flushed to the disk and is
-renamed, so that a reader, or a run that is started again after a crash, never meets half a file. A link stays a
-link: its target is replaced. A pipe or a device cannot be replaced: it is written to, in one go at the end.
+Every file is written under a temporary name in the same folder, flushed to the disk and renamed, so that a
+reader, or a run that is restarted after a crash, never finds a partial file. If the path is a link, its target is
+replaced. A pipe or a device cannot be replaced: the finished content is written to it at the end.
 """
 
 import contextlib
@@ -20,21 +20,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import InputError
-from vdm_bench.runtime.outside import read_file
-from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
+from vdm_bench.runtime.input_files import read_file
+from vdm_bench.runtime.process_identity import ProcessIdentity
+
+FOLDER_LOCK = ".vdm-bench.lock"  # name of the lock file in a folder that one process at a time writes into
 
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
-# The whole of such a name: users have files of their own with ".part-" in their names.
+# The full pattern of such a name, because users have files of their own with ".part-" in the name.
 _TEMPORARY = re.compile(
     rf"\..*{re.escape(_MARK)}(?P<owner>[0-9a-f]{{8}}-[1-9]\d{{0,9}}-[0-9a-f]{{1,16}})"
     r"-[0-9a-f]{8}(-[a-z0-9_]{8})?(\.[^.]*)?",
     re.DOTALL | re.ASCII,
 )
 _DAY = 86400.0  # seconds
-_STEM = 40  # characters of a file's name in its temporary one: names that are as long as may be leave no room
-_MOST_LINKS = 40  # that lead to one another, as Linux has it
+_STEM = 40  # characters of a file's name that its temporary name keeps, so that it does not get too long
+_MOST_LINKS = 40  # links that are followed in a chain, as in Linux
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|(?P<process>\d+)))/fd/(?P<number>\d+)")
-# Byte order marks of what is not UTF-8, the longer ones first.
+# Byte order marks of other encodings than UTF-8, the longer ones first.
 _OTHER_MARKS = {
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
@@ -44,26 +46,26 @@ _OTHER_MARKS = {
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, apart: bool = False) -> Iterator[Path]:
-    """Return a temporary path; what is written there is at `path`, whole, when the block ends well.
+def atomic_path(path: Path, *, own_folder: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; if the block ends without an error, the file written there is moved to `path`.
 
-    An existing file keeps its permissions. The temporary name keeps the suffix of `path`, because encoders choose
-    a container by it. The folder is made if needed.
+    An existing file keeps its permissions. The temporary name has the suffix of `path`, because encoders choose
+    the container by it. The folder is created if needed.
 
     Args:
-        path: of the file.
-        apart: put the temporary file into a temporary folder of its own, for a library that makes files beside
-            the one it writes: `remove_temporary_files` would not know their names, should the process be killed.
+        path: file to write.
+        own_folder: put the temporary file into its own temporary folder, for a library that creates further files
+            next to it: if the process is killed, `remove_temporary_files` would not recognise their names.
 
     Raises:
-        InputError: `path` is a folder or cannot be written to, or its folder cannot be made.
+        InputError: `path` is a folder or cannot be written, or its folder cannot be created.
     """
-    with _streamed(path) if is_stream(path) else _renamed(path, apart=apart) as temporary:
+    with _streamed(path) if is_stream(path) else _renamed(path, own_folder=own_folder) as temporary:
         yield temporary
 
 
 def is_stream(path: Path) -> bool:
-    """Say whether `path` is a pipe, a device or an open descriptor: what is written there may leave no file."""
+    """Return whether `path` is a pipe, a device or an open descriptor, which cannot be replaced as a file can."""
     if _descriptor(path) is not None:
         return True
     try:
@@ -82,20 +84,20 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically; an existing file is replaced.
 
-    What UTF-8 cannot hold, which names of files may have in them, is written as its escape.
+    Lone surrogates, which names of files may contain, are written as escapes.
     """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_text(path: Path, way_out: str = "fix the file, or give another") -> str:
-    """Read a text file as `decode_text` does.
+    """Read a text file; see `decode_text`.
 
     Args:
-        path: of the file.
-        way_out: what to do where it cannot be read.
+        path: the file.
+        way_out: what the user can do if it cannot be read.
 
     Raises:
-        InputError: it cannot be read, is no regular file, or is not UTF-8.
+        InputError: it cannot be read, is not a regular file, or is not UTF-8.
         MachineError: the machine cannot read it now.
     """
 
@@ -106,13 +108,13 @@ def read_text(path: Path, way_out: str = "fix the file, or give another") -> str
 
 
 def decode_text(data: bytes, source: object) -> str:
-    """Decode UTF-8, with or without the byte order mark that editors and spreadsheets put before it.
+    """Decode UTF-8, with or without the byte order mark that editors and spreadsheets add.
 
-    Ends of lines stay as they are.
+    Line ends are kept.
 
     Args:
-        data: of a text file.
-        source: names it in the error message.
+        data: content of a text file.
+        source: name of the input in error messages.
 
     Raises:
         InputError: it is not UTF-8.
@@ -133,9 +135,9 @@ def decode_text(data: bytes, source: object) -> str:
 
 
 def text_lines(text: str) -> list[str]:
-    r"""Split text at line feeds, of which each may have a carriage return before it, and at nothing else.
+    r"""Split text at line feeds only, with or without a carriage return before them.
 
-    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, which may stand within a text.
+    `str.splitlines` also splits at U+2028, U+0085, form feeds and others, which may occur within a line.
 
     >>> text_lines("a\u2028b\r\nc\n")
     ['a\u2028b', 'c']
@@ -145,7 +147,7 @@ def text_lines(text: str) -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Where things that several runs share are kept: `VDM_BENCH_CACHE`, else the user's cache folder."""
+    """Return the folder for files that runs share: `VDM_BENCH_CACHE`, by default in the user's cache folder."""
     chosen = os.environ.get("VDM_BENCH_CACHE")
     if chosen:
         return Path(chosen)
@@ -155,14 +157,14 @@ def cache_folder() -> Path:
 
 
 def temporary_folder(parent: Path, name: str) -> Path:
-    """Make a folder in `parent`; if its owner is killed, `remove_temporary_files` removes it.
+    """Create a temporary folder in `parent`; if this process is killed, `remove_temporary_files` removes it.
 
     Args:
-        parent: made if needed.
-        name: part of the new folder's.
+        parent: created if needed.
+        name: part of the folder's name.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be created.
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -173,10 +175,10 @@ def temporary_folder(parent: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder in the system's one for temporary files, and remove it in the end; see `system_folder`.
+    """Yield a new folder in the system's temporary folder, and remove it at the end; see `system_folder`.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be created.
     """
     folder = temporary_folder(system_folder(), "vdm-bench")
     try:
@@ -186,9 +188,9 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def system_folder() -> Path:
-    """Return the system's folder for temporary files, cleared of what killed processes of this user left there.
+    """Return the system's temporary folder, after removing what killed processes of this user left in it.
 
-    It is searched once by a process, and not below: others keep what they like there.
+    It is cleaned once per process, without its subfolders, which may belong to other programs.
     """
     folder = Path(tempfile.gettempdir())
     _clear_once(folder)
@@ -206,14 +208,14 @@ def _clear_once(folder: Path) -> None:
 def _is_mine(path: Path) -> bool:
     try:
         return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
-    except OSError:  # it has gone
+    except OSError:  # it no longer exists
         return False
 
 
 def discard(path: Path) -> None:
-    """Remove what stands in the place of a file of ours that is no use, so that it can be written again.
+    """Remove a damaged file of ours, or whatever is in its place, so that it can be written again.
 
-    A pipe in its place would be written to, and a folder not be replaced.
+    Without this, a pipe in its place would be written to, and a folder could not be replaced.
 
     Raises:
         InputError: it is a folder that is not empty, or cannot be removed.
@@ -228,35 +230,35 @@ def discard(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, before hours of work; it is made if needed.
+    """Refuse a folder that is not writable, before hours of work; it is created if needed.
 
     Raises:
-        InputError: nothing can be made in it.
+        InputError: nothing can be created in it.
     """
     temporary_folder(folder, "check").rmdir()
 
 
 def check_file_writable(path: Path) -> None:
-    """Refuse a file that could not be written in the end, before hours of work; its folder is made if needed.
+    """Refuse a file that could not be written later, before hours of work; its folder is created if needed.
 
     Raises:
-        InputError: it is a folder, or cannot be written to or made.
+        InputError: it is a folder, or cannot be written or created.
     """
     if not is_stream(path):
         _prepare(path)[1].unlink()
 
 
 def remove_temporary_files(folder: Path, *parts: str, shared: bool = False) -> None:
-    """Remove the temporary files and folders that killed processes left in `folder`, and in parts of it.
+    """Remove the temporary files and folders that killed processes left in `folder` and its `parts`.
 
-    Those of processes that live are left alone. Those of another machine or container, of which that cannot be
-    told, are removed too, unless the folder is shared: then only what is a day old. Where somebody else's lock
-    lies, a folder is shared.
+    Those of living processes are kept. Those of another machine or container, whose state is unknown, are removed
+    too, unless the folder is shared: then only if they are a day old. A folder with another lock file in it
+    counts as shared.
 
     Args:
-        folder: that the caller writes into; unless it is shared, the caller holds its lock.
-        parts: folders in it that the caller writes into, too; links are not followed.
-        shared: whether others may be writing there.
+        folder: a folder that the caller writes into; unless it is shared, the caller holds its lock.
+        parts: subfolders that the caller also writes into; links are not followed.
+        shared: whether other processes may be writing there.
     """
     _sweep_one(folder, shared, FOLDER_LOCK)
     for part in parts:
@@ -265,7 +267,7 @@ def remove_temporary_files(folder: Path, *parts: str, shared: bool = False) -> N
 
 
 def _sweep_one(folder: Path, shared: bool, own_lock: str | None) -> None:
-    with contextlib.suppress(OSError):  # there is no such folder, or it may not be searched
+    with contextlib.suppress(OSError):  # the folder does not exist or cannot be listed
         entries = list(folder.iterdir())
         locks = {path.name for path in entries if path.name.startswith(".") and path.name.endswith(".lock")}
         for entry in entries:
@@ -273,28 +275,28 @@ def _sweep_one(folder: Path, shared: bool, own_lock: str | None) -> None:
 
 
 def remove_temporary_files_of(path: Path, *, shared: bool = False) -> None:
-    """Remove what killed processes left of a file that they would have replaced; see `remove_temporary_files`."""
+    """Remove the temporary files that killed processes left of one file; see `remove_temporary_files`."""
     start = f".{path.stem[:_STEM]}{_MARK}"
-    with contextlib.suppress(OSError):  # there is no such folder, or it may not be searched
+    with contextlib.suppress(OSError):  # the folder does not exist or cannot be listed
         for entry in path.parent.iterdir():
             if entry.name.startswith(start) and entry.suffix == path.suffix:
                 _remove_if_left(entry, shared=shared)
 
 
 def is_temporary(name: str) -> bool:
-    """Say whether a file or folder of this name is a temporary one of this project's."""
+    """Return whether the name is that of a temporary file or folder of this project."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def _remove_if_left(path: Path, *, shared: bool) -> None:
-    """Remove a temporary file or folder if its owner has died; where it cannot be removed, it stays."""
+    """Remove a temporary file or folder if its owner is dead; ignore it if it cannot be removed."""
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return
-    owner = Owner.parse(match["owner"])
-    lives = owner.lives() if owner else None
+    owner = ProcessIdentity.parse(match["owner"])
+    is_alive = owner.is_alive() if owner else None
     with contextlib.suppress(OSError):
-        if lives or (lives is None and shared and time.time() - path.lstat().st_mtime < _DAY):
+        if is_alive or (is_alive is None and shared and time.time() - path.lstat().st_mtime < _DAY):
             return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -303,36 +305,36 @@ def _remove_if_left(path: Path, *, shared: bool) -> None:
 
 
 def _new_mark() -> str:
-    return f"{_MARK}{Owner.here()}-{secrets.token_hex(4)}"
+    return f"{_MARK}{ProcessIdentity.current()}-{secrets.token_hex(4)}"
 
 
 @contextlib.contextmanager
-def _renamed(path: Path, *, apart: bool) -> Iterator[Path]:
+def _renamed(path: Path, *, own_folder: bool) -> Iterator[Path]:
     """Replace the file that `path` leads to; see `atomic_path`."""
-    target, temporary, there = _prepare(path, apart=apart)
+    target, temporary, there = _prepare(path, own_folder=own_folder)
     try:
         mode = stat.S_IMODE((there or temporary.stat()).st_mode)
         yield temporary
         if there is not None and hasattr(os, "chown"):
-            with contextlib.suppress(OSError):  # only root may give a file away
+            with contextlib.suppress(OSError):  # only root may change the owner
                 os.chown(temporary, there.st_uid, there.st_gid)
-        temporary.chmod(mode)  # a library may have put a file that only its owner may read in its place
+        temporary.chmod(mode)  # a library may have replaced the file by one that only its owner may read
         _flush(temporary)
         temporary.replace(target)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
-        if apart:
+        if own_folder:
             shutil.rmtree(temporary.parent, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
 
 
-def _prepare(path: Path, *, apart: bool = False) -> tuple[Path, Path, os.stat_result | None]:
-    """Make the temporary file that will replace what `path` leads to, in a folder of its own if it is `apart`.
+def _prepare(path: Path, *, own_folder: bool = False) -> tuple[Path, Path, os.stat_result | None]:
+    """Create the temporary file that will replace the file that `path` leads to.
 
     Returns:
-        What it leads to, the temporary file, and the state of what is there.
+        That file, the temporary file, and the status of the existing file or None.
 
     Raises:
         InputError: it cannot be written.
@@ -342,11 +344,11 @@ def _prepare(path: Path, *, apart: bool = False) -> tuple[Path, Path, os.stat_re
         target.parent.mkdir(parents=True, exist_ok=True)
         there = _replaceable(target, path)
         temporary = target.with_name(f".{target.stem[:_STEM]}{_new_mark()}{path.suffix}")
-        if apart:
+        if own_folder:
             temporary.mkdir()
             temporary = temporary / f"file{path.suffix}"
         temporary.touch(exist_ok=False)
-    except InputError:  # a ValueError that says it all
+    except InputError:  # a ValueError with a clear message
         raise
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
@@ -354,20 +356,20 @@ def _prepare(path: Path, *, apart: bool = False) -> tuple[Path, Path, os.stat_re
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or error  # a name with a NUL in it is a ValueError
+    reason = getattr(error, "strerror", None) or error  # a name with a null byte raises ValueError
     return InputError(f"cannot write {path}: {reason}; choose a place that is writable")
 
 
 def _replaceable(target: Path, path: Path) -> os.stat_result | None:
-    """Return the state of a file that is there; None where there is none.
+    """Return the status of an existing file; None if there is none.
 
     Args:
-        target: what `path` leads to.
-        path: as it was given.
+        target: the file that `path` leads to.
+        path: the path as the user wrote it.
 
     Raises:
         InputError: it is a folder.
-        OSError: it is a link without an end, or must not be written to.
+        OSError: it is a circular link, or not writable.
     """
     if target.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
@@ -382,13 +384,13 @@ def _replaceable(target: Path, path: Path) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def _streamed(path: Path) -> Iterator[Path]:
-    """Write to a pipe or a device what stands in a temporary file at the end; see `atomic_path`."""
+    """Copy the finished temporary file to a pipe or a device; see `atomic_path`."""
     try:
         with scratch_folder() as folder:
             temporary = folder / f"output{path.suffix}"
             temporary.touch()
             yield temporary
-            # A reader that has seen enough is no fault.
+            # It is not an error if the reader stops early.
             with temporary.open("rb") as made, contextlib.suppress(BrokenPipeError), _sink(path) as sink:
                 shutil.copyfileobj(made, sink)
     except OSError as error:
@@ -396,13 +398,13 @@ def _streamed(path: Path) -> Iterator[Path]:
 
 
 def _sink(path: Path) -> BinaryIO:
-    # Opened by its name, a file that is behind a descriptor would be emptied, and written from its beginning.
+    # Opening a descriptor by its path would truncate the file behind it and write from the beginning.
     number = _descriptor(path)
     return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the number of the open descriptor that a path stands for, as `/dev/stdout` does; None for others."""
+    """Return the number of the open descriptor that a path such as `/dev/stdout` stands for; None for others."""
     place = path.absolute()
     for _ in range(_MOST_LINKS):
         match = _DESCRIPTOR.fullmatch(str(place))

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used, so that importing a package loads little."""
+"""Public names that are imported on first use, so that importing a package loads little."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and the `__dir__` of a package; completion in notebooks asks the latter.
+    """Return the `__getattr__` and the `__dir__` of a package; notebooks use `__dir__` for completion.
 
     Args:
-        package: its `__name__`.
-        homes: the public names, each with the module that defines it, counted from the package.
+        package: `__name__` of the package.
+        homes: for each public name, the module that defines it, relative to the package.
     """
 
     def attribute(name: str) -> Any:

@@ -1,11 +1,13 @@
-"""One process at a time writes into a folder, or replaces a file that it has read.
+"""Locks, so that only one process at a time writes into a folder or replaces a file.
 
-The lock is the operating system's (`filelock`), on a hidden file in the folder or beside the file: it ends with
-its process, however that ends, so none is ever left behind. What stands in the file only says who holds it. It is
-removed at the end; whoever has waited for a file that was removed sees that, and takes the new one.
+A lock is one of the operating system (`filelock`), on a hidden file in the folder or next to the file. It ends
+with its process, however that ends, so no stale lock is ever left. The content of the lock file only says who
+holds it. The file is removed at the end; a process that waited for a removed file notices that, and locks the new
+one.
 
-Whoever cannot make a file in a folder cannot write into it either, and needs no lock: so what is finished can be
-looked at on a disk that is read-only. Whoever can make one can open the lock, too, whatever its maker's umask.
+A process that cannot create files in a folder cannot write into it either and needs no lock, so finished results
+can be read on a read-only disk. Every process that can create files there can also open the lock, whatever the
+umask of the process that created it.
 """
 
 import contextlib
@@ -26,31 +28,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vdm_bench.errors import InputError, VdmBenchError
-from vdm_bench.runtime.files import is_stream, is_temporary, remove_temporary_files_of
-from vdm_bench.runtime.outside import open_file, parse_json, parsing, refuse_file
-from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
+from vdm_bench.runtime.files import FOLDER_LOCK, is_stream, is_temporary, remove_temporary_files_of
+from vdm_bench.runtime.input_files import open_file, parse_json, parsing, refuse_file
+from vdm_bench.runtime.process_identity import ProcessIdentity
 
-MOMENTS = 300.0  # seconds to wait for those who need moments each
+MOMENTS = 300.0  # seconds to wait for processes that hold the lock only for moments
 ANOTHER_OUT = "wait for it, or choose another --out"
 
-# Why no file can be made in a folder: what is then written there says so in its own words.
+# The folder is not writable. No error is raised here, because writing the actual file will raise a clear one.
 _UNWRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
-_CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT})  # a file that is there, or was there a moment ago
+_CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT})  # a file that exists, or existed a moment ago
 _NO_FILE = frozenset({errno.EISDIR, errno.ELOOP, errno.ENXIO})
-_PAUSE, _UNTOLD, _QUIET = 0.02, 1.0, 1.0  # seconds: between tries; for a holder to say who it is; without a note
-_MOST_REMOVED = 1000  # times that a lock may vanish as it is taken, before its file system is not believed
-_LONGEST_NAME = 200  # bytes of a file's name in that of its lock
-_MOST_BYTES = 1000  # that a lock may hold
+_PAUSE = 0.02  # seconds between two tries
+_UNSIGNED = 1.0  # seconds in which a new holder writes its name into the lock, and opens it to others
+_QUIET = 1.0  # seconds of waiting before the user is told
+_MOST_REMOVED = 1000  # times that a lock may vanish while it is taken, before the file system is not trusted
+_LONGEST_NAME = 200  # bytes of a file's name in the name of its lock
+_MOST_BYTES = 1000  # of a lock file that are read
 
-# A pipe is not waited for, a link not followed; Windows has no such flags, and one of its own.
+# Do not wait for a pipe or follow a link. Windows lacks some of these flags and has one of its own.
 _FLAGS = ("O_CREAT", "O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_BINARY")
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """What is to be locked, as the user named it, for what, and what to say and do if another has it."""
+class _LockRequest:
+    """What to lock, as the user named it, what for, and what to do and say if another process holds it."""
 
     what: Path
     verb: str
@@ -61,21 +65,21 @@ class _Wish:
 
 @dataclass(frozen=True)
 class _Holder:
-    """Who holds a lock, as it says itself."""
+    """The process that holds a lock, as it signed the lock file."""
 
-    owner: Owner
+    owner: ProcessIdentity
     host: str
     verb: str
     since: str
 
     @classmethod
     def read(cls, lock: Path) -> "_Holder | None":
-        """Read who holds a lock; None where nothing sound is said."""
+        """Read who holds a lock; None if the file does not say so in a valid form."""
         with contextlib.suppress(VdmBenchError, OSError, TypeError, KeyError):
             with open_file(lock, refuse_file) as file, parsing(lock, refuse_file):
-                file.seek(1)  # Windows keeps the first byte of what is locked from readers
+                file.seek(1)  # on Windows, the first byte of a locked file cannot be read
                 content = parse_json(file.read(_MOST_BYTES), lock)
-            owner = Owner.parse(content["owner"])
+            owner = ProcessIdentity.parse(content["owner"])
             texts = [content[key] for key in ("host", "verb", "since")]
             if owner and all(re.fullmatch(r"[\w .:-]{1,64}", text, re.ASCII) for text in texts):
                 return cls(owner, *texts)
@@ -89,14 +93,14 @@ class _Holder:
 class _Held:
     descriptor: int
     thread: int
-    made: bool  # whether the folder was made for it
+    made: bool  # whether the folder was created for the lock
 
 
 _held_here: dict[Path, _Held] = {}
 
 
 def _let_go_in_child() -> None:
-    # A fork shares the parent's lock, and would keep it beyond the parent's end.
+    # A forked child shares the parent's lock, and would keep it after the parent ends.
     for held in _held_here.values():
         os.close(held.descriptor)
     _held_here.clear()
@@ -115,25 +119,25 @@ def hold(
     patience: float = 0.0,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[bool]:
-    """Keep other processes from writing into a folder; it is made if needed, and removed if it stays empty.
+    """Keep other processes from writing into a folder; it is created if needed, and removed if it stays empty.
 
-    Who holds it already, in the same thread, holds it on.
+    A thread may hold the same folder several times.
 
     Args:
-        folder: that is written into.
-        verb: for what, such as `run`.
-        way_out: what to do where another process holds it.
-        patience: seconds to wait for that.
-        note: told, in a sentence, of whom is waited for, and where there are no locks.
+        folder: the folder to write into.
+        verb: what for, such as `run`.
+        way_out: what the user can do if another process holds the lock.
+        patience: seconds to wait for that process.
+        note: receives a sentence about the process that is waited for, or if locks do not work here.
 
     Yields:
-        Whether nobody else writes there. False where there are no locks, or nothing can be written.
+        Whether no other process writes there. False if locks do not work, or the folder is not writable.
 
     Raises:
-        InputError: another process holds it; who, is said.
+        InputError: another process holds the lock; the message names it.
     """
     lock = Path(os.path.realpath(folder), FOLDER_LOCK)
-    with _locked(lock, _Wish(folder, verb, way_out, patience, note or _silent)) as alone:
+    with _locked(lock, _LockRequest(folder, verb, way_out, patience, note or _silent)) as alone:
         yield alone
 
 
@@ -146,7 +150,7 @@ def hold_file(
     patience: float = MOMENTS,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[bool]:
-    """Keep other processes from replacing a file, and clear away what killed ones left of it; see `hold`.
+    """Keep other processes from replacing a file, and remove what killed ones left of it; see `hold`.
 
     A pipe or a device is not locked.
     """
@@ -155,7 +159,7 @@ def hold_file(
         return
     target = Path(os.path.realpath(path))
     lock = target.with_name(_lock_name(target.name))
-    with _locked(lock, _Wish(path, verb, way_out, patience, note or _silent)) as alone:
+    with _locked(lock, _LockRequest(path, verb, way_out, patience, note or _silent)) as alone:
         remove_temporary_files_of(target, shared=not alone)
         yield alone
 
@@ -169,21 +173,21 @@ def hold_together(
     agree: Callable[[bool], None],
     note: Callable[[str], None] | None = None,
 ) -> Iterator[bool]:
-    """Hold a folder for all processes of a job: the leading one takes it, and the others wait until it has.
+    """Hold a folder for all processes of a job: the main process takes the lock, the others wait for it.
 
     Args:
-        folder: that is written into.
-        verb: for what.
+        folder: the folder to write into.
+        verb: what for.
         is_main: whether this is the main process.
-        agree: called once by every process, with whether it may go on; returns when all have, and raises an error
-            in those that may where another may not.
+        agree: every process calls it once, with whether it may continue. It returns when all have called it, and
+            raises an error in the others if one may not.
         note: see `hold`.
 
     Yields:
-        See `hold`; False in processes that do not lead.
+        See `hold`; False in all but the main process.
 
     Raises:
-        InputError: another process holds it; in the leading process.
+        InputError: another process holds the lock (only in the main process).
     """
     with contextlib.ExitStack() as stack:
         alone = False
@@ -198,20 +202,20 @@ def hold_together(
 
 
 def holds_others(folder: Path) -> bool:
-    """Say whether anything is in a folder but a lock, and what killed processes left there."""
+    """Return whether a folder contains anything but a lock and temporary files."""
     if not folder.is_dir():
         return False
     return any(path.name != FOLDER_LOCK and not is_temporary(path.name) for path in folder.iterdir())
 
 
 @contextlib.contextmanager
-def _locked(lock: Path, wish: _Wish) -> Iterator[bool]:
+def _locked(lock: Path, request: _LockRequest) -> Iterator[bool]:
     held = _held_here.get(lock)
     if held is not None and held.thread == threading.get_ident():
         yield True
         return
-    made = not os.path.exists(lock.parent)  # noqa: PTH110 - which is false for a name that is too long, too
-    descriptor = _acquire(lock, wish)
+    made = not os.path.exists(lock.parent)  # noqa: PTH110 - does not raise if the name is too long
+    descriptor = _acquire(lock, request)
     if descriptor is None:
         yield False
         return
@@ -222,15 +226,15 @@ def _locked(lock: Path, wish: _Wish) -> Iterator[bool]:
         _release(lock)
 
 
-def _acquire(lock: Path, wish: _Wish) -> int | None:
-    """Lock a file, and return its descriptor; None where nothing can be locked."""
+def _acquire(lock: Path, request: _LockRequest) -> int | None:
+    """Lock a file, and return its descriptor; None if nothing can be locked here."""
     from filelock import lock_descriptor
 
-    wait = _Waiting(lock, wish)
+    wait = _Waiting(lock, request)
     for _ in range(_MOST_REMOVED):
-        descriptor = _opened(lock, wish)
-        if descriptor is None:  # or another process has just removed a folder that it had made
-            descriptor = _opened(lock, wish)
+        descriptor = _opened(lock, request)
+        if descriptor is None:  # perhaps another process has just removed a folder that it had created: try again
+            descriptor = _opened(lock, request)
         if descriptor is None:
             return None
         with contextlib.ExitStack() as opened:
@@ -240,58 +244,58 @@ def _acquire(lock: Path, wish: _Wish) -> int | None:
                     wait()
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
-                wish.note(f"{wish.what} cannot be locked ({reason}); see that nothing else writes there")
+                request.note(f"{request.what} cannot be locked ({reason}); see that nothing else writes there")
                 return None
             if _is(lock, descriptor):
-                _sign(lock, descriptor, wish)
+                _sign(lock, descriptor, request)
                 opened.pop_all()
                 return descriptor
-    wish.note(f"{wish.what} cannot be locked (its files are renumbered); see that nothing else writes there")
+    reason = "its files are renumbered"
+    request.note(f"{request.what} cannot be locked ({reason}); see that nothing else writes there")
     return None
 
 
 class _Waiting:
-    """Waits for the holder of a lock, a moment a call.
+    """Waits a moment for the holder of a lock each time it is called.
 
     Raises:
-        InputError: that took too long.
+        InputError: the wait has taken too long.
     """
 
-    def __init__(self, lock: Path, wish: _Wish) -> None:
-        self._lock, self._wish, self._start, self._told = lock, wish, time.monotonic(), False
+    def __init__(self, lock: Path, request: _LockRequest) -> None:
+        self._lock, self._request, self._start, self._noted = lock, request, time.monotonic(), False
 
     def __call__(self) -> None:
-        wish, holder = self._wish, _Holder.read(self._lock)
-        # One that has just taken it has not said so yet; and what one that died has said may still stand there.
-        known = holder is not None and holder.owner.lives() is not False
+        request, holder = self._request, _Holder.read(self._lock)
+        # A new holder may not have signed the file yet, and the signature of a dead one may still be in it.
+        known = holder is not None and holder.owner.is_alive() is not False
         who, waited = str(holder) if known else "another process", time.monotonic() - self._start
-        if waited >= (wish.patience if known else max(wish.patience, _UNTOLD)):
-            raise InputError(f"{wish.what} is being written by {who}; {wish.way_out}")
-        if waited >= _QUIET and known and not self._told:
-            wish.note(
-                f"waiting for {who}, which is writing {wish.what}, for {wish.patience / 60:.0f} min at most"
-            )
-            self._told = True
+        if waited >= (request.patience if known else max(request.patience, _UNSIGNED)):
+            raise InputError(f"{request.what} is being written by {who}; {request.way_out}")
+        if waited >= _QUIET and known and not self._noted:
+            minutes = f"{request.patience / 60:.0f} min"
+            request.note(f"waiting for {who}, which is writing {request.what}, for {minutes} at most")
+            self._noted = True
         time.sleep(_PAUSE)
 
 
-def _opened(lock: Path, wish: _Wish) -> int | None:
-    """Open the file of a lock as `_open` does; wait a moment for its maker to open it to others.
+def _opened(lock: Path, request: _LockRequest) -> int | None:
+    """Open a lock file as `_open` does; wait a moment for its creator to open it to others.
 
     Raises:
-        InputError: see `_open`; or the maker does not, though others may write into the folder.
+        InputError: see `_open`; or the creator does not open it, though others may write into the folder.
     """
     start = time.monotonic()
     while True:
         try:
             return _open(lock)
         except _ClosedError as error:
-            if time.monotonic() - start >= _UNTOLD:
-                if not os.path.lexists(lock):  # no file can be made, whatever the folder's permissions say
+            if time.monotonic() - start >= _UNSIGNED:
+                if not os.path.lexists(lock):  # no file can be created, whatever the folder's permissions say
                     return None
                 raise InputError(
-                    f"{wish.what} cannot be locked: {lock} belongs to {_user_of(lock)} and is closed to others; "
-                    "have it deleted once nothing of theirs writes there, or choose another place"
+                    f"{request.what} cannot be locked: {lock} belongs to {_user_of(lock)} and is closed to "
+                    "others; have it deleted once nothing of theirs writes there, or choose another place"
                 ) from error
         time.sleep(_PAUSE)
 
@@ -299,7 +303,7 @@ def _opened(lock: Path, wish: _Wish) -> int | None:
 def _user_of(path: Path) -> str:
     try:
         number = path.lstat().st_uid
-    except OSError:  # it has gone
+    except OSError:  # it no longer exists
         return "another user"
     with contextlib.suppress(ImportError, KeyError):
         from pwd import getpwuid
@@ -309,22 +313,22 @@ def _user_of(path: Path) -> str:
 
 
 class _ClosedError(Exception):
-    """The file of a lock cannot be opened, though its folder may be written to."""
+    """A lock file cannot be opened, although its folder is writable."""
 
 
 def _open(lock: Path) -> int | None:
-    """Open the file of a lock, which is made if needed; None where no file can be made.
+    """Open a lock file, which is created if needed; return None if no file can be created in its folder.
 
     Raises:
-        _ClosedError: it cannot be opened now, though the folder may be written to.
-        InputError: it is no file, or cannot be made for want of room, descriptors and the like.
+        _ClosedError: it cannot be opened now, although the folder is writable.
+        InputError: it is not a regular file, or cannot be created because the disk is full and the like.
     """
     flags = functools.reduce(operator.or_, (getattr(os, name, 0) for name in _FLAGS))
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(lock, os.O_RDWR | flags, 0o666)
-        except PermissionError:  # somebody else's: it can be locked, though not signed
+        except PermissionError:  # another user's file can be locked, though not signed
             descriptor = os.open(lock, os.O_RDONLY | (flags & ~os.O_CREAT))
     except OSError as error:
         if error.errno in _NO_FILE:
@@ -342,17 +346,17 @@ def _open(lock: Path) -> int | None:
 
 
 def _open_to_others(lock: Path, descriptor: int) -> None:
-    """Let all lock it who may write into its folder, whatever the umask and the group of its maker."""
+    """Let every user who may write into the folder open the lock, whatever the umask and group of its creator."""
     if not hasattr(os, "fchmod") or not hasattr(os, "fchown"):
         return
-    with contextlib.suppress(OSError):  # it is somebody else's, or the file system has no such modes
+    with contextlib.suppress(OSError):  # it belongs to another user, or the file system has no such modes
         folder, made = lock.parent.stat(), os.fstat(descriptor)
         writers = folder.st_mode & 0o222
         mode = folder.st_mode & 0o444 | writers | writers << 1 | 0o600
         if made.st_uid != os.geteuid() or (stat.S_IMODE(made.st_mode), made.st_gid) == (mode, folder.st_gid):
             return
         for user in (folder.st_uid, -1):
-            with contextlib.suppress(OSError):  # only root may give a file away; or not a member of the group
+            with contextlib.suppress(OSError):  # only root may change the owner; or this user is not in the group
                 os.fchown(descriptor, user, folder.st_gid)
                 break
         os.fchmod(descriptor, mode)
@@ -369,36 +373,36 @@ def _is(lock: Path, descriptor: int) -> bool:
         return False
 
 
-def _sign(lock: Path, descriptor: int, wish: _Wish) -> None:
-    """Say who holds a lock; and tell of one from elsewhere, who may not know that it does not."""
+def _sign(lock: Path, descriptor: int, request: _LockRequest) -> None:
+    """Write who holds the lock; warn if it still names a process on another machine, which may yet be writing."""
     before = _Holder.read(lock)
-    if before is not None and before.owner.lives() is not False:
-        wish.note(
-            f"{wish.what} was being written by {before}, whose lock is free now and taken over; if that process "
-            "still runs, stop one of the two"
+    if before is not None and before.owner.is_alive() is not False:
+        request.note(
+            f"{request.what} was being written by {before}, whose lock is free now and taken over; if that "
+            "process still runs, stop one of the two"
         )
     content = {
-        "owner": str(Owner.here()),
+        "owner": str(ProcessIdentity.current()),
         "host": re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:64] or "_",
-        "verb": wish.verb,
+        "verb": request.verb,
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
-    with contextlib.suppress(OSError):  # the lock holds without it
+    with contextlib.suppress(OSError):  # the lock works without it
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f" {json.dumps(content)}\n".encode())
 
 
 def _release(lock: Path) -> None:
     held = _held_here.pop(lock, None)
-    if held is None:  # a fork of the process that took it
+    if held is None:  # this is a forked child of the process that took it
         return
     with contextlib.suppress(OSError):
-        os.ftruncate(held.descriptor, 0)  # where it cannot be removed, it names nobody
+        os.ftruncate(held.descriptor, 0)  # if it cannot be removed, it should name no holder
     with contextlib.suppress(OSError):
         if _is(lock, held.descriptor):
             lock.unlink()
         if held.made:
-            lock.parent.rmdir()  # if it is empty
+            lock.parent.rmdir()  # only succeeds if it is empty
     os.close(held.descriptor)
 
 

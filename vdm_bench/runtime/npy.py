@@ -1,11 +1,11 @@
-"""Headers of `.npy` files, and a lock for NumPy's own parser of them, which may run in one thread at a time.
+"""Read headers of `.npy` files, and a lock for NumPy's own parser of them, which is not thread-safe.
 
-NumPy parses a header with `ast.literal_eval`. CPython 3.11 counts the depth of a syntax tree in one counter
-an interpreter: two threads that parse at once can end in "SystemError: AST constructor recursion depth
-mismatch" (CPython's issue 106905). Whatever here reads a header by it, `numpy.load` included, holds this lock.
+NumPy parses a header with `ast.literal_eval`. CPython 3.11 counts the depth of a syntax tree in one counter per
+interpreter, so two threads that parse at the same time can raise "SystemError: AST constructor recursion depth
+mismatch" (CPython issue 106905). All code here that parses with NumPy, `numpy.load` included, holds this lock.
 
-`read_npy_header` needs neither: it knows the headers that programs write, and no other Python. So no header can
-nest too deeply for the parser, or end it.
+`read_npy_header` needs neither the parser nor the lock: it reads only the headers that programs write, not
+arbitrary Python, so no header can nest too deeply for it.
 """
 
 import re
@@ -18,26 +18,26 @@ import numpy as np
 NPY_HEADER_LOCK = threading.Lock()
 
 MAGIC = b"\x93NUMPY"
-_LENGTHS = {1: 2, 2: 4, 3: 4}  # bytes of the length of the header, by version
-_LONGEST = 1 << 16  # bytes of a header; those of arrays that are no records have about 100
+_LENGTHS = {1: 2, 2: 4, 3: 4}  # bytes of the field with the header's length, by version
+_LONGEST = 1 << 16  # bytes of a header; about 100 are usual, except for structured dtypes
 _ITEM = re.compile(
     r"""\s*(?P<quote>['"])(?P<key>\w+)(?P=quote)\s*:\s*"""
     r"""(?:(?P<mark>['"])(?P<text>[^'"]*)(?P=mark)|(?P<flag>True|False)|\((?P<sizes>[\d\sL,]*)\))\s*(?:,|$)"""
 )
 _DTYPE = re.compile(r"[<>|=]?[?a-zA-Z][0-9]{0,9}(\[[0-9a-z/]+\])?")
-_SIZE = re.compile(r"[0-9]{1,18}L?")  # L: of Python 2
+_SIZE = re.compile(r"[0-9]{1,18}L?")  # L: written by Python 2
 _KEYS = {"descr", "fortran_order", "shape"}
 
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What stands before the values of an array.
+    """The header of an array file.
 
     Attributes:
-        dtype: of the values.
-        shape: of the array.
-        fortran_order: whether the first axis is the one that changes fastest.
-        start: place of the first value in the file.
+        dtype: dtype of the array.
+        shape: shape of the array.
+        fortran_order: whether the first axis changes fastest.
+        start: position of the first value in the file, in bytes.
     """
 
     dtype: np.dtype[Any]
@@ -47,12 +47,12 @@ class NpyHeader:
 
 
 def read_npy_header(file: BinaryIO) -> NpyHeader:
-    """Read the header of an `.npy` file from its beginning; the file stands at the first value then.
+    """Read the header of an `.npy` file from its beginning; afterwards the file is at the first value.
 
-    Sizes are not negative, but may be larger than the file.
+    The sizes are not negative, but may claim more than the file holds.
 
     Raises:
-        ValueError: it is no such header, or one of records or pickled objects.
+        ValueError: it is not such a header, or one of a structured dtype or pickled objects.
     """
     start = file.read(len(MAGIC) + 2)
     size = _LENGTHS.get(start[len(MAGIC)]) if len(start) == len(MAGIC) + 2 else None
@@ -84,7 +84,7 @@ def _dtype(descr: str) -> np.dtype[Any]:
 
 
 def _items(text: str) -> dict[str, str | bool | tuple[int, ...]]:
-    """Read the three entries of a header."""
+    """Parse the three entries of a header."""
     found: dict[str, str | bool | tuple[int, ...]] = {}
     body = text[1:-1].rstrip() if text[:1] == "{" and text[-1:] == "}" else ""
     place = 0

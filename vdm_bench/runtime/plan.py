@@ -1,4 +1,4 @@
-"""A folder belongs to the settings that its files were made with: they are kept in it, and others are refused."""
+"""Bind a folder to the settings of its files: the settings are stored in it, and other settings are refused."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -12,23 +12,23 @@ from vdm_bench.runtime.fields import Kind, wrong_field
 
 _WAY_OUT = "choose another --out, or delete it"
 _LONGEST = 60  # characters of a value in a message
-_NOTHING = object()  # in place of a setting that a plan does not have
+_NOTHING = object()  # stands for a setting that a plan does not have
 
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """The file in a folder that says how the other files in it are made.
+    """The file in a folder that stores the settings of the other files.
 
-    A plan without a checksum is one of an earlier version, and is read as it is. A damaged key, also that of the
-    checksum, is found all the same: its field is not known, or differs from the plan it is compared with.
+    A plan without a checksum is from an earlier version and is accepted. A damaged key, even that of the
+    checksum, is still detected: the field is unknown, or differs from the plan it is compared with.
 
     Attributes:
-        path: of the file.
-        holds: what is in the folder, as messages name it: `a run`.
-        fields: kinds of its fields by name; None where all of them are compared by `require_same`.
+        path: the plan file.
+        holds: what is in the folder, for messages: `a run`.
+        fields: kinds of its fields by name; None if `require_same` compares all of them.
         optional: fields that plans of earlier versions do not have.
-        way_out: what to do where the file is damaged, or the plan is another one.
-        titles: how messages name settings whose names say too little.
+        way_out: what the user can do if the file is damaged or the settings differ.
+        titles: names of settings in messages, where the field's name is unclear.
     """
 
     path: Path
@@ -39,10 +39,10 @@ class FolderPlan:
     titles: Mapping[str, str] = field(default_factory=dict)
 
     def read(self) -> dict[str, Any] | None:
-        """Read the plan; None where there is none.
+        """Read the plan; return None if there is none.
 
         Raises:
-            DamagedError: it is not what was written, or a field is missing or of the wrong kind.
+            DamagedError: it has changed since it was written, or a field is missing or of the wrong kind.
         """
         try:
             content = read_json(self.path, self.way_out, required=False)
@@ -64,17 +64,16 @@ class FolderPlan:
         *,
         partial: bool = False,
     ) -> None:
-        """Refuse a folder whose files are made with other settings.
+        """Refuse a folder whose files were made with other settings.
 
         Args:
             old: the folder's plan.
-            new: the plan of what is to be made.
+            new: the current settings.
             free: settings that may differ.
-            partial: whether `new` holds only some settings, and some values of those that are objects; what it
-                does not hold is not compared.
+            partial: compare only the settings (and the keys of those that are objects) that `new` has.
 
         Raises:
-            InputError: the two differ; all settings in which they do are named, with their values.
+            InputError: the plans differ; the message names all settings that differ, with their values.
         """
         known = {**{key: None for key in self.optional if key in new}, **old}
         then, now = ({key: plan[key] for key in plan if key not in free} for plan in (known, new))
@@ -91,7 +90,7 @@ class FolderPlan:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], partial: bool) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the settings that differ, those in objects by dotted names, with both values."""
+    """Yield each setting that differs (name, old, new); settings in objects have dotted names."""
     for key in new if partial else old.keys() | new.keys():
         ours, theirs = old.get(key, _NOTHING), new.get(key, _NOTHING)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
@@ -101,6 +100,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], partial: bool) 
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object as it will be read again: a tuple is a list."""
+    """Return an object as it will be after writing and reading it as JSON: tuples become lists."""
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

@@ -1,4 +1,4 @@
-"""Progress of long stages: a live bar on a terminal, one line a stage elsewhere, always on stderr."""
+"""Report the progress of long stages on stderr: a live bar on a terminal, otherwise a line from time to time."""
 
 import contextlib
 import sys
@@ -12,18 +12,18 @@ Advance = Callable[[int], None]
 
 
 class Reporter(Protocol):
-    """Where a stage reports to."""
+    """Receives the progress of stages."""
 
     def stage(
         self, title: str, total: int, unit: str = "clips", *, found: int = 0
     ) -> contextlib.AbstractContextManager[Advance]:
-        """Open a stage of `total` steps; call what it gives with the number of steps just done.
+        """Open a stage of `total` steps; it yields a function to call with the number of steps just done.
 
-        `found` of the steps were done before: they tell nothing of the rate.
+        `found` of the steps were done before and do not count for the rate.
         """
 
     def note(self, text: str) -> None:
-        """Say one thing beside the progress."""
+        """Report a sentence that is not progress."""
 
 
 class Silent:
@@ -110,7 +110,7 @@ def _bar(title: str, total: int, unit: str, found: int) -> Iterator[Advance]:
 
 
 def duration(seconds: float) -> str:
-    """Say a time in words.
+    """Return a duration as text.
 
     >>> [duration(seconds) for seconds in (42.4, 200.0, 9000.0, 200000.0)]
     ['42 s', '3 min', '2 h 30 min', '2 d 8 h']

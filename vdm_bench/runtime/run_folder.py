@@ -1,4 +1,4 @@
-"""The names of the files in a run folder. Nothing else in the project spells them."""
+"""The names of the files in a run folder, defined only here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +13,22 @@ FEATURES_FOLDER: Final = "features"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that `run`, or `score --out`, writes to.
+    """A folder that `run` or `score --out` writes to.
 
     Attributes:
-        path: the folder itself; it need not exist.
+        path: the folder; it need not exist.
     """
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """The record. It is written last: a run that has it is complete."""
+        """The record. It is written last, so a run that has one is complete."""
         return self.path / RECORD_FILE
 
     @property
     def plan(self) -> Path:
-        """The settings of the run; a run that goes on must have the same."""
+        """The settings of the run; to resume it, the settings must be the same."""
         return self.path / "plan.json"
 
     @property
@@ -47,5 +47,5 @@ class RunFolder:
         return self.path / REPORT_FILE
 
     def earlier_record(self, clips: int) -> Path:
-        """Return where the record goes that the run had at `clips` clips, when more clips are asked for."""
+        """Return where the record of `clips` clips is moved when the run is extended to more clips."""
         return self.path / f"run-{clips}.json"

@@ -1,8 +1,8 @@
-"""What the file system says of files, to notice without reading them that they have changed.
+"""Notice without reading files that they have changed, from their status in the file system.
 
-Times of modification are set at will, by `tar`, `cp -p` and builds that are made to be reproducible; so the time
-of the last change of state, the inode and the device are looked at, too. Where a file system makes these anew at
-each mount, files are read once more than needed, and no harm is done.
+Modification times can be set by `tar`, `cp -p` and reproducible builds, so the change time, the inode and the
+device count, too. If a file system assigns new ones at each mount, files are read once more than needed, which
+does no harm.
 """
 
 import os
@@ -10,34 +10,34 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from vdm_bench.runtime.outside import is_of_the_machine, machine_error
+from vdm_bench.runtime.input_files import is_of_the_machine, machine_error
 
-# A file that is written twice within the granularity of the file system's clock has the same times, and may have
-# another content. So what was changed this short a time ago is not told by its times: git's rule for files that
-# are "racily clean". The coarsest clock in use is FAT's, 2 s.
+# A file that is written twice within a tick of the file system's clock has the same times with other content. So
+# a file that changed so recently has no stamp: git's rule for "racily clean" files. The coarsest clock is FAT's,
+# 2 s.
 UNSETTLED_NS = 2_000_000_000
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
 def stat_of(path: Path) -> os.stat_result:
-    """Ask the file system, following links."""
+    """Return the status of a file, following links."""
     return path.stat()
 
 
 def stamp(paths: Iterable[Path]) -> str | None:
-    """Return a text that changes whenever one of some files does: paths, sizes, times, inodes and devices.
+    """Return a text that changes whenever one of the files changes: paths, sizes, times, inodes and devices.
 
-    A file that is not there is told as such. None where a later change might not show: a file has just been
-    changed, lies in the future, or may not be asked about.
+    A missing file is part of the text. Return None if a later change might go unnoticed: a file has just changed,
+    has a time in the future, or its status may not be read.
 
     Raises:
-        MachineError: the machine cannot ask about a file now.
+        MachineError: the machine cannot read the status of a file now.
     """
     settled = time.time_ns() - UNSETTLED_NS
     parts = []
     for path in paths:
-        place = os.path.abspath(path)  # noqa: PTH100 - without asking the file system for every folder above
+        place = os.path.abspath(path)  # noqa: PTH100 - needs no file system calls for the folders above
         try:
             found = stat_of(path)
         except _MISSING:

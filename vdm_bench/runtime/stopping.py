@@ -1,4 +1,4 @@
-"""Ending in good order: after some time, or when the system or the user asks for it."""
+"""Stop in an orderly way: after a time limit, or when the system or the user sends a signal."""
 
 import contextlib
 import os
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Ctrl-C, the end of a job or of the system, and the end of a connection or a terminal.
+# Ctrl-C, the end of a job or a shutdown, and a closed connection or terminal.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SOON = 0.01  # seconds
-_LONGEST_IMPORT = 10.0  # seconds that an import is waited for: one of the user's may take for ever
-_IMPORTING = "<frozen importlib._bootstrap"  # how the names of the files begin that import others
-_heard: list[int] = []  # the signals that `interrupt_on_signals` was to raise
-_interrupting: list[signal.Signals] = []  # those that raise, since it was called
+_LONGEST_IMPORT = 10.0  # seconds to wait for an import: an import of the user's code may never end
+_IMPORTING = "<frozen importlib._bootstrap"  # prefix of the file names in the frames of an import
+_received: list[int] = []  # the signals that `interrupt_on_signals` has turned into `Interrupted`
+_interrupting: list[signal.Signals] = []  # the signals that it handles
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has asked for the end; what is under way is undone on the way out.
+    """A signal has asked the process to end; it cleans up while the exception propagates.
 
     Attributes:
-        signal: its number.
+        signal: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -32,13 +32,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Says whether to stop; call it.
+    """Call it to find out whether to stop.
 
     Args:
-        seconds: after which to stop; None for no limit.
+        seconds: time limit; None for no limit.
 
     Attributes:
-        signal: number of the signal that asked for it, or None.
+        signal: number of the signal that asked to stop, or None.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -46,18 +46,18 @@ class Stop:
         self.signal: int | None = None
 
     def __call__(self) -> bool:
-        """Whether to stop."""
+        """Return whether to stop."""
         late = self._deadline is not None and time.monotonic() >= self._deadline
         return late or self.signal is not None
 
     @contextmanager
     def on_signals(self) -> Iterator["Stop"]:
-        """Take Ctrl-C, termination and hanging up for a wish to stop; the second one ends the process as usual.
+        """Within the block, SIGINT, SIGTERM and SIGHUP ask to stop; a second one ends the process as usual.
 
-        What is ignored stays ignored, as SIGHUP is under nohup.
+        Ignored signals stay ignored, as SIGHUP is under nohup.
         """
-        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._ask) for number in heeded}
+        handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._ask) for number in handled}
         try:
             yield self
         finally:
@@ -69,63 +69,72 @@ class Stop:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def heard_signal() -> int | None:
-    """Return the number of the signal that asked for the end, whatever has become of its `Interrupted`.
+def received_signal() -> int | None:
+    """Return the number of the signal that asked the process to end, even if a library has caught `Interrupted`.
 
-    A library may have caught it, and raised something else. One that is still to be raised is not any more.
+    An `Interrupted` that is still to be raised is cancelled.
     """
-    if _heard:
+    if _received:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return _heard[0] if _heard else None
+    return _received[0] if _received else None
 
 
 def interrupt_on_signals() -> None:
-    """Have the signals that would end this process raise `Interrupted` in it; the second one ends it at once.
+    """Turn the signals that would end this process into `Interrupted`; a second one ends it at once.
 
-    One that comes during an import is raised after it, or after ten seconds: libraries abort, or stay half
-    initialised, where their initialisers are interrupted.
+    During an import, the exception is raised after the import or after ten seconds, because libraries abort, or
+    stay half initialised, if their initialisation is interrupted.
 
-    For the command line, which has a process to itself. Signals that are ignored, as SIGHUP is under nohup, or
-    handled by others, stay so.
+    Only for the command line, which owns its process. Signals that are ignored (as SIGHUP is under nohup) or have
+    another handler are left alone.
     """
-    usual = (signal.SIG_DFL, signal.default_int_handler)
-    _interrupting[:] = heeded = [number for number in _SIGNALS if signal.getsignal(number) in usual]
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    _interrupting[:] = handled = [number for number in _SIGNALS if signal.getsignal(number) in defaults]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for other in heeded:
+        for other in handled:
             signal.signal(other, signal.SIG_DFL)
-        _heard.append(number)
+        _received.append(number)
         _raise_after_imports(Interrupted(number), frame)
 
-    def as_usual() -> None:
-        with contextlib.suppress(ValueError):  # the fork was not the main thread's, where Python goes by that
-            signal.set_wakeup_fd(-1)
-            for number in heeded:
-                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        heed()
-
-    forking = threading.local()
-
-    def wait() -> None:
-        forking.heeded = signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
-
-    def heed() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, forking.heeded)
-
-    _raise_again()
-    _heed_the_second(heeded)
-    # Those who fork end their forks by these signals: one that comes before a fork is as usual would be lost.
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=wait, after_in_parent=heed, after_in_child=as_usual)
-    for number in heeded:
+    _raise_unraisable()
+    _exit_on_second(handled)
+    _restore_in_children(handled)
+    for number in handled:
         signal.signal(number, interrupt)
 
 
-def interrupt_no_more() -> None:
-    """Have these signals end the process at once again, when its work is done and nothing is left to undo.
+def _restore_in_children(handled: list[signal.Signals]) -> None:
+    """Give forked children the default handlers of these signals.
 
-    One that has come, and was to be raised after an import, changes nothing any more: Python takes back its
-    handlers as it ends, and what was to raise would kill the process then.
+    A parent may end a child by such a signal immediately. The signals are blocked during the fork, so that none
+    reaches a child whose handlers are not restored yet, and is lost.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+    forking = threading.local()
+
+    def block() -> None:
+        forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
+
+    def restore() -> None:
+        with contextlib.suppress(ValueError):  # the child was not forked by the main thread
+            signal.set_wakeup_fd(-1)
+            for number in handled:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore)
+
+
+def interrupt_no_more() -> None:
+    """Let the signals end the process at once again, when its work is done and there is nothing to clean up.
+
+    An `Interrupted` that is still to be raised is cancelled. Python removes its handlers when it ends, and the
+    alarm would then kill the process.
     """
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -133,19 +142,17 @@ def interrupt_no_more() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _raise_again() -> None:
-    """See to it that an `Interrupted` is not lost that comes where none can rise, as in a destructor."""
-    otherwise = sys.unraisablehook
+def _raise_unraisable() -> None:
+    """Raise an `Interrupted` again that came where exceptions are ignored, such as in a destructor."""
+    default_hook = sys.unraisablehook
 
-    def raise_soon(unraisable: "sys.UnraisableHookArgs") -> None:
-        error = unraisable.exc_value
-        if not isinstance(error, Interrupted):
-            otherwise(unraisable)
-            return
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            _raise_soon(unraisable.exc_value)
+        else:
+            default_hook(unraisable)
 
-        _raise_soon(error)
-
-    sys.unraisablehook = raise_soon
+    sys.unraisablehook = hook
 
 
 def _raise_soon(error: Interrupted) -> None:
@@ -168,7 +175,7 @@ def _raise_after_imports(error: Interrupted, frame: FrameType | None) -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether what runs was called by an import."""
+    """Return whether the frame was called by an import."""
     while frame is not None:
         if frame.f_code.co_filename.startswith(_IMPORTING):
             return True
@@ -176,18 +183,18 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _heed_the_second(numbers: list[signal.Signals]) -> None:
-    """Have the second of these signals end the process also while the main thread hears of none in a library."""
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
+def _exit_on_second(numbers: list[signal.Signals]) -> None:
+    """End the process at the second of these signals, even if the main thread is inside a library."""
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
 
     def count() -> None:
         for seen in range(2):
-            while (number := os.read(told, 1)[0]) not in numbers:
+            while (number := os.read(receiver, 1)[0]) not in numbers:
                 pass
             if seen:
                 os._exit(128 + number)
 
-    with contextlib.suppress(RuntimeError):  # no thread can be started; the first that is needed will say so
+    with contextlib.suppress(RuntimeError):  # no thread can be started: the first needed one will fail
         threading.Thread(target=count, name="signals", daemon=True).start()
-        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(sender, warn_on_full_buffer=False)

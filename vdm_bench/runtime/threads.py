@@ -1,12 +1,11 @@
-"""Work in parallel threads, results in order, a bounded number of them at a time.
+"""Parallel work in threads, with results in order and a bounded number of them in memory.
 
-Threads, because decoding (PyAV), hashing and array arithmetic let other threads run; nothing has to be
-pickled, and a dataset needs no care to be used from a pool.
+Threads suffice, because decoding (PyAV), hashing and array arithmetic release the GIL; nothing has to be pickled.
 
-On a CPU, libraries choose their kernels, and with them the rounding, by the number of threads. So whatever makes
-a number computes on one thread: passes through a network run side by side, as many as there are threads
-(`mapped`), and decompositions of matrices one after another (`one_thread`). Then the result is the same to the
-last bit on any number of cores.
+On a CPU, libraries choose their kernels, and thereby the rounding, by the number of threads. So everything that
+affects a score computes on one thread: as many network passes as there are threads run in parallel (`mapped`),
+and matrix decompositions run one after another (`one_thread`). The result then has the same bits on any number of
+cores.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from vdm_bench.runtime.outside import fault_of_the_machine
+from vdm_bench.runtime.input_files import fault_of_the_machine
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POOLS = 3  # of NumPy's, SciPy's and torch's libraries, each with a thread a core
-_MOST = 192  # threads that are tried
+_POOLS = 3  # thread pools of NumPy, SciPy and torch, each with a thread per core
+_MOST = 192  # threads that `check_threads` starts
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Yield `function(item)` for each item, in order; at most `2 * workers` items are under way or waiting.
+    """Yield `function(item)` for each item, in order; at most `2 * workers` items are in progress or waiting.
 
-    An exception in `function` is raised where its result would have come.
+    An exception of `function` is raised in place of its result.
     """
     remaining = iter(items)
     pending: deque[Future[R]] = deque()
@@ -52,40 +51,40 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
 
 
 def check_threads() -> None:
-    """Refuse to begin where numerical libraries cannot have their threads.
+    """Check that numerical libraries will be able to start their threads.
 
-    These end the process when one cannot be started, each in its way: by exit code 1, or as if by Ctrl-C.
+    If a thread cannot be started, these libraries end the process without a message.
 
     Raises:
         MachineError: a thread cannot be started.
     """
     chosen = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    each = int(chosen) if chosen.isdecimal() else os.cpu_count() or 1
-    over, started = threading.Event(), []
+    per_pool = int(chosen) if chosen.isdecimal() else os.cpu_count() or 1
+    done, started = threading.Event(), []
     try:
-        for _ in range(min(_POOLS * each, _MOST)):
-            thread = threading.Thread(target=over.wait, daemon=True)
+        for _ in range(min(_POOLS * per_pool, _MOST)):
+            thread = threading.Thread(target=done.wait, daemon=True)
             thread.start()
             started.append(thread)
     except RuntimeError as error:
         raise fault_of_the_machine(error) from error
     finally:
-        over.set()
+        done.set()
         for thread in started:
             thread.join()
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """The work of a batch is not needed any more: another has failed, or the user has interrupted."""
+class Stopped(Exception):  # noqa: N818 - it is not an error
+    """The work on a batch is no longer needed, because another batch failed or the user interrupted."""
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread, and restore the setting.
+    """Within the block, torch computes on one thread; afterwards the setting is restored.
 
-    Little is lost: eigenvalues of 2048 x 2048 take 0.3 s on one thread and on two. Where other processes keep the
-    cores busy much is won, since torch's threads wait for each other actively: 400 x 400 was seen to take a
-    second on two, for 5 ms on one.
+    This costs little: the eigenvalues of a 2048 x 2048 matrix take 0.3 s on one thread and on two. If other
+    processes keep the cores busy it is much faster, because torch's threads wait actively for each other: 400 x
+    400 took a second on two threads, and 5 ms on one.
     """
     import torch
 
@@ -94,7 +93,7 @@ def one_thread() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(threads)  # part of the setting belongs to the process, not to the thread
+        torch.set_num_threads(threads)  # the setting is partly global to the process
 
 
 def mapped(
@@ -103,13 +102,13 @@ def mapped(
     device: "torch.device",
     stop: threading.Event | None = None,
 ) -> list[R]:
-    """Return the result of each batch, in order: on a CPU side by side, each on one thread.
+    """Return the result of each batch, in order; on a CPU batches run in parallel, each on one thread.
 
     Args:
-        work: computes one batch; it may look at `stop` now and then, and raise `Stopped` if it is set.
-        batches: what each is made of.
-        device: where it is computed.
-        stop: is set when one has failed, so that the others end early.
+        work: computes one batch; it may check `stop` from time to time, and raise `Stopped` if it is set.
+        batches: the inputs.
+        device: where `work` computes.
+        stop: set when a batch fails, so that the others end early.
     """
     import torch
 
@@ -123,7 +122,7 @@ def mapped(
         try:
             return work(batch)
         except BaseException:
-            stop.set()  # here, as the thread that waits for results may be slow to hear of it
+            stop.set()  # here, because the thread that waits for results may notice it late
             raise
 
     threads = torch.get_num_threads()
@@ -141,6 +140,6 @@ def mapped(
 
 
 def _cause(futures: Sequence[Future[R]]) -> BaseException:
-    """Return the error that has stopped the others, once all have ended."""
+    """Return the exception that stopped the other batches, after all have ended."""
     errors = [future.exception() for future in futures if not future.cancelled()]
     return next((error for error in errors if error and not isinstance(error, Stopped)), Stopped())

@@ -36,8 +36,7 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.descriptors import is_inherited, open_standard_descriptors
 from vdm_bench.runtime.files import system_folder, temporary_folder
-from vdm_bench.runtime.npy import read_npy_header
-from vdm_bench.runtime.outside import (
+from vdm_bench.runtime.input_files import (
     Refusal,
     fault_of_the_machine,
     is_of_the_machine,
@@ -45,6 +44,7 @@ from vdm_bench.runtime.outside import (
     parse_json,
     parsing,
 )
+from vdm_bench.runtime.npy import read_npy_header
 from vdm_bench.runtime.printable import printable
 from vdm_bench.samplers.base import Sampler, SampleRequest, check_kind
 from vdm_bench.samplers.supervisor import end_marked, remove

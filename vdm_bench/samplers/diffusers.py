@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.bfloat16 import warn_if_slow
 from vdm_bench.runtime.choose import check_known
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -43,8 +43,8 @@ from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import (
     SKIP_BROKEN,
     BlockMetadata,
+    ContentCache,
     LoadedClip,
-    Memory,
     Shape,
     digest_of_clips,
     load_clip,
@@ -188,7 +188,7 @@ class FeatureExtractor:
         bounds = block_bounds(count)
         with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
             for block in self._blocks(
-                Memory(dataset, bounds, folder, self.workers), dataset, bounds, store, title
+                ContentCache(dataset, bounds, folder, self.workers), dataset, bounds, store, title
             ):
                 facts.append(block)
                 shape = shape or block.shape
@@ -214,7 +214,12 @@ class FeatureExtractor:
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
     def _blocks(
-        self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], store: BlockStore, title: str
+        self,
+        memory: ContentCache,
+        dataset: ClipDataset,
+        bounds: list[tuple[int, int]],
+        store: BlockStore,
+        title: str,
     ) -> Iterator[BlockMetadata]:
         """Return each block's facts, computing what is missing while the next clips are decoded."""
         known = self._believed(memory, len(bounds), store, title)
@@ -238,7 +243,9 @@ class FeatureExtractor:
             memory.keep(number, found)
             yield found
 
-    def _believed(self, memory: Memory, count: int, store: BlockStore, title: str) -> list[BlockMetadata | None]:
+    def _believed(
+        self, memory: ContentCache, count: int, store: BlockStore, title: str
+    ) -> list[BlockMetadata | None]:
         """Return the facts of blocks whose clips need not be read: stored, and as remembered in a sample."""
         known = [None] * count if self.recheck else memory.recall()
         for path in memory.damaged:

@@ -26,7 +26,7 @@ from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.clips import missing_departure, open_dataset, prepared_name, source_of
 from vdm_bench.runtime.checksums import open_arrays, write_arrays
 from vdm_bench.runtime.files import cache_folder, remove_temporary_files_of
-from vdm_bench.runtime.outside import open_safetensors, parse_json
+from vdm_bench.runtime.input_files import open_safetensors, parse_json
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
 from vdm_bench.video.clip import ClipDataset, DescribedClips
 

@@ -1,13 +1,13 @@
-"""Clip archives: many clips of one shape, without loss, in a few large files.
+"""Clip archives: many clips of one shape, stored losslessly in a few large files.
 
-A folder with `archive.json` (format, clip shape, frames a second, clips a shard) and shards of up to 64
-clips: `shard-000000.npy`, uint8 [n, T, H, W, 3], beside `shard-000000.json`, which lists key, label, caption
-and SHA-256 of each clip. A shard exists once its list does: the pixels are written first, and both files
-appear whole or not at all, so an interrupted writer goes on where it stopped. Nothing is pickled.
+An archive is a folder with `archive.json` (format, clip shape, frame rate, clips per shard) and shards of up to
+64 clips: `shard-000000.npy`, uint8 [n, T, H, W, 3], and `shard-000000.json`, which lists the key, label, caption
+and SHA-256 of each clip. A shard exists once its list exists: the pixels are written first, and both files are
+written atomically, so an interrupted writer resumes where it stopped. Nothing is pickled.
 
-Nothing is believed either: the JSON files carry checksums (those of earlier versions have none), each clip that
-is read is held against its SHA-256, and each list says which shard it is of, and of which archive, where its
-writer has named that. So a shard that was renamed, or copied from another run, is refused.
+Everything is verified on reading. The JSON files have checksums (except those of earlier versions), and each clip
+is compared with its SHA-256. Each list names its shard and, if the writer gave a name, its archive, so a shard
+that was renamed or copied from another run is refused.
 """
 
 import functools
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from vdm_bench.errors import BrokenClipError, DamagedError, InputError
 from vdm_bench.runtime.checksums import sealed, unsealed
 from vdm_bench.runtime.files import atomic_path, write_text
+from vdm_bench.runtime.input_files import open_file, parsing, read_file, refuse_file, status_of
 from vdm_bench.runtime.npy import read_npy_header
-from vdm_bench.runtime.outside import open_file, parsing, read_file, refuse_file, status_of
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import Clip, clip_digest, digest_of, is_digest
 
@@ -34,21 +34,21 @@ HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
 FORMAT_VERSION = 1
 SHARD_CLIPS = 64
-_NEEDED = frozenset({"key", "sha256"})  # of the entry of a clip
+_NEEDED = frozenset({"key", "sha256"})  # keys of a clip's entry
 _OPTIONAL = frozenset({"label", "caption", "lossy"})
 _HEADER_KEYS = frozenset({"format", "version", "frames", "height", "width", "fps", "clips_per_shard"})
-_MAKER = "made_by"  # the key of the name of an archive; also in lists
-_SHARD = "shard"  # the key of a list's number
+_MAKER = "made_by"  # key of the archive's name, in the header and in lists
+_SHARD = "shard"  # key of the shard number in a list
 
-_MOST_SHOWN = 40  # characters of a value that is wrong
+_MOST_SHOWN = 40  # characters of a wrong value in a message
 
-# In every message about damage: an archive may be a run's samples, prepared clips, or a user's own.
+# Part of every message about damage. It fits a run's samples, prepared clips and a user's own archive.
 _WAY_OUT = "make the shard again: delete its two files and run again, or the folder and prepare it again"
 
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """What the list of a shard says about a clip."""
+    """The entry of a clip in the list of its shard."""
 
     key: str
     sha256: str
@@ -58,10 +58,10 @@ class ClipEntry:
 
     @classmethod
     def from_json(cls, content: Any) -> "ClipEntry":
-        """Take an entry that was read.
+        """Return the entry that parsed JSON holds.
 
         Raises:
-            ValueError, TypeError: a key is missing or unknown, or of the wrong type; it is named.
+            ValueError, TypeError: a key is missing, unknown or of the wrong type; the message names it.
         """
         if not isinstance(content, dict):
             raise TypeError("it is not a JSON object")
@@ -100,16 +100,17 @@ class _Header:
 
 
 class ArchiveWriter:
-    """Writes an archive, or adds to one.
+    """Writes a new archive, or adds clips to an existing one.
 
     Args:
-        folder: made if needed.
+        folder: created if needed.
         shape: (T, H, W) of every clip.
-        fps: frames a second, for players; metrics do not look at it.
-        maker: name of all that decides the clips, such as a digest; shards of others are then refused.
+        fps: frames per second, for players; metrics ignore it.
+        maker: a name for the settings that determine the clips, such as a digest. Shards with another name are
+            refused.
 
     Raises:
-        InputError: the folder cannot be written, or holds an archive of another shape or maker.
+        InputError: the folder cannot be written, or holds an archive with another shape or maker.
     """
 
     def __init__(
@@ -128,10 +129,10 @@ class ArchiveWriter:
             _write_json(folder / HEADER_FILE, self._header.to_json(), indent=1)
 
     def has_shard(self, shard: int, count: int) -> bool:
-        """Say whether the shard is there with at least `count` clips; one that lost its pixels is not.
+        """Return whether the shard is complete: at least `count` clips are listed, and their pixels are stored.
 
         Raises:
-            BrokenClipError: its list is damaged, or something else stands in the place of its pixels.
+            BrokenClipError: the list or the header of the pixels is damaged.
         """
         if not _list_file(self.folder, shard).exists():
             return False
@@ -143,16 +144,16 @@ class ArchiveWriter:
             return listed >= count and os.fstat(file.fileno()).st_size >= needed
 
     def missing(self, count: int) -> dict[int, range]:
-        """Return the shards of `count` clips that are not there, each with the numbers of its clips."""
+        """Return the shards that an archive of `count` clips still lacks, each with the indices of its clips."""
         starts = range(0, count, SHARD_CLIPS)
         shards = {start // SHARD_CLIPS: range(start, min(start + SHARD_CLIPS, count)) for start in starts}
         return {shard: clips for shard, clips in shards.items() if not self.has_shard(shard, len(clips))}
 
     def write_shard(self, shard: int, clips: Sequence[Clip]) -> None:
-        """Write clips 64 * shard, 64 * shard + 1, ... (at most 64), replacing the shard if it is there.
+        """Write clips 64 * shard, 64 * shard + 1, ... (at most 64); an existing shard is replaced.
 
         Raises:
-            InputError: a clip of another shape, more clips than a shard holds, or a folder not writable.
+            InputError: a clip has another shape, there are too many clips, or the folder is not writable.
         """
         if not 1 <= len(clips) <= SHARD_CLIPS:
             raise InputError(f"a shard holds 1 to {SHARD_CLIPS} clips, not {len(clips)}")
@@ -172,7 +173,7 @@ class ArchiveWriter:
         _write_json(_list_file(self.folder, shard), content, indent=0)
 
     def append(self, clips: Sequence[Clip]) -> None:
-        """Add clips behind the last one; a shard that is not full is written again with them."""
+        """Append clips; a last shard that is not full is rewritten with them."""
         archive = Archive(self.folder)
         shard, filled = divmod(len(archive), SHARD_CLIPS)
         first = shard * SHARD_CLIPS
@@ -185,11 +186,11 @@ class Archive:
     """An archive as a dataset.
 
     Args:
-        folder: of the archive.
-        count: take only the first `count` clips.
+        folder: the archive.
+        count: use only the first `count` clips.
 
     Raises:
-        InputError: the folder is no archive, a shard is missing, or its lists are damaged.
+        InputError: the folder is not an archive, a shard is missing, or a list is damaged.
     """
 
     identity = None
@@ -201,7 +202,7 @@ class Archive:
         if count is not None and count > available:
             raise InputError(f"{folder} holds {available} clips, {count} are needed")
         self._count = available if count is None else count
-        # Lists are small, but an archive may have thousands; neighbours are read together.
+        # Lists are small, but an archive may have thousands. Clips are mostly read in order, so a few suffice.
         read = functools.partial(_read_list, folder, maker=self._header.maker)
         self._list = functools.lru_cache(maxsize=8)(read)
 
@@ -212,19 +213,19 @@ class Archive:
 
     @property
     def maker(self) -> str | None:
-        """Name of all that decides the clips, if their writer has given it."""
+        """The name that the writer gave to the settings of the clips; None if it gave none."""
         return self._header.maker
 
     @property
     def fps(self) -> float:
-        """Frames a second, for players."""
+        """Frames per second, for players."""
         return self._header.fps
 
     def __len__(self) -> int:
         return self._count
 
     def entry(self, index: int) -> ClipEntry:
-        """Return what the archive says about a clip.
+        """Return the listed entry of a clip.
 
         Raises:
             BrokenClipError: the list of its shard is missing or damaged.
@@ -239,10 +240,10 @@ class Archive:
         return entries[row]
 
     def __getitem__(self, index: int) -> Clip:
-        """Read a clip, and hold its pixels against the SHA-256 that is listed.
+        """Read a clip and verify its SHA-256.
 
         Raises:
-            BrokenClipError: they are not those that were written, or cannot be read.
+            BrokenClipError: the pixels have changed or cannot be read.
         """
         entry = self.entry(index)
         shard, row = divmod(index, SHARD_CLIPS)
@@ -255,16 +256,16 @@ class Archive:
         return Clip(frames, entry.key, entry.label, entry.caption, entry.lossy).verified(digest)
 
     def fingerprint(self, index: int) -> str | None:
-        """Return the content hash that is listed, and the stamp of the file it should be true of."""
+        """Return the listed SHA-256 and the stamp of the shard's file."""
         try:
             entry = self.entry(index)
-        except BrokenClipError:  # the list has vanished, or is damaged
+        except BrokenClipError:  # the list is missing or damaged
             return None
         file = stamp([_pixel_file(self.folder, index // SHARD_CLIPS)])
         return file and f"{entry.sha256} {entry.lossy} {index % SHARD_CLIPS} {file}"
 
     def verify(self) -> list[str]:
-        """Read every clip; give a sentence for each that differs from its content hash or cannot be read."""
+        """Read every clip; return a sentence for each that cannot be read or whose SHA-256 differs."""
         faults = []
         for index in range(len(self)):
             try:
@@ -275,7 +276,7 @@ class Archive:
 
 
 def is_archive(folder: Path) -> bool:
-    """Say whether the folder holds a clip archive."""
+    """Return whether the folder holds a clip archive."""
     return (folder / HEADER_FILE).is_file()
 
 
@@ -288,13 +289,13 @@ def _list_file(folder: Path, shard: int) -> Path:
 
 
 def _read_row(path: Path, row: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read one clip of a shard, touching no other; a damaged file is a broken clip."""
+    """Read one clip of a shard without reading the others; raise `BrokenClipError` if the file is damaged."""
     with open_file(path, _broken) as file, parsing(path, _broken):
         found = read_npy_header(file)
         if found.shape[1:] != shape or found.shape[0] <= row or found.fortran_order or found.dtype != np.uint8:
             raise _broken(str(path), f"is not uint8 [n, {', '.join(map(str, shape))}] as listed")
         size = math.prod(shape)
-        # Before reading: the sizes in the headers are whatever somebody wrote there.
+        # Checked before reading, because the header may claim any size.
         if os.fstat(file.fileno()).st_size < found.start + (row + 1) * size:
             raise _broken(str(path), "is truncated")
         file.seek(found.start + row * size)
@@ -330,13 +331,13 @@ def _read_header(folder: Path) -> _Header:
 
 
 def _read_list(folder: Path, shard: int, maker: str | None) -> tuple[ClipEntry, ...]:
-    """Read the list of a shard; one that is missing, damaged or in another's place makes broken clips."""
+    """Read the list of a shard; raise `BrokenClipError` if it is missing, damaged or that of another shard."""
     path = _list_file(folder, shard)
     data = read_file(path, _broken)
     try:
         content = unsealed(data, path, _WAY_OUT, required=False)
         _check_keys(content, frozenset({"clips"}), frozenset({_SHARD, _MAKER}))
-        # Lists of earlier versions have neither.
+        # Lists of earlier versions have neither key.
         if content.get(_SHARD, shard) != shard:
             raise ValueError(f"it is the list of shard {_shown(content[_SHARD])}")
         if content.get(_MAKER) != maker and _SHARD in content:
@@ -361,7 +362,7 @@ def _entry(row: int, content: Any) -> ClipEntry:
 def _check_keys(content: dict[str, Any], needed: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
     if missing := needed - content.keys():
         raise ValueError(f"it has no {min(missing)}")
-    if unknown := content.keys() - needed - optional:  # such as `checksun`, of a letter that changed
+    if unknown := content.keys() - needed - optional:  # such as `checksun`, after a flipped bit
         raise ValueError(f"it has an unknown key {_shown(min(unknown))}")
 
 
@@ -378,7 +379,7 @@ def _write_json(path: Path, content: dict[str, Any], *, indent: int) -> None:
 
 
 def _count_clips(folder: Path, maker: str | None) -> int:
-    """Count the clips of consecutive shards; a hole or a short shard before the last is damage."""
+    """Count the clips of all shards; raise an error if one in between is missing."""
     names = sorted(folder.glob("shard-*.json"))
     for number, path in enumerate(names):
         if path != _list_file(folder, number):

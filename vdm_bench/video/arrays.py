@@ -1,9 +1,8 @@
-"""Clips in NumPy's files: one array of an `.npy` or `.npz` file, of which a clip is read at a time.
+"""Clips in an array of an `.npy` or `.npz` file, read one at a time.
 
-Files are read and not mapped: an error of the disk is an exception then and not a signal that kills, and no file
-stays open. An array of an `.npz` file is inflated once, which also checks its checksum, to where its clips can
-be got at one by one: in memory if it is small, else in a temporary file that has no name and vanishes with this
-process, whatever ends it.
+Files are read, not memory-mapped: a disk error is then an exception and not a signal that kills the process, and
+no file stays open. An array of an `.npz` file is decompressed once, which also verifies its checksum. It is kept
+in memory if it is small, otherwise in an unnamed temporary file, which disappears when the process ends.
 """
 
 import math
@@ -21,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError, MachineError, VdmBenchError
+from vdm_bench.runtime.input_files import parsing
 from vdm_bench.runtime.npy import NpyHeader, read_npy_header
-from vdm_bench.runtime.outside import parsing
 from vdm_bench.video.containers import open_clip
 
 _NAMES = ("clips", "samples", "arr_0")
 _SUFFIX = ".npy"
 _NAMED = 8  # arrays of a file that an error message names
-_ENCRYPTED = 1  # bit of a member's flags
+_ENCRYPTED = 1  # bit in the flags of a member
 _ZIP = b"PK"
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # which NumPy writes
-_IN_MEMORY = 32 << 20  # bytes of an inflated array that are kept there
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the methods that NumPy writes
+_IN_MEMORY = 32 << 20  # bytes; a larger decompressed array goes to a temporary file
 _PIECE = 1 << 20
 _CONVERT = (
     "write them as uint8 from 0 to 255: x of [0, 1] by (255 * x).round().clip(0, 255).astype('uint8'), "
@@ -40,12 +39,12 @@ _CONVERT = (
 
 
 class _Layout(NamedTuple):
-    """Where clips lie in a file.
+    """The position of the clips in a file.
 
     Attributes:
-        header: of the array.
-        shape: [N, T, H, W, 1 or 3] of it.
-        member: of an `.npz` file; None in an `.npy` file.
+        header: header of the array.
+        shape: [N, T, H, W, 1 or 3] of the array.
+        member: the array's entry in an `.npz` file; None for an `.npy` file.
     """
 
     header: NpyHeader
@@ -54,17 +53,18 @@ class _Layout(NamedTuple):
 
 
 class ArrayClips:
-    """The clips of an `.npy` or `.npz` file, read one at a time; used from several threads.
+    """The clips of an `.npy` or `.npz` file, read one at a time; may be used from several threads.
 
-    The file is opened for each clip, and its header read anew when it has changed. An `.npz` file must hold one
-    array, or one called `clips`, `samples` or `arr_0`; what else is in it is passed over.
+    The file is opened for each clip; its header is read again if the file has changed. An `.npz` file must hold a
+    single array, or one called `clips`, `samples` or `arr_0`; other members are ignored. All methods raise the
+    errors below.
 
     Args:
-        path: of the file: uint8 [N, T, H, W, 3], or [T, H, W, 3] of one clip; one channel is gray and repeated.
+        path: file with uint8 [N, T, H, W, 3], or one clip [T, H, W, 3]; a single channel is gray and is repeated.
 
     Raises:
-        BrokenClipError: the file cannot be read, is pickled, or holds another shape or type. So do all methods.
-        MachineError: it cannot be read now, or inflates to more than there is room for. So do all methods.
+        BrokenClipError: the file cannot be read, is pickled, or has another shape or dtype.
+        MachineError: the file cannot be read now, or there is no room to decompress it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,9 +80,9 @@ class ArrayClips:
             return self._layout_of(file).shape[0]
 
     def read(self, row: int, frames: int | None = None) -> NDArray[np.uint8]:
-        """Read a clip, uint8 [T, H, W, 3], read-only; or its first frames, as far as it has so many."""
+        """Read a clip, or at most its first `frames` frames: uint8 [T, H, W, 3], read-only."""
         with ExitStack() as stack:
-            with self._lock:  # before the file is opened: of those who wait, nobody holds it open
+            with self._lock:  # taken before the file is opened, so that waiting threads keep no file open
                 file = stack.enter_context(open_clip(self._path))
                 layout = self._layout_of(file)
                 count, stored = layout.shape[:2]
@@ -96,7 +96,7 @@ class ArrayClips:
                 return _rgb(_pixels(file, layout, row, first))
 
     def _layout_of(self, file: BinaryIO) -> _Layout:
-        """Read the header, if the file is not the one whose header was read last."""
+        """Return the layout; read the header again if the file has changed since."""
         with parsing(self._path, _refuse):
             found = os.fstat(file.fileno())
             state = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
@@ -119,7 +119,7 @@ def _refuse(source: str, _: str) -> VdmBenchError:
 
 
 def _read_layout(path: Path, file: BinaryIO, size: int) -> _Layout:
-    """Read where the clips of a file of this size lie; raises anything."""
+    """Read the layout of a file of `size` bytes; may raise any exception."""
     start = file.read(len(_ZIP))
     file.seek(0)
     if start != _ZIP:
@@ -133,13 +133,13 @@ def _read_layout(path: Path, file: BinaryIO, size: int) -> _Layout:
         with archive.open(member) as content:
             header = read_npy_header(content)  # type: ignore[arg-type]
     shape = _shape_of_clips(path, header)
-    if member.file_size != header.start + math.prod(shape):  # before it is inflated
+    if member.file_size != header.start + math.prod(shape):  # checked before decompression
         raise ValueError("the array is not as long as its header says")
     return _Layout(header, shape, member)
 
 
 def _member(path: Path, members: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    """Choose the array of the clips."""
+    """Return the member that holds the clips."""
     arrays = [info for info in members if info.filename.endswith(_SUFFIX)]
     names = [info.filename.removesuffix(_SUFFIX) for info in arrays]
     name = names[0] if len(names) == 1 else next((name for name in _NAMES if name in names), None)
@@ -171,23 +171,23 @@ def _shape_of_clips(path: Path, header: NpyHeader) -> tuple[int, ...]:
 
 
 def _inflate(path: Path, file: BinaryIO, member: zipfile.ZipInfo) -> IO[bytes]:
-    """Copy an array of an `.npz` file to where its clips can be got at one by one; raises anything."""
+    """Decompress an array of an `.npz` file so that single clips can be read; may raise any exception."""
     folder, size = tempfile.gettempdir(), member.file_size
     if size > _IN_MEMORY and size > shutil.disk_usage(folder).free:
         raise MachineError(
             f"{path} inflates to {size / 1e9:.1f} GB, more than is free in {folder}; set TMPDIR to a folder that "
             "has room, or save the array as .npy"
         )
-    kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed when it is let go
+    kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with its last reference
     with zipfile.ZipFile(file) as archive, archive.open(member) as content:
         shutil.copyfileobj(content, kept, _PIECE)
     return kept
 
 
 def _pixels(source: IO[bytes], layout: _Layout, row: int, frames: int) -> NDArray[np.uint8]:
-    """Read the first frames of a clip: uint8 [frames, H, W, 1 or 3]; raises anything."""
+    """Read the first frames of a clip: uint8 [frames, H, W, 1 or 3]; may raise any exception."""
     start, shape = layout.header.start, layout.shape
-    if layout.header.fortran_order:  # values of a clip lie all over the file
+    if layout.header.fortran_order:  # the values of a clip are spread over the file
         return np.array(np.memmap(source, np.uint8, "r", start, shape, "F")[row, :frames])
     source.seek(start + row * math.prod(shape[1:]))
     wanted = frames, *shape[2:]
@@ -195,5 +195,5 @@ def _pixels(source: IO[bytes], layout: _Layout, row: int, frames: int) -> NDArra
 
 
 def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # Gray is repeated as a view, in no more memory.
+    # Gray is repeated as a view, which takes no extra memory.
     return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))

@@ -1,4 +1,4 @@
-"""What a dataset is to the suite: a length, and clips by index that never change."""
+"""Clips, and what a dataset must offer: a length, and clips by index that never change."""
 
 import hashlib
 import re
@@ -14,19 +14,18 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One clip and what is known about it.
+    """One clip with its metadata.
 
     Attributes:
         frames: uint8 [T, H, W, 3], RGB.
-        key: names the clip within its dataset, such as a relative path.
+        key: name of the clip within its dataset, such as a relative path.
         label: class index, or None.
-        caption: description in words, or None.
+        caption: text description, or None.
         lossy: whether the pixels went through a lossy encoding.
-        fps: frames a second at which the video plays, before any stride; None where it has no rate, or is not
-            known.
-        uneven: whether the frames are shown for unequal times, and were taken one after another all the same.
-        digest: SHA-256 of the frames (`clip_digest`), where a reader has just computed it; `verified` sets it. A
-            clip that `dataclasses.replace` makes of another has none, so it can never be that of other frames.
+        fps: frames per second of the video, before any stride; None if it has no rate, or an unknown one.
+        uneven: whether the frames have different durations and were taken as stored nevertheless.
+        digest: SHA-256 of the frames (`clip_digest`), if a reader has just computed it; set by `verified`. A copy
+            by `dataclasses.replace` has none, so the digest can never belong to other frames.
     """
 
     frames: NDArray[np.uint8]
@@ -47,12 +46,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known of a clip or a video without reading it.
+    """The metadata of a clip or a video that is known without reading it.
 
     Attributes:
-        key: names it within its dataset.
+        key: name within its dataset.
         label: class index, or None.
-        caption: description in words, or None.
+        caption: text description, or None.
     """
 
     key: str
@@ -62,64 +61,64 @@ class ClipInfo:
 
 @runtime_checkable
 class ClipDataset(Protocol):
-    """Clips by index; `dataset[i]` gives the same clip whenever and wherever it is asked for.
+    """Clips by index; `dataset[i]` returns the same clip every time, on every machine.
 
-    `dataset[i]` raises `BrokenClipError` where a file cannot be read whole. It is called from several threads.
+    `dataset[i]` raises `BrokenClipError` if a file cannot be read completely. It is called from several threads.
     """
 
     @property
     def identity(self) -> str | None:
-        """Name of the pixels, for signatures: equal names, equal clips. None: they are named by content."""
+        """A name for signatures: datasets of equal name have equal clips. None: the content is hashed instead."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Clip: ...
 
     def fingerprint(self, index: int) -> str | None:
-        """Return a text that changes whenever the clip may have changed; found without decoding it.
+        """Return a text that changes whenever the clip may have changed, without decoding the clip.
 
-        None: that cannot be told, and the clip is to be read.
+        None: unknown, and the clip must be read.
         """
 
 
 @runtime_checkable
 class DescribedClips(ClipDataset, Protocol):
-    """A dataset that knows labels and captions without decoding, and what a person should know of the clips.
+    """A dataset that knows labels and captions without decoding, and has notes for its users.
 
-    A class that inherits from this one writes only what differs from the defaults below.
+    Subclasses override only what differs from the defaults below.
     """
 
     def info(self, index: int) -> ClipInfo:
-        """Return what is known of a clip without reading it."""
+        """Return the metadata of a clip without reading it."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a person should know of the clips, a sentence each."""
+        """What a user should know about the clips, one sentence each."""
         return ()
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the videos that belong to the set and are not there."""
+        """Names of videos that the dataset should have but lacks."""
         return ()
 
     @property
     def video_count(self) -> int | None:
-        """How many videos the clips are cut out of; None where they are not cut out of videos."""
+        """The number of videos from which the clips are cut; None if they are not cut from videos."""
         return None
 
 
 def clip_digest(frames: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 over shape and pixels, in hexadecimal: equal digests, equal clips."""
+    """Return the SHA-256 of shape and pixels, in hexadecimal: clips with equal digests are equal."""
     digest = hashlib.sha256("x".join(map(str, frames.shape)).encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()
 
 
 def digest_of(clip: Clip) -> str:
-    """Return the SHA-256 of a clip's frames, as `clip_digest`; what its reader has computed is not done twice."""
+    """Return the `clip_digest` of a clip; if its reader has computed it, it is not computed again."""
     return clip.digest or clip_digest(clip.frames)
 
 
 def is_digest(found: object) -> bool:
-    """Say whether something read may be what `clip_digest` gave."""
+    """Return whether a value has the form of a `clip_digest`."""
     return isinstance(found, str) and _SHA256.fullmatch(found) is not None

@@ -1,5 +1,6 @@
-"""What can be told of a file undecoded: whether it is there, and as long as its container says.
+"""Checks and facts of video and image files that need no decoding, such as whether a file is truncated.
 
+Sources of the formats:
 ISO base media (MP4, MOV): ISO/IEC 14496-12, 4.2; RIFF (AVI); EBML (Matroska, WebM): RFC 8794, 4 and 5;
 GIF: GIF89a, 16 to 27; PNG: PNG (third edition), 5.3, 5.5 and 11.3.6; WebP: RFC 9649, 2.
 Length-prefixed H.264 and HEVC: ISO/IEC 14496-15, 5.3.3 and 8.3.3; FFV1: RFC 9043, 4.9.
@@ -12,37 +13,36 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.input_files import open_file, parsing
 
-# A box of another kind after the last of these is junk that players step over, not a part that is missing.
+# Boxes of other kinds after the last of these are junk that players skip, not a missing part.
 _NEEDED_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
-# Those of which a packet may hold no picture that is shown, or more than one.
+# Codecs whose packets may hold no visible picture, or more than one.
 CODECS_OF_UNEVEN_PACKETS = frozenset({"gif", "mpeg4", "vp8", "vp9"})
 _IDR = 5
 _MPEG4_PICTURE = b"\0\0\1\xb6"
-_MPEG4_HEADER = 19  # bytes, with all that encoders put behind it
+_MPEG4_HEADER = 19  # bytes, including what encoders append
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATION = 0x02
-_PIECE = 1 << 20  # bytes that are read at a time
-_FFV1_FOOTER = 8  # bytes behind a slice that has a checksum: its length (3), a status (1), the checksum (4)
+_PIECE = 1 << 20  # bytes per read
+_FFV1_FOOTER = 8  # bytes after a slice with a checksum: its length (3), a status (1), the checksum (4)
 _ALL_ONES = 0xFFFFFFFF
-# CRCs of FFV1 begin with the highest bit of a byte, those of zlib with the lowest.
+# FFV1 computes its CRC from the highest bit of each byte, zlib from the lowest.
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-# Within the headers of AVI, what FFmpeg finds room for before it reads it; and what may lack of it, as of a file
-# that was cut.
-_AVI_ROOMS = frozenset({b"strf", b"strd", b"strn"})
+# AVI headers for which FFmpeg allocates memory before reading them. A truncated file may lack some bytes of them.
+_AVI_ALLOCATED = frozenset({b"strf", b"strd", b"strn"})
 _MOST_LACKING = 1 << 20  # bytes
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
 def open_clip(path: Path) -> BinaryIO:
-    """Open a file with content.
+    """Open a regular file that is not empty.
 
     Raises:
-        BrokenClipError: `path` is missing, a folder, a pipe or the like, empty, or cannot be opened.
+        BrokenClipError: `path` is missing, empty, not a regular file, or cannot be opened.
         MachineError: the machine cannot open it now.
     """
     file = open_file(path)
@@ -57,15 +57,14 @@ def open_clip(path: Path) -> BinaryIO:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no file with content, as `open_clip` does."""
+    """Raise the errors of `open_clip` for a file that cannot be a clip."""
     open_clip(path).close()
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether the container at `path` announces more bytes than the file holds, or a GIF ends in mid-air.
+    """Return whether the container at `path` declares more bytes than the file has, or a GIF lacks its trailer.
 
-    False also for a container that announces no length (MPEG-TS, a stream that was written live) and for a
-    file of no known kind.
+    False for a container without a declared length (MPEG-TS, a live recording) and for an unknown format.
     """
     with open_file(path) as file, parsing(path):
         size = _size(file)
@@ -80,12 +79,12 @@ def is_cut_short(path: Path) -> bool:
 
 
 def check_container(path: Path) -> None:
-    """Refuse an animated PNG that is not what was written, and an AVI file with a header longer than itself.
+    """Refuse an animated PNG with a wrong checksum, and an AVI file with a header longer than the file.
 
-    FFmpeg finds room for as many bytes as titles and settings of codecs say they have, before it reads them.
+    FFmpeg allocates as many bytes as AVI titles and codec settings claim to have before it reads them.
 
     Raises:
-        BrokenClipError: a header is, or it is no file with content.
+        BrokenClipError: the file is damaged in this way, or `open_clip` refuses it.
         MachineError: the machine cannot read it now.
     """
     with open_clip(path) as file, parsing(path):
@@ -101,16 +100,16 @@ def check_container(path: Path) -> None:
 
 
 def check_chunks(path: Path, file: BinaryIO) -> None:
-    """Hold the chunks of a PNG, still or animated, against their CRC-32; another file is passed over.
+    """Compare the chunks of a PNG, still or animated, with their CRC-32; other formats are not checked.
 
-    Neither Pillow nor FFmpeg does so with pixels: most bits that flip in them would give another picture.
+    Neither Pillow nor FFmpeg checks the chunks with pixels, where most flipped bits would change the picture.
 
     Args:
-        path: of the file, for errors.
+        path: names the file in errors.
         file: open at its beginning.
 
     Raises:
-        BrokenClipError: one is not what was written, or is longer than the file.
+        BrokenClipError: a chunk has changed or is longer than the file.
     """
     if file.read(8) != _PNG_SIGNATURE:
         return
@@ -129,7 +128,7 @@ def check_chunks(path: Path, file: BinaryIO) -> None:
 
 
 def is_animated_image(file: BinaryIO) -> bool:
-    """Whether a file that is open at its beginning is an animated PNG or WebP, by what it says of itself."""
+    """Return whether a file, open at its beginning, is an animated PNG or WebP according to its header."""
     start = file.read(21)
     if start[:8] == _PNG_SIGNATURE:
         file.seek(8)
@@ -138,26 +137,26 @@ def is_animated_image(file: BinaryIO) -> bool:
 
 
 def is_animated_webp(path: Path) -> bool:
-    """Whether a WebP image says that it is animated; False for what is no WebP."""
+    """Return whether a WebP image is animated according to its header; False for other formats."""
     with open_file(path) as file, parsing(path):
         return _webp_is_animated(file.read(21))
 
 
 def is_lossless_webp(path: Path) -> bool:
-    """Whether all pictures of the WebP image at `path` are of its lossless kind."""
+    """Return whether all pictures of the WebP image at `path` are stored in lossless WebP."""
     with open_file(path) as file, parsing(path):
         return all(kind != b"VP8 " for kind, _ in _webp_chunks(file, 12, _size(file)))
 
 
 def webp_delays(path: Path) -> list[int]:
-    """Milliseconds for which each frame of the animated WebP image at `path` is shown."""
+    """Return the duration of each frame of the animated WebP image at `path`, in milliseconds."""
     with open_file(path) as file, parsing(path):
         chunks = _webp_chunks(file, 12, _size(file))
         return [_webp_delay(file, place) for kind, place in chunks if kind == b"ANMF"]
 
 
 def nal_length_size(codec: str, extradata: bytes | None) -> int:
-    """Bytes of the length before each NAL unit of a packet; 0 where the stream is not length-prefixed."""
+    """Return the size in bytes of the length before each NAL unit; 0 if the stream is not length-prefixed."""
     position = {"h264": 4, "hevc": 21}.get(codec)
     if position is None or extradata is None or len(extradata) <= position or extradata[0] != 1:
         return 0
@@ -165,10 +164,10 @@ def nal_length_size(codec: str, extradata: bytes | None) -> int:
 
 
 def is_whole_picture(packet: bytes, length_size: int) -> bool:
-    """Whether the lengths of the NAL units in `packet` lead from its first byte to its last.
+    """Return whether the lengths of the NAL units add up to the length of `packet`.
 
-    This is the check that decoders make before anything else; made here it finds a damaged frame without
-    decoding the ones before it. Packets with start codes are left to the decoder.
+    Decoders make this check first. Made here, it finds a damaged frame without decoding the frames before it.
+    Packets with start codes are left to the decoder.
     """
     if packet.startswith(b"\0\0\0\1"):
         return True
@@ -182,13 +181,13 @@ def is_whole_picture(packet: bytes, length_size: int) -> bool:
 
 
 def ffv1_slices(packet: bytes) -> tuple[int, int]:
-    """Count the slices of an FFV1 picture that fit their CRC-32, and what does not fit.
+    """Count the slices of an FFV1 picture with a correct CRC-32; also return 1 if anything else is left, else 0.
 
-    All fit in a picture that is whole, and none, but by the chance of 2 ** -32, where slices have no checksums.
-    FFmpeg looks at them, and covers what is damaged up with the picture before it, without a word.
+    In an intact picture all are correct. If slices have no checksums, none is, except with probability 2 ** -32.
+    FFmpeg checks them too, but silently conceals damaged slices with the previous picture.
     """
     fitting, end = 0, len(packet)
-    while end > _FFV1_FOOTER:  # each slice has its length behind it
+    while end > _FFV1_FOOTER:  # the length of a slice follows it
         place = end - _FFV1_FOOTER
         start = place - int.from_bytes(packet[place : place + 3], "big")
         if start < 0 or zlib.crc32(packet[start:end].translate(_MIRRORED), _ALL_ONES) != _ALL_ONES:
@@ -198,9 +197,9 @@ def ffv1_slices(packet: bytes) -> tuple[int, int]:
 
 
 def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
-    """Whether decoders show a film's pictures from this one on: in H.264 only an IDR picture is certain.
+    """Return whether decoders certainly show all pictures of a video from this one on.
 
-    Others that a film may be entered at need more pictures until nothing is left of those before (7.4.1.2.4).
+    In H.264 only an IDR picture guarantees it; other entry points may refer to earlier pictures (7.4.1.2.4).
     """
     if codec != "h264":
         return True
@@ -215,20 +214,17 @@ def is_clean_start(codec: str, packet: bytes, length_size: int) -> bool:
 
 
 def shown_pictures(codec: str, packet: bytes) -> int:
-    """Count the pictures in a packet that are shown, as far as can be told undecoded.
+    """Count the visible pictures in a packet, as far as its header shows: 1 unless in `CODECS_OF_UNEVEN_PACKETS`.
 
-    It is 1 but for `CODECS_OF_UNEVEN_PACKETS`.
-
-    VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. An MPEG-4 picture that repeats the one before it may
-    be left out, by a header of a few bytes that hardly any other picture fits into; in AVI such a header also
-    keeps the place of a picture that was packed into an earlier packet.
+    VP8: RFC 6386, 9.1; VP9: "VP9 Bitstream Overview", 2.1. In MPEG-4, a packet with hardly more than a header
+    repeats the previous picture. In AVI it may also stand for a picture that was packed into an earlier packet.
     """
     if codec == "vp8":
         return int(bool(packet[0] & 0x10))
     if codec == "vp9":  # an index at its end, 110xxxxx, makes a frame of several pictures, one of them shown
         is_shown = packet[0] & 0x08 or packet[0] & 0x02 or packet[0] & 0x30 == 0x30
         return int(bool(is_shown) or packet[-1] & 0xE0 == 0xC0)
-    if codec == "gif":  # a comment may stand behind the last picture
+    if codec == "gif":  # a comment may follow the last picture
         return int(_gif_has_a_picture(packet))
     if codec == "mpeg4":
         return 0 if len(packet) <= _MPEG4_HEADER else max(1, packet.count(_MPEG4_PICTURE))
@@ -264,20 +260,20 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
 
 
 def _avi_headers(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """Kinds and ends of the headers of an AVI file that FFmpeg finds room for, before the film and behind it."""
+    """Yield the kind and the end of each header of an AVI file for which FFmpeg allocates memory."""
     position = 12
     while position + 8 <= size:
         file.seek(position)
         header = file.read(12)
         kind, length = header[:4], int.from_bytes(header[4:8], "little")
         end = position + 8 + length
-        if kind == b"LIST" and header[8:] not in (b"INFO", b"movi"):  # entered, however long it says it is
+        if kind == b"LIST" and header[8:] not in (b"INFO", b"movi"):  # read its items, whatever its length
             end = position + 12
         elif kind == b"LIST" and header[8:] == b"INFO":
             yield b"INFO", end
-        elif kind == b"LIST" and length < 4:  # a film of unknown length, as it was written live
+        elif kind == b"LIST" and length < 4:  # a live recording of unknown length
             return
-        elif kind in _AVI_ROOMS:
+        elif kind in _AVI_ALLOCATED:
             yield kind, end
         position = end + end % 2
 
@@ -299,7 +295,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _png_is_animated(file: BinaryIO) -> bool:
-    """Whether a PNG has the chunk `acTL` before its image; the file stands at its first chunk."""
+    """Return whether a PNG has the chunk `acTL` before its image; `file` is positioned at the first chunk."""
     while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
         if header[4:] == b"acTL":
             return True
@@ -315,13 +311,13 @@ def _webp_is_animated(start: bytes) -> bool:
 def _webp_chunks(
     file: BinaryIO, position: int, end: int, *, in_frame: bool = False
 ) -> Iterator[tuple[bytes, int]]:
-    """The kinds and places of the chunks between two places, and of those within the frames of an animation."""
+    """Yield the kind and position of each chunk between `position` and `end`, and of those within frames."""
     while position + 8 <= end:
         file.seek(position)
         header = file.read(8)
         length = int.from_bytes(header[4:], "little")
         yield header[:4], position
-        if header[:4] == b"ANMF" and not in_frame:  # a frame, which holds no others; its own header has 16 bytes
+        if header[:4] == b"ANMF" and not in_frame:  # a frame; frames do not nest; its header has 16 bytes
             yield from _webp_chunks(file, position + 24, min(end, position + 8 + length), in_frame=True)
         position += 8 + length + length % 2
 
@@ -332,7 +328,7 @@ def _webp_delay(file: BinaryIO, frame: int) -> int:
 
 
 def _read_ebml_length(file: BinaryIO) -> int | None:
-    """A length of 1 to 8 bytes (RFC 8794, 4); None where it is left open or is no length."""
+    """Read a length of 1 to 8 bytes (RFC 8794, 4); None if it is unknown or invalid."""
     first = file.read(1)
     if not first or first == b"\0":
         return None
@@ -344,7 +340,7 @@ def _read_ebml_length(file: BinaryIO) -> int | None:
 
 
 def _gif_has_an_end(data: bytes) -> bool:
-    """Whether the blocks lead to the trailer; FFmpeg drops, silently, all that follows a damaged one."""
+    """Return whether the blocks lead to the trailer; FFmpeg silently drops everything after a damaged block."""
     position = 13 + _colour_table(data[10:11])
     while position < len(data):
         kind = data[position]
@@ -361,13 +357,13 @@ def _gif_has_an_end(data: bytes) -> bool:
 
 
 def _after_sub_blocks(data: bytes, position: int) -> int:
-    while position < len(data) and data[position]:  # each has its length before it
+    while position < len(data) and data[position]:  # the length of a block precedes it
         position += 1 + data[position]
     return position + 1
 
 
 def _gif_has_a_picture(packet: bytes) -> bool:
-    """Whether a picture follows the extensions that a packet begins with; the first one has the header too."""
+    """Return whether a picture follows the extensions at the start of a packet (in the first, the header)."""
     position = 0
     while position + 1 < len(packet) and packet[position] == _GIF_EXTENSION:
         position = _after_sub_blocks(packet, position + 2)
@@ -375,5 +371,5 @@ def _gif_has_a_picture(packet: bytes) -> bool:
 
 
 def _colour_table(flags: bytes) -> int:
-    """Bytes of the colour table that these flags (one byte, or none at the end of the file) announce."""
+    """Return the size in bytes of the colour table that the flags (one byte, or none at the end) declare."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

@@ -1,8 +1,8 @@
-"""What clips hold, block by block: read and hashed, or remembered from when they were last read.
+"""The content hashes and other facts of clips, block by block, cached from when the clips were last read.
 
-What is remembered is found by what datasets tell of their clips without reading them (`fingerprint`). It is never
-believed outright, as file systems and mounts can be made to tell the same of other bytes: of each block a few
-clips, others each time, are read and hashed again.
+Cached facts are found by the `fingerprint` of each clip, which needs no reading. They are not trusted blindly,
+because a file system can report the same state for other bytes: a few clips of each block, chosen at random each
+time, are read and hashed again.
 """
 
 import functools
@@ -23,16 +23,15 @@ from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video.clip import Clip, ClipDataset, digest_of, is_digest
 from vdm_bench.video.timing import READING_VERSION
 
-# Part of the name of what is remembered: raise it when clips are read otherwise, or the files' layout changes.
+# Part of the names of cached files. Raise it when the way clips are read, or the layout of the files, changes.
 CONTENTS_VERSION = 2
 _READERS = ("av", "numpy", "pillow", "torch")
 
-# One clip in so many of a block is read again when the block is remembered, and at least one. With it the clips
-# that are read again are at most 5 % of any set of 20 and more.
+# One clip in 32 of a cached block is read again, and at least one: at most 5 % of any set of 20 clips or more.
 SAMPLED = 32
-_RANDOM = secrets.SystemRandom()  # nobody shall know before which clips are looked at
+_RANDOM = secrets.SystemRandom()  # the choice must not be predictable
 
-SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # the way out of broken clips
+SKIP_BROKEN = "remove them, or pass --skip-broken to leave them out"  # what to do about broken clips
 
 Shape = tuple[int, int, int]  # T, H, W
 Broken = tuple[str, str]  # source, reason
@@ -43,8 +42,8 @@ class LoadedClip:
     """A clip that was read.
 
     Attributes:
-        index: in its dataset.
-        clip: itself.
+        index: position in its dataset.
+        clip: the clip.
         digest: SHA-256 of its pixels.
     """
 
@@ -55,14 +54,14 @@ class LoadedClip:
 
 @dataclass(frozen=True)
 class BlockMetadata:
-    """What is known of the clips of a block.
+    """The facts of a block of clips.
 
     Attributes:
-        clips: of each, the SHA-256 of its pixels, or (source, reason) where it cannot be read.
-        shape: (T, H, W) of the clips, or None where none can be read.
-        lossy: whether any comes from a lossy encoding.
-        fps: frames a second of each clip that can be read; None where it has no rate.
-        uneven: clips whose frames are shown for unequal times, and were taken one after another.
+        clips: for each clip, the SHA-256 of its pixels, or (source, reason) if it cannot be read.
+        shape: (T, H, W) of the clips, or None if none can be read.
+        lossy: whether any clip comes from a lossy encoding.
+        fps: frames per second of each readable clip; None if it has no rate.
+        uneven: number of clips whose frames have different durations and were taken as stored.
     """
 
     clips: tuple[str | Broken, ...]
@@ -73,24 +72,24 @@ class BlockMetadata:
 
     @classmethod
     def of(cls, loaded: Sequence[LoadedClip | BrokenClipError]) -> "BlockMetadata":
-        """Gather the facts of clips that were read.
+        """Collect the facts of clips that were read.
 
         Raises:
             InputError: they have different shapes.
         """
-        sound = [item for item in loaded if isinstance(item, LoadedClip)]
-        clips = tuple(map(_held, loaded))
+        readable = [item for item in loaded if isinstance(item, LoadedClip)]
+        clips = tuple(map(_content, loaded))
         return cls(
             clips,
-            _common_shape(sound),
-            lossy=any(item.clip.lossy for item in sound),
-            fps=tuple(item.clip.fps for item in sound),
-            uneven=sum(item.clip.uneven for item in sound),
+            _common_shape(readable),
+            lossy=any(item.clip.lossy for item in readable),
+            fps=tuple(item.clip.fps for item in readable),
+            uneven=sum(item.clip.uneven for item in readable),
         )
 
     @property
     def digests(self) -> list[str]:
-        """SHA-256 of each clip that can be read."""
+        """SHA-256 of each readable clip."""
         return [clip for clip in self.clips if isinstance(clip, str)]
 
     @property
@@ -104,25 +103,25 @@ class BlockMetadata:
 
     @classmethod
     def from_json(cls, content: Any) -> "BlockMetadata":
-        """Take what `to_json` gave, parsed.
+        """Return the facts that the parsed result of `to_json` holds.
 
         Raises:
             ValueError, KeyError, TypeError: it is something else.
         """
         clips = tuple(_checked_clip(clip) for clip in content["clips"])
-        sound, fps = sum(isinstance(clip, str) for clip in clips), tuple(content["fps"])
+        readable, fps = sum(isinstance(clip, str) for clip in clips), tuple(content["fps"])
         shape = None if content["shape"] is None else tuple(content["shape"])
         lossy, uneven = content["lossy"], content["uneven"]
-        is_whole = (
+        is_valid = (
             len(content) == len(fields(cls))
-            and (len(shape) == 3 and all(_is_count(side) and side for side in shape) if shape else not sound)
-            and len(fps) == sound
+            and (len(shape) == 3 and all(_is_count(side) and side for side in shape) if shape else not readable)
+            and len(fps) == readable
             and all(rate is None or (_is_number(rate) and math.isfinite(rate)) for rate in fps)
             and isinstance(lossy, bool)
             and _is_count(uneven)
         )
-        if not is_whole:
-            raise ValueError("these are no facts of a block of clips")
+        if not is_valid:
+            raise ValueError("these are not the facts of a block of clips")
         return cls(clips, cast("Shape | None", shape), lossy, fps, uneven)
 
 
@@ -145,17 +144,17 @@ def _is_number(found: Any) -> bool:
     return isinstance(found, int | float) and not isinstance(found, bool)
 
 
-class Memory:
-    """What was found in the blocks of a dataset when they were last read, kept in a folder.
+class ContentCache:
+    """A cache of the facts of a dataset's blocks, in a folder.
 
     Args:
         dataset: the clips.
-        bounds: first clip of each block, and the one behind its last.
-        folder: where it is kept; made when something is written.
+        bounds: (start, stop) of each block, in clips.
+        folder: of the cached files; created when the first is written.
         workers: threads that read clips.
 
     Attributes:
-        damaged: files of blocks that were no use when they were last recalled.
+        damaged: damaged files of blocks that the last `recall` found.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class Memory:
         self.damaged: list[Path] = []
 
     def recall(self) -> list[BlockMetadata | None]:
-        """Return what is remembered of each block; None of one that must be read."""
+        """Return the cached facts of each block; None if the block must be read."""
         self.damaged.clear()
         return [
             None if path is None else self._recall(path, stop - start)
@@ -174,14 +173,14 @@ class Memory:
         ]
 
     def _recall(self, path: Path, count: int) -> BlockMetadata | None:
-        """Read what is remembered of a block of so many clips; None where there is nothing, or nothing of use."""
+        """Read the cached facts of a block of `count` clips; None if there are none, or they are damaged."""
         try:
             facts = BlockMetadata.from_json(read_json(path))
             if len(facts.clips) == count:
                 return facts
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError):  # InputError is one of the first
+        except (ValueError, KeyError, TypeError):  # InputError is a ValueError
             pass
         self.damaged.append(path)
         if not path.is_file():
@@ -189,26 +188,26 @@ class Memory:
         return None
 
     def keep(self, number: int, facts: BlockMetadata) -> None:
-        """Remember a block that has been read, unless its clips may have changed on the way."""
+        """Cache the facts of a block that was read, unless its clips may have changed meanwhile."""
         path = self._paths[number]
         if path is not None and path == self._path(number):
             write_json(path, asdict(facts))
 
     def forget(self) -> None:
-        """Remember nothing of any block."""
+        """Delete the cached facts of all blocks."""
         for path in self._paths:
             if path is not None:
                 path.unlink(missing_ok=True)
 
     def first_changed(self, blocks: Iterable[tuple[int, BlockMetadata]]) -> str | None:
-        """Read a sample of each block again; name the first clip that is not as remembered.
+        """Read a sample of each block again; return the name of the first clip that differs, or None.
 
-        Clips that could not be read are all tried again: it may not have been their fault.
+        All clips that could not be read are tried again, because the fault may have been the machine's.
         """
         expected: list[tuple[int, BlockMetadata, str | Broken]] = []
         for number, facts in blocks:
-            sound = [row for row, clip in enumerate(facts.clips) if isinstance(clip, str)]
-            chosen = set(sample_of(sound))
+            readable = [row for row, clip in enumerate(facts.clips) if isinstance(clip, str)]
+            chosen = set(sample_of(readable))
             start, _ = self._bounds[number]
             expected += [
                 (start + row, facts, clip)
@@ -219,12 +218,12 @@ class Memory:
         found = ordered_map(load, [index for index, _, _ in expected], self._workers)
         for (_, facts, clip), item in zip(expected, found, strict=True):
             lossy = isinstance(item, LoadedClip) and item.clip.lossy
-            if not _alike(_held(item), clip) or (lossy and not facts.lossy):
+            if not _is_same(_content(item), clip) or (lossy and not facts.lossy):
                 return item.clip.key if isinstance(item, LoadedClip) else item.source
         return None
 
     def _path(self, number: int) -> Path | None:
-        """Name the file of a block by all that decides its clips; None where that cannot be told."""
+        """Return the path of a block's file, named by the fingerprints of its clips; None if one is unknown."""
         digest = hashlib.sha256(f"contents {CONTENTS_VERSION} {readers()}".encode())
         for index in range(*self._bounds[number]):
             fingerprint = self._dataset.fingerprint(index)
@@ -235,25 +234,25 @@ class Memory:
 
 
 def sample_of(clips: Sequence[int]) -> list[int]:
-    """Choose which clips of a block are read again; others each time."""
+    """Choose at random which clips of a block are read again."""
     return _RANDOM.sample(clips, min(len(clips), max(1, len(clips) // SAMPLED)))
 
 
 @functools.cache
 def readers() -> str:
-    """Name the versions of what reads clips: others may give other pixels for the same file."""
+    """Return the versions of the libraries that read clips; other versions may decode other pixels."""
     return " ".join([f"reading {READING_VERSION}", *(f"{name} {_version(name)}" for name in _READERS)])
 
 
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # of a build without metadata
+    except PackageNotFoundError:  # a build without metadata
         return "unknown"
 
 
 def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
-    """Read and hash a clip, or say why it cannot be read."""
+    """Read and hash a clip; return the error if it cannot be read."""
     try:
         clip = dataset[index]
     except BrokenClipError as error:
@@ -264,18 +263,18 @@ def load_clip(dataset: ClipDataset, index: int) -> LoadedClip | BrokenClipError:
 def first_shape(
     dataset: ClipDataset, count: int, title: str, workers: int, *, skip_broken: bool = False
 ) -> Shape:
-    """Read the first clip that can be read, to see before hours of work whether clips fit: (T, H, W).
+    """Return the shape (T, H, W) of the first readable clip, to check before hours of work whether clips fit.
 
     Args:
         dataset: the clips.
-        count: how many; at most the length of the dataset.
+        count: number of clips; at most the length of the dataset.
         title: names the clips in errors.
         workers: threads that decode.
-        skip_broken: pass over clips that cannot be read instead of refusing.
+        skip_broken: skip broken clips instead of refusing them.
 
     Raises:
-        BrokenClipsError: the first clip cannot be read and shall not be skipped; all that cannot are named.
-        InputError: not one can be read.
+        BrokenClipsError: the first clip is broken and must not be skipped; the error names all broken clips.
+        InputError: no clip can be read.
     """
     for index in range(count):
         item = load_clip(dataset, index)
@@ -290,12 +289,12 @@ def first_shape(
 
 
 def digest_of_clips(digests: Iterable[str]) -> str:
-    """Return the SHA-256 over those of clips, in order: what a record says of the content of its clips."""
+    """Return the SHA-256 over the digests of clips, in order; records identify their clips by it."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def unlike(*found: tuple[str, Shape]) -> InputError:
-    """Say that clips have different shapes: two of them by what has each shape."""
+    """Return the error for clips of different shapes, from pairs of a name and its shape."""
     described = " and ".join(f"{t} frames of {w}x{h} ({name})" for name, (t, h, w) in found)
     return InputError(
         f"the clips differ in shape: {described}; cut and resize them to one, as `score` does by --frames N, and "
@@ -303,18 +302,18 @@ def unlike(*found: tuple[str, Shape]) -> InputError:
     )
 
 
-def _held(item: LoadedClip | BrokenClipError) -> str | Broken:
+def _content(item: LoadedClip | BrokenClipError) -> str | Broken:
     return item.digest if isinstance(item, LoadedClip) else (item.source, item.reason)
 
 
-def _alike(found: str | Broken, remembered: str | Broken) -> bool:
-    if isinstance(found, str) or isinstance(remembered, str):
-        return found == remembered
-    return found[1] == remembered[1]  # the source is as the user names it, which may be another way today
+def _is_same(found: str | Broken, cached: str | Broken) -> bool:
+    if isinstance(found, str) or isinstance(cached, str):
+        return found == cached
+    return found[1] == cached[1]  # the source is a path as the user writes it, which may differ between runs
 
 
 def _common_shape(loaded: Sequence[LoadedClip]) -> Shape | None:
-    """Return the shape (T, H, W) all clips share."""
+    """Return the shape (T, H, W) of all clips; raise an error if they differ."""
     keys: dict[Shape, str] = {}
     for item in loaded:
         frames, height, width, _ = item.clip.frames.shape

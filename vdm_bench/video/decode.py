@@ -1,4 +1,4 @@
-"""Video files as arrays: the frames that the `ffmpeg` program gives, upright, or an error that says why not."""
+"""Decode video files to arrays: the frames that the `ffmpeg` program returns, upright."""
 
 import contextlib
 import itertools
@@ -18,34 +18,35 @@ from vdm_bench.video.images import decoded_pixels, open_image
 from vdm_bench.video.reader import FrameReader, count_of_frames
 from vdm_bench.video.stream import open_stream
 from vdm_bench.video.timing import Fps, FrameTimes, exact_rate
-from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.view import FrameTransform, unchanged
 
-# A frame's own time must find it, also when it was computed as i / fps or printed by ffprobe: six decimals.
+# A frame is found by its own time, even if that was computed as i / fps or printed by ffprobe to six decimals.
 _TIME_TOLERANCE = 1e-6
-# A film of a few pictures that stand still for hours must not fill the memory with copies of them.
-_MOST_COPIES = 32  # of each picture, on average, ...
-_MOST_COPIED = 128 << 20  # ... in more bytes than these
+# A video of a few pictures that are shown for hours must not fill the memory with copies of them. It is refused
+# if it takes more copies of each picture than this, on average, and more bytes than this.
+_MOST_COPIES = 32
+_MOST_COPIED = 128 << 20
 _MILLISECOND = Fraction(1, 1000)
-_NO_DELAY = 100  # milliseconds that browsers make of none
+_NO_DELAY = 100  # milliseconds that browsers show a frame without a delay
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of its video stream; only the first frame is decoded for it.
+    """The properties of a video stream, from its header and its first frame.
 
     Attributes:
         width: pixels, upright.
         height: pixels, upright.
-        fps: average frame rate; None where the container does not tell.
-        declared_frames: number of frames in the container's header; None where there is none (Matroska,
-            WebM, MPEG-TS). A fragmented MP4 counts its first fragment alone, and an edit list may hide
-            some: what is decoded is what counts.
-        duration: seconds; None where the container does not tell.
+        fps: average frames per second; None if the container has no rate.
+        declared_frames: number of frames in the container's header; None if it has none (Matroska, WebM,
+            MPEG-TS). It may differ from the number of decoded frames: a fragmented MP4 counts only its first
+            fragment, and an edit list may hide frames.
+        duration: seconds; None if the container has no duration.
         codec: FFmpeg's name, such as `h264`.
         pixel_format: FFmpeg's name, such as `yuv420p`.
-        rotation: degrees, 0, 90, 180 or 270: upright = `np.rot90(stored, rotation // 90)`.
-        lossless: whether the frames are certain to be what was once given to the encoder: a lossless codec,
-            and RGB or gray of at most 8 bits.
+        rotation: 0, 90, 180 or 270 degrees: upright = `np.rot90(stored, rotation // 90)`.
+        lossless: whether the frames certainly equal the encoder's input: a lossless codec, and RGB or gray with
+            at most 8 bits.
     """
 
     width: int
@@ -82,12 +83,12 @@ def probe(path: Path, *, stream: int | None = None) -> VideoInfo:
 
 
 def frame_times(path: Path, *, stream: int | None = None) -> FrameTimes:
-    """Find when each frame of the video at `path` is shown (stream as in `read_video`).
+    """Return when each frame of the video at `path` is shown (stream as in `read_video`).
 
-    The whole container is read and checked, but nothing is decoded unless packets are not frames for certain.
+    The whole container is read and checked. Frames are decoded only if packets may not correspond to frames.
 
     Raises:
-        BrokenClipError: as `read_video`, except for what only decoding shows.
+        BrokenClipError: as `read_video`, except for damage that only decoding reveals.
     """
     with _open(path, stream) as reader:
         times = reader.times_of_packets()
@@ -100,10 +101,10 @@ def _decoded_times(path: Path, stream: int | None) -> FrameTimes:
 
 
 def count_frames(path: Path, *, stream: int | None = None, fps: Fps | None = None) -> int:
-    """Count the frames that `read_video` gives.
+    """Count the frames that `read_video` returns.
 
     Raises:
-        BrokenClipError: as `read_video`, except for what only decoding shows.
+        BrokenClipError: as `read_video`, except for damage that only decoding reveals.
         InputError: `fps` is not positive.
     """
     return len(frame_times(path, stream=stream).chosen(fps))
@@ -114,42 +115,42 @@ def read_video(
 ) -> NDArray[np.uint8]:
     """Decode a video file.
 
-    Where all frames are shown equally long, they are given as they are stored. Where their times differ (GIFs
-    whose equal frames were merged, films of variable frame rate), they are given at the constant rate of the
-    commonest delay; see `vdm_bench.video.timing`.
+    If all frames have the same duration, they are returned as stored. Otherwise (a GIF whose equal frames were
+    merged, a variable frame rate), they are returned at a constant rate, that of the most common delay; see
+    `vdm_bench.video.timing`.
 
-    The container is checked to its end; the pictures are decoded up to the last one that is needed.
+    The container is checked to its end; pictures are decoded up to the last one that is needed.
 
     Args:
         path: the file.
-        indices: frames to give, counted from 0 in the order in which they are shown; they may repeat and
-            stand in any order. None: all frames.
-        stream: index of the video stream in the file; None: the one that FFmpeg holds to be the best.
-        fps: frames a second to give, by the times of the frames; `"stored"` for the frames as they are stored,
-            whatever their times; None as said above.
+        indices: frames to return, counted from 0 in display order; they may repeat and be in any order. None:
+            all.
+        stream: index of the video stream in the file; None: the stream that FFmpeg prefers.
+        fps: frames per second to return, by the times of the frames; `"stored"` for the frames as stored,
+            whatever their times; None: see above.
 
     Returns:
-        uint8 [T, H, W, 3], RGB, upright, of square pixels.
+        uint8 [T, H, W, 3], RGB, upright, with square pixels.
 
     Raises:
-        BrokenClipError: the file is missing, empty, no video, encrypted, cut short or damaged; it has fewer
-            frames than asked for; its size changes on the way; a frame is not opaque; `fps` is given and the
+        BrokenClipError: the file is missing, empty, not a video, encrypted, truncated or damaged; it has fewer
+            frames than requested; the picture size changes; a frame is not opaque; or `fps` is given and the
             frames have no times.
         InputError: `indices` is empty or has a negative index; `fps` is not positive.
     """
-    return read_film(path, indices, stream=stream, fps=fps).frames
+    return decode_video(path, indices, stream=stream, fps=fps).frames
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedVideo:
-    """What was read of a video file.
+    """The decoded frames of a video file, and what a score must record about them.
 
     Attributes:
         frames: uint8 [T, H, W, 3].
-        lossless: whether they are certain to be lossless (see `VideoInfo`).
-        fps: frames a second at which they are taken, before any stride; None where they have no times, or
-            unequal ones.
-        uneven: whether they are shown for unequal times, and were taken as they are stored.
+        lossless: whether the frames are certainly lossless (see `VideoInfo`).
+        fps: frames per second at which they are taken, before any stride; None if they have no times, or
+            different durations.
+        uneven: whether they have different durations and were taken as stored.
     """
 
     frames: NDArray[np.uint8]
@@ -158,24 +159,24 @@ class DecodedVideo:
     uneven: bool = False
 
 
-def read_film(
+def decode_video(
     path: Path,
     indices: Sequence[int] | None = None,
     *,
     stride: int = 1,
     stream: int | None = None,
     fps: Fps | None = None,
-    each: EachFrame = unchanged,
+    transform: FrameTransform = unchanged,
 ) -> DecodedVideo:
-    """Decode as `read_video`, and tell what a score must know of the frames.
+    """Decode as `read_video`, and return the frames with what a score must record about them.
 
     Args:
-        path: as of `read_video`.
-        indices: as of `read_video`; None: all frames, or every `stride`-th.
-        stride: step between frames where `indices` is None; those between are not kept.
-        stream: as of `read_video`.
-        fps: as of `read_video`.
-        each: applied to every frame as soon as it is there.
+        path: as in `read_video`.
+        indices: as in `read_video`; None: all frames, or every `stride`-th.
+        stride: step between frames if `indices` is None; the frames in between are not kept.
+        stream: as in `read_video`.
+        fps: as in `read_video`.
+        transform: applied to every frame as soon as it is decoded.
 
     Raises:
         BrokenClipError: as `read_video`.
@@ -184,30 +185,30 @@ def read_film(
     if indices is not None and (len(indices) == 0 or min(indices) < 0):
         raise InputError(f"frame indices must be 0 or more, and at least one, not {list(indices)}")
     times = frame_times(path, stream=stream)
-    wanted = _Wanted(path, indices, stride, stream, fps, each)
-    film = wanted.read(times) or wanted.read(_decoded_times(path, stream))
-    if film is None:
+    request = _Request(path, indices, stride, stream, fps, transform)
+    decoded = request.read(times) or request.read(_decoded_times(path, stream))
+    if decoded is None:
         raise BrokenClipError(str(path), "damaged: it gives more frames at one time than at another")
-    return film
+    return decoded
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """The arguments of `read_film`."""
+class _Request:
+    """The arguments of `decode_video`."""
 
     path: Path
     indices: Sequence[int] | None
     stride: int
     stream: int | None
     fps: Fps | None
-    each: EachFrame
+    transform: FrameTransform
 
     def read(self, times: FrameTimes) -> DecodedVideo | None:
-        """Decode the frames that these times lead to; None where packets were no frames after all."""
+        """Decode the frames that are chosen by these times; None if there are fewer frames than times."""
         chosen = times.chosen(self.fps)
         indices = range(0, len(chosen), self.stride) if self.indices is None else self.indices
         if max(indices) >= len(chosen):
-            if self._decode([times.count - 1]) is None:  # which also finds damage, a better reason
+            if self._decode([times.count - 1]) is None:  # also raises if the file is damaged, a better reason
                 return None
             at = "" if self.fps in (None, "stored") else f" at {self.fps} a second"
             reason = f"has {count_of_frames(len(chosen))}{at}, {max(indices) + 1} are needed"
@@ -224,7 +225,7 @@ class _Wanted:
         return DecodedVideo(*decoded, None if uneven or rate is None else float(rate), uneven)
 
     def _decode(self, numbers: Sequence[int]) -> tuple[NDArray[np.uint8], bool] | None:
-        """Decode stored frames, and tell whether all up to the last are lossless; None where there are fewer."""
+        """Decode stored frames; also return whether all up to the last are lossless. None if there are fewer."""
         places: dict[int, list[int]] = {}
         for place, number in enumerate(numbers):
             places.setdefault(number, []).append(place)
@@ -234,10 +235,10 @@ class _Wanted:
             for number, frame in enumerate(reader.frames()):
                 lossless = lossless and reader.is_lossless(frame)
                 if number in places:
-                    picture = self.each(reader.rgb(frame))
+                    picture = self.transform(reader.rgb(frame))
                     if frames is None:
                         _check_copies(reader, len(numbers), len(places), picture.nbytes)
-                        # one array, not one more for each frame: films may fill the memory
+                        # A single array, because a list of frames and their stack need the memory twice.
                         frames = np.empty((len(numbers), *picture.shape), np.uint8)
                     frames[places[number]] = picture
                 if number == last:
@@ -246,7 +247,7 @@ class _Wanted:
 
 
 def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = None) -> NDArray[np.uint8]:
-    """Decode the frames that are shown at given times: each time's last frame that has begun by then.
+    """Decode the frames that are shown at certain times.
 
     Args:
         path: the file.
@@ -254,10 +255,10 @@ def read_video_at(path: Path, seconds: Sequence[float], *, stream: int | None = 
         stream: as in `read_video`.
 
     Returns:
-        uint8 [T, H, W, 3], RGB, upright: one frame for each time.
+        uint8 [T, H, W, 3], RGB, upright: for each time, the last frame that begins no later.
 
     Raises:
-        BrokenClipError: as `read_video`; also a time before the first frame or after the end of the last.
+        BrokenClipError: as `read_video`; or a time is before the first frame or after the end of the last.
         InputError: `seconds` is empty or has an entry that is not finite.
     """
     if len(seconds) == 0 or not all(math.isfinite(second) for second in seconds):
@@ -288,7 +289,7 @@ def _check_copies(reader: FrameReader, shown: int, stored: int, size: int) -> No
 @contextlib.contextmanager
 def _open(path: Path, stream: int | None) -> Iterator[FrameReader]:
     check_file(path)
-    if stream is None and is_animated_webp(path):  # FFmpeg reads no more than the first frame, if that
+    if stream is None and is_animated_webp(path):  # FFmpeg reads at most the first frame
         yield WebPReader(path)
         return
     with open_stream(path, stream) as reader:
@@ -302,7 +303,7 @@ class WebPReader(FrameReader):
     """Decodes the frames of an animated WebP image.
 
     Raises:
-        BrokenClipError: it is cut short.
+        BrokenClipError: the image is truncated.
     """
 
     codec = "webp"
@@ -334,17 +335,17 @@ class WebPReader(FrameReader):
             for number, delay in enumerate(self._delays):
                 pixels = decoded_pixels(self._path, image, number)
                 frame = VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[-1] == 4 else "rgb24")
-                del pixels  # the frame has a copy, and whoever takes it makes another
+                del pixels  # the frame has a copy, and its consumer makes another
                 frame.pts, frame.duration, frame.time_base = start, delay, _MILLISECOND
                 start += delay
                 self.decoded += 1
                 yield frame
 
     def times_of_packets(self) -> FrameTimes:
-        """Find the times of the frames, which stand before each of them."""
+        """Return the times of the frames, from the delays in their headers."""
         starts = itertools.accumulate(self._delays[:-1], initial=0)
         return self._times(iter(zip(starts, self._delays, strict=False)))
 
     def is_lossless(self, frame: VideoFrame) -> bool:
-        """Whether all frames are of WebP's lossless kind."""
+        """Return whether all frames are stored in lossless WebP."""
         return self._all_lossless

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.runtime.outside import open_file, parsing, status_of
+from vdm_bench.runtime.input_files import open_file, parsing, status_of
 from vdm_bench.video.containers import check_chunks, is_animated_image, open_clip
-from vdm_bench.video.view import EachFrame, unchanged
+from vdm_bench.video.view import FrameTransform, unchanged
 
 FRAME_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _FORMATS = ("PNG", "JPEG")
@@ -23,33 +23,33 @@ _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
 
 def read_frame_folder(
-    folder: Path, indices: Sequence[int] | None = None, *, stride: int = 1, each: EachFrame = unchanged
+    folder: Path, indices: Sequence[int] | None = None, *, stride: int = 1, transform: FrameTransform = unchanged
 ) -> NDArray[np.uint8]:
     """Read a folder of PNG or JPEG frames in natural order: `frame2.png` before `frame10.png`.
 
-    Other files, hidden ones and subfolders are passed over. All frames are read and checked; only those asked
-    for are kept.
+    Other files, hidden files and subfolders are skipped. All frames are read and checked; only the requested ones
+    are kept.
 
     Args:
-        folder: that holds the frames.
-        indices: frames to give, in rising order; None: all, or every `stride`-th.
-        stride: step between frames where `indices` is None.
-        each: applied to every frame that is given, as soon as it is there.
+        folder: the folder of the frames.
+        indices: frames to return, in ascending order; None: all, or every `stride`-th.
+        stride: step between frames if `indices` is None.
+        transform: applied to every returned frame as soon as it is read.
 
     Returns:
         uint8 [T, H, W, 3], RGB; gray is repeated, opaque alpha dropped.
 
     Raises:
-        BrokenClipError: the folder is missing, holds no frames or fewer than asked for; a frame cannot be read,
-            has another size than the first, is not opaque or has more than 8 bits.
+        BrokenClipError: the folder is missing, or holds no frames or fewer than requested; a frame cannot be
+            read, differs in size from the first, is not opaque or has more than 8 bits.
     """
     names = sorted((file.name for file in frame_files(folder)), key=natural)
     if not names:
         raise BrokenClipError(str(folder), "holds no PNG or JPEG frames")
-    wanted = range(0, len(names), stride) if indices is None else indices
-    if wanted[-1] >= len(names):
-        raise BrokenClipError(str(folder), f"has {len(names)} frames, {wanted[-1] + 1} are needed")
-    frames, first, kept = [], "", set(wanted)
+    requested = range(0, len(names), stride) if indices is None else indices
+    if requested[-1] >= len(names):
+        raise BrokenClipError(str(folder), f"has {len(names)} frames, {requested[-1] + 1} are needed")
+    frames, first, kept = [], "", set(requested)
     for number, name in enumerate(names):
         frame = _read_image(folder / name)
         first = first or _size(frame)
@@ -57,12 +57,12 @@ def read_frame_folder(
             sizes = f"{_size(frame)} where {names[0]} is {first}"
             raise BrokenClipError(str(folder), f"holds frames of several sizes: {name} is {sizes}")
         if number in kept:
-            frames.append(each(frame))
+            frames.append(transform(frame))
     return np.stack(frames)
 
 
 def read_strip(path: Path, frame_width: int | None = None) -> NDArray[np.uint8]:
-    """Read an image whose frames stand side by side, the first at the left.
+    """Read an image strip: frames side by side, the first at the left.
 
     Args:
         path: a PNG or JPEG image.
@@ -72,8 +72,8 @@ def read_strip(path: Path, frame_width: int | None = None) -> NDArray[np.uint8]:
         uint8 [T, H, W, 3], RGB; gray is repeated, opaque alpha dropped.
 
     Raises:
-        BrokenClipError: the image cannot be read, is not opaque, has more than 8 bits, or its width is no
-            multiple of that of a frame.
+        BrokenClipError: the image cannot be read, is not opaque, has more than 8 bits, or its width is not a
+            multiple of the frame width.
         InputError: `frame_width` is not positive.
     """
     if frame_width is not None and frame_width < 1:
@@ -88,7 +88,7 @@ def read_strip(path: Path, frame_width: int | None = None) -> NDArray[np.uint8]:
 
 
 def is_lossless_image(path: Path) -> bool:
-    """Whether the image at `path` is a PNG (and not a JPEG), by its content and not by its name.
+    """Return whether the image at `path` is a PNG and not a JPEG, by its content and not by its name.
 
     Raises:
         BrokenClipError: it is neither.
@@ -98,9 +98,9 @@ def is_lossless_image(path: Path) -> bool:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """List the frames of a folder by name: all that are called so and are no folders.
+    """List the frames of a folder: everything with a frame's suffix that is not a folder.
 
-    What is no file, such as a pipe or a link to what is not there, is a frame that cannot be read.
+    A pipe or a dangling link with such a name is listed too; reading it then fails.
 
     Raises:
         BrokenClipError: the folder cannot be read.
@@ -109,25 +109,25 @@ def frame_files(folder: Path) -> list[Path]:
     def refuse(source: str, reason: str) -> BrokenClipError:
         return BrokenClipError(source, f"is no folder that can be read ({reason})")
 
-    with parsing(folder, refuse), os.scandir(folder) as entries:  # it knows folders without asking for each
+    with parsing(folder, refuse), os.scandir(folder) as entries:  # knows folders without a call for each
         named = [entry for entry in entries if _is_frame_name(entry.name)]
         return sorted(folder / entry.name for entry in named if not entry.is_dir())
 
 
 def is_frame(file: Path) -> bool:
-    """Whether a file is a frame by its name; see `frame_files`."""
+    """Return whether a file is a frame by its name; see `frame_files`."""
     return _is_frame_name(file.name) and not is_folder(file)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path leads to a folder."""
+    """Return whether a path leads to a folder."""
     found = status_of(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def is_dangling(file: Path) -> bool:
-    """Whether a path is a link to what is not there."""
-    return os.path.islink(file) and status_of(file) is None  # noqa: PTH114 - which never raises
+    """Return whether a path is a link whose target does not exist."""
+    return os.path.islink(file) and status_of(file) is None  # noqa: PTH114 - islink never raises
 
 
 def _is_frame_name(name: str) -> bool:
@@ -135,7 +135,7 @@ def _is_frame_name(name: str) -> bool:
 
 
 def is_animated(path: Path) -> bool:
-    """Whether the file at `path` is an animated PNG or WebP; False for what cannot be opened."""
+    """Return whether the file at `path` is an animated PNG or WebP; False if it cannot be opened."""
     try:
         with open_file(path) as file, parsing(path):
             return is_animated_image(file)
@@ -144,7 +144,7 @@ def is_animated(path: Path) -> bool:
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """A key to sort by: texts and numbers in turns, and the name itself to tell `a1` from `a01`."""
+    """Return a key for natural order: alternating texts and numbers, then the name, as `a1` and `a01` differ."""
     parts = re.split(r"([0-9]+)", name)
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
@@ -155,7 +155,7 @@ def _size(frame: NDArray[np.uint8]) -> str:
 
 @contextlib.contextmanager
 def open_image(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[ImageFile.ImageFile]:
-    """Open an image of one of Pillow's formats; raises `BrokenClipError`."""
+    """Open an image of one of these Pillow formats; raise `BrokenClipError` if that fails."""
     with open_clip(path) as file:
         yield _identified(path, file, formats)
 
@@ -169,7 +169,7 @@ def _identified(path: Path, file: BinaryIO, formats: tuple[str, ...] = _FORMATS)
             image = Image.open(file, formats=formats)
         except Image.DecompressionBombError as error:
             raise _too_large(path) from error
-    # Pillow itself refuses at twice its limit, and warns from the limit on.
+    # Pillow itself only warns above its limit, and refuses at twice the limit.
     if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise _too_large(path)
     return image
@@ -181,20 +181,20 @@ def _too_large(path: Path) -> BrokenClipError:
 
 
 def decoded_pixels(path: Path, image: ImageFile.ImageFile, number: int = 0) -> NDArray[np.uint8]:
-    """Decode a picture of an image that is open: uint8 [H, W, 3], RGB, or [H, W, 4] where it may be transparent.
+    """Decode a picture of an open image: uint8 [H, W, 3], RGB, or [H, W, 4] if it may be transparent.
 
     Raises:
-        BrokenClipError: it is damaged, or has more than 8 bits.
+        BrokenClipError: the picture is damaged or has more than 8 bits.
     """
     with parsing(path, _cut_short):
-        # Pillow would cut 16-bit RGB to its upper half; only the name of the decoder's mode tells of it.
+        # Pillow truncates 16-bit RGB to the upper 8 bits; only the name of the decoder's mode shows it.
         stored = str(image.tile[0].args) if image.tile else image.mode
         if image.mode not in _MODES or ";16" in stored:
             reason = f"has pixels of mode {image.mode} ({stored}): 8-bit gray or RGB is needed"
             raise BrokenClipError(str(path), reason)
         image.seek(number)
         mode = "RGBA" if image.has_transparency_data else "RGB"
-        return np.asarray(image if image.mode == mode else image.convert(mode))  # which copies, whatever the mode
+        return np.asarray(image if image.mode == mode else image.convert(mode))  # convert always copies
 
 
 def _cut_short(source: str, reason: str) -> BrokenClipError:

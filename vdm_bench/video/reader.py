@@ -1,8 +1,8 @@
-"""What all films have in common, whoever decodes them: frames in order, their times, and their pixels.
+"""What all decoders of videos share: frames in order, their times, and their pixels in RGB.
 
-Frames are converted to RGB by FFmpeg's own filter graph, as `ffmpeg -i FILE -pix_fmt rgb24` does. For 8-bit
-video of even size all routes through FFmpeg agree to the bit, but for 10-bit video and odd sizes PyAV's
-`to_ndarray` differs from the program (seen: by up to 131 of 255 where colours meet).
+Frames are converted to RGB by FFmpeg's filter graph, as by `ffmpeg -i FILE -pix_fmt rgb24`. PyAV's `to_ndarray`
+gives the same bits for 8-bit video of even size, but differs from the program for 10-bit video and odd sizes, by
+up to 131 of 255 at edges between colours.
 """
 
 import contextlib
@@ -20,33 +20,34 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.runtime.outside import is_of_the_machine, open_file, parsing
+from vdm_bench.runtime.input_files import is_of_the_machine, open_file, parsing
 from vdm_bench.video.timing import FrameTimes
 
 _LOSSLESS_CODECS = frozenset(
     {"apng", "ffv1", "ffvhuff", "huffyuv", "magicyuv", "png", "qtrle", "rawvideo", "utvideo"}
 )
-# By how much the shape of a pixel may differ from a square: what is left when a size is rounded to whole pixels.
+# A pixel whose aspect ratio differs from 1 by no more counts as square: rounding sizes to whole pixels causes
+# that.
 _NEARLY_SQUARE = Fraction(1, 50)
-_LONGEST_PIXEL = 16  # what is said of longer ones is a damaged header, and must not fill the memory
-# Of a picture, for the same reason: 8K has 35 million at most.
+_LONGEST_PIXEL = 16  # a larger aspect ratio is a damaged header, and must not fill the memory
+# Of a picture, for the same reason: 8K has at most 35 million.
 MOST_PIXELS = 36_000_000
-# What FFmpeg says only when the system does, and never of a damaged file.
-_THE_SYSTEMS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ESTALE})
-_ENOUGH_MEMORY = 1 << 30  # bytes; whoever can have so many lacks none for a picture
+# Errors that FFmpeg passes on from the system, and never raises for a damaged file.
+_SYSTEM_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ESTALE})
+_ENOUGH_MEMORY = 1 << 30  # bytes; if these can be allocated, memory was not the problem
 
 
 class FrameReader(ABC):
-    """Reads one film from its first frame to its last.
+    """Reads one video from its first frame to its last.
 
     Attributes:
         codec: FFmpeg's name of the codec, such as `av1`, whatever decoder is used.
-        tick: unit of the frames' times in seconds; None where the file does not tell.
-        fps: average frame rate; None where the container does not tell.
-        declared_frames: number of frames in the container's header; None where there is none.
-        duration: seconds; None where the container does not tell.
-        pixel_aspect: width of a stored pixel through its height.
-        authored: whether somebody chose how long each frame is shown, as in animations.
+        tick: unit of the frames' times in seconds; None if the file has none.
+        fps: average frames per second; None if the container has no rate.
+        declared_frames: number of frames in the container's header; None if it has none.
+        duration: seconds; None if the container has no duration.
+        pixel_aspect: width of a stored pixel divided by its height.
+        authored: whether an author chose the duration of each frame, as in animations.
         decoded: number of frames decoded so far.
     """
 
@@ -65,20 +66,21 @@ class FrameReader(ABC):
 
     @abstractmethod
     def frames(self) -> Iterator[VideoFrame]:
-        """Decode in presentation order; raises `BrokenClipError`, also where there are no frames."""
+        """Yield the frames in display order; raise `BrokenClipError`, also if there are none."""
 
     @abstractmethod
     def times_of_packets(self) -> FrameTimes | None:
-        """Find the times of the frames without decoding, and check the file to its end.
+        """Return the times of the frames without decoding, and check the file to its end.
 
-        None: only decoding tells which packets are frames. Raises `BrokenClipError`.
+        Return None if only decoding shows which packets are frames. Raise `BrokenClipError` if the file is
+        damaged.
         """
 
-    def check_rest(self) -> None:  # noqa: B027 - what holds its frames by number has no rest to check
-        """Check what has not been read yet, without decoding it."""
+    def check_rest(self) -> None:  # noqa: B027 - a format that finds frames by number has no rest to check
+        """Check the part of the file that has not been read yet, without decoding it."""
 
     def broken(self, reason: str) -> BrokenClipError:
-        """An error about this file, for the caller to raise."""
+        """Return an error about this file, for the caller to raise."""
         return BrokenClipError(str(self._path), reason)
 
     def check_size(self, width: int, height: int) -> None:
@@ -87,11 +89,11 @@ class FrameReader(ABC):
             raise self.broken(f"says that its pictures are {width}x{height}: {MOST_PIXELS:,} pixels are the most")
 
     def times_of_frames(self) -> FrameTimes:
-        """Find the times of the frames by decoding all of them."""
+        """Return the times of the frames, by decoding all of them."""
         return self._times((start, frame.duration) for start, frame in self._stamped())
 
     def timed_frames(self) -> Iterator[tuple[float, float, VideoFrame]]:
-        """As `frames`, each with the seconds at which it begins and ends: it ends where the next begins."""
+        """Yield (start, end, frame) for each frame, in seconds: a frame ends where the next one begins."""
         previous: VideoFrame | None = None
         start = 0
         for next_start, frame in self._stamped():
@@ -106,7 +108,7 @@ class FrameReader(ABC):
             yield self._in_seconds(start), self._in_seconds(start + self._ticks_shown(previous)), previous
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Convert a frame of this film to uint8 [H, W, 3], RGB, of square pixels, upright."""
+        """Convert a frame of this video to uint8 [H, W, 3], RGB, with square pixels, upright."""
         with decoding(self._path, lambda: f"a picture cannot be shown after {count_of_frames(self.decoded)}"):
             if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
                 alpha = np.asarray(frame.to_ndarray(format="rgba", threads=1))[..., 3]
@@ -119,19 +121,19 @@ class FrameReader(ABC):
             return np.rot90(picture, self.quarter_turns(frame))
 
     def size(self, frame: VideoFrame) -> tuple[int, int]:
-        """Width and height of what `rgb` gives."""
+        """Return the width and height of what `rgb` returns."""
         stored = self._square_width(frame), frame.height
         return stored[::-1] if self.quarter_turns(frame) % 2 else stored
 
     def quarter_turns(self, frame: VideoFrame) -> int:
-        """Counterclockwise quarter turns, 0 to 3, that bring the stored picture upright."""
+        """Return the number of counterclockwise quarter turns, 0 to 3, that make the stored picture upright."""
         turns, rest = divmod(frame.rotation, 90)
         if rest or _is_mirrored(frame):
             raise self.broken("is to be shown mirrored or at an angle: only quarter turns are supported")
         return turns % 4
 
     def is_lossless(self, frame: VideoFrame) -> bool:
-        """Whether what `rgb` gives is certain to be what was once given to the encoder."""
+        """Return whether the result of `rgb` certainly equals the input of the encoder."""
         pixels = frame.format
         gray_or_rgb = pixels.is_rgb or pixels.has_palette or pixels.name.startswith("gray")
         of_8_bits = all(component.bits <= 8 for component in pixels.components)
@@ -143,20 +145,20 @@ class FrameReader(ABC):
         )
 
     def _times(self, stamps: Iterator[tuple[int | None, int | None]]) -> FrameTimes:
-        declared = None if self.authored else self.fps  # FFmpeg's guess from the first delays of an animation
+        declared = None if self.authored else self.fps  # for animations, FFmpeg guesses it from the first delays
         return FrameTimes.of(str(self._path), stamps, self.tick, authored=self.authored, declared=declared)
 
     def _stamp(self, frame: VideoFrame) -> int | None:
         return frame.pts
 
     def _stamped(self) -> Iterator[tuple[int | None, VideoFrame]]:
-        """The frames, each with the tick at which it begins."""
+        """Yield each frame with the tick at which it begins."""
         previous: VideoFrame | None = None
         start: int | None = None
         for frame in self.frames():
             stamp = self._stamp(frame)
             if stamp is None and start is not None and previous is not None:
-                stamp = start + self._ticks_shown(previous)  # AVI stamps no frame that the decoder held back
+                stamp = start + self._ticks_shown(previous)  # AVI has none for frames that the decoder delays
             yield stamp, frame
             previous, start = frame, stamp
 
@@ -184,7 +186,7 @@ class FrameReader(ABC):
         size = "" if width == frame.width else f"w={width}:h={frame.height}:"
         graph.link_nodes(
             graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=self.tick),
-            graph.add("scale", f"{size}flags=bicubic"),  # the program's own choice
+            graph.add("scale", f"{size}flags=bicubic"),  # the default of the `ffmpeg` program
             graph.add("format", "pix_fmts=rgb24"),
             graph.add("buffersink"),
         ).configure()
@@ -193,14 +195,14 @@ class FrameReader(ABC):
 
 @contextlib.contextmanager
 def decoding(path: Path, failing: Callable[[], str]) -> Iterator[None]:
-    """Turn whatever PyAV raises into an error of this project; see `parsing`.
+    """Turn any exception of PyAV into an error of this project; see `parsing`.
 
-    FFmpeg says "input/output error", "try again" and "no memory" of damaged files, too. So the file is read once
-    more without it: what cannot be read then, or not for lack of memory, is the machine's fault.
+    FFmpeg also reports "input/output error", "try again" and "no memory" for damaged files. So the file is read
+    again without FFmpeg: only if that fails too, or memory is indeed short, is it the machine's fault.
 
     Args:
-        path: of the file.
-        failing: says what fails when an error comes.
+        path: the file.
+        failing: returns what has failed, for the message.
 
     Raises:
         BrokenClipError: the file is damaged.
@@ -222,14 +224,14 @@ def decoding(path: Path, failing: Callable[[], str]) -> Iterator[None]:
 
 
 def _is_readable(path: Path, error: av.FFmpegError) -> bool:
-    """Whether the machine does what FFmpeg says it did not; raises `MachineError` where it does not."""
+    """Return whether the machine can do what FFmpeg says has failed; raise `MachineError` if reading fails."""
     if isinstance(error, MemoryError):
         try:
             np.empty(_ENOUGH_MEMORY, np.uint8)
         except MemoryError:
             return False
         return True
-    if error.errno in _THE_SYSTEMS:
+    if error.errno in _SYSTEM_ERRORS:
         return False
     with open_file(path) as file, parsing(path):
         while file.read(1 << 20):
@@ -238,7 +240,7 @@ def _is_readable(path: Path, error: av.FFmpegError) -> bool:
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    data: Any = frame.side_data.get("DISPLAYMATRIX")  # PyAV's stubs know of motion vectors alone
+    data: Any = frame.side_data.get("DISPLAYMATRIX")  # PyAV's stubs know only motion vectors
     if data is None:
         return False
     matrix = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(np.float64)
@@ -246,5 +248,5 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
 
 def count_of_frames(count: int) -> str:
-    """Words for a number of frames."""
+    """Return a number of frames as text."""
     return f"{count} frame" if count == 1 else f"{count} frames"

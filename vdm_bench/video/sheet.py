@@ -1,4 +1,4 @@
-"""A picture of clips: a row for each source, frames from left to right."""
+"""Contact sheets of clips: a row per source, frames from left to right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vdm_bench.runtime.files import atomic_path
 from vdm_bench.video.clip import ClipDataset
 
-_TILE = 56  # side of a frame on the sheet, in pixels
+_TILE = 56  # side of a frame on the sheet in pixels
 _GAP = 4
 _LABEL = 148
 _CLIPS, _FRAMES = 2, 8
@@ -18,10 +18,10 @@ _INK, _PAPER = (32, 32, 32), (255, 255, 255)
 
 
 def write_contact_sheet(path: Path, rows: Sequence[tuple[str, ClipDataset]]) -> None:
-    """Draw two clips of each source, eight frames of each, as a PNG.
+    """Write a PNG with two clips per source, eight frames each.
 
     Args:
-        path: of the picture.
+        path: the PNG file.
         rows: label and clips of each source.
     """
     clip_width = _FRAMES * _TILE + (_FRAMES - 1)
@@ -42,6 +42,6 @@ def write_contact_sheet(path: Path, rows: Sequence[tuple[str, ClipDataset]]) -> 
 
 
 def _spread(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Take frames evenly from the first to the last."""
+    """Return eight frames, evenly spaced from the first to the last."""
     picked: NDArray[np.uint8] = frames[np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)]
     return picked

@@ -1,6 +1,6 @@
-"""One video stream, read once from its first packet to its last; every fault becomes a `BrokenClipError`.
+"""Read a video stream once, from its first packet to its last; every fault becomes a `BrokenClipError`.
 
-FFmpeg's log messages go nowhere: that is what PyAV sets when it is imported.
+FFmpeg's log messages are suppressed, which is PyAV's default.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vdm_bench.errors import BrokenClipError
-from vdm_bench.runtime.outside import parsing
+from vdm_bench.runtime.input_files import parsing
 from vdm_bench.video.containers import (
     CODECS_OF_UNEVEN_PACKETS,
     check_container,
@@ -35,34 +35,34 @@ from vdm_bench.video.containers import (
 from vdm_bench.video.reader import MOST_PIXELS, FrameReader, count_of_frames, decoding
 from vdm_bench.video.timing import FrameTimes
 
-# A choice, because FFmpeg also "plays" text files, images, and play lists that name other files or addresses.
+# Restricted, because FFmpeg also "plays" text files, images, and playlists that name other files or addresses.
 _CONTAINERS = "mov,matroska,avi,gif,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,nut,mxf,apng,yuv4mpegpipe,h264,hevc"
 _ANIMATIONS = frozenset({"gif", "apng"})
-# FFmpeg shows a frame of a GIF that lasts one hundredth of a second for ten, as browsers do. But a film of 60
-# or 100 frames a second consists of such frames.
+# By default FFmpeg shows a GIF frame with a delay of 0.01 s for 0.1 s, as browsers do. But a GIF at 60 or 100
+# frames per second consists of such frames.
 _OPTIONS = {"format_whitelist": _CONTAINERS, "min_delay": "1"}
 
-# Codecs have pictures whose sides are multiples of their blocks'.
+# Codecs round the sides of a picture up to multiples of their block size.
 _MOST_CODED_PIXELS = MOST_PIXELS * 5 // 4
 
-# FFmpeg's native decoders of VP8 and VP9 ignore the alpha channel, which WebM keeps beside the picture, and
-# give a film with a transparent background as one on a background that nobody chose. Those of libvpx do not.
+# WebM stores the alpha channel next to the picture. FFmpeg's native decoders of VP8 and VP9 ignore it, so that a
+# transparent background gets an arbitrary colour; those of libvpx decode it.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @contextlib.contextmanager
 def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
-    """Open the video stream of `path` with this index, or the one that FFmpeg holds to be the best.
+    """Open the video stream of `path` with this index, or the one that FFmpeg prefers.
 
     Raises:
-        BrokenClipError: the file is missing, empty, no video or cut short, or has no such stream.
+        BrokenClipError: the file is missing, empty, not a video or truncated, or has no such stream.
     """
     check_container(path)
     with contextlib.ExitStack() as stack:
         with decoding(path, lambda: "it cannot be opened"):
             try:
-                # "file:" keeps FFmpeg from reading a name such as "a:b.mp4" as an address. Titles and the like
-                # are in whatever encoding their writers had.
+                # "file:" keeps FFmpeg from taking a name such as "a:b.mp4" for an address. Titles and other
+                # metadata may have any encoding.
                 container = av.open(f"file:{path}", mode="r", options=_options(), metadata_errors="replace")
             except av.FFmpegError as error:
                 if isinstance(error, OSError | MemoryError):
@@ -78,7 +78,7 @@ def open_stream(path: Path, index: int | None) -> Iterator["StreamReader"]:
 
 
 class StreamReader(FrameReader):
-    """Decodes the frames of one stream in the order in which they are shown; `stream` is PyAV's."""
+    """Decodes the frames of a stream in display order; `stream` is PyAV's object."""
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
         super().__init__(path)
@@ -93,26 +93,26 @@ class StreamReader(FrameReader):
         self.authored = container.format.name in _ANIMATIONS
         self._container = container
         self._decoder = self._make_decoder()
-        # Clips are read many at a time: one thread each is faster than all threads on each.
+        # Many clips are read in parallel: one thread per clip is faster than all threads on each.
         self._decoder.thread_count = 1
         self._decoder.options = {**self._decoder.options, "max_pixels": str(_MOST_CODED_PIXELS)}
         self._length_size = nal_length_size(self.codec, stream.codec_context.extradata)
-        self._has_checksums = False  # as far as is known
-        self._first_unlike: int | None = None  # packet that fits none
+        self._has_checksums = False  # set once a slice has a correct one
+        self._first_mismatch: int | None = None  # number of the first packet with a slice without a correct one
         if is_cut_short(path):
             raise self._truncated(self._count_whole_packets())
         self._packets = self._demux()
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Decode in presentation order, which is the order of the decoder's output.
+        """Yield the frames in display order, which is the order of the decoder's output.
 
-        Time stamps are not looked at: those of AVI files with B-frames are in no order.
+        Time stamps are ignored: those of AVI files with B-frames are not in order.
         """
         size: tuple[int, int] | None = None
         with decoding(self._path, lambda: f"decoding fails after {count_of_frames(self.decoded)}"):
             for packet in itertools.chain(self._packets, [None]):
                 frames = self._decoder.decode(packet)
-                # The decoder covers up what it cannot read with pieces of the frames around it, and says so here.
+                # The decoder conceals errors with parts of the surrounding frames, and marks such frames.
                 if any(frame.is_corrupt for frame in frames):
                     raise self.broken(f"damaged: errors in a picture after {count_of_frames(self.decoded)}")
                 for frame in frames:
@@ -128,16 +128,16 @@ class StreamReader(FrameReader):
             raise self.broken("has no frames")
 
     def times_of_packets(self) -> FrameTimes | None:
-        """Find the times of the frames without decoding; None where it is not certain that each packet is one.
+        """Return the times of the frames without decoding; None if a packet may not correspond to one frame.
 
-        A packet that an edit list leaves out says so. Decoders drop what comes before the first key frame, or
-        is shown before it; and some packets hold pictures that are never shown.
+        Packets that an edit list leaves out are marked. Decoders drop pictures that are stored or shown before
+        the first key frame, and some packets hold pictures that are never shown.
         """
         stamps: list[tuple[int | None, int | None]] = []
         first: int | None = None
         previous: int | None = None
         certain = in_order = True
-        ahead = 0  # pictures that came before the packet that keeps their place; without it they are dropped
+        ahead = 0  # pictures that came earlier than the packet that stands for them; without it they are dropped
         with parsing(self._path):
             for number, packet in enumerate(self._packets):
                 stamp = self._stamp(packet)
@@ -148,7 +148,7 @@ class StreamReader(FrameReader):
                 if self.codec in CODECS_OF_UNEVEN_PACKETS:
                     ahead += shown_pictures(self.codec, bytes(packet)) - 1
                 certain = certain and not early and ahead >= 0
-                # A clock that was set back: two films in one file.
+                # Decoding times that go back: two videos in one file.
                 in_order = in_order and (packet.dts is None or previous is None or packet.dts >= previous)
                 previous = packet.dts if packet.dts is not None else previous
                 if not packet.is_discard:
@@ -158,7 +158,7 @@ class StreamReader(FrameReader):
         return self._times(iter(stamps if in_order else [(None, None)] * len(stamps)))
 
     def check_rest(self) -> None:
-        """Check the packets that are left, without decoding them."""
+        """Check the remaining packets, without decoding them."""
         for _ in self._packets:
             pass
 
@@ -171,16 +171,16 @@ class StreamReader(FrameReader):
             raise self.broken("has an alpha channel, and this FFmpeg lacks libvpx to read it") from error
 
     def _demux(self) -> Iterator["Packet[VideoStream]"]:
-        """The packets of the stream in the order of the file, each of them checked."""
+        """Yield the packets of the stream in file order, after checking each."""
         count = 0
         with decoding(self._path, lambda: f"reading fails after {count_of_frames(count)}"):
             for packet in self._container.demux(self.stream):
-                if packet.size:  # a decoder takes an empty packet for the end of the stream
+                if packet.size:  # an empty packet would tell the decoder that the stream ends
                     count += 1
                     self._check(packet, count)
                     yield packet
-        # An edit list may leave packets of an MP4 file out, and takes them out of its index; the index of
-        # other containers is filled while they are read, so that it never holds more than was read.
+        # An edit list may leave out packets of an MP4 file, which are then not in its index either. Other
+        # containers fill their index while they are read, so it never holds more than was read.
         if count < min(self.stream.frames, len(self.stream.index_entries)):
             raise self._truncated(count)
 
@@ -194,13 +194,13 @@ class StreamReader(FrameReader):
             self._check_slices(packet, number)
 
     def _check_slices(self, packet: "Packet[VideoStream]", number: int) -> None:
-        """Hold a picture against its checksums, once one of the film has shown that there are some."""
-        fitting, unlike = ffv1_slices(bytes(packet))
-        self._has_checksums = self._has_checksums or fitting > 0
-        if unlike and self._first_unlike is None:
-            self._first_unlike = number
-        if self._has_checksums and self._first_unlike is not None:
-            raise self._invalid(self._first_unlike)
+        """Verify the checksums of a picture; a video has them if any of its slices has a correct one."""
+        correct, rest = ffv1_slices(bytes(packet))
+        self._has_checksums = self._has_checksums or correct > 0
+        if rest and self._first_mismatch is None:
+            self._first_mismatch = number
+        if self._has_checksums and self._first_mismatch is not None:
+            raise self._invalid(self._first_mismatch)
 
     def _invalid(self, number: int) -> BrokenClipError:
         of = f" of {self.stream.frames}" if self.stream.frames else ""
@@ -224,27 +224,27 @@ class StreamReader(FrameReader):
 
 
 def _options() -> dict[str, str]:
-    """Options for opening a file, which FFmpeg decodes the first pictures of."""
+    """Return the options for opening a file; FFmpeg decodes the first pictures when it opens one."""
     return {**_OPTIONS, "max_pixels": str(_MOST_CODED_PIXELS)}
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds, as the container says; None where it does not."""
+    """Return the duration in seconds that the container declares; None if it declares none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
 
 
 def _choose(path: Path, container: InputContainer, index: int | None) -> VideoStream:
-    # The cover picture of a sound file is a video stream to FFmpeg.
-    films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not films:
+    # FFmpeg lists the cover picture of an audio file as a video stream.
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
         raise BrokenClipError(str(path), "has no video stream")
     best = container.streams.best("video")
     wanted = best.index if index is None and best is not None else index
-    chosen = next((stream for stream in films if stream.index == wanted), None)
+    chosen = next((stream for stream in streams if stream.index == wanted), None)
     if chosen is None:
-        known = ", ".join(str(stream.index) for stream in films)
+        known = ", ".join(str(stream.index) for stream in streams)
         raise BrokenClipError(str(path), f"has no video stream {index}; its video streams are {known}")
     if chosen.codec_context is None:
         raise BrokenClipError(str(path), "is of a codec that this FFmpeg cannot decode")

@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at, and at which size."""
+"""Which frames of a clip are used, and at which size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.video.timing import Fps, exact_rate
 
-# What becomes of each frame as it is read, uint8 [H, W, 3] before and after: large ones need not be kept.
-EachFrame: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+# Applied to each frame as it is read, so that large frames need not be kept: uint8 [H, W, 3] before and after.
+FrameTransform: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 def unchanged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Leave a frame as it is."""
+    """Return a frame as it is."""
     return frame
 
 
@@ -25,16 +25,16 @@ class View:
     """A view of a clip: frames 0, stride, 2 stride, ..., resized by a named rule.
 
     Attributes:
-        frames: how many frames, or None for all.
+        frames: number of frames, or None for all.
         stride: step between frames.
-        size: (height, width) to resize to, or None to leave the size.
-        rule: resize rule of `vdm_bench.metrics.resize`; needed where `size` is given.
-        aspect: what happens to the aspect ratio, by a rule of `vdm_bench.metrics.resize`.
-        fps: frames a second of a video, before the stride; `"stored"` for its frames whatever their times; None
+        size: (height, width) to resize to, or None to keep the size.
+        rule: resize rule of `vdm_bench.metrics.resize`; required with `size`.
+        aspect: how the aspect ratio is handled, by a rule of `vdm_bench.metrics.resize`.
+        fps: frames per second of a video, before the stride; `"stored"` for its frames whatever their times; None
             for its own rate (see `vdm_bench.video.decode.read_video`).
 
     Raises:
-        InputError: a number that is not positive, or a size without a rule.
+        InputError: a number is not positive, or a size has no rule.
     """
 
     frames: int | None = None
@@ -54,18 +54,18 @@ class View:
 
     @property
     def rate(self) -> str | None:
-        """The rate asked for, in exact words: `8`, `30000/1001`, `stored`."""
+        """The requested rate as exact text, such as `8`, `30000/1001` or `stored`; None if none is requested."""
         return None if self.fps is None else "stored" if self.fps == "stored" else str(exact_rate(self.fps))
 
     def indices(self) -> list[int] | None:
-        """Return the frame indices this view selects, or None for all of an unknown number."""
+        """Return the selected frame indices; None for all frames of a clip of unknown length."""
         return None if self.frames is None else [i * self.stride for i in range(self.frames)]
 
     def resized(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Crop and resize uint8 [T, H, W, 3], frame by frame; see `frame`."""
         if self.size is None or frames.shape[1:3] == self.size:
             return frames
-        # One at a time: float copies of whole films would not fit any cache.
+        # One at a time, because a float copy of a whole video would not fit into the CPU's cache.
         return np.stack([self.frame(frame) for frame in frames])
 
     def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

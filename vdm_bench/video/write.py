@@ -1,6 +1,6 @@
-"""Clips as films for people to look at: MP4 and WebM that browsers play, and GIF. All three are lossy.
+"""Write clips as videos for viewing: MP4 and WebM that browsers play, and GIF. All three are lossy.
 
-The samples that are scored are kept in clip archives; nothing here is on the way to a score.
+Samples to be scored are stored in clip archives; no score depends on this module.
 """
 
 import math
@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.files import atomic_path
 
-_MOST_FPS = 1_000_000  # frames a second: far more than films have, and their containers can count
+_MOST_FPS = 1_000_000  # frames per second: far more than videos have, and still a valid rate for containers
 _BT709 = 1  # ITU-T H.273: primaries, transfer and matrix of BT.709
 _LIMITED_RANGE = 1
 
-# 4:2:0 keeps one colour for four pixels: their mean. Measured against the other rules of swscale it loses
-# least when FFmpeg or a browser repeats that colour.
+# 4:2:0 stores one colour for four pixels: here their mean. Of the rules of swscale it loses least when FFmpeg or
+# a browser repeats that colour (measured).
 _TO_YUV = "flags=area+accurate_rnd+bitexact:out_color_matrix=bt709:out_range=tv"
-# A palette for each frame, no dithering: closest to the clip, and nothing flickers that stands still.
+# A palette per frame without dithering is closest to the clip, and still regions do not flicker.
 _PALETTE = "stats_mode=single:reserve_transparent=0"
 _USE_PALETTE = "new=1:dither=none"
 
 
 @dataclass(frozen=True)
 class _Format:
-    """How a container is written; one thread and `bitexact`, so that the same clip gives the same bytes."""
+    """How a container is written. One thread and `bitexact`: the same clip always becomes the same bytes."""
 
     codec: str
     pixel_format: str
@@ -44,26 +44,26 @@ class _Format:
 
 
 _FORMATS = {
-    # mbtree: with AVX-512, x264 takes other decisions from one run to the next (seen in 1 to 10 % of runs).
+    # Without mbtree=0, x264 with AVX-512 decides differently from run to run (seen in 1 to 10 % of runs).
     ".mp4": _Format("libx264", "yuv420p", {"crf": "18", "mbtree": "0"}, {"movflags": "+faststart"}),
     ".webm": _Format("libvpx-vp9", "yuv420p", {"crf": "18", "b": "0"}),
-    ".gif": _Format("gif", "pal8", container_options={"loop": "0"}),  # 0: for ever
+    ".gif": _Format("gif", "pal8", container_options={"loop": "0"}),  # 0: repeat indefinitely
 }
 
 
 def write_clip(path: Path, clip: NDArray[np.uint8], *, fps: float = 8) -> None:
-    """Write a clip as a film; the suffix chooses `.mp4` (H.264), `.webm` (VP9) or `.gif`.
+    """Write a clip as a video; the suffix chooses `.mp4` (H.264), `.webm` (VP9) or `.gif`.
 
-    MP4 and WebM halve the resolution of colour and need even sizes: of a clip of odd height or width the last
-    row or column is repeated. GIF has 256 colours a frame, and times in hundredths of a second.
+    MP4 and WebM halve the resolution of colour and need even sizes: if the height or width is odd, the last row
+    or column is repeated. GIF has 256 colours per frame, and times in hundredths of a second.
 
     Args:
-        path: file to write, whole or not at all; its folder is made, an existing file replaced.
+        path: file to write, atomically; its folder is created if needed, an existing file replaced.
         clip: uint8 [T, H, W, 3], RGB.
-        fps: frames a second.
+        fps: frames per second.
 
     Raises:
-        InputError: another suffix, shape or type; no frames; no rate of a film; the file cannot be written.
+        InputError: wrong suffix, shape, dtype or rate; no frames; or the file cannot be written.
     """
     rate = _check(path, clip, fps)
     form = _FORMATS[path.suffix.lower()]
@@ -84,18 +84,18 @@ def _check(path: Path, clip: NDArray[np.uint8], fps: float) -> Fraction:
         given = f"{clip.dtype} {list(clip.shape)}"
         raise InputError(f"cannot write {path}: a clip is uint8 [T, H, W, 3], not {given}")
     try:
-        return film_rate(fps)
+        return encoding_rate(fps)
     except InputError as error:
         raise InputError(f"cannot write {path}: {error}") from error
 
 
-def film_rate(fps: float) -> Fraction:
-    """Return the rate at which a film is written, in frames a second: at most 1,000,000.
+def encoding_rate(fps: float) -> Fraction:
+    """Return the exact rate at which a video is written, in frames per second: at most 1,000,000.
 
     Raises:
-        InputError: it has no such rate.
+        InputError: the rate is not possible.
     """
-    # 1001: the denominator of 30000/1001, the rate of NTSC.
+    # 1001 is the denominator of 30000/1001, the rate of NTSC.
     rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
     if not 0 < rate <= _MOST_FPS:
         raise InputError(f"{fps} frames per second are not possible; choose between 0.001 and {_MOST_FPS:,}")
@@ -119,7 +119,7 @@ def _encode(path: Path, clip: NDArray[np.uint8], rate: Fraction, form: _Format) 
 
 
 def _converted(clip: NDArray[np.uint8], rate: Fraction, form: _Format) -> Iterator[VideoFrame]:
-    """The frames of a clip in the pixels of a format."""
+    """Yield the frames of a clip in the pixel format of the video."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(

@@ -24,7 +24,7 @@ from vdm_bench.reference_model.training.loop import Hooks
 from vdm_bench.reference_model.training.step import RandomStream, stream_seed
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.locks import hold
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.process_identity import ProcessIdentity
 
 LAST = "checkpoints/step-000000006.safetensors"
 
@@ -173,7 +173,7 @@ def test_a_killed_process_goes_on_to_the_same_weights_bit_for_bit(whole: Path, t
 
 
 def test_what_a_killed_writer_left_is_removed(whole: Path, tmp_path: Path) -> None:
-    dead = dataclasses.replace(Owner.here(), process=2**31 - 7)
+    dead = dataclasses.replace(ProcessIdentity.current(), process=2**31 - 7)
     half = tmp_path / f"run/checkpoints/.step-000000002.part-{dead}-0a1b2c3d.safetensors"
     train_tiny(tmp_path / "run", tiny(steps=1))
     half.write_bytes(b"half")

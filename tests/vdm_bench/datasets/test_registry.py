@@ -26,7 +26,7 @@ from vdm_bench.reference_model.config import get_preset
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
-from vdm_bench.video.view import EachFrame, View, unchanged
+from vdm_bench.video.view import FrameTransform, View, unchanged
 
 NAMES = json.loads((ROOT / "tests/golden/protocols/names.json").read_text("utf-8"))
 
@@ -103,8 +103,10 @@ class Waves(VideoSet):
     def length(self, index: int) -> int:
         return 20
 
-    def read(self, index: int, frames: Sequence[int], each: EachFrame = unchanged) -> tuple[np.ndarray, bool]:
-        return np.stack([each(np.full((32, 32, 3), frame, np.uint8)) for frame in frames]), False
+    def read(
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
+    ) -> tuple[np.ndarray, bool]:
+        return np.stack([transform(np.full((32, 32, 3), frame, np.uint8)) for frame in frames]), False
 
 
 class Noise(DescribedClips):

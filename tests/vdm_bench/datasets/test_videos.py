@@ -13,7 +13,7 @@ from vdm_bench.datasets.windows import VideoSet, WindowChoice, WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.clip import ClipInfo, DescribedClips
 from vdm_bench.video.decode import count_frames, read_video
-from vdm_bench.video.view import EachFrame, View, unchanged
+from vdm_bench.video.view import FrameTransform, View, unchanged
 
 
 class Numbered(VideoSet):
@@ -32,12 +32,12 @@ class Numbered(VideoSet):
         return self.videos[index][1]
 
     def read(
-        self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+        self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
     ) -> tuple[NDArray[np.uint8], bool]:
         number, length = self.videos[index]
         assert max(frames) < length
         values = np.array([[frame, number % 256, 0] for frame in frames], np.uint8)
-        return np.stack([each(picture) for picture in np.tile(values[:, None, None], (1, 4, 4, 1))]), True
+        return np.stack([transform(picture) for picture in np.tile(values[:, None, None], (1, 4, 4, 1))]), True
 
     def fingerprint(self, index: int) -> str:
         return f"numbered {self.videos[index]}"
@@ -110,10 +110,10 @@ def test_a_window_may_be_cut_into_three_squares() -> None:
 
     class Wide(Numbered):
         def read(
-            self, index: int, frames: Sequence[int], each: EachFrame = unchanged
+            self, index: int, frames: Sequence[int], transform: FrameTransform = unchanged
         ) -> tuple[NDArray[np.uint8], bool]:
             wide = np.broadcast_to(np.arange(10, dtype=np.uint8)[None, :, None], (4, 10, 3))
-            return np.stack([each(wide.swapaxes(0, 1) if index else wide) for _ in frames]), False
+            return np.stack([transform(wide.swapaxes(0, 1) if index else wide) for _ in frames]), False
 
     dataset = WindowedClips(Wide([4, 4]), WindowChoice("first", crops=3), View(frames=2))
     clips = [dataset[index] for index in range(len(dataset))]

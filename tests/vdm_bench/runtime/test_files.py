@@ -11,6 +11,7 @@ import pytest
 
 from vdm_bench.errors import BrokenClipError, BrokenClipsError, InputError
 from vdm_bench.runtime.files import (
+    FOLDER_LOCK,
     atomic_path,
     check_file_writable,
     check_writable,
@@ -26,7 +27,7 @@ from vdm_bench.runtime.files import (
     write_text,
 )
 from vdm_bench.runtime.locks import hold, holds_others
-from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
+from vdm_bench.runtime.process_identity import ProcessIdentity
 
 
 def test_an_existing_file_is_replaced_not_overwritten(tmp_path: Path) -> None:
@@ -256,9 +257,9 @@ def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -
     scratch = temporary_folder(tmp_path / "deep", "scratch")
     with atomic_path(tmp_path / "x.npy") as temporary:
         (scratch / "clips.npy").touch()
-        dead = Owner(Owner.here().place, 2**31 - 7, 1)
+        dead = ProcessIdentity(ProcessIdentity.current().place, 2**31 - 7, 1)
         for living in (temporary, scratch):
-            left = tmp_path / "deep" / living.name.replace(str(Owner.here()), str(dead))
+            left = tmp_path / "deep" / living.name.replace(str(ProcessIdentity.current()), str(dead))
             left.mkdir() if living.is_dir() else left.touch()
             (left / "more.npy").touch() if living.is_dir() else None
         assert len(list(tmp_path.rglob("*part*"))) == 4
@@ -272,19 +273,17 @@ def test_sweeping_removes_what_killed_writers_left_and_no_more(tmp_path: Path) -
 def test_files_that_a_library_makes_beside_its_own_are_swept(tmp_path: Path) -> None:
     """As safetensors does, whose temporary files bear no owner."""
     path = tmp_path / "x.npy"
-    with atomic_path(path, apart=True) as temporary:
+    with atomic_path(path, own_folder=True) as temporary:
         temporary.with_name(".tmpAbC").write_bytes(b"of the library")
         temporary.write_bytes(b"whole")
-        left = Path(
-            str(temporary.parent).replace(str(Owner.here()), str(Owner(Owner.here().place, 2**31 - 7, 1)))
-        )
+        left = Path(str(temporary.parent).replace(str(ProcessIdentity.current()), dead_here()))
         shutil.copytree(temporary.parent, left)
         remove_temporary_files_of(path)
         assert temporary.exists()
         assert not left.exists()
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"whole"
-    with pytest.raises(InputError), atomic_path(path, apart=True) as temporary:
+    with pytest.raises(InputError), atomic_path(path, own_folder=True) as temporary:
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -320,7 +319,7 @@ def test_files_of_users_are_not_swept_whatever_they_are_called(tmp_path: Path, n
 )
 def test_what_a_killed_writer_left_is_swept_whatever_it_wrote(tmp_path: Path, name: str) -> None:
     with atomic_path(tmp_path / name) as temporary:
-        left = tmp_path / temporary.name.replace(str(Owner.here()), dead_here())
+        left = tmp_path / temporary.name.replace(str(ProcessIdentity.current()), dead_here())
         left.touch()
         assert not holds_others(tmp_path)
         remove_temporary_files(tmp_path)
@@ -388,12 +387,12 @@ def test_what_others_left_in_the_systems_folder_stays(system: Path) -> None:
 
 def dead_here() -> str:
     """A process of this machine that lives no more."""
-    return str(Owner(Owner.here().place, 2**31 - 7, 1))
+    return str(ProcessIdentity(ProcessIdentity.current().place, 2**31 - 7, 1))
 
 
 def left_elsewhere(folder: Path) -> Path:
     """What a process of another machine left, of which nobody here knows if it lives."""
-    path = folder / f".x.part-{Owner('0' * 8, 77, 1)}-0a1b2c3d.npy"
+    path = folder / f".x.part-{ProcessIdentity('0' * 8, 77, 1)}-0a1b2c3d.npy"
     path.touch()
     return path
 

@@ -19,8 +19,9 @@ import pytest
 
 from vdm_bench.errors import InputError, PeerError
 from vdm_bench.runtime import locks
+from vdm_bench.runtime.files import FOLDER_LOCK
 from vdm_bench.runtime.locks import hold, hold_file, hold_together, holds_others
-from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
+from vdm_bench.runtime.process_identity import ProcessIdentity
 
 HOLDING = """
 import sys, time
@@ -98,7 +99,7 @@ def test_a_lock_ends_with_an_error_and_with_a_kill(tmp_path: Path) -> None:
             assert alone
             assert said == []  # it is known to be dead
             content = json.loads((tmp_path / FOLDER_LOCK).read_text())
-            assert content["owner"] == str(Owner.here())
+            assert content["owner"] == str(ProcessIdentity.current())
     assert not holds_others(tmp_path)
 
 
@@ -199,7 +200,7 @@ def test_a_fork_that_leaves_the_block_leaves_the_lock(tmp_path: Path) -> None:
         os._exit(0)
 
 
-def write_lock(folder: Path, owner: Owner) -> None:
+def write_lock(folder: Path, owner: ProcessIdentity) -> None:
     """As a process of another host left it."""
     content = {"owner": str(owner), "host": "node-7", "verb": "sample", "since": "2026-01-02 03:04:05 UTC"}
     (folder / FOLDER_LOCK).write_text(f" {json.dumps(content)}\n")
@@ -207,7 +208,7 @@ def write_lock(folder: Path, owner: Owner) -> None:
 
 def test_a_lock_of_another_host_is_told_of(tmp_path: Path) -> None:
     """Where it is free, that process has died there, or locks do not reach from there to here."""
-    write_lock(tmp_path, Owner("0123abcd", 4321, 5))
+    write_lock(tmp_path, ProcessIdentity("0123abcd", 4321, 5))
     said: list[str] = []
     with hold(tmp_path, "run", note=said.append) as alone:
         assert alone
@@ -237,7 +238,7 @@ def test_what_is_no_owner_is_not_believed(content: str, tmp_path: Path) -> None:
 
 
 def test_who_does_not_say_who_it_is_is_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "_UNTOLD", 0.05)
+    monkeypatch.setattr(locks, "_UNSIGNED", 0.05)
     with held_elsewhere(tmp_path):
         (tmp_path / FOLDER_LOCK).write_text("")
         with pytest.raises(InputError, match="is being written by another process; wait"), hold(tmp_path, "run"):
@@ -312,7 +313,7 @@ def test_a_lock_that_is_closed_to_others_is_refused_and_named(
 ) -> None:
     """Root may open anything, so the system's refusal is played; the folder may be written to."""
     lock, original = tmp_path / ".a.json.lock", os.open
-    monkeypatch.setattr(locks, "_UNTOLD", 0.05)
+    monkeypatch.setattr(locks, "_UNSIGNED", 0.05)
 
     def refuse(path: str | Path, flags: int, mode: int = 0o777) -> int:
         if path == lock and lock.exists():
@@ -326,7 +327,7 @@ def test_a_lock_that_is_closed_to_others_is_refused_and_named(
     )
     with pytest.raises(InputError, match=pattern), hold_file(tmp_path / "a.json", "check"):
         pass
-    monkeypatch.setattr(locks, "_UNTOLD", 60.0)
+    monkeypatch.setattr(locks, "_UNSIGNED", 60.0)
     threading.Timer(0.1, lock.unlink).start()
     with hold_file(tmp_path / "a.json", "check") as alone:  # it has gone in time
         assert alone
@@ -422,14 +423,14 @@ def test_a_job_begins_when_its_leader_holds_the_folder_and_ends_with_it(free: bo
 
 
 def test_owners_live_and_die() -> None:
-    me = Owner.here()
-    assert me.lives() is True
-    assert Owner(me.place, me.process, me.begun + 1).lives() is False  # the number was given again
-    assert Owner("00000000", me.process, me.begun).lives() is None
+    me = ProcessIdentity.current()
+    assert me.is_alive() is True
+    assert ProcessIdentity(me.place, me.process, me.begun + 1).is_alive() is False  # the number was given again
+    assert ProcessIdentity("00000000", me.process, me.begun).is_alive() is None
     with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its parent does not know
-        assert Owner(me.place, process.pid, 0).lives() is False
-    assert Owner(me.place, process.pid, 0).lives() is False
-    assert Owner(me.place, 9_999_999_999, 0).lives() is False
+        assert ProcessIdentity(me.place, process.pid, 0).is_alive() is False
+    assert ProcessIdentity(me.place, process.pid, 0).is_alive() is False
+    assert ProcessIdentity(me.place, 9_999_999_999, 0).is_alive() is False
     for text in ("", "x", "0123abcd", "0123abcd-0-1", "0123abcd--1-1", "0123abcd-1-"):
-        assert Owner.parse(text) is None
+        assert ProcessIdentity.parse(text) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vdm_bench.errors import BrokenClipError, InputError, MachineError
-from vdm_bench.runtime.outside import (
+from vdm_bench.runtime.input_files import (
     fault_of_the_machine,
     is_of_the_machine,
     open_file,

@@ -13,7 +13,7 @@ from vdm_bench.metrics.networks.base import NetworkSettings
 from vdm_bench.metrics.networks.embedded import EmbeddedNetwork
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Score
-from vdm_bench.runtime.owners import Owner
+from vdm_bench.runtime.process_identity import ProcessIdentity
 from vdm_bench.runtime.progress import Console, Silent
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureExtractor
@@ -297,7 +297,10 @@ def test_each_clip_is_decoded_and_moved_to_the_device_once(tmp_path: Path) -> No
 
 def test_what_a_killed_process_left_among_the_features_goes(tmp_path: Path) -> None:
     """In every folder they are written to, that of the user's cache, too."""
-    dead = tmp_path / f".x.part-{Owner(Owner.here().place, 2**31 - 7, 1)}-0a1b2c3d.safetensors"
+    dead = (
+        tmp_path
+        / f".x.part-{ProcessIdentity(ProcessIdentity.current().place, 2**31 - 7, 1)}-0a1b2c3d.safetensors"
+    )
     theirs = tmp_path / ".x.part-01234567-1-1-0a1b2c3d.safetensors"  # of another machine, perhaps still at work
     for path in (dead, theirs):
         path.touch()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.decode import VideoInfo, count_frames, probe, read_film, read_video, read_video_at
+from vdm_bench.video.decode import VideoInfo, count_frames, decode_video, probe, read_video, read_video_at
 from vdm_bench.video.stream import open_stream
 
 Encode = Callable[..., Path]
@@ -406,7 +406,7 @@ def test_frames_are_counted_as_they_are_read_in_every_real_file(shared_data: Pat
             continue
         if count * probe(path).width * probe(path).height > 30_000_000:  # the others take minutes
             continue
-        frames = outcome(lambda path=path: len(read_film(path, each=lambda frame: frame[:1, :1]).frames))
+        frames = outcome(lambda path=path: len(decode_video(path, transform=lambda frame: frame[:1, :1]).frames))
         assert frames == count or "transparent" in str(frames), path  # which only pixels tell
 
 

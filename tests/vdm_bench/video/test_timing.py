@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vdm_bench.errors import BrokenClipError, InputError
-from vdm_bench.video.decode import count_frames, frame_times, read_film, read_video, read_video_at
+from vdm_bench.video.decode import count_frames, decode_video, frame_times, read_video, read_video_at
 from vdm_bench.video.timing import FrameTimes, exact_rate
 from vdm_bench.video.write import write_clip
 
@@ -178,13 +178,13 @@ def test_an_animation_of_pillow_comes_back_as_it_was_given(tmp_path: Path, suffi
     source = moving(20)
     source[1:4], source[8:13], source[17:] = source[1], source[8], source[17]
     path = save(tmp_path / f"film{suffix}", source, 60)
-    film = read_film(path)
+    film = decode_video(path)
     assert np.abs(film.frames.astype(int) - source).max() <= (4 if suffix == ".gif" else 0)
     assert (film.lossless, film.fps, film.uneven) == (suffix != ".gif", pytest.approx(1000 / 60, rel=1e-3), False)
     assert count_frames(path) == 20
     np.testing.assert_array_equal(read_video(path, [9, 2, 19]), film.frames[[9, 2, 19]])
     np.testing.assert_array_equal(read_video_at(path, [0.06 * k + 0.03 for k in range(20)]), film.frames)
-    stored = read_film(path, fps="stored")
+    stored = decode_video(path, fps="stored")
     assert (len(stored.frames), stored.fps, stored.uneven) == (12, None, True)
     with pytest.raises(BrokenClipError, match="has 20 frames, 21 are needed"):
         read_video(path, [20])
@@ -244,7 +244,7 @@ def test_both_ways_to_a_frame_lead_to_the_same_pixels(encode: Encode, textured: 
     np.testing.assert_array_equal(read_video(path, fps=10), textured)
     np.testing.assert_array_equal(read_video(path, fps=20), textured.repeat(2, axis=0))
     assert count_frames(path, fps=2.5) == 6
-    assert read_film(path, fps=2.5).fps == 2.5
+    assert decode_video(path, fps=2.5).fps == 2.5
 
 
 def test_a_gif_in_which_nothing_moves_is_read_by_time(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The one door for files from outside: what is opened is a regular file, and what a parser raises is our error.
+"""Open and parse untrusted input files: only regular files are opened, and every exception becomes a clear error.
 
-A file that nobody here wrote can make a parser raise anything. What it says of the file becomes one error of this
-project that names the file; what it says of the machine (no descriptors, no memory, a disk that fails) is never
-taken for a fault of the file, so that no sound clip is skipped.
+An untrusted file can make a parser raise any exception. If the file is at fault, the exception becomes one error
+of this project that names the file. If the machine is at fault (no descriptors, no memory, a failing disk), it
+becomes a `MachineError`, so that no intact clip is skipped.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, NoReturn
 
 from vdm_bench.errors import BrokenClipError, InputError, MachineError, VdmBenchError
 
-Refusal = Callable[[str, str], VdmBenchError]  # makes an error of the name of a file, and what is wrong with it
+Refusal = Callable[[str, str], VdmBenchError]  # makes an error from the name of a file and what is wrong with it
 
-# What the system says of one file. All else is the machine's; libraries' own numbers are larger than all these.
+# System errors about a single file. All others are about the machine; libraries use larger numbers of their own.
 _OF_THE_FILE = frozenset(
     {
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
@@ -35,8 +35,8 @@ _WAYS_OUT = {
     errno.ENOSPC: "make room, then start again; what is done is kept",
     errno.EAGAIN: "raise the limit (`ulimit -u`), give it more memory, or take fewer --workers",
 }
-# What Python, torch and the loader of libraries say where the system has refused.
-_IN_OTHER_WORDS = {
+# Messages of Python, torch and the dynamic loader for errors of the system.
+_SYSTEM_MESSAGES = {
     "can't start new thread": errno.EAGAIN,
     "can't allocate memory": errno.ENOMEM,
     "cannot allocate memory": errno.ENOMEM,
@@ -44,31 +44,31 @@ _IN_OTHER_WORDS = {
     "std::bad_alloc": errno.ENOMEM,
 }
 _NO_FILE = "is a pipe or a device, not a file"
-LONGEST_REASON = 200  # characters of what a parser says
-_DEEPEST = 64  # levels of JSON and TOML: what is deeper than Python's stack cannot even be printed
-_DIGITS = 18  # that an int64 holds, whatever they are
+LONGEST_REASON = 200  # characters of a parser's message
+_DEEPEST = 64  # levels of JSON and TOML: values nested deeper than Python's stack cannot even be printed
+_DIGITS = 18  # any number with so many digits fits an int64
 TOO_DEEP = "its brackets are nested too deeply"
 
 
 def refuse_file(source: str, reason: str) -> InputError:
-    """Say what is wrong with a file that is no clip; see `parsing`."""
+    """Return the error for a file that is not a clip; a `Refusal`."""
     return InputError(f"{source} cannot be read: {reason}")
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Say whether an error tells of the machine, and not of the file that was read."""
+    """Return whether an error is the fault of the machine, and not of the file that was read."""
     number = _number(error)
     return number in errno.errorcode and number not in _OF_THE_FILE
 
 
 def status_of(path: str | Path) -> os.stat_result | None:
-    """Ask the system about a file or folder, following links; None where there is none that it would tell of.
+    """Return the status of a file or folder, following links; None if it does not exist or may not be accessed.
 
     Raises:
-        MachineError: it cannot be asked now.
+        MachineError: the machine cannot find out now.
     """
     try:
-        return os.stat(path)  # noqa: PTH116 - a path may be a text
+        return os.stat(path)  # noqa: PTH116 - the path may be a str
     except (OSError, ValueError) as error:
         if is_of_the_machine(error):
             raise machine_error(path, error) from error
@@ -76,31 +76,31 @@ def status_of(path: str | Path) -> os.stat_result | None:
 
 
 def machine_error(source: object, error: BaseException) -> MachineError:
-    """Make the error that ends the work, of one for which `is_of_the_machine`."""
+    """Return the error for a file that the machine cannot read, from an exception (see `is_of_the_machine`)."""
     return MachineError(f"{source} cannot be read now: {_trouble(error)}")
 
 
 def fault_of_the_machine(error: BaseException) -> MachineError:
-    """Make the error that ends the work, of one that no file was read for, or that no part has expected."""
+    """Return the error for a fault of the machine when no particular file was read, or nothing expected it."""
     place = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
     return MachineError(f"{place}{_trouble(error)}")
 
 
 def _number(error: BaseException) -> int:
-    """Return the system's number of an error; that of what is lacking, where a library says it in its own way."""
+    """Return the errno of an exception, also if a library reports it only in its message; 0 if there is none."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a device
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    if isinstance(error, RuntimeError | ImportError | OSError):  # a library that `ctypes` loads has no number
-        said = str(error).lower()
-        return next((number for words, number in _IN_OTHER_WORDS.items() if words in said), 0)
+    if isinstance(error, RuntimeError | ImportError | OSError):  # OSError: `ctypes` sets no errno
+        message = str(error).lower()
+        return next((number for words, number in _SYSTEM_MESSAGES.items() if words in message), 0)
     return 0
 
 
 def _trouble(error: BaseException) -> str:
     number = _number(error)
-    if number not in errno.errorcode:  # as of NumPy: "4096 requested and 100 written"
+    if number not in errno.errorcode:  # such as NumPy's "4096 requested and 100 written"
         return f"{error}; start again when there is room, and the machine is well"
     reason = (
         "no more threads can be started" if isinstance(error, RuntimeError) and number == errno.EAGAIN else ""
@@ -111,17 +111,17 @@ def _trouble(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def parsing(source: object, refuse: Refusal = BrokenClipError) -> Iterator[None]:
-    """Turn whatever is raised while a file from outside is read into an error of this project.
+    """Turn any exception that is raised while an input file is read into an error of this project.
 
-    Keep the block to what reads: a mistake of our own in it would be taken for a fault of the file.
+    Keep the block small: a bug of our own in it would be reported as a fault of the file.
 
     Args:
         source: the file, as the user named it.
-        refuse: makes the error of its name and the reason.
+        refuse: makes the error from the name of the file and the reason.
 
     Raises:
-        VdmBenchError: that of `refuse`; or one that was raised within, as it is.
-        MachineError: it was the machine's fault.
+        VdmBenchError: the error of `refuse`; an error of this project from within the block is passed on.
+        MachineError: the machine was at fault.
     """
     try:
         yield
@@ -134,15 +134,15 @@ def parsing(source: object, refuse: Refusal = BrokenClipError) -> Iterator[None]
 
 
 def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
-    """Open a regular file for reading; nothing else is waited for, or read.
+    """Open a regular file for reading; a pipe or a device is refused and never blocks.
 
     Raises:
-        VdmBenchError: that of `refuse`: it is not there, may not be read, is a folder, a pipe, a socket or a
-            device.
+        VdmBenchError: the error of `refuse`: it is missing, may not be read, or is not a regular file.
         MachineError: the machine cannot open it now.
     """
     with parsing(path, refuse):
-        # A pipe without a writer would be waited for; and only what is open is sure to be what was looked at.
+        # Without O_NONBLOCK, opening a pipe would block. Its kind is checked after opening, so it cannot be
+        # replaced in between.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             mode = os.fstat(descriptor).st_mode
@@ -157,7 +157,7 @@ def open_file(path: str | Path, refuse: Refusal = BrokenClipError) -> BinaryIO:
 
 
 def read_file(path: str | Path, refuse: Refusal = BrokenClipError) -> bytes:
-    """Read a regular file as a whole; see `open_file`."""
+    """Read a regular file completely; see `open_file`."""
     with open_file(path, refuse) as file, parsing(path, refuse):
         return file.read()
 
@@ -166,16 +166,16 @@ def read_file(path: str | Path, refuse: Refusal = BrokenClipError) -> bytes:
 def open_safetensors(
     path: str | Path, framework: str, refuse: Refusal, unreadable: Refusal | None = None
 ) -> Iterator[Any]:
-    """Open a safetensors file; what its parser raises within the block, too, becomes an error of this project.
+    """Open a safetensors file; exceptions of its parser, also within the block, become errors of this project.
 
     Args:
-        path: of the file.
-        framework: whose arrays it gives: `pt` or `np`.
-        refuse: makes the error of its name and the reason.
-        unreadable: the same, for what is not there or is no regular file; `refuse` by default.
+        path: the file.
+        framework: the kind of arrays it returns: `pt` or `np`.
+        refuse: makes the error from the name of the file and the reason.
+        unreadable: the same for a file that is missing or not regular; by default `refuse`.
 
     Raises:
-        VdmBenchError: that of `refuse` or `unreadable`.
+        VdmBenchError: the error of `refuse` or `unreadable`.
         MachineError: the machine cannot read it now.
     """
     from safetensors import safe_open
@@ -188,16 +188,16 @@ def open_safetensors(
 def parse_json(
     data: str | bytes, source: object, way_out: str = "fix the file, or give another", *, controls: bool = False
 ) -> Any:
-    """Parse JSON strictly: numbers are finite, no key stands twice, and nothing is deeper than 64 levels.
+    """Parse JSON strictly: numbers must be finite, keys unique, and the depth at most 64 levels.
 
     Args:
         data: UTF-8 or text.
-        source: names it in the error message.
-        way_out: what to do where it cannot be read.
-        controls: control characters may stand in texts as they are.
+        source: name of the input in error messages.
+        way_out: what the user can do if it cannot be parsed.
+        controls: whether texts may contain unescaped control characters.
 
     Raises:
-        InputError: it is no such JSON.
+        InputError: it is not such JSON.
     """
     try:
         content = json.loads(
@@ -216,15 +216,15 @@ def parse_json(
 
 
 def parse_toml(text: str, source: object, way_out: str = "fix the file, or give another") -> dict[str, Any]:
-    """Parse TOML strictly: numbers are finite, and nothing is deeper than 64 levels.
+    """Parse TOML strictly: numbers must be finite, and the depth at most 64 levels.
 
     Args:
-        text: of the file.
-        source: names it in the error message.
-        way_out: what to do where it cannot be read.
+        text: content of the file.
+        source: name of the input in error messages.
+        way_out: what the user can do if it cannot be parsed.
 
     Raises:
-        InputError: it is no such TOML.
+        InputError: it is not such TOML.
     """
     try:
         content = tomllib.loads(text, parse_float=_finite)
@@ -237,7 +237,7 @@ def parse_toml(text: str, source: object, way_out: str = "fix the file, or give 
 
 
 def whole_number(text: str) -> int | None:
-    """Read a whole number from 0 on, of at most 18 digits; None for any other text.
+    """Parse a whole number from 0 on with at most 18 digits; return None for any other text.
 
     >>> whole_number("64"), whole_number("-1"), whole_number("1e3"), whole_number("9" * 5000)
     (64, None, None, None)
@@ -256,7 +256,7 @@ def _require_shallow(content: Any) -> None:
 
 
 def _what(error: ValueError) -> str:
-    """Say what is no JSON or TOML; Python's words for long numbers name a function of its own."""
+    """Return the message of a parser; the one for long numbers, which names a Python function, is replaced."""
     text = str(error)
     return "it holds a number of thousands of digits" if "integer string conversion" in text else text
 
@@ -282,10 +282,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words what a parser found."""
+    """Return what is wrong with a file, in a few words."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         name = error.filename
-        is_link = isinstance(name, str | bytes | os.PathLike) and os.path.islink(name)  # noqa: PTH114 - so it may
+        is_link = isinstance(name, str | bytes | os.PathLike) and os.path.islink(name)  # noqa: PTH114 - bytes
         return "is a link to what is not there" if is_link else "no such file"
     if isinstance(error, RecursionError):
         return "is damaged (it is nested too deeply)"
