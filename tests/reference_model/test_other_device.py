@@ -24,7 +24,7 @@ from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, acquire_run_dir
 from vdm_bench.samplers.base import SampleRequest
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 from vdm_bench.training.data import ClipBatches
 
 SAMPLING = SamplingConfig(steps=2, gamma=0.3)

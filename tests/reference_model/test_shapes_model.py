@@ -13,7 +13,7 @@ from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, packaged_models
 from vdm_bench.samplers.base import SampleRequest, sample_seed
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 
 pytestmark = pytest.mark.skipif(not packaged_models(), reason="no trained model comes with this version")
 

@@ -36,7 +36,7 @@ from vdm_bench.reference_model.model import load_reference_model
 from vdm_bench.reference_model.training.loop import Hooks, TrainingOptions, train
 from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.runtime.process_identity import ProcessIdentity
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 from vdm_bench.scoring.score import ScoreOptions, score_record
 from vdm_bench.training.data import open_batches
 from vdm_bench.video.archive import Archive

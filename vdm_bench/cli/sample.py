@@ -114,7 +114,7 @@ def sample(
     from vdm_bench.metrics.networks import pick_device
     from vdm_bench.reference_model.model import checkpoint_path, load_reference_model, source_of
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.samplers.reference import ReferenceSampler
+    from vdm_bench.samplers.reference_model import ReferenceSampler
 
     target = OutputSpec.of(out, form, fps)
     path = checkpoint_path(checkpoint)

@@ -1,1 +1,1 @@
-"""Datasets: clips by index, the same whenever and wherever they are asked for."""
+"""Datasets: clips by index, identical on every machine and in every run."""

@@ -1,9 +1,9 @@
-"""BAIR robot pushing (Ebert et al. 2017), as it is downloaded: `softmotion30_44k`, TFRecords of trajectories.
+"""BAIR robot pushing (Ebert et al. 2017) in the downloaded format: `softmotion30_44k`, TFRecords of trajectories.
 
     softmotion30_44k/{train,test}/traj_A_to_B.tfrecords
 
-A file has 256 trajectories of 30 frames, 64x64, seen by two cameras, with the arm's actions. The pixels are raw
-bytes, in spite of the keys' names (`0/image_main/encoded`), so they are the same for everyone.
+A file holds 256 trajectories of 30 frames at 64x64, from two cameras, with the arm's actions. Despite the names
+of the keys (`0/image_main/encoded`) the pixels are stored as raw bytes, so no decoder can change them.
 """
 
 import re
@@ -36,12 +36,12 @@ class Bair(VideoSet):
     """The trajectories of a split as videos, in the order of their numbers; see `VideoSet`.
 
     Args:
-        root: the folder `softmotion30_44k`, or the one it lies in.
+        root: the folder `softmotion30_44k`, or its parent.
         split: `train` or `test`.
-        camera: whose pictures.
+        camera: whose images to read.
 
     Raises:
-        InputError: the files are not there, or are damaged.
+        InputError: the files are missing or damaged.
     """
 
     def __init__(self, root: Path, split: str, camera: Camera = "main") -> None:
@@ -52,7 +52,7 @@ class Bair(VideoSet):
         files = sorted(
             (int(match[1]), path)
             for path in self.folder.iterdir()
-            # Of a link to what is not there the trajectories are missing.
+            # A dangling link counts as a missing file.
             if (match := _FILE.fullmatch(path.name)) and path.exists()
         )
         self._records: list[tuple[Path, Place, int]] = []
@@ -61,7 +61,7 @@ class Bair(VideoSet):
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the trajectories that are not there."""
+        """Names of the missing trajectories."""
         there = {number for _, _, number in self._records}
         return [f"{self.split}/{number}" for number in range(SPLITS[self.split]) if number not in there]
 
@@ -69,11 +69,11 @@ class Bair(VideoSet):
         return len(self._records)
 
     def info(self, index: int) -> ClipInfo:
-        """Name a trajectory: its split and number."""
+        """Return the key of a trajectory: its split and number."""
         return ClipInfo(f"{self.split}/{self._records[index][2]}")
 
     def length(self, index: int) -> int:
-        """Return 30: all trajectories have as many frames."""
+        """Return 30, the length of every trajectory."""
         return FRAMES
 
     def read(
@@ -82,7 +82,7 @@ class Bair(VideoSet):
         """Read frames, uint8 [T, 64, 64, 3] before `transform`; never lossy.
 
         Raises:
-            BrokenClipError: the record is damaged, or has not these frames.
+            BrokenClipError: the record is damaged, or lacks these frames.
         """
         example, name = self._example(index)
         pictures = [_picture(example, f"{frame}/image_{self.camera}/encoded", name) for frame in frames]
@@ -105,7 +105,7 @@ class Bair(VideoSet):
         return self._vectors(index, "endeffector_pos", 3)
 
     def fingerprint(self, index: int) -> str | None:
-        """Return the record's place, and the stamp of its file."""
+        """Return the position of the record and the stamp of its file."""
         path, place, _ = self._records[index]
         file = stamp([path])
         return file and f"{file} {place.offset} {self.camera}"

@@ -1,10 +1,10 @@
-"""Videos with captions: a list, `captions.csv` or `captions.jsonl`, beside the files it names.
+"""Videos with captions: a list, `captions.csv` or `captions.jsonl`, next to the files it names.
 
-    file,caption              or one JSON object a line: {"file": "a/b.mp4", "caption": "...", "label": 3}
+    file,caption              or one JSON object per line: {"file": "a/b.mp4", "caption": "...", "label": 3}
     a/b.mp4,a red ball rolls
 
-Files are relative to the list. A label, a whole number, may be given as well. A row that lacks something, or
-names what cannot be a file below the list, is a clip that cannot be read: it costs no other row.
+Paths are relative to the list and must stay below its folder. An integer label is optional. A row with a missing
+field or an invalid path counts as a clip that cannot be read; the other rows are not affected.
 """
 
 from pathlib import Path, PurePosixPath
@@ -17,18 +17,17 @@ from vdm_bench.video.clip import ClipInfo
 
 LISTS = ("captions.csv", "captions.jsonl")
 _WAY_OUT = "fix the list"
-_MOST_LABEL = 2**63  # what an int64 holds
+_MOST_LABEL = 2**63  # labels are int64
 
 
 def open_captioned(root: Path) -> VideoFiles:
-    """Open the videos of a list that are there, in its order.
+    """Open the existing videos of a list, in its order.
 
     Args:
-        root: the list, or the folder that holds it.
+        root: the list, or its folder.
 
     Raises:
-        InputError: no list, or one that cannot be taken apart into rows; or not a single row with a file that is
-            there.
+        InputError: there is no list, it cannot be split into rows, or no row names an existing file.
     """
     found = [root] if root.is_file() else [root / name for name in LISTS if (root / name).is_file()]
     if len(found) != 1:
@@ -64,7 +63,7 @@ def open_captioned_split(root: Path, split: str) -> VideoFiles:
 
 
 def _entry(path: Path, row: Row) -> VideoFile:
-    """Make a video of a row; where the row is at fault, one that is read as the list, and never is."""
+    """Return the video of a row; for an invalid row, one whose `fault` keeps it from being read."""
     try:
         if row.fault:
             raise ValueError(row.fault)
@@ -89,13 +88,13 @@ def _text(row: Row, column: str) -> str:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can spell half of a character, as \ud800
+    except UnicodeEncodeError:  # JSON can contain half of a surrogate pair, such as \ud800
         return False
     return True
 
 
 def _label(value: Any) -> int | None:
-    """Read a label; CSV has it as text, and JSON may have 3.0 for 3."""
+    """Parse a label: text in CSV; in JSON an integer, or 3.0 for 3."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:

@@ -1,4 +1,4 @@
-"""A path as a dataset: videos, frame folders, strips, arrays and clip archives, found by what they are."""
+"""A path as a dataset: videos, frame folders, frame strips, arrays and clip archives."""
 
 import os
 import stat
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.doubles import Found, refuse_doubles
-from vdm_bench.datasets.links import LinkedFolders
+from vdm_bench.datasets.duplicates import FolderContents, refuse_duplicates
+from vdm_bench.datasets.symlinks import LinkedFolders
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.rates import is_same_rate
 from vdm_bench.runtime.checksums import read_json
@@ -59,21 +59,21 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
-_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of images, and of videos where these are animated
+_ANIMATED_SUFFIXES = frozenset({".png", ".webp"})  # of still images and of animations
 
-_KNOWN_ARRAYS = 8  # array files of which what was inflated is kept, which takes memory or a descriptor each
-_DEEPEST = 100  # folders in one another that are searched
+_OPEN_ARRAYS = 8  # array files that stay open or decompressed: each takes memory or a descriptor
+_DEEPEST = 100  # levels of nested folders that are searched
 
 Reader = Callable[[Path, View], DecodedVideo]
 
 
 class _Entry(NamedTuple):
-    """A clip before it is read; small, as there may be very many.
+    """A clip before it is read; kept small because there may be millions.
 
     Attributes:
-        name: path below that of the dataset; empty for that itself.
-        read: how its frames are got; None for those of an array file.
-        row: in an array file of several clips; None where there is one.
+        name: path relative to that of the dataset; empty if the dataset is a single file.
+        read: function that reads the frames; None for clips of an array file.
+        row: index in an array file of several clips; None if the file holds one.
     """
 
     name: str
@@ -84,19 +84,19 @@ class _Entry(NamedTuple):
 class FolderDataset(DescribedClips):
     """The clips below a path, in the natural order of their relative paths: `2.mp4` before `10.mp4`.
 
-    A file is a clip (an array file may be many), an animated PNG or WebP too; a folder of PNG or JPEG images is
-    one clip, its frames; a folder with other content is searched. Hidden files are passed over, files that are
-    no clips are listed in `ignored`. Links to folders elsewhere are followed; those to a folder that is searched
-    under another name, or that holds the path, are listed in `left_out`.
+    A video file, including an animated PNG or WebP, is one clip; an array file holds one or more. A folder of PNG
+    or JPEG images is one clip; any other folder is searched. Hidden files are skipped; other files are listed in
+    `ignored`. Links to folders elsewhere are followed. Links to a folder that is searched under another name, or
+    to a parent of the path, are listed in `left_out`.
 
     Args:
         path: a file or a folder.
-        view: which frames are taken, and at which size.
+        view: which frames to take, and at which size.
         strips: take each image as a clip of its own, a horizontal strip of square frames.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip; images stand beside other clips, two
-            encodings of one clip beside each other, or what `refuse_doubles` refuses.
+        InputError: the path does not exist or holds no clips; a folder mixes images with other clips, or holds
+            two encodings of a clip; or `refuse_duplicates` refuses the folder.
     """
 
     identity = None
@@ -116,7 +116,7 @@ class FolderDataset(DescribedClips):
             raise InputError(
                 f"{path} holds no clips; give videos, folders of frames, .npy or .npz arrays, or a clip archive"
             )
-        refuse_doubles(path, self._found())
+        refuse_duplicates(path, self._contents())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -133,7 +133,7 @@ class FolderDataset(DescribedClips):
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of what is below the path and no clip, a sentence each."""
+        """Notes for the user on ignored files and links, one sentence each."""
         found = (
             (self.ignored, "1 file is no clip, ignored", "{} files are no clips, ignored"),
             (self.left_out, "1 link to a folder left out", "{} links to folders left out"),
@@ -147,7 +147,7 @@ class FolderDataset(DescribedClips):
         ]
 
     def info(self, index: int) -> ClipInfo:
-        """Return a clip's name; no more is known of it."""
+        """Return a clip's name; files have no labels or captions."""
         return ClipInfo(self._key(self._entries[index]))
 
     def path_of(self, index: int) -> Path:
@@ -155,7 +155,7 @@ class FolderDataset(DescribedClips):
         return self.path / self._entries[index].name
 
     def fingerprint(self, index: int) -> str | None:
-        """Return the clip's name, view, and the stamp of its file or files."""
+        """Return the clip's name, the view, and the stamp of its files."""
         entry, path = self._entries[index], self.path_of(index)
         try:
             files = frame_files(path) if entry.read is _read_frames else [path]
@@ -168,9 +168,9 @@ class FolderDataset(DescribedClips):
         name = entry.name or self.path.name
         return name if entry.row is None else f"{name}#{entry.row}"
 
-    def _found(self) -> Found:
+    def _contents(self) -> FolderContents:
         entries = self._entries
-        return Found(
+        return FolderContents(
             videos=[entry.name for entry in entries if entry.read not in (None, _read_frames)],
             arrays=Counter(entry.name for entry in entries if entry.read is None),
             folders=[entry.name for entry in entries if entry.read is _read_frames],
@@ -188,7 +188,7 @@ class FolderDataset(DescribedClips):
         yield from self._of_folder("", strips)
 
     def _of_folder(self, name: str, strips: bool, *, linked: bool = False) -> list[_Entry]:
-        """Search a folder; `linked`: a link led to it, or to one that it lies in."""
+        """Search a folder; `linked`: it was reached through a link."""
         folder = self.path / name
         if name.count("/") >= _DEEPEST:
             raise InputError(f"{folder} lies more than {_DEEPEST} folders deep in {self.path}; move its clips up")
@@ -196,7 +196,7 @@ class FolderDataset(DescribedClips):
             try:
                 children = [child for child in os.listdir(folder) if not child.startswith(".")]  # noqa: PTH208
             except FileNotFoundError:
-                return [_Entry(name, _read_frames)]  # it has vanished since: a clip that cannot be read
+                return [_Entry(name, _read_frames)]  # deleted meanwhile: a clip that cannot be read
         children.sort(key=natural)
         images = [] if strips else _still_images(folder, children)
         others = [child for child in children if child not in set(images)]
@@ -224,13 +224,13 @@ class FolderDataset(DescribedClips):
             return self._of_folder(name, strips, linked=linked)
         entries = self._of_file(name, strips)
         if not entries and "." not in path.name and is_dangling(path):
-            entries = [_Entry(name, _read_frames)]  # it may have led to a folder of frames
+            entries = [_Entry(name, _read_frames)]  # the target may have been a folder of frames
         if not entries:
             self.ignored.append(path)
         return entries
 
     def _refuse_encodings(self, folder: Path, clips: Mapping[str, Sequence[_Entry]]) -> None:
-        """Refuse `a.mp4` beside `a.gif`, or beside a folder `a` of frames: one clip would count twice."""
+        """Refuse `a.mp4` next to `a.gif` or to a folder `a` of frames: the clip would be counted twice."""
         stems: dict[str, str] = {}
         for child, entries in clips.items():
             inside = is_folder(folder / child)
@@ -254,26 +254,26 @@ class FolderDataset(DescribedClips):
         try:
             count = len(self._arrays.open(self.path / name))
         except BrokenClipError:
-            count = 1  # a file that cannot be opened is one broken clip
+            count = 1  # a file that cannot be opened counts as one broken clip
         return [_Entry(name)] if count == 1 else [_Entry(name, row=row) for row in range(count)]
 
 
 def open_clips(path: Path, view: View | None = None, *, strips: bool = False) -> DescribedClips:
-    """Open what a user names: a clip archive, a run folder (its samples), or anything `FolderDataset` takes.
+    """Open a path given by the user: a clip archive, a run folder (its samples), or what `FolderDataset` takes.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip.
+        InputError: the path does not exist, or holds no clips.
     """
     with parsing(path, refuse_file):
         archive = next((folder for folder in (path, RunFolder(path).samples) if is_archive(folder)), None)
     if archive is None:
         return FolderDataset(path, view, strips=strips)
     clips = Archive(archive)
-    return ViewedArchive(clips, view or View(), _lacking(path, len(clips)) if archive != path else ())
+    return ViewedArchive(clips, view or View(), _missing_clips(path, len(clips)) if archive != path else ())
 
 
-def _lacking(run: Path, count: int) -> Sequence[str]:
-    """Say, in a note, if a run folder holds fewer clips than its run is of."""
+def _missing_clips(run: Path, count: int) -> Sequence[str]:
+    """Return a note if a run folder holds fewer clips than its run has to make."""
     try:
         wanted = read_json(RunFolder(run).plan, required=False).get("clips")
     except (InputError, OSError):
@@ -284,19 +284,19 @@ def _lacking(run: Path, count: int) -> Sequence[str]:
 
 
 class ViewedClips:
-    """Clips that are there whole, seen through a view.
+    """A dataset of whole clips, seen through a view.
 
     Args:
-        clips: a dataset.
-        view: which frames are taken, and at which size.
-        name: names the dataset in errors.
+        clips: the dataset.
+        view: which frames to take, and at which size.
+        name: of the dataset, for errors.
     """
 
     identity: str | None = None
 
     def __init__(self, clips: ClipDataset, view: View, name: str) -> None:
         self._clips, self.view, self._name = clips, view, name
-        # A view makes other clips of those that bear the name; a rate alone leaves them as they are.
+        # A view changes the pixels, so the name no longer holds; a frame rate alone does not change them.
         self.identity = clips.identity if replace(view, fps=None) == View() else None
 
     def __len__(self) -> int:
@@ -309,13 +309,13 @@ class ViewedClips:
             reason = f"plays at {clip.fps:g} fps, not at {rate}: open its video at that rate"
             raise BrokenClipError(source, reason)
         chosen = _select(clip.frames, self.view, source)
-        if len(chosen) == len(clip.frames):  # all of them
+        if len(chosen) == len(clip.frames):  # so that an unchanged clip is returned as it is, below
             chosen = clip.frames
         frames = self.view.resized(chosen)
         return clip if frames is clip.frames else replace(clip, frames=frames)
 
     def fingerprint(self, index: int) -> str | None:
-        """Return what the dataset tells of the clip, and the view."""
+        """Return the fingerprint of the dataset's clip, and the view."""
         clip = self._clips.fingerprint(index)
         return clip and f"{clip} {self.view}"
 
@@ -324,9 +324,9 @@ class ViewedArchive(ViewedClips, DescribedClips):
     """An archive seen through a view.
 
     Args:
-        archive: itself.
-        view: which frames are taken, and at which size.
-        notes: what a person should know of it, a sentence each.
+        archive: the archive.
+        view: which frames to take, and at which size.
+        notes: for the user, one sentence each.
 
     Raises:
         InputError: it has no clips.
@@ -345,19 +345,19 @@ class ViewedArchive(ViewedClips, DescribedClips):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a person should know of the archive, a sentence each."""
+        """Notes for the user on the archive, one sentence each."""
         return self._notes
 
 
 def is_video(path: Path) -> bool:
-    """Whether the file is a video by its suffix, or an image that is animated by its content."""
+    """Whether a file is a video (by its suffix) or an animated image (by its content)."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (suffix in _ANIMATED_SUFFIXES and is_animated(path))
 
 
 def _still_images(folder: Path, children: Sequence[str]) -> list[str]:
     images = [child for child in children if is_frame(folder / child)]
-    # Frames are many, and reading them tells if one is animated: only where the first is are all looked into.
+    # Only reading an image shows whether it is animated, and there are many: all are read only if the first is.
     if images and is_video(folder / images[0]):
         return [child for child in images if not is_video(folder / child)]
     return images
@@ -377,7 +377,7 @@ def _read_strip(path: Path, view: View) -> DecodedVideo:
 
 
 class _Arrays:
-    """Array files, each opened once for all threads; those last read are known, and no others."""
+    """A cache of open array files, shared by all threads; the least recently used is closed."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Path, ArrayClips] = OrderedDict()
@@ -386,11 +386,11 @@ class _Arrays:
     def open(self, path: Path) -> ArrayClips:
         with self._lock:
             found = self._known.get(path)
-        found = found or ArrayClips(path)  # not under the lock: the headers of many may be read at once
+        found = found or ArrayClips(path)  # outside the lock, so that several headers can be read at once
         with self._lock:
-            found = self._known.setdefault(path, found)  # another thread may have been faster
+            found = self._known.setdefault(path, found)  # another thread may have opened it meanwhile
             self._known.move_to_end(path)
-            if len(self._known) > _KNOWN_ARRAYS:
+            if len(self._known) > _OPEN_ARRAYS:
                 self._known.popitem(last=False)
             return found
 
@@ -400,12 +400,12 @@ def _refuse_search(source: str, reason: str) -> InputError:
 
 
 def _span(view: View) -> int | None:
-    """How many frames of a clip a view looks at, those that it steps over included; None for all."""
+    """Return how many frames of a clip a view spans, including those it steps over; None for all."""
     return None if view.frames is None else (view.frames - 1) * view.stride + 1
 
 
 def _select(frames: NDArray[np.uint8], view: View, source: str) -> NDArray[np.uint8]:
-    """Take a view's frames of a clip that is there whole."""
+    """Return a view's frames of a whole clip."""
     needed = _span(view)
     if needed is None:
         return frames[:: view.stride]

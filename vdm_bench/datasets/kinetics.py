@@ -1,10 +1,10 @@
-"""Kinetics-600 (Carreira et al. 2018), as it is downloaded: a tree of mp4 files, and annotations.
+"""Kinetics-600 (Carreira et al. 2018) in the downloaded layout: a tree of mp4 files, and annotations.
 
     <split>/[<class>/]<youtube id>_<start>_<end>.mp4      start and end in seconds, six digits
     annotations/<split>.csv                               label, youtube_id, time_start, time_end, split
 
-Videos vanish from YouTube, so hardly anybody has all of them: what is missing is listed, never hushed up. Two
-files of one video, in two class folders or two formats, are refused: scores would depend on which one is read.
+Videos disappear from YouTube, so most copies are incomplete: missing videos are listed. Two files of one video,
+in two class folders or two formats, are refused: scores would depend on which one is read.
 """
 
 from collections.abc import Collection, Iterator
@@ -31,17 +31,17 @@ _COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
 def open_kinetics600(root: Path, split: str) -> VideoFiles:
-    """Open the videos of a split that are there, in the order of the annotations.
+    """Open the existing videos of a split, in the order of the annotations.
 
-    A video's label is the place of its class among all of the annotations, in alphabetical order.
+    A video's label is the index of its class in the sorted list of all annotated classes.
 
     Args:
-        root: the folder that holds the annotations and the folder of the split.
+        root: folder with the annotations and the folder of the split.
         split: `train`, `val` or `test`.
 
     Raises:
-        InputError: no such split; no annotations; not a single video, or two files of one; or a line that is no
-            annotation.
+        InputError: there is no such split, no annotations or no videos; there are two files of one video; or a
+            line is not an annotation.
     """
     if split not in SPLITS:
         raise InputError(f"Kinetics-600 has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -65,7 +65,7 @@ def open_kinetics600(root: Path, split: str) -> VideoFiles:
 
 
 def _files_of(keys: Collection[str], folder: Path) -> dict[str, Path]:
-    """Return the file of each video that is there, by its key; refuse two files of one video."""
+    """Return the file of each existing video by its key; refuse two files of one video."""
     there: dict[str, Path] = {}
     for path in _videos(folder):
         if path.stem in keys and (other := there.setdefault(path.stem, path)) != path:
@@ -74,7 +74,7 @@ def _files_of(keys: Collection[str], folder: Path) -> dict[str, Path]:
 
 
 def _videos(folder: Path) -> Iterator[Path]:
-    """Return the video files below a folder, hidden ones and what lies in hidden folders left out."""
+    """Yield the video files below a folder, except hidden files and those in hidden folders."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in SUFFIXES and not hidden:
@@ -82,7 +82,7 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def _name(row: Row) -> str:
-    """Return the name of an annotation's file, without suffix."""
+    """Return the file name of an annotation's video, without suffix."""
     try:
         start, end = (int(float(row.fields[column])) for column in ("time_start", "time_end"))
     except (ValueError, OverflowError) as error:

@@ -1,7 +1,7 @@
-"""The datasets that a protocol can name: one row each. Nothing else in the project knows their names.
+"""The datasets that a protocol can name, one row each. No other file of the project names a dataset.
 
-A new dataset is one file in this folder and one row of `DATASETS`; see `docs/adding-a-dataset.md`. Opening a
-dataset imports its file; reading this table imports nothing.
+A new dataset is one file in this folder and one row of `DATASETS`; see `docs/adding-a-dataset.md`. The file is
+imported when the dataset is opened; reading the table imports nothing.
 """
 
 import importlib
@@ -20,10 +20,10 @@ Options = Mapping[str, OptionValue]
 
 @dataclass(frozen=True)
 class DatasetOption:
-    """A field of its own that a protocol on a dataset has, and must have.
+    """A required field of every protocol on a dataset, such as BAIR's `camera`.
 
     Attributes:
-        values: all that it may be.
+        values: the values it can have.
         description: one line for the documentation.
     """
 
@@ -33,21 +33,21 @@ class DatasetOption:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What the suite knows of a dataset before it opens it.
+    """What is known of a dataset before it is opened.
 
-    Either `videos` or `clips` names what opens it, as `module:name` in this folder.
+    Exactly one of `videos` and `clips` is set: `module:name`, a module of this folder and what to call in it.
 
     Attributes:
         title: its name for people.
-        where: pages it can be had from.
-        licence: as its owners state it.
-        layout: what is expected below `--data-root`.
-        videos: of data on the disk: called with the data root (a `Path`) and the split, and the options by name;
+        where: where to download it.
+        licence: as stated by its owners.
+        layout: files expected below `--data-root`.
+        videos: for data on disk. Called with the data root (a `Path`), the split, and the options by name;
             returns a `VideoSet`.
-        clips: of computed data: called with the split, and `seed`, `resolution`, `frames` and the options
-            by name; returns `DescribedClips` with an `identity`. Has the split `train`.
-        classes: how many classes its labels are of; None where it has none, or the user decides.
-        options: fields that a protocol on it has, by name; see `DatasetOption`.
+        clips: for computed data. Called with the split, and with `seed`, `resolution`, `frames` and the options
+            by name; returns `DescribedClips` with an `identity`. Must have the split `train`.
+        classes: number of classes; None if it has no labels, or if the user defines them.
+        options: required fields of protocols on it, by name; see `DatasetOption`.
     """
 
     title: str
@@ -61,14 +61,14 @@ class DatasetEntry:
 
     @property
     def needs_data(self) -> bool:
-        """Whether there must be data on the disk."""
+        """Whether it is read from disk; False if it is computed."""
         return not self.clips
 
     def open_videos(self, root: Path, split: str, options: Options) -> "VideoSet":
-        """Open the videos of a split below `root`; only of an entry that needs data.
+        """Open the videos of a split below `root`; only if the dataset `needs_data`.
 
         Raises:
-            InputError: the data are not there, or there is no such split.
+            InputError: the data are missing, or there is no such split.
         """
         videos: VideoSet = _load(self.videos)(root, split, **options)
         return videos
@@ -76,7 +76,7 @@ class DatasetEntry:
     def open_clips(
         self, split: str, options: Options, *, seed: int = 0, resolution: int, frames: int
     ) -> "DescribedClips":
-        """Open computed clips, uint8 [frames, resolution, resolution, 3] each; only of an entry without data.
+        """Open computed clips, uint8 [frames, resolution, resolution, 3]; only unless the dataset `needs_data`.
 
         Raises:
             InputError: there is no such split or resolution.
@@ -90,7 +90,7 @@ class DatasetEntry:
 DATASETS = {
     "shapes": DatasetEntry(
         "procedural shapes, 32x32 or 64x64, of any length",
-        "drawn as they are needed",
+        "drawn when needed",
         "that of this package",
         "nothing",
         clips="shapes.dataset:Shapes",
@@ -140,21 +140,21 @@ DATASETS = {
 }
 
 
-# Options in the name of every folder of prepared clips; None where the dataset does not have them. Folders on
-# disk depend on the list, so it stays as it is: later options are in the names of their own dataset only.
+# Options that are hashed into the name of every folder of prepared clips, as None if the dataset lacks them. The
+# names of existing folders depend on this list, so it stays fixed: a later option is hashed for its dataset only.
 ALWAYS_NAMED: Mapping[str, None] = {"camera": None, "split_list": None}
 
 
 def known_options() -> dict[str, DatasetOption]:
-    """Return the fields of protocols that are those of one dataset, by name."""
+    """Return the options of all datasets by name."""
     return {name: option for entry in DATASETS.values() for name, option in entry.options.items()}
 
 
 def check_options(dataset: str, options: Mapping[str, Any]) -> None:
-    """Refuse fields of a protocol that are not those of its dataset.
+    """Check the fields of a protocol that belong to its dataset.
 
     Raises:
-        ValueError: one is missing, unknown or has a value that it may not have.
+        ValueError: one is missing or unknown, or its value is not allowed.
     """
     own = DATASETS[dataset].options
     for name in options.keys() - own.keys():

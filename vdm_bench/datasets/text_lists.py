@@ -1,4 +1,4 @@
-"""Lists of videos as text, CSV or JSON lines: every row whole, or refused by its line."""
+"""Lists of videos as plain text, CSV or JSON lines; errors name the file and the line."""
 
 import csv
 import io
@@ -14,8 +14,8 @@ from vdm_bench.runtime.input_files import parse_json
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WORD = re.compile(r"[^ \t]+")
-_WAY_OUT = "write an object a line"  # of JSON lines
-_SHOWN = 60  # characters of a header that an error message shows
+_WAY_OUT = "write an object a line"  # for JSON lines
+_SHOWN = 60  # characters of a header in an error message
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Row:
     """A row of a list.
 
     Attributes:
-        place: names it in messages: file and line.
+        place: file and line, for messages.
         fields: its values by column.
-        fault: why it has none, where it could not be read; empty for none.
+        fault: why the row could not be read; empty if it could.
     """
 
     place: str
@@ -35,12 +35,12 @@ class Row:
 
 @dataclass(frozen=True)
 class TextList:
-    """A list that was read.
+    """The content of a list.
 
     Attributes:
-        rows: in its order.
-        columns: those that at least one row may have.
-        kind: what it calls them, `column` or `key`.
+        rows: in the order of the list.
+        columns: all that occur.
+        kind: what the format calls them, `column` or `key`.
     """
 
     rows: Sequence[Row]
@@ -48,11 +48,11 @@ class TextList:
     kind: str
 
     def without(self, path: Path, **columns: str) -> list[str]:
-        """Say which optional columns are missing.
+        """Return a note for each optional column that is missing.
 
         Args:
             path: of the list.
-            columns: by name, what is not known without them.
+            columns: by name, what it means that the column is missing.
         """
         there = self.columns
         return [
@@ -61,20 +61,20 @@ class TextList:
 
 
 def read_csv(path: Path, needed: Sequence[str], way_out: str) -> TextList:
-    """Read a CSV file: UTF-8, with or without a byte order mark, fields between commas, columns named first.
+    """Read a CSV file: UTF-8 with or without a byte order mark, separated by commas, with a header.
 
-    Names of columns are compared without case and without white space around them. Empty rows are passed over.
+    Column names are stripped and compared without regard to case. Empty rows are skipped.
 
     Args:
         path: of the file.
-        needed: columns, each of which every row must have a field for.
-        way_out: what to do where the file is not as it should be.
+        needed: columns that every row must have.
+        way_out: what to do if the file is invalid, for errors.
 
     Raises:
-        InputError: it cannot be read; columns are missing or there twice; or a row has more fields than there are
-            columns, lacks a needed one, or is no CSV.
+        InputError: the file cannot be read; a column is missing or occurs twice; or a row has too many fields,
+            lacks a needed one, or is not valid CSV.
     """
-    # Not split into lines before: a field between quotes may have ends of lines in it.
+    # Not split into lines first: a quoted field may contain line ends.
     reader = csv.reader(io.StringIO(read_text(path, way_out), newline=""), strict=True)
     header: list[str] | None = None
     rows = []
@@ -90,9 +90,9 @@ def read_csv(path: Path, needed: Sequence[str], way_out: str) -> TextList:
 
 
 def read_json_lines(path: Path, way_out: str) -> TextList:
-    """Read a file with a JSON object a line; lines end in line feeds alone, empty ones are passed over.
+    """Read a file with one JSON object per line; only line feeds end a line, and empty lines are skipped.
 
-    A line that is no JSON object, has a key twice, or a number that is not finite, is a row with a fault.
+    A line that is not a JSON object, repeats a key, or contains NaN or infinity becomes a row with a `fault`.
 
     Raises:
         InputError: the file cannot be read.
@@ -103,7 +103,7 @@ def read_json_lines(path: Path, way_out: str) -> TextList:
 
 
 def read_words(path: Path, way_out: str) -> list[tuple[int, list[str]]]:
-    """Read the words of every line that has some, with the line's number; spaces or tabs stand between them.
+    """Return the words of every line that is not blank, with its number; words are separated by spaces or tabs.
 
     Raises:
         InputError: the file cannot be read.
@@ -113,7 +113,7 @@ def read_words(path: Path, way_out: str) -> list[tuple[int, list[str]]]:
 
 
 def _numbered(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Return rows that are not empty, with the line that each begins in."""
+    """Yield the rows that are not empty, each with the line that it begins in."""
     line = 1
     try:
         for fields in reader:
@@ -145,7 +145,7 @@ def _by_column(
     columns: Sequence[str], fields: Sequence[str], needed: Sequence[str], place: str
 ) -> dict[str, str]:
     row = dict(zip(columns, fields, strict=False))
-    # A column without a name is what a spreadsheet leaves behind the last one: nothing may stand in it.
+    # Spreadsheets write a column without a name after the last one; it must be empty.
     if len(fields) > len(columns) or row.pop("", "").strip():
         count = len(list(filter(None, columns)))
         raise InputError(

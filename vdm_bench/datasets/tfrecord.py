@@ -1,9 +1,10 @@
 """TFRecord files of `tf.train.Example`s, read without TensorFlow.
 
-A file is a row of records: length (uint64), masked CRC-32C of these 8 bytes, data, masked CRC-32C of the data,
-all little-endian. A record holds a protocol buffer, `tf.train.Example`: named lists of bytes, floats or integers.
-Both are described in TensorFlow's guide and in `tensorflow/core/example/`. Protocol buffers are read here, in few
-lines, because the versions of the package `protobuf` that TensorFlow and others ask for exclude one another.
+A file is a sequence of records: length (uint64), masked CRC-32C of these 8 bytes, data, masked CRC-32C of the
+data, all little-endian. A record holds a protocol buffer, `tf.train.Example`: named lists of bytes, floats or
+integers. Both are described in TensorFlow's guide and in `tensorflow/core/example/`. Protocol buffers are parsed
+here, in a few lines, because TensorFlow and other packages require versions of `protobuf` that exclude each
+other.
 """
 
 import os
@@ -24,13 +25,13 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK = 0xA282EAD8
 
-# What a feature holds: bytes, float32 or int64.
+# The values of a feature: bytes, float32 or int64.
 Feature: TypeAlias = list[bytes] | NDArray[np.float32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record's data lie in its file: first byte, and how many."""
+    """Position of a record's data in its file: offset and length in bytes."""
 
     offset: int
     length: int
@@ -40,7 +41,7 @@ def find_records(path: Path) -> list[Place]:
     """Find the records of a file by their lengths, without reading their data.
 
     Raises:
-        InputError: the file cannot be read, is no TFRecord file, or is cut short.
+        InputError: the file cannot be read, is not a TFRecord file, or is truncated.
     """
     places: list[Place] = []
     with open_file(path, refuse_file) as file, parsing(path, refuse_file):
@@ -66,7 +67,7 @@ def read_record(path: Path, place: Place, name: str) -> bytes:
         name: of the record, for errors.
 
     Raises:
-        BrokenClipError: the data do not fit their checksum, or are no longer there.
+        BrokenClipError: the data do not match their checksum, or the file has been truncated.
     """
 
     def refuse(_: str, reason: str) -> BrokenClipError:
@@ -90,7 +91,7 @@ def parse_example(data: bytes, name: str) -> dict[str, Feature]:
         name: of the record, for errors.
 
     Raises:
-        BrokenClipError: it is no Example.
+        BrokenClipError: the data are not an Example.
     """
     features: dict[str, Feature] = {}
     with parsing(name, lambda _, reason: BrokenClipError(name, f"is no tf.train.Example: it {reason}")):
@@ -110,16 +111,16 @@ def _length(path: Path, offset: int, header: bytes) -> int:
 
 
 def _masked_crc(data: bytes) -> int:
-    """A CRC that is kept beside its data is rotated and shifted, lest a CRC over CRCs be weak."""
+    """Return the masked CRC-32C: rotated and shifted, since a CRC of data that contain CRCs is weak."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
 
 
-# Protocol buffers: https://protobuf.dev/programming-guides/encoding/. What is empty is left out there.
+# Protocol buffers: https://protobuf.dev/programming-guides/encoding/. Empty fields are not encoded.
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Return a message's fields: number, and bytes or an integer."""
+    """Yield the fields of a message: the number, and bytes or an integer."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -160,7 +161,7 @@ def _block(content: memoryview | int) -> memoryview:
 
 
 def _entry(content: memoryview | int) -> tuple[str, Feature]:
-    """Read an entry of the map of features: its name and its values."""
+    """Return the name and the values of an entry in the map of features."""
     parts = dict(_fields(_block(content)))
     name = str(_block(parts[1]), "utf-8") if 1 in parts else ""
     kind, values = (
@@ -173,7 +174,7 @@ def _values(kind: int, content: memoryview) -> Feature:
     items = [value for number, value in _fields(content) if number == 1]
     if kind == 1:
         return [bytes(_block(item)) for item in items]
-    if kind == 2:  # packed, or a field for each
+    if kind == 2:  # packed, or one field per value
         return np.frombuffer(b"".join(bytes(_block(item)) for item in items), "<f4").astype(np.float32)
     if kind == 3:
         numbers = [number for item in items for number in _integers(item)]

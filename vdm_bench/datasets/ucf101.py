@@ -1,10 +1,10 @@
-"""UCF101 (Soomro et al. 2012), as it is downloaded: class folders of avi files, and the split lists.
+"""UCF101 (Soomro et al. 2012) in the downloaded layout: class folders of avi files, and the split lists.
 
     UCF-101/<class>/v_<class>_gNN_cNN.avi
     ucfTrainTestlist/{classInd,trainlist01,testlist01,...}.txt
 
-The lists have their quirks. Lines end in CRLF. Training lines carry a label counted from 1, testing lines none.
-The class HandStandPushups of `classInd.txt` has the folder HandstandPushups, but files v_HandStandPushups_...
+Quirks of the lists: lines end in CRLF; training lines have a label counted from 1, test lines have none; the
+class HandStandPushups of `classInd.txt` has the folder HandstandPushups, but files v_HandStandPushups_...
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from vdm_bench.video.clip import ClipInfo
 
 VIDEOS = "UCF-101"
 LISTS = "ucfTrainTestlist"
-# Videos of each split under each of the three lists. Together the two parts of a list are all 13,320 videos.
+# Number of videos in each split, for the three split lists. Each list divides all 13,320 videos.
 SPLITS = {"train": (9_537, 9_586, 9_624), "test": (3_783, 3_734, 3_696), "train+test": (13_320,) * 3}
 CLASSES = 101
 
@@ -24,17 +24,17 @@ _FETCH = "unpack UCF101TrainTestSplits-RecognitionTask.zip again"
 
 
 def open_ucf101(root: Path, split: str, split_list: int = 1) -> VideoFiles:
-    """Open the videos of a split that are there, in the order of its list; `train+test` is both in turn.
+    """Open the existing videos of a split, in the order of its list; `train+test` is train followed by test.
 
     Labels are those of `classInd.txt`, counted from 0.
 
     Args:
-        root: the folder that holds `UCF-101` and `ucfTrainTestlist`.
+        root: the folder that contains `UCF-101` and `ucfTrainTestlist`.
         split: `train`, `test` or `train+test`.
         split_list: number of the list, 1 to 3.
 
     Raises:
-        InputError: no such split; lists, or all of the files, are not there; a list is not what it should be.
+        InputError: there is no such split; the lists or all of the videos are missing; or a list is invalid.
     """
     if split not in SPLITS:
         raise InputError(f"UCF101 has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -55,7 +55,7 @@ def open_ucf101(root: Path, split: str, split_list: int = 1) -> VideoFiles:
 
 
 def _folders(root: Path) -> tuple[Path, Path]:
-    """Find the folders of videos and of lists: in `root`, or `root` is that of the videos."""
+    """Find the folders of videos and of lists: both in `root`, or `root` is the folder of videos."""
     for videos in (root / VIDEOS, root):
         for lists in (root / LISTS, videos / LISTS, root.parent / LISTS):
             if (lists / "classInd.txt").is_file() and any(videos.glob("*/v_*.avi")):
@@ -67,7 +67,7 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def _labels(path: Path) -> dict[str, int]:
-    """Return each class its label, counted from 0. Names are compared without case: see the quirks above."""
+    """Return the label of each class, counted from 0. Names are in lower case: see the quirks above."""
     try:
         listed = [(name.casefold(), int(number) - 1) for _, (number, name) in read_words(path, _FETCH)]
     except ValueError as error:
@@ -83,7 +83,7 @@ def _listed(path: Path, videos: Path, labels: dict[str, int]) -> list[VideoFile]
     for number, (name, *rest) in read_words(path, _FETCH):
         folder, _, file = name.partition("/")
         label = labels.get(folder.casefold())
-        # A name from a file must not lead out of the folder of videos.
+        # A name from the list must not lead out of the folder of videos.
         if label is None or not file or "/" in file or ".." in (folder, file):
             raise InputError(f"{path}, line {number}: {name} names no video of a class of classInd.txt")
         if rest and rest != [str(label + 1)]:

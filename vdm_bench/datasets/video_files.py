@@ -1,4 +1,4 @@
-"""Video files as a set of videos, and how a split of them is looked up below a folder."""
+"""Video files as a set of videos, and the lookup of the files that a list names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from vdm_bench.video.view import FrameTransform, unchanged
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A file with what is known of it.
+    """A video file with its key, label and caption.
 
     Attributes:
         info: its key, label and caption.
-        path: where it is.
-        fault: of what a list says of it, which makes it a clip that cannot be read: its key is the name of the
-            list with the line then, and its path that of the list. Empty for none.
+        path: of the file.
+        fault: why its row in the list is invalid, which makes it a clip that cannot be read; then the key is the
+            name and line of the list, and the path that of the list. Empty if the row is valid.
     """
 
     info: ClipInfo
@@ -33,7 +33,7 @@ class VideoFile:
     fault: str = ""
 
     def require(self) -> None:
-        """Raise `BrokenClipError` where there is a fault."""
+        """Raise `BrokenClipError` if there is a fault."""
         if self.fault:
             raise BrokenClipError(str(self.path.parent / self.info.key), self.fault)
 
@@ -43,8 +43,8 @@ class VideoFiles(VideoSet):
 
     Args:
         files: the files, in the order of the set.
-        missing: names of those that belong to the set and are not there.
-        notes: what a person should know of the set, a sentence each.
+        missing: names of the videos that the set should have and that do not exist.
+        notes: for the user, one sentence each.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class VideoFiles(VideoSet):
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the videos that belong to the set and are not there."""
+        """Names of the missing videos."""
         return self._missing
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a person should know of the set, a sentence each."""
+        """Notes for the user, one sentence each."""
         return self._notes
 
     def __len__(self) -> int:
@@ -88,18 +88,18 @@ class VideoFiles(VideoSet):
 
 
 def files_there(listed: Sequence[VideoFile | str], nothing: str, notes: Sequence[str] = ()) -> VideoFiles:
-    """Open those of the videos of a list that are there; the set names the others as missing.
+    """Open the existing videos of a list; the others become `missing`.
 
-    Every dataset whose list names its videos is opened so: a run without some of them is a marked departure. A
-    link to what is not there is one that cannot be read.
+    Every dataset with a list of its videos is opened this way, so that a run without some of them is marked. A
+    dangling link is a video that cannot be read, not a missing one.
 
     Args:
-        listed: all that the list names; where no file was found, the key alone.
-        nothing: the error message where not a single one is there.
+        listed: all videos of the list; if no file was found, the key alone.
+        nothing: error message for the case that none exists.
         notes: of the set.
 
     Raises:
-        InputError: not one is there.
+        InputError: none exists.
     """
     files: list[VideoFile] = []
     missing: list[str] = []
@@ -116,5 +116,5 @@ def files_there(listed: Sequence[VideoFile | str], nothing: str, notes: Sequence
 
 
 def _is_there(path: Path) -> bool:
-    # What is no file, or a link to nothing, is there, too: a clip that cannot be read.
+    # A pipe or a dangling link counts as existing: it becomes a clip that cannot be read.
     return is_dangling(path) or (status_of(path) is not None and not is_folder(path))

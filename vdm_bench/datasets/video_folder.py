@@ -1,4 +1,4 @@
-"""A folder of clips, or a clip archive, as a set of videos that windows are cut out of."""
+"""A folder of clips, or a clip archive, as a set of videos that windows are cut from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from vdm_bench.video.view import FrameTransform, unchanged
 
 
 class FolderVideos(VideoSet):
-    """What `open_clips` finds below a path, as videos; see `VideoSet`.
+    """The clips that `open_clips` finds below a path, as videos; see `VideoSet`.
 
     Args:
         path: a folder of videos, frame folders or arrays, or a clip archive.
 
     Raises:
-        InputError: nothing is there, or nothing that could be a clip.
+        InputError: the path does not exist, or holds no clips.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,11 +32,11 @@ class FolderVideos(VideoSet):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What lies below the path and is no clip, a sentence each."""
+        """Notes for the user on ignored files, one sentence each."""
         return self._clips.notes
 
     def info(self, index: int) -> ClipInfo:
-        """Return a video's name, and its label and caption where it has some."""
+        """Return a video's name, and its label and caption if it has them."""
         return self._clips.info(index)
 
     def length(self, index: int) -> int:
@@ -45,9 +45,9 @@ class FolderVideos(VideoSet):
         return count_frames(path) if path else len(self._clips[index].frames)
 
     def fps(self, index: int) -> float | None:
-        """Return the frames a second at which a video file is read; None of what is none, or does not tell.
+        """Return the frame rate of a video file; None if it is not a video file, or has none.
 
-        An archive has a rate for players alone. Raises `BrokenClipError`.
+        Clip archives return None: their rate is for players only. Raises `BrokenClipError`.
         """
         path = self._video(index)
         rate = frame_times(path).rate if path else None
@@ -67,11 +67,11 @@ class FolderVideos(VideoSet):
         return np.stack([transform(clip.frames[frame]) for frame in frames]), clip.lossy
 
     def fingerprint(self, index: int) -> str | None:
-        """Return what tells the files of a video."""
+        """Return the fingerprint of a video's files."""
         return self._clips.fingerprint(index)
 
     def _video(self, index: int) -> Path | None:
-        """Return the file of a video that need not be read whole."""
+        """Return the file of a video that can be read in part; None for frame folders, arrays and archives."""
         if not isinstance(self._clips, FolderDataset):
             return None
         path = self._clips.path_of(index)

@@ -1,7 +1,7 @@
-"""Videos and the clips that are cut out of them.
+"""Videos, and the clips that are cut from them.
 
-A benchmark names videos (a split) and a rule by which clips are chosen from them. The two are apart here: a
-`VideoSet` has whole videos, `WindowedClips` is the dataset of clips.
+A benchmark names videos (a split) and a rule by which clips are chosen from them. A `VideoSet` holds the whole
+videos, `WindowedClips` is the dataset of clips.
 """
 
 import hashlib
@@ -16,31 +16,32 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 from vdm_bench.video.view import FrameTransform, View, unchanged
 
-# `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
+# `first`: the first window of each video. `random`: one or more random windows. `every`: all of them, at stride
+# 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
 
 
 @runtime_checkable
 class VideoSet(Protocol):
-    """Videos by index, in an order that is the same everywhere. Used from several threads.
+    """Videos by index, in the same order on every machine. Used from several threads.
 
-    A class that inherits from this one writes only what differs from the defaults below.
+    Subclasses inherit the defaults below.
     """
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the videos that belong to the set and are not there."""
+        """Names of the videos that the set should have and that do not exist."""
         return ()
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a person should know of the videos, such as a list without labels, a sentence each."""
+        """Notes for the user, one sentence each: for example, that a list has no labels."""
         return ()
 
     def __len__(self) -> int: ...
 
     def info(self, index: int) -> ClipInfo:
-        """Return what is known of a video without reading it."""
+        """Return the key, label and caption of a video, without reading it."""
 
     def length(self, index: int) -> int:
         """Return a video's number of frames; raises `BrokenClipError`."""
@@ -50,31 +51,32 @@ class VideoSet(Protocol):
     ) -> tuple[NDArray[np.uint8], bool]:
         """Read frames of a video, uint8 [T, H, W, 3], and whether they are lossy.
 
-        `transform` is applied to every frame as soon as it is read. Raises `BrokenClipError`.
+        `transform` is applied to every frame right after decoding, and its results are returned. Raises
+        `BrokenClipError`.
         """
 
     def fingerprint(self, index: int) -> str | None:
-        """Return a text that changes whenever the video may have changed; found without decoding it.
+        """Return a text that changes whenever the video may have changed, without decoding it.
 
-        None: that cannot be told, and the video is to be read.
+        None means that this is unknown, and that the video has to be read.
         """
         return None
 
 
 @dataclass(frozen=True)
 class WindowChoice:
-    """Which clips are cut out of the videos of a set.
+    """Which clips are cut from the videos of a set.
 
-    Random windows come in rounds: each takes every video once, in an order of its own, so that any first part of
-    the clips is spread over the videos. A video's place and window hang on its key, the round and the seed, by a
-    hash: they are the same on every machine, and stay the same when another video is missing.
+    Random windows come in rounds. Each round uses every video once, in its own order, so that the first N clips
+    are spread over the videos for any N. The order and the windows are hashes of the video's key, the round and
+    the seed: they are the same on every machine, and do not change when another video is missing.
 
     Attributes:
         rule: see `WindowRule`.
-        per_video: clips of each video, of the rule `random`.
-        replacement: draw the video of each clip, of the rule `random`: some come twice, some never.
-        seed: of what is drawn, in [0, 2**32).
-        crops: 1 for the whole picture; 3 for three clips of each window, the squares at the two ends and in the
+        per_video: for `random`, the number of clips per video.
+        replacement: for `random`, draw the video of each clip with replacement.
+        seed: of random choices, in [0, 2**32).
+        crops: 1 for the whole frame; 3 for three clips per window, the square crops at both ends and in the
             middle of the longer side.
     """
 
@@ -93,7 +95,7 @@ class WindowChoice:
 
 @dataclass(frozen=True)
 class _Window:
-    """A clip before it is read: its video, and its first frame or the draw that decides it."""
+    """A clip before it is read: its video, and its first frame, or None and the round that draws it."""
 
     video: int
     first: int | None
@@ -107,11 +109,11 @@ class WindowedClips(DescribedClips):
     Args:
         videos: the videos.
         choice: which windows.
-        view: frames of a window, stride and size; its frames must be given.
-        identity: name of the pixels; None names them by content.
+        view: frames per window (required), stride and size.
+        identity: name of the pixels; None to name them by content.
 
     Raises:
-        InputError: there are no videos, or no number of frames.
+        InputError: there are no videos, or the view has no number of frames.
     """
 
     identity: str | None = None
@@ -146,11 +148,11 @@ class WindowedClips(DescribedClips):
         return Clip(frames, key, info.label, info.caption, lossy)
 
     def info(self, index: int) -> ClipInfo:
-        """Return what is known of the clip's video."""
+        """Return the key, label and caption of the clip's video."""
         return self.videos.info(self._windows[index].video)
 
     def fingerprint(self, index: int) -> str | None:
-        """Return the video's, with what decides the window."""
+        """Return the fingerprint of the video, with all that determines the window."""
         window = self._windows[index]
         first = f"random {self.choice.seed} {window.turn}" if window.first is None else window.first
         video = self.videos.fingerprint(window.video)
@@ -158,17 +160,17 @@ class WindowedClips(DescribedClips):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Those on the videos."""
+        """Notes on the videos, one sentence each."""
         return self.videos.notes
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the videos that belong to the set and are not there."""
+        """Names of the missing videos."""
         return self.videos.missing
 
     @property
     def video_count(self) -> int:
-        """How many videos are there."""
+        """Number of existing videos."""
         return len(self.videos)
 
     def _choose(self) -> Iterator[_Window]:
@@ -188,7 +190,7 @@ class WindowedClips(DescribedClips):
                 yield from (_Window(video, None, turn) for video in order)
 
     def _starts(self, video: int) -> int:
-        """Count the windows of a video; one that cannot be read is one broken clip."""
+        """Count the windows of a video; a video that cannot be read counts as one broken clip."""
         try:
             return self.videos.length(video) - self._span + 1
         except BrokenClipError:
@@ -202,7 +204,7 @@ class WindowedClips(DescribedClips):
 
 
 def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
-    """Cut a square out of uint8 [H, W, 3]: 0 where its longer side begins, 1 in the middle, 2 at the end."""
+    """Return a square crop of uint8 [H, W, 3], at the start (0), middle (1) or end (2) of the longer side."""
     height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) * place // 2, (width - side) * place // 2
@@ -210,11 +212,11 @@ def _square(frame: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
 
 
 def _draw(*what: object) -> int:
-    """Return a random number of 64 bits that hangs on its arguments alone."""
+    """Return a random 64-bit integer: a hash of the arguments."""
     text = "\0".join(map(str, what)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def _below(bound: int, *what: object) -> int:
-    """Return a random integer in [0, bound); the bias is below bound / 2**64."""
+    """Return a random integer in [0, bound), a hash of the other arguments; its bias is below bound / 2**64."""
     return _draw(*what) * bound >> 64

@@ -1,1 +1,1 @@
-"""`vdm-bench sample`: clips of the reference model, as many as wanted, in a folder."""
+"""Files of sampled clips: the work of `vdm-bench sample`."""

@@ -1,7 +1,7 @@
-"""Clips of a reference model as files: the work of `vdm-bench sample`.
+"""Sample clips of a reference model into files: the work of `vdm-bench sample`.
 
-Clips are made 64 at a time. A folder says in `sample.json` how they are made; the same command goes on where it
-was interrupted, another one is refused. Every file is whole or not there.
+Clips are generated 64 at a time. `sample.json` in the folder records the settings: the same command resumes an
+interrupted one, and a command with other settings is refused. Files are written atomically.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vdm_bench.metrics.choices import ResizeRule
 from vdm_bench.runtime.files import check_file_writable
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.samplers.base import SampleRequest, checked_samples, sample_seed
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 from vdm_bench.video.archive import SHARD_CLIPS
 from vdm_bench.video.clip import Clip, digest_of
 from vdm_bench.video.view import View
@@ -29,17 +29,17 @@ _MOST_IN_GRID = 256
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Which clips are wanted.
+    """Which clips to generate.
 
     Attributes:
-        count: N; None for 16, or as many as there are captions, or given clips if those are fewer.
-        seed: clip i depends on it and on i alone.
-        frames: T; None for the model's window.
-        labels: of the clips in turn; none for no labels.
-        captions: of the clips in turn; none for no captions.
-        context: clips whose first frames are given, one a clip.
-        context_frames: how many of their frames are given.
-        resize: rule by which the context is resized; None to refuse other sizes.
+        count: N; by default one per caption, or else 16, but at most one per context clip.
+        seed: of the command; clip i depends only on it and on i.
+        frames: T; None for the number of frames that the model was trained on.
+        labels: used cyclically; empty for none.
+        captions: used cyclically; empty for none.
+        context: clips that the context frames are taken from, one for each generated clip.
+        context_frames: number of context frames.
+        resize: rule for resizing the context; None to refuse other sizes.
     """
 
     count: int | None = None
@@ -54,7 +54,7 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What was made: how many clips, of (T, H, W), and evaluations of the network for each."""
+    """The number of clips, their shape (T, H, W), and the network evaluations for each."""
 
     count: int
     shape: tuple[int, int, int]
@@ -68,17 +68,17 @@ def generate(
     output: OutputSpec,
     reporter: Reporter,
 ) -> SampleResult:
-    """Make clips and write them.
+    """Generate clips and write them.
 
     Args:
         sampler: of the model.
-        window: frames and side of the clips that the model makes by itself.
+        window: number of frames, and side in pixels, that the model was trained on.
         options: which clips.
         output: where they go.
         reporter: where progress goes.
 
     Raises:
-        InputError: the model cannot make these clips, or the output cannot be written or holds other clips.
+        InputError: the model cannot generate these clips, or the output cannot be written or holds other clips.
     """
     requests = _Requests(options, *window)
     count = requests.count
@@ -96,7 +96,7 @@ def generate(
 def _make(
     sampler: ReferenceSampler, requests: "_Requests", writer: ClipWriter, evaluations: int, reporter: Reporter
 ) -> None:
-    """Make the clips that a writer does not have yet."""
+    """Generate the clips that have not been written yet."""
     count = requests.count
     shards = {shard: requests.indices(shard) for shard in range(len(requests))}
     wanted = [shard for shard, indices in shards.items() if not writer.has(shard, indices)]
@@ -110,7 +110,7 @@ def _make(
 
 
 def _require_room(output: OutputSpec, count: int) -> None:
-    """Refuse more clips than a file takes."""
+    """Refuse more clips than the output can hold."""
     if output.form == "grid" and count > _MOST_IN_GRID:
         raise InputError(
             f"--count {count} is too many for a grid; give at most {_MOST_IN_GRID}, or another --format"
@@ -152,25 +152,25 @@ class _Requests:
 
     @property
     def plan(self) -> dict[str, object]:
-        """What must be the same for a folder to be gone on with."""
+        """Settings that must be equal to resume in a folder."""
         options = self._options
-        given = None
+        digests = None
         if self._context is not None:
-            given = [digest_of(self._context[index]) for index in range(self.count)]
+            digests = [digest_of(self._context[index]) for index in range(self.count)]
         return {
             "count": self.count,
             "seed": options.seed,
             "frames": self._frames,
             "label": list(options.labels),  # `labels` is a setting of the sampler
             "caption": list(options.captions),
-            "context": given,
+            "context": digests,
         }
 
     def __len__(self) -> int:
         return -(-self.count // SHARD_CLIPS)
 
     def indices(self, shard: int) -> Sequence[int]:
-        """Which clips are in a shard."""
+        """Return the indices of the clips in a shard."""
         return range(shard * SHARD_CLIPS, min((shard + 1) * SHARD_CLIPS, self.count))
 
     def __getitem__(self, shard: int) -> SampleRequest:
@@ -187,12 +187,12 @@ class _Requests:
             frames=self._frames,
             height=self._side,
             width=self._side,
-            context=self._given(indices),
+            context=self._context_of(indices),
             labels=None if labels is None else np.array(labels, np.int64),
             captions=captions,
         )
 
-    def _given(self, indices: Sequence[int]) -> NDArray[np.uint8] | None:
+    def _context_of(self, indices: Sequence[int]) -> NDArray[np.uint8] | None:
         if self._context is None:
             return None
         clips = [self._context[index].frames for index in indices]

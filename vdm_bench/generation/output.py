@@ -1,4 +1,4 @@
-"""Where clips of the reference model go: an archive, videos in a folder, one video, or a picture of all."""
+"""Outputs of `vdm-bench sample`: a clip archive, a folder of videos, one video, or a contact sheet."""
 
 import contextlib
 import hashlib
@@ -27,12 +27,12 @@ _SUFFIXES: dict[str, Form] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".p
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Where clips go, and as what.
+    """Where to write clips, and in which format.
 
     Attributes:
-        path: a folder; for one video or a grid, a file.
-        form: `archive` without loss, videos, or a picture of all clips.
-        fps: frames a second, of videos and archives.
+        path: a folder; a file for a single video or a grid.
+        form: `archive` (lossless), a video format, or `grid`, one picture of all clips.
+        fps: frame rate of videos and archives, in frames per second.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class OutputSpec:
 
     @classmethod
     def of(cls, path: Path | None, form: Form | None, fps: float) -> "OutputSpec":
-        """Fill in what the user left out: the form by the path's suffix, the path by the form.
+        """Choose the format by the path's suffix if it is None, or the path by the format.
 
         Raises:
-            InputError: the two contradict each other, or no video has such a rate.
+            InputError: path and format contradict each other, or videos cannot have this frame rate.
         """
         encoding_rate(fps)
         said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
@@ -63,16 +63,16 @@ class OutputSpec:
 
 
 class ClipWriter(Protocol):
-    """Takes clips, a shard at a time."""
+    """Writes clips, one shard at a time."""
 
     def has(self, shard: int, indices: Sequence[int]) -> bool:
-        """Say whether a shard is there already."""
+        """Whether a shard has been written."""
 
     def write(self, shard: int, clips: Sequence[Clip]) -> None:
         """Write a shard."""
 
     def close(self) -> None:
-        """Finish."""
+        """Finish the output."""
 
 
 class _ArchiveFolder:
@@ -90,7 +90,7 @@ class _ArchiveFolder:
 
 
 class _VideoFiles:
-    """Videos in a folder, named by the clip's number; or one video."""
+    """Videos in a folder, named by the clip's index; or a single video."""
 
     def __init__(self, output: OutputSpec) -> None:
         self._output = output
@@ -111,7 +111,7 @@ class _VideoFiles:
 
 
 class _Memory:
-    """Clips as a dataset."""
+    """A list of clips as a dataset."""
 
     identity = None
 
@@ -129,7 +129,7 @@ class _Memory:
 
 
 class _Grid:
-    """One picture: two clips a row, eight frames of each."""
+    """One picture: two clips per row, eight frames of each."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._clips = path, list[Clip]()
@@ -152,7 +152,7 @@ def _title(clips: Sequence[Clip]) -> str:
 
 @contextlib.contextmanager
 def writing_to(output: OutputSpec, reporter: Reporter) -> Iterator[None]:
-    """Keep other processes from writing to an output, and clear away what a killed one left there.
+    """Lock an output, and remove the temporary files of killed processes.
 
     Raises:
         InputError: another process is writing to it.
@@ -173,24 +173,24 @@ def open_writer(output: OutputSpec, shape: tuple[int, int, int], plan: dict[str,
     Args:
         output: where they go.
         shape: of the clips.
-        plan: how they are made; a folder with clips made in another way is refused.
+        plan: settings of the clips; a folder whose clips have other settings is refused.
 
     Raises:
-        InputError: the output cannot be written, or holds something else.
+        InputError: the output cannot be written, or holds other files.
     """
     if output.form == "grid":
         return _Grid(output.path)
-    whole = as_json({**plan, "format": output.form, "fps": output.fps, "version": __version__})
+    full_plan = as_json({**plan, "format": output.form, "fps": output.fps, "version": __version__})
     if not output.is_file:
-        _keep_plan(output.path, whole)
+        _keep_plan(output.path, full_plan)
     if output.form != "archive":
         return _VideoFiles(output)
-    maker = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+    maker = hashlib.sha256(json.dumps(full_plan, sort_keys=True).encode()).hexdigest()[:12]
     return _ArchiveFolder(output.path, shape, output.fps, maker)
 
 
 def _keep_plan(folder: Path, plan: Mapping[str, object]) -> None:
-    """Write how the clips of a folder are made, or refuse a folder with others."""
+    """Write the settings into the folder, or refuse a folder whose clips have other settings."""
     kept = FolderPlan(folder / PLAN_FILE, "clips")
     old = kept.read()
     if old is not None:

@@ -1,4 +1,4 @@
-"""Benchmark protocols: everything that decides a number, in one TOML file each."""
+"""Benchmark protocols: everything that determines a score, in one TOML file each."""
 
 from importlib import resources
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["ClipChoice", "Protocol", "get_protocol", "protocol_names"]
 
 
 def protocol_names() -> list[str]:
-    """Name the protocols that come with the package, sorted."""
+    """Return the names of the built-in protocols, sorted."""
     files = resources.files(__package__).iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
@@ -24,7 +24,7 @@ def get_protocol(name: str) -> Protocol:
     """Load a protocol by its name, or from a TOML file.
 
     Raises:
-        InputError: there is none (the message gives the nearest name), or the file is not sound.
+        InputError: there is no such protocol (the message suggests the closest name), or the file is invalid.
     """
     if name.endswith(".toml"):
         return _parse(name, read_text(Path(name), "give a protocol's name or file"))

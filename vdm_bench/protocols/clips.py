@@ -1,4 +1,4 @@
-"""The clips of a protocol: its datasets by name, and where they lie."""
+"""The clips of a protocol: read from its dataset, or from prepared archives."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from vdm_bench.video.clip import DescribedClips
 from vdm_bench.video.timing import READING_VERSION
 from vdm_bench.video.view import View
 
-PREPARED_FILE = "prepared.json"  # in a folder of prepared clips: how far it is
+PREPARED_FILE = "prepared.json"  # progress of `data prepare`, in the folder of the prepared clips
 
 _PREPARED_FIELDS: dict[str, Kind] = {
     "wanted": int,
@@ -33,7 +33,7 @@ _PREPARED_FIELDS: dict[str, Kind] = {
 
 
 def task_signature(protocol: Protocol) -> str:
-    """Return the task as in signatures: what was given, and from which clips."""
+    """Return the task as in signatures: the conditioning, and the clips it is taken from."""
     if protocol.task == "unconditional":
         return protocol.task
     given = f"-{protocol.context_frames}-of-{protocol.frames}" if protocol.context_frames else ""
@@ -43,7 +43,7 @@ def task_signature(protocol: Protocol) -> str:
 def source_of(protocol: Protocol, choice: ClipChoice) -> str:
     """Return the name of a choice's clips, as in signatures: `bair-main/test/first`.
 
-    Computed clips are named to the last bit; data on the disk get a digest of their content beside the name.
+    The name of computed clips determines every pixel; signatures add a digest of the content of data on disk.
     """
     if not protocol.dataset_entry.needs_data:
         return str(open_dataset(protocol, choice).identity)
@@ -52,7 +52,7 @@ def source_of(protocol: Protocol, choice: ClipChoice) -> str:
 
 
 def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
-    """Name the folder of the prepared clips of a choice, by all that decides their pixels."""
+    """Return the folder name of the prepared clips of a choice: a hash of all that determines their pixels."""
     fields = ("dataset", "frames", "stride", "resize", "aspect")
     content: dict[str, Any] = {field: getattr(protocol, field) for field in fields}
     content |= {**ALWAYS_NAMED, **protocol.dataset_options, "size": size, **choice.model_dump()}
@@ -62,11 +62,11 @@ def prepared_name(protocol: Protocol, choice: ClipChoice, size: int) -> str:
 
 
 class PreparedArchive(ViewedArchive):
-    """Prepared clips, with what was missing of the videos they were made of.
+    """Prepared clips, and the names of the videos that were missing when they were prepared.
 
     Args:
-        folder: that holds them.
-        state: what `data prepare` left beside them.
+        folder: of the clips.
+        state: the content of `prepared.json`.
     """
 
     def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
@@ -80,28 +80,28 @@ class PreparedArchive(ViewedArchive):
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the videos that were not there when the clips were made."""
+        """Names of the videos that were missing when the clips were prepared."""
         missing: Sequence[str] = self._state.get("missing", ())
         return missing
 
     @property
     def video_count(self) -> int | None:
-        """How many videos the clips were cut out of; None where that was not put down."""
+        """Number of videos that the clips were cut from; None if it was not recorded."""
         return self._state.get("videos") or None
 
 
 def open_prepared(folder: Path) -> PreparedArchive | None:
-    """Open the prepared clips of a folder; None where they are not there, or not all of them.
+    """Open the prepared clips of a folder; None if they are missing or incomplete.
 
     Raises:
-        InputError: the archive, or what is kept of its making, is damaged.
+        InputError: the archive or `prepared.json` is damaged.
     """
     state = prepared_plan(folder).read()
     return PreparedArchive(folder, state) if state is not None and state["whole"] else None
 
 
 def prepared_plan(folder: Path) -> FolderPlan:
-    """Return the file that says how far the prepared clips of a folder are."""
+    """Return the `prepared.json` of a folder."""
     way_out = f"delete {folder} and prepare it again"
     return FolderPlan(
         folder / PREPARED_FILE, "clips", _PREPARED_FIELDS, frozenset({"videos", "missing"}), way_out
@@ -109,9 +109,9 @@ def prepared_plan(folder: Path) -> FolderPlan:
 
 
 def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedClips) -> list[str]:
-    """Say how a set without some of its videos departs from the protocol, whatever the dataset.
+    """Return the departure from the protocol if videos are missing, as a list of at most one sentence.
 
-    Also where enough clips are left: they are cut out of other videos than those that the protocol chooses.
+    It is a departure even if enough clips are left: they are from other videos than the protocol chooses.
     """
     if not (missing := clips.missing):
         return []
@@ -120,10 +120,10 @@ def missing_departure(protocol: Protocol, choice: ClipChoice, clips: DescribedCl
 
 
 def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
-    """Return the folder that a protocol's dataset lies in.
+    """Return the folder of a protocol's dataset.
 
     Raises:
-        InputError: none is given, or it is no folder.
+        InputError: no data root is given, or it is not a folder.
     """
     if data_root is None:
         raise InputError(
@@ -139,7 +139,7 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
     """Open the videos of a split of the protocol's dataset.
 
     Raises:
-        InputError: there is no folder of data, or not what belongs there.
+        InputError: there is no data root, or it lacks the dataset.
     """
     root = check_data_root(protocol, data_root)
     return protocol.dataset_entry.open_videos(root, split, protocol.dataset_options)
@@ -148,16 +148,16 @@ def open_videos(protocol: Protocol, split: str, data_root: Path | None) -> Video
 def open_dataset(
     protocol: Protocol, choice: ClipChoice, data_root: Path | None = None, size: int | None = None
 ) -> DescribedClips:
-    """Open the clips of a choice at the protocol's length, prepared ones where there are.
+    """Open the clips of a choice at the protocol's length; prepared clips if there are any.
 
     Args:
-        protocol: that they are of.
+        protocol: whose clips to open.
         choice: `protocol.reference` or `protocol.conditions`.
-        data_root: where the dataset lies; a computed one needs none.
+        data_root: folder of the dataset; not needed by computed datasets.
         size: height and width in pixels; the protocol's resolution by default.
 
     Raises:
-        InputError: the dataset is not there, or has not the split.
+        InputError: the dataset is missing, or lacks the split.
     """
     size = size or protocol.resolution
     if not protocol.dataset_entry.needs_data:
@@ -176,7 +176,7 @@ def open_dataset(
 
 
 def open_windows(protocol: Protocol, choice: ClipChoice, data_root: Path | None, size: int) -> WindowedClips:
-    """Open the clips of a choice as they are cut out of the dataset's videos."""
+    """Open the clips of a choice, cut from the dataset's videos."""
     windows = WindowChoice(choice.windows, choice.per_video, choice.replacement, choice.seed, choice.crops)
     sized = (size, size) if protocol.resize else None
     view = View(protocol.frames, protocol.stride, sized, protocol.resize, protocol.aspect)

@@ -1,4 +1,4 @@
-"""What a protocol gives to each generated clip: frames, a label, a caption; and ready clips held against it."""
+"""The conditioning of each generated clip (context frames, label or caption), and the check of existing clips."""
 
 import contextlib
 import functools
@@ -22,26 +22,26 @@ from vdm_bench.video.clip import Clip, ClipDataset, ClipInfo, DescribedClips
 from vdm_bench.video.contents import first_shape
 from vdm_bench.video.view import View
 
-# Mean absolute difference, in 255ths, by which given frames may change in a lossy video file. A test holds
-# that H.264, VP9 and GIF stay below it on `shapes`, and that clips in another order do not.
+# Mean absolute difference, in 255ths, by which context frames may change in a lossy video file. Tested: H.264,
+# VP9 and GIF stay below it on `shapes`, and clips in another order do not.
 LOSSY_CONTEXT_TOLERANCE = 12.0
-GENERATED = "the generated clips"  # how they are called in progress and errors
+GENERATED = "the generated clips"  # their name in progress and errors
 
 
 class Conditions:
-    """The condition clips of a protocol by the number of the generated clip: they come round again.
+    """The conditioning clips of a protocol by the index of the generated clip; they are reused cyclically.
 
     Args:
-        protocol: says which clips, and what of them is given.
-        data_root: where its dataset lies.
+        protocol: determines the clips, and what of them the sampler gets.
+        data_root: folder of the dataset.
 
     Attributes:
-        departures: how what is there departs from the protocol, in words.
-        notes: what else to know of it, a sentence each.
-        plan: what a run that goes on must find again, by name: which videos are missing, if any.
+        departures: from the protocol, such as missing clips, one sentence each.
+        notes: for the user, one sentence each.
+        plan: what must be unchanged when the run resumes, by name: which videos are missing, if any.
 
     Raises:
-        InputError: the dataset is not there, and a prediction cannot do without.
+        InputError: the dataset is missing, and the task is a prediction.
     """
 
     identity = None
@@ -49,15 +49,15 @@ class Conditions:
     def __init__(self, protocol: Protocol, data_root: Path | None) -> None:
         self.protocol, self._data_root = protocol, data_root
         wanted = protocol.conditions_used
-        # Who has the features of the reference may score without the data, where no frames are given.
-        self._there = (
+        # With precomputed reference features, the data are needed for predictions only.
+        self._has_clips = (
             not protocol.dataset_entry.needs_data or data_root is not None or protocol.task == "prediction"
         )
-        self._count = min(wanted, len(self._clips)) if self._there else wanted
+        self._count = min(wanted, len(self._clips)) if self._has_clips else wanted
         self.departures = [f"{self._count:,} of {wanted:,} conditions"] if self._count < wanted else []
         self.notes: list[str] = []
         self.plan: dict[str, str | None] = {"missing videos": None}
-        if self._there:
+        if self._has_clips:
             self.departures += missing_departure(protocol, protocol.conditions, self._clips)
             self.notes += self._clips.notes
             if missing := self._clips.missing:
@@ -67,48 +67,48 @@ class Conditions:
 
     @functools.cached_property
     def _clips(self) -> DescribedClips:
-        """At the size at which clips are generated."""
+        """The clips at the resolution of generated clips."""
         protocol = self.protocol
         return open_dataset(protocol, protocol.conditions, self._data_root, protocol.sample_size)
 
     @functools.cached_property
     def _scored(self) -> DescribedClips:
-        """At the size at which clips are scored."""
+        """The clips at the resolution at which clips are scored."""
         protocol = self.protocol
         if protocol.sample_size == protocol.resolution:
             return self._clips
         return open_dataset(protocol, protocol.conditions, self._data_root)
 
     def __len__(self) -> int:
-        """Count the clips to be generated: whole rounds over the conditions that are there."""
+        """Return the number of clips to generate: whole rounds over the existing conditions."""
         return self._count * (self.protocol.generated_count // self.protocol.conditions_used)
 
     @property
     def round_length(self) -> int:
-        """How many conditions there are."""
+        """The number of existing conditions."""
         return self._count
 
     def __getitem__(self, index: int) -> Clip:
         return self._clips[index % self._count]
 
     def info(self, index: int) -> ClipInfo:
-        """Return what is known of a condition without reading it."""
+        """Return the key, label and caption of a condition, without reading its frames."""
         return self._clips.info(index % self._count)
 
     def fingerprint(self, index: int) -> str | None:
-        """Return the condition's."""
+        """Return the fingerprint of a condition."""
         return self._clips.fingerprint(index % self._count)
 
     def truth(self, index: int) -> Clip:
-        """Return the whole condition clip at the size at which clips are scored.
+        """Return the whole conditioning clip, the ground truth of a prediction, at the resolution of scoring.
 
         Raises:
             InputError: its video cannot be read.
         """
         return self._read(self._scored, index)
 
-    def given(self, index: int) -> NDArray[np.uint8]:
-        """Return the frames that generated clip `index` begins with, uint8 [K, H, W, 3].
+    def context(self, index: int) -> NDArray[np.uint8]:
+        """Return the context frames of generated clip `index`, uint8 [K, H, W, 3].
 
         Raises:
             InputError: its video cannot be read.
@@ -124,8 +124,8 @@ class Conditions:
                 f"`vdm-bench data prepare {self.protocol.name} --skip-broken`"
             ) from error
 
-    def check_given(self, count: int) -> None:
-        """Refuse conditions of the first clips that lack the label or the caption of the task; no clip is read.
+    def check_labels_and_captions(self, count: int) -> None:
+        """Check that the conditions of the first clips have the label or caption of the task; no clip is read.
 
         Raises:
             InputError: one lacks it.
@@ -136,10 +136,10 @@ class Conditions:
             _label(info) if task == "class" else _caption(info)
 
     def request(self, indices: Sequence[int], seed: int) -> SampleRequest:
-        """Ask for the clips `indices` of a run with this seed.
+        """Return the request for the clips `indices` of a run with this seed.
 
         Raises:
-            InputError: a condition has not what the task gives.
+            InputError: a condition lacks the label or caption of the task.
         """
         protocol, side = self.protocol, self.protocol.sample_size
         infos = [self.info(index) for index in indices] if protocol.task in ("class", "text") else []
@@ -149,13 +149,13 @@ class Conditions:
             frames=protocol.frames,
             height=side,
             width=side,
-            context=np.stack([self.given(index) for index in indices]) if protocol.context_frames else None,
+            context=np.stack([self.context(index) for index in indices]) if protocol.context_frames else None,
             labels=np.array([_label(info) for info in infos]) if protocol.task == "class" else None,
             captions=tuple(_caption(info) for info in infos) if protocol.task == "text" else None,
         )
 
-    def check(self, clips: ClipDataset, count: int, folder: Path, workers: int) -> None:
-        """Refuse ready clips that do not begin with the frames their prediction had to start from.
+    def check_context(self, clips: ClipDataset, count: int, folder: Path, workers: int) -> None:
+        """Refuse existing clips that do not begin with their context frames.
 
         Raises:
             InputError: a clip begins with other frames.
@@ -165,8 +165,8 @@ class Conditions:
             try:
                 clip = clips[index]
             except BrokenClipError:
-                return False  # named, or counted, when the features are computed
-            wanted = self.given(index)
+                return False  # reported when the features are computed
+            wanted = self.context(index)
             found = clip.frames[: len(wanted)]
             if not clip.lossy or wanted.shape != found.shape:
                 return not np.array_equal(wanted, found)
@@ -174,9 +174,9 @@ class Conditions:
 
         wrong = sum(ordered_map(differs, range(count), workers))
         if wrong:
-            given = self.protocol.context_frames
+            length = self.protocol.context_frames
             raise InputError(
-                f"{wrong} of {count} clips in {folder} do not begin with the {given} frames given to clip i "
+                f"{wrong} of {count} clips in {folder} do not begin with the {length} frames given to clip i "
                 "in the order of their names; write the context frames in front of the predicted ones"
             )
 
@@ -194,13 +194,13 @@ def _caption(info: ClipInfo) -> str:
 
 
 @dataclass(frozen=True)
-class GivenClips:
-    """Given clips as a protocol scores them.
+class CheckedClips:
+    """Existing clips that fit a protocol.
 
     Attributes:
-        clips: at the protocol's length and size.
-        count: how many of them are scored.
-        departures: from the protocol, in words.
+        clips: at the protocol's length and resolution.
+        count: number of clips that are scored.
+        departures: from the protocol, one sentence each.
     """
 
     clips: DescribedClips
@@ -209,7 +209,7 @@ class GivenClips:
 
 
 def open_scored(folder: Path, protocol: Protocol) -> DescribedClips:
-    """Open given clips at the protocol's length, and at the size at which they are scored.
+    """Open existing clips at the length and resolution at which the protocol scores them.
 
     Raises:
         InputError: there are none.
@@ -217,21 +217,21 @@ def open_scored(folder: Path, protocol: Protocol) -> DescribedClips:
     return open_clips(folder, protocol.scored_view)
 
 
-def open_given(
+def open_existing(
     folder: Path, conditions: Conditions, wanted: int, workers: int, *, skip_broken: bool = False
-) -> GivenClips:
-    """Open given clips, and check them.
+) -> CheckedClips:
+    """Open existing clips, and check them.
 
     Args:
-        folder: that holds them, or an archive, or a run folder.
-        conditions: what a sampler would have been given.
-        wanted: how many clips a sampler would have made.
+        folder: of the clips, or an archive, or a run folder.
+        conditions: of the protocol.
+        wanted: number of clips that a sampler would have to generate.
         workers: threads that decode.
-        skip_broken: pass over clips that cannot be read.
+        skip_broken: skip clips that cannot be read.
 
     Raises:
-        InputError: there are none, they have another size than the protocol's, or those of a prediction do not
-            begin with the frames given to them.
+        InputError: there are none, they have another shape than the protocol's, or those of a prediction do not
+            begin with their context frames.
     """
     protocol = conditions.protocol
     clips = open_scored(folder, protocol)
@@ -240,15 +240,15 @@ def open_given(
     found = first_shape(clips, count, GENERATED, workers, skip_broken=skip_broken)
     if found != (asked := (protocol.frames, protocol.resolution, protocol.resolution)):
         raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {asked}")
-    with contextlib.suppress(BrokenClipError):  # named, or counted, when the features are computed
-        departures += _of_first_clip(protocol, FolderVideos(folder))
+    with contextlib.suppress(BrokenClipError):  # reported when the features are computed
+        departures += _departures_of_first(protocol, FolderVideos(folder))
     if protocol.context_frames:
-        as_made = open_clips(folder, View(frames=protocol.frames))
-        conditions.check(as_made, count, folder, workers)
-    return GivenClips(clips, count, departures)
+        unscaled = open_clips(folder, View(frames=protocol.frames))
+        conditions.check_context(unscaled, count, folder, workers)
+    return CheckedClips(clips, count, departures)
 
 
-def _of_first_clip(protocol: Protocol, videos: FolderVideos) -> Iterator[str]:
+def _departures_of_first(protocol: Protocol, videos: FolderVideos) -> Iterator[str]:
     if (length := videos.length(0)) > protocol.frames:
         yield f"the first {protocol.frames} of {length} frames of the given clips"
     wanted, found = protocol.clip_fps, videos.fps(0)

@@ -1,4 +1,4 @@
-"""Whether an own score may stand among published numbers of the same protocol."""
+"""Whether the score of a run is ranked with published results of the same protocol."""
 
 import functools
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ def with_apart(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def why_unranked(row: Mapping[str, Any]) -> str:
-    """Say why the score of a row of `load_runs` must not stand among published numbers; nothing, if it may.
+    """Return why the score of a row of `load_runs` is not ranked with published results; empty if it is.
 
-    It may where the run followed a protocol of this package to the letter, and where the score was made by the
-    recipe as it stands: with the published weights, in full precision, of clips that were stored without loss.
+    It is ranked if the run followed a built-in protocol exactly and the score was computed by the recipe: with
+    the published weights, in full precision, from losslessly stored clips.
     """
     name = row["protocol"]
     if name not in protocol_names():
@@ -63,5 +63,5 @@ def _other_signature(row: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _recipes() -> Mapping[str, Recipe]:
-    # Asked for a thousand rows, of which each would look through all installed packages.
+    # Cached: called for thousands of rows, and `recipes` reads the entry points of all installed packages.
     return recipes()

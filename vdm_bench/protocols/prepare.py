@@ -1,7 +1,8 @@
-"""Clips of a protocol, cut out, resized and decoded once: a clip archive at the protocol's resolution.
+"""`data prepare` and `data check`: the clips of a protocol, decoded, cut and resized once into clip archives.
 
-The archive's name is made of all that decides its pixels, so that it is found where it is given as `--data-root`,
-and never taken for another. The clips have the same digests as when they are read from the dataset itself.
+The name of an archive is a hash of all that determines its pixels: by it, the archive is found below
+`--data-root`, and never mistaken for another. The clips have the same digests as those read from the dataset
+itself.
 """
 
 import contextlib
@@ -34,15 +35,15 @@ from vdm_bench.video.contents import LoadedClip, load_clip, sample_of
 
 @dataclass(frozen=True)
 class PreparedClips:
-    """An archive that was made, or was there.
+    """A complete archive of prepared clips.
 
     Attributes:
-        source: the clips, as in signatures: `bair-main/test/first`.
+        source: name of the clips in signatures: `bair-main/test/first`.
         folder: of the archive.
-        clips: in it.
-        wanted: what the protocol asks for.
-        broken: (source, reason) of those that could not be read.
-        missing: names of videos that belong to the set and were not there.
+        clips: number of clips in it.
+        wanted: number of clips that the protocol asks for.
+        broken: (source, reason) of clips that could not be read.
+        missing: names of missing videos.
     """
 
     source: str
@@ -69,27 +70,27 @@ def prepare(
     skip_broken: bool,
     reporter: Reporter,
 ) -> list[PreparedClips]:
-    """Write the reference and the condition clips of a protocol, one archive where they are the same.
+    """Write the reference clips and the conditioning clips of a protocol; one archive if they are the same.
 
-    What was interrupted goes on where it stopped; what is there whole is left alone. Of what is there a sample is
-    held against the dataset, where that is at hand; if it differs, it is refused.
+    An interrupted preparation is resumed, and a complete archive is left as it is. A sample of the clips of an
+    existing archive is compared with the dataset, if that is available; the archive is refused if they differ.
 
     Args:
-        protocol: says which clips.
-        data_root: where its dataset lies.
-        out: folder for the archives; give it as `data_root` from then on. Without one, `data_root` itself.
+        protocol: determines the clips.
+        data_root: folder of the dataset.
+        out: folder for the archives, to be used as `data_root` afterwards; `data_root` by default.
         workers: threads that decode.
-        skip_broken: leave out clips that cannot be read; they are listed.
+        skip_broken: leave out, and list, clips that cannot be read.
         reporter: where progress goes.
 
     Raises:
-        InputError: the dataset is not there, needs no preparation, or has a clip that cannot be read.
+        InputError: the dataset is missing, needs no preparation, or has a clip that cannot be read.
     """
     if not protocol.dataset_entry.needs_data:
         raise InputError(
             f"{protocol.name} needs no preparation: the clips of {protocol.dataset} are computed when needed"
         )
-    data_root = check_data_root(protocol, data_root)  # before a folder is made in it
+    data_root = check_data_root(protocol, data_root)  # before a folder is created in it
     out = out or data_root
     sides = [
         (protocol.reference, protocol.resolution, protocol.reference_count),
@@ -103,13 +104,13 @@ def prepare(
     made = []
     for name, (choice, size, count) in wanted.items():
         with _writing(out / name, count, reporter):
-            made.append(_prepare_one(protocol, choice, size, count, data_root, out / name, options))
+            made.append(_prepare_side(protocol, choice, size, count, data_root, out / name, options))
     return made
 
 
 @contextlib.contextmanager
 def _writing(folder: Path, count: int, reporter: Reporter) -> Iterator[None]:
-    """Keep other processes from an archive, unless it is whole, and clear away what a killed one left there."""
+    """Lock an archive, unless it is complete, and remove the temporary files of killed processes."""
     state = _State.read(folder)
     if state is not None and state.whole and state.wanted >= count:
         yield
@@ -119,7 +120,7 @@ def _writing(folder: Path, count: int, reporter: Reporter) -> Iterator[None]:
         yield
 
 
-def _prepare_one(
+def _prepare_side(
     protocol: Protocol,
     choice: ClipChoice,
     size: int,
@@ -129,19 +130,19 @@ def _prepare_one(
     options: _Options,
 ) -> PreparedClips:
     state = _State.read(folder) or _State()
-    enough = state.whole and state.wanted >= count
+    complete = state.whole and state.wanted >= count
     try:
         clips = open_windows(protocol, choice, data_root, size)
     except InputError:
-        if not enough:
+        if not complete:
             raise
-        clips = None  # the prepared clips may be all that was kept
-    if clips is not None and not enough:
+        clips = None  # the user may have kept the prepared clips only
+    if clips is not None and not complete:
         for note in clips.notes:
             options.reporter.note(note)
     if clips is not None:
-        state = _of_same_videos(state, clips, folder, options, may_differ=enough)
-    if clips is not None and not enough:
+        state = _check_videos(state, clips, folder, options, may_differ=complete)
+    if clips is not None and not complete:
         state = replace(state, whole=False, wanted=count)
         state.write(folder)
         writer = ArchiveWriter(folder, (protocol.frames, size, size), maker=folder.name)
@@ -153,17 +154,17 @@ def _prepare_one(
 
 @dataclass(frozen=True)
 class _State:
-    """How far an archive is.
+    """The progress of an archive, as stored in `prepared.json`.
 
     Attributes:
-        wanted: clips of the dataset that shall be in it.
-        next: the first of them behind the last full shard.
-        shards: full ones.
-        broken: (number, source, reason) of those that could not be read.
-        clips: in the archive, once it is whole.
-        whole: whether it is.
-        videos: of the dataset that are there.
-        missing: names of those that are not.
+        wanted: number of clips of the dataset to put into it.
+        next: index of the first clip after the last full shard.
+        shards: number of full shards.
+        broken: (index, source, reason) of clips that could not be read.
+        clips: number of clips in the archive, once it is complete.
+        whole: whether it is complete.
+        videos: number of existing videos of the dataset.
+        missing: names of missing videos.
     """
 
     wanted: int = 0
@@ -187,20 +188,20 @@ class _State:
         prepared_plan(folder).write(as_json(asdict(self)))
 
 
-def _of_same_videos(
+def _check_videos(
     state: _State, clips: WindowedClips, folder: Path, options: _Options, *, may_differ: bool
 ) -> _State:
-    """Put down which videos are missing; refuse an archive of other videos.
+    """Refuse an archive of other videos; return its state with the videos that are missing now.
 
     Args:
         state: of the archive.
         clips: of the dataset.
-        folder: the archive's.
+        folder: of the archive.
         options: how clips are read.
-        may_differ: whether videos may have come or gone since: nothing is added to an archive that is whole.
+        may_differ: whether videos may have been added or removed since, as for a complete archive.
     """
     videos, missing = len(clips.videos), tuple(clips.videos.missing)
-    # What was written before these were put down has neither.
+    # Archives of earlier versions do not record these.
     if state.shards and state.videos and (videos, missing) != (state.videos, state.missing):
         if may_differ:
             return state
@@ -209,7 +210,7 @@ def _of_same_videos(
             for there, gone in ((state.videos, state.missing), (videos, missing))
         )
         prepared_plan(folder).require_same(then, now)
-    if not _as_prepared(clips, folder, state, options):
+    if not _sample_is_equal(clips, folder, state, options):
         raise InputError(
             f"{folder} holds other clips than those of the videos that are there now; delete it and prepare it "
             "again"
@@ -217,8 +218,8 @@ def _of_same_videos(
     return replace(state, videos=videos, missing=missing)
 
 
-def _as_prepared(clips: DescribedClips, folder: Path, state: _State, options: _Options) -> bool:
-    """Say whether a sample of the clips that are in an archive are still those of the dataset."""
+def _sample_is_equal(clips: DescribedClips, folder: Path, state: _State, options: _Options) -> bool:
+    """Whether a sample of the clips in an archive is equal to the clips of the dataset."""
     stored = state.clips if state.whole else state.shards * SHARD_CLIPS
     if not stored:
         return True
@@ -235,7 +236,7 @@ def _as_prepared(clips: DescribedClips, folder: Path, state: _State, options: _O
 
 
 def _write(clips: DescribedClips, writer: ArchiveWriter, state: _State, title: str, options: _Options) -> _State:
-    """Write the clips behind the last full shard; give the state of the whole archive."""
+    """Write the clips after the last full shard; return the state of the complete archive."""
     count = min(state.wanted, len(clips))
     broken = [entry for entry in state.broken if entry[0] < state.next]
     waiting: list[Clip] = []
@@ -274,17 +275,17 @@ def _load(clips: DescribedClips, index: int) -> Clip | BrokenClipError:
 
 @dataclass(frozen=True)
 class SideCheck:
-    """One side of a protocol: its reference, or its conditions.
+    """The data of one side of a protocol.
 
     Attributes:
         side: `reference` or `conditions`.
-        source: the clips, as in signatures.
-        videos: that are there; None where the clips are not cut out of videos.
-        missing: names of videos that are not.
-        clips: that can be had of the videos.
-        wanted: clips the protocol asks for.
-        broken: (source, reason) of clips that cannot be read; None where none was tried.
-        notes: what else to know of the videos, a sentence each.
+        source: name of the clips in signatures.
+        videos: number of existing videos; None if the clips are not cut from videos.
+        missing: names of missing videos.
+        clips: number of available clips.
+        wanted: number of clips that the protocol asks for.
+        broken: (source, reason) of clips that cannot be read; None if they were not decoded.
+        notes: for the user, one sentence each.
     """
 
     side: str
@@ -298,28 +299,28 @@ class SideCheck:
 
     @property
     def complete(self) -> bool:
-        """Whether all is there that the protocol asks for, as far as it was looked at."""
+        """Whether the data are what the protocol asks for, as far as they were read."""
         return self.clips >= self.wanted and not self.missing and not self.broken
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain JSON types."""
+        """Return all fields, and `complete`, as plain JSON types."""
         return {**asdict(self), "complete": self.complete}
 
 
 def check_data(
     protocol: Protocol, data_root: Path | None, *, decode: bool, workers: int, reporter: Reporter
 ) -> list[SideCheck]:
-    """Look at both sides of a protocol.
+    """Check the data of both sides of a protocol.
 
     Args:
-        protocol: says which clips.
-        data_root: where its dataset lies.
+        protocol: determines the clips.
+        data_root: folder of the dataset.
         decode: read every clip, to find broken ones.
         workers: threads that decode.
         reporter: where progress goes.
 
     Raises:
-        InputError: the dataset is not there.
+        InputError: the dataset is missing.
     """
     sides: list[tuple[str, ClipChoice, int, int]] = [
         ("reference", protocol.reference, protocol.reference_count, protocol.resolution),
@@ -347,7 +348,7 @@ def check_data(
 
 
 def _broken(clips: ClipDataset, count: int, side: str, workers: int, reporter: Reporter) -> list[tuple[str, str]]:
-    """Read clips; give (source, reason) of those that cannot be read."""
+    """Read clips; return (source, reason) of those that cannot be read."""
 
     def fault(index: int) -> tuple[str, str] | None:
         try:

@@ -1,4 +1,4 @@
-"""What a protocol is: a frozen, validated model, and its digest."""
+"""The fields of a protocol, their validation, and its digest."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ DIGEST_LENGTH = 12
 
 Task = Literal["unconditional", "class", "prediction", "text"]
 
-# More than any benchmark has, and few enough for lists of them. Names are those of folders, too.
+# Upper bounds: more than any benchmark needs, and few enough to list.
 Count = Annotated[int, Field(ge=1, le=10**8, strict=True)]
 Frames = Annotated[int, Field(ge=1, le=10**5, strict=True)]
 Side = Annotated[int, Field(ge=1, le=2**13, strict=True)]
-_LONGEST = 100  # characters of a name
+_LONGEST = 100  # characters of a name, which folders are named after
 
 
 def _known_dataset(name: str) -> str:
@@ -71,7 +71,7 @@ class ClipChoice(BaseModel):
 class Protocol(BaseModel):
     """A benchmark: the conditioning, the number of clips, and how they are scored.
 
-    Beside the fields below it has those of its dataset, such as BAIR's `camera`; see `dataset_options`.
+    In addition to the fields below it has those of its dataset, such as BAIR's `camera`; see `dataset_options`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -145,22 +145,22 @@ class Protocol(BaseModel):
 
     @property
     def dataset_entry(self) -> DatasetEntry:
-        """What is known of the dataset."""
+        """The dataset's row in the registry."""
         return DATASETS[self.dataset]
 
     @property
     def dataset_options(self) -> Options:
-        """The fields that are those of the dataset, in the order of its entry."""
+        """The fields that belong to the dataset, in the order of its `DatasetEntry`."""
         return {name: getattr(self, name) for name in self.dataset_entry.options}
 
     @property
     def conditions_used(self) -> int:
-        """The number of conditions; generated clip i uses condition i modulo this."""
+        """The number of conditions; generated clip i uses condition `i % conditions_used`."""
         return self.condition_count or self.generated_count
 
     @property
     def sample_size(self) -> int:
-        """Height and width of the clips that a sampler returns."""
+        """Height and width in pixels of the clips that a sampler returns."""
         return self.generated_resolution or self.resolution
 
     @property
@@ -170,7 +170,7 @@ class Protocol(BaseModel):
 
     @property
     def scored_view(self) -> View:
-        """The view of generated clips that is scored."""
+        """The frames and resolution at which generated clips are scored."""
         if self.generated_resolution is None:
             return View(frames=self.frames)
         size = (self.resolution, self.resolution)
@@ -178,9 +178,10 @@ class Protocol(BaseModel):
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits over everything that affects a score (title and fps do not).
+        """First 12 hex digits of a SHA-256 over everything that affects a score (title and fps do not).
 
-        Fields at their defaults are left out, so that a new field changes a digest only where it is used.
+        Fields at their defaults are left out, so that a new field changes only the digests of protocols that use
+        it.
         """
         content = self.model_dump(mode="json", exclude={"title", "fps"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]

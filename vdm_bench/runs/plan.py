@@ -293,7 +293,7 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
     sampler, chosen = (source.sampler, dict(source.options)) if isinstance(source, SampledClips) else (None, {})
     named, recorded = dict(chosen), sampler.recorded_settings if isinstance(sampler, Sampler) else None
     if sampler == REFERENCE:
-        from vdm_bench.samplers.reference import DEFAULT_CHECKPOINT
+        from vdm_bench.samplers.reference_model import DEFAULT_CHECKPOINT
 
         named.setdefault("checkpoint", DEFAULT_CHECKPOINT)
         named["checkpoint"] = str(checkpoint_path(named["checkpoint"]))

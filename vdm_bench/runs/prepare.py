@@ -22,7 +22,7 @@ from vdm_bench.leaderboards.record import (
 )
 from vdm_bench.metrics.networks import pick_device
 from vdm_bench.protocols import Protocol
-from vdm_bench.protocols.conditions import GENERATED, Conditions, open_given, open_scored
+from vdm_bench.protocols.conditions import GENERATED, Conditions, open_existing, open_scored
 from vdm_bench.runs.plan import (
     ANOTHER_FOLDER,
     ExistingClips,
@@ -253,7 +253,7 @@ def check_existing(run: RunContext, path: Path) -> Samples:
             begin with the frames given to them.
     """
     options = run.options
-    given = open_given(path, run.conditions, run.count, options.workers, skip_broken=options.skip_broken)
+    given = open_existing(path, run.conditions, run.count, options.workers, skip_broken=options.skip_broken)
     for note in given.clips.notes:
         run.reporter.note(note)
     return Samples(given.clips, given.count, given.departures)
@@ -280,7 +280,7 @@ def build_maker(run: RunContext, source: SampledClips) -> Maker:
     if isinstance(sampler, str):
         device = pick_device(run.options.computing.device)
         sampler = make_sampler(sampler, SamplerSetup(run.conditions, dict(source.options), device))
-    run.conditions.check_given(run.count)
+    run.conditions.check_labels_and_captions(run.count)
     evaluations = sampler.evaluations(run.conditions.request([0], source.seed))
     return Maker(sampler, source.seed, evaluations)
 

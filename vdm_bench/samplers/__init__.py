@@ -1,4 +1,4 @@
-"""Samplers by name: the baselines, the reference model, a pipeline of diffusers, or any Python callable."""
+"""Samplers by name: the baselines, the reference model, a diffusers pipeline, or a Python callable."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ REFERENCE, DIFFUSERS = "reference", "diffusers"
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A sampler of the package that is not a baseline.
+    """A named sampler that is not a baseline.
 
     Attributes:
-        make: imports its module, and makes the sampler.
+        make: imports its module and builds the sampler.
         description: for `vdm-bench list samplers`.
     """
 
@@ -23,7 +23,7 @@ class BuiltIn:
 
 
 def _make_reference(setup: SamplerSetup) -> Sampler:
-    from vdm_bench.samplers.reference import make_reference
+    from vdm_bench.samplers.reference_model import make_reference
 
     return make_reference(setup)
 
@@ -48,7 +48,7 @@ BUILT_IN = {
 
 
 def describe_samplers() -> dict[str, str]:
-    """Return the description of each sampler that has a name."""
+    """Return the description of each named sampler."""
     from vdm_bench.samplers.baselines import BASELINES
 
     baselines = {name: (function.__doc__ or "").strip() for name, function in BASELINES.items()}
@@ -61,14 +61,14 @@ def sampler_kind(spec: str) -> str:
 
 
 def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
-    """Make a sampler from what the user wrote.
+    """Build the sampler that the user named.
 
     Args:
         spec: name of a baseline, `reference`, `diffusers`, or `module:object`.
-        setup: what the harness offers it.
+        setup: condition clips, options and device.
 
     Raises:
-        InputError: there is no sampler of that name, or it cannot be made.
+        InputError: there is no sampler of that name, or it cannot be built.
     """
     check_name(spec)
     if ":" in spec:
@@ -83,10 +83,10 @@ def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
 
 
 def check_name(spec: str) -> None:
-    """Refuse a name that no sampler has, before anything is loaded.
+    """Refuse an unknown sampler name before anything is loaded.
 
     Raises:
-        InputError: no sampler has it.
+        InputError: there is no sampler of that name.
     """
     if ":" not in spec:
         hint = "`vdm-bench list samplers` shows them, and a callable of your own is written module:object"

@@ -1,4 +1,4 @@
-"""The contract of a sampler: anything that makes clips."""
+"""The `Sampler` interface, and the checks of what a sampler returns."""
 
 import hashlib
 import inspect
@@ -19,26 +19,26 @@ from vdm_bench.video.clip import ClipDataset
 
 Number = TypeVar("Number", bound=np.generic)
 
-_LONGEST_MESSAGE = 500  # characters of what somebody else's error says
-_SHOWN = 80  # characters of a dtype or a shape, in an error message
+_LONGEST_MESSAGE = 500  # characters shown of the error message of a user's code
+_SHOWN = 80  # characters of a dtype or shape in an error message
 
 
 @dataclass(frozen=True, eq=False)
 class SampleRequest:
-    """What a sampler is asked for: N clips.
+    """A request for N clips.
 
-    Sample i must depend on its own seed (and its own context, label and caption) alone, never on the clips
-    beside it, so that runs can be resumed, divided and repeated.
+    Clip i must depend only on its own seed, context, label and caption, not on the other clips of the request, so
+    that runs can be resumed, sharded and repeated.
 
     Attributes:
-        indices: positions of the clips within the run, N of them.
-        seeds: one integer seed in [0, 2**63) a clip; made from the run's seed and the position.
+        indices: positions of the clips in the run, N integers.
+        seeds: one integer seed in [0, 2**63) per clip, derived from the run's seed and the clip's position.
         frames: T, including the context frames.
         height: in pixels.
         width: in pixels.
-        context: the given first frames, uint8 [N, K, H, W, 3], or None.
-        labels: class of each clip, int64 [N], or None.
-        captions: caption of each clip, or None.
+        context: context frames, uint8 [N, K, H, W, 3], or None.
+        labels: class labels, int64 [N], or None.
+        captions: one caption per clip, or None.
     """
 
     indices: tuple[int, ...]
@@ -55,17 +55,17 @@ class SampleRequest:
 
 
 class Sampler(ABC):
-    """Makes clips. A subclass must define `sample`; everything else has a default.
+    """Base class of samplers. A subclass must define `sample`; everything else has a default.
 
-    Objects of other classes are wrapped (`vdm_bench.samplers.callable.as_sampler`): nothing but their `sample` is
-    called, whatever their other methods are named.
+    Objects of other classes are wrapped (`vdm_bench.samplers.callable.as_sampler`): only their `sample` is
+    called, even if they have other methods named like those below.
     """
 
     kind: str = "callable"
     """Kind of sampler, for the record."""
 
     def __init_subclass__(cls, **keywords: object) -> None:
-        """Refuse a method in the place of a property: it would be read, and never called."""
+        """Refuse a plain method where a property is expected: it would never be called."""
         super().__init_subclass__(**keywords)
         for name in ("spec", "recorded_settings", "code_module", "code_digest"):
             if inspect.isfunction(vars(cls).get(name)):
@@ -73,29 +73,30 @@ class Sampler(ABC):
 
     @property
     def spec(self) -> str:
-        """Name in the record of a sampler that was passed as an object; the name of its class by default."""
+        """Name of the sampler in the record, if it was passed as an object; its class name by default."""
         return type(self).__name__
 
     @abstractmethod
     def sample(self, request: SampleRequest) -> NDArray[np.uint8]:
-        """Make the clips of a request.
+        """Generate the clips of a request.
 
         Returns:
-            uint8 [N, T, H, W, 3], RGB, the context frames first; an array, or a torch tensor on any device.
+            uint8 [N, T, H, W, 3], RGB, starting with the context frames: an array, or a torch tensor on any
+            device.
         """
 
     def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
-        """Make the clips of a request, and report progress meanwhile.
+        """Generate the clips of a request, reporting progress.
 
-        The default calls `sample`, and reports once, at the end. Override it together with `evaluations`.
+        The default calls `sample` and reports once, at the end. Override it together with `evaluations`.
 
         Args:
-            request: what is asked for.
-            advance: call it with the number of clips after each evaluation of the network: the numbers add up to
-                N times `evaluations(request)`, or to N where that is None.
+            request: for N clips.
+            advance: call it after each network evaluation with the number of clips in the batch. The numbers add
+                up to N times `evaluations(request)`, or to N if that is None.
 
         Returns:
-            The clips, as of `sample`.
+            The clips, as `sample` returns them.
         """
         clips = self.sample(request)
         evaluations = self.evaluations(request)
@@ -108,9 +109,9 @@ class Sampler(ABC):
 
     @property
     def recorded_settings(self) -> Mapping[str, str | int | float | bool | None] | None:
-        """Settings by name, defaults included, for the record: a run with other settings is another run.
+        """All settings by name, including defaults, for the record. A run resumes only with the same settings.
 
-        None, the default, stands for the options of the run.
+        None, the default, records the options of the run instead.
         """
         return None
 
@@ -121,28 +122,28 @@ class Sampler(ABC):
 
     @property
     def code_digest(self) -> str | None:
-        """12 hexadecimal digits of the SHA-256 of the file that defines the sampler; None if there is no file.
+        """First 12 hex digits of the SHA-256 of the file that defines the sampler; None if there is no file.
 
-        An interrupted run must not go on with other code. What the file imports or loads is not covered.
+        A run resumes only with the same code. Files that this one imports or loads are not covered.
         """
         return file_digest(getattr(sys.modules.get(self.code_module), "__file__", None))
 
     def set_scratch_folder(self, parent: Path) -> None:  # noqa: B027 - a default, not a gap
         """Set the folder for temporary files, before the first clip of a run; ignored by default.
 
-        Make a folder of your own in it, by `vdm_bench.runtime.files.temporary_folder`: a run that goes on removes
-        what a killed one left there.
+        Create a folder in it with `vdm_bench.runtime.files.temporary_folder`: if the run is killed, the resumed
+        run removes it.
         """
 
     def close(self) -> None:  # noqa: B027 - a default, not a gap
-        """Release processes, memory and files, after the last clip of a run or when it fails; nothing by default.
+        """Release processes, memory and files after the last clip of a run, or when it fails; nothing by default.
 
-        More clips may be asked for later.
+        More clips may be requested later.
         """
 
 
 def file_digest(file: str | None) -> str | None:
-    """Return 12 hexadecimal digits of the SHA-256 of a file; None if there is no such file."""
+    """Return the first 12 hex digits of the SHA-256 of a file; None if there is no such file."""
     if file is None or not Path(file).is_file():
         return None
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
@@ -150,12 +151,12 @@ def file_digest(file: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class SamplerSetup:
-    """What the harness offers a sampler that is being made.
+    """What a sampler is built from.
 
     Attributes:
-        conditions: the protocol's condition clips, whole: the baselines are made from them.
+        conditions: whole conditioning clips of the protocol, which the baselines change.
         options: `key=value` pairs of the user.
-        device: where the harness computes.
+        device: on which the harness computes.
     """
 
     conditions: ClipDataset
@@ -164,24 +165,24 @@ class SamplerSetup:
 
 
 def sample_seed(run_seed: int, index: int) -> int:
-    """Return the seed of sample `index`, in [0, 2**63): a function of the run's seed and the index alone."""
+    """Return the seed of clip `index`, in [0, 2**63); it depends only on the run's seed and the index."""
     word = np.random.SeedSequence([run_seed, index]).generate_state(1, np.uint64)[0]
     return int(word) >> 1
 
 
 def checked_samples(output: object, request: SampleRequest, name: str) -> NDArray[np.uint8]:
-    """Check what a sampler returned; a torch tensor on any device is taken as an array.
+    """Check the clips that a sampler returned; convert a torch tensor to an array.
 
     Raises:
-        InputError: wrong type, shape or dtype, masked, NaN, or context frames that were changed.
+        InputError: wrong type, shape or dtype, a masked array, NaN, or changed context frames.
     """
-    # What is under a mask would be taken for pixels.
+    # Masked values would be read as pixels.
     if isinstance(output, np.ma.MaskedArray) and np.ma.is_masked(output):
         raise InputError(
             f"sampler {name} returned a masked array; it must return {_wanted(request)}, all of them set"
         )
     try:
-        # Told by what they can do: torch is not imported here.
+        # Tensors are recognised by their methods, because torch is not imported here.
         clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
     except Exception as error:
         raise InputError(
@@ -191,14 +192,14 @@ def checked_samples(output: object, request: SampleRequest, name: str) -> NDArra
         raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
     check_kind(clips.shape, clips.dtype, request, name)
     if request.context is not None:
-        given = request.context.shape[1]
-        if not np.array_equal(clips[:, :given], request.context):
-            raise InputError(f"sampler {name} changed the {given} context frames; return them as they were given")
+        count = request.context.shape[1]
+        if not np.array_equal(clips[:, :count], request.context):
+            raise InputError(f"sampler {name} changed the {count} context frames; return them as they were given")
     return clips
 
 
 def said(error: BaseException) -> str:
-    """Return what an error of somebody else's says, cut to a length; it may fail to."""
+    """Return the shortened message of an error of a user's code, whose `__str__` may fail."""
     try:
         return printable(error, _LONGEST_MESSAGE)
     except Exception as failure:
@@ -206,10 +207,10 @@ def said(error: BaseException) -> str:
 
 
 def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleRequest, name: str) -> None:
-    """Refuse clips of another shape or dtype than those of a request.
+    """Refuse clips whose shape or dtype is not that of the request.
 
     Raises:
-        InputError: the shape or the dtype is another.
+        InputError: the shape or the dtype differs.
     """
     if dtype != np.uint8:
         raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")
@@ -227,24 +228,24 @@ def _wanted(request: SampleRequest) -> str:
 
 
 def call_sampler(sampler: Sampler, request: SampleRequest, name: str, advance: Advance) -> NDArray[np.uint8]:
-    """Ask a sampler for clips, and check them.
+    """Have a sampler generate clips, and check them.
 
     Args:
-        sampler: to ask.
-        request: what is asked for.
+        sampler: the sampler.
+        request: for the clips.
         name: of the sampler, for errors.
-        advance: is called with steps of progress; see `Sampler.sample_with_progress`.
+        advance: called with steps of progress; see `Sampler.sample_with_progress`.
 
     Raises:
-        InputError: it failed, or what it gave is not what was asked for.
+        InputError: the sampler failed, or returned something else than requested.
     """
-    # Of its own, as it may write into it: what it returns is held against what was asked for.
+    # The sampler gets a copy, which it may write to: the result is compared with the original.
     asked = replace(request, context=_copied(request.context), labels=_copied(request.labels))
     try:
         clips = sampler.sample_with_progress(asked, advance)
     except VdmBenchError:
         raise
-    except (Exception, SystemExit) as error:  # an exit of the sampler's would pass for one of the harness
+    except (Exception, SystemExit) as error:  # a sampler that exits must not set the exit code of the harness
         raise InputError(
             f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
             f"({type(error).__name__}: {said(error)}); --debug shows where"

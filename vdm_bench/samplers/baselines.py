@@ -1,4 +1,4 @@
-"""Baselines: real clips, and what is wrong with them on purpose. They show what a score's size means."""
+"""Baselines: real clips and degraded real clips. They show what the size of a score means."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,12 @@ Pixels = NDArray[np.uint8]
 
 
 class BaselineSampler(Sampler):
-    """Turns condition clip i into sample i; frames that were given stay as they are.
+    """Turns conditioning clip i into sample i; the context frames stay unchanged.
 
     Args:
-        setup: gives the condition clips.
-        change: makes the rest of the clip, from the real clip uint8 [T, H, W, 3], the number of given frames
-            and a random generator seeded for this sample.
+        setup: has the conditioning clips.
+        change: returns the frames after the context, from the whole real clip uint8 [T, H, W, 3], the number of
+            context frames, and a random generator with the seed of the sample.
     """
 
     def __init__(
@@ -27,33 +27,33 @@ class BaselineSampler(Sampler):
         self._conditions, self._change = setup.conditions, change
 
     def sample(self, request: SampleRequest) -> Pixels:
-        """Make the clips of a request."""
-        given = 0 if request.context is None else request.context.shape[1]
+        """Generate the clips of a request."""
+        context_frames = 0 if request.context is None else request.context.shape[1]
         clips = np.stack([self._conditions[index].frames for index in request.indices])
         for clip, seed in zip(clips, request.seeds, strict=True):
-            clip[given:] = self._change(clip, given, np.random.default_rng(seed))
+            clip[context_frames:] = self._change(clip, context_frames, np.random.default_rng(seed))
         return clips
 
 
-def real(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+def real(clip: Pixels, context_frames: int, random: np.random.Generator) -> Pixels:
     """Real clips of another seed: what a perfect model would score."""
-    return clip[given:]
+    return clip[context_frames:]
 
 
-def copy_last_frame(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
-    """The last given frame stands still (where none is given: the first frame of a real clip)."""
-    last = max(given - 1, 0)
+def copy_last_frame(clip: Pixels, context_frames: int, random: np.random.Generator) -> Pixels:
+    """The last context frame, repeated (without context: the first frame of a real clip)."""
+    last = max(context_frames - 1, 0)
     return clip[last : last + 1]
 
 
-def shuffled_frames(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+def shuffled_frames(clip: Pixels, context_frames: int, random: np.random.Generator) -> Pixels:
     """Real frames in random order: each frame is perfect, the motion is wrong."""
-    return random.permutation(clip[given:])
+    return random.permutation(clip[context_frames:])
 
 
-def blurred(clip: Pixels, given: int, random: np.random.Generator) -> NDArray[Any]:
+def blurred(clip: Pixels, context_frames: int, random: np.random.Generator) -> NDArray[Any]:
     """Real clips, each frame averaged over 5x5 pixels: the motion is right, the frames are soft."""
-    frames = clip[given:].astype(np.uint16)
+    frames = clip[context_frames:].astype(np.uint16)
     height, width = frames.shape[1:3]
     padded = np.pad(frames, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
     rows = np.zeros_like(padded[:, :height])
@@ -65,9 +65,9 @@ def blurred(clip: Pixels, given: int, random: np.random.Generator) -> NDArray[An
     return sums // 25
 
 
-def noise(clip: Pixels, given: int, random: np.random.Generator) -> Pixels:
+def noise(clip: Pixels, context_frames: int, random: np.random.Generator) -> Pixels:
     """Uniform noise."""
-    return random.integers(0, 256, clip[given:].shape, dtype=np.uint8)
+    return random.integers(0, 256, clip[context_frames:].shape, dtype=np.uint8)
 
 
 BASELINES: dict[str, Callable[[Pixels, int, np.random.Generator], NDArray[Any]]] = {
@@ -80,10 +80,10 @@ BASELINES: dict[str, Callable[[Pixels, int, np.random.Generator], NDArray[Any]]]
 
 
 def make_baseline(name: str, setup: SamplerSetup) -> BaselineSampler:
-    """Make the baseline `name`.
+    """Build the baseline `name`.
 
     Raises:
-        InputError: options are given; a baseline has none.
+        InputError: options are context_frames; a baseline has none.
     """
     if setup.options:
         raise InputError(f"the baseline {name!r} has no options; leave out {', '.join(sorted(setup.options))}")

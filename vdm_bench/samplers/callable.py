@@ -1,4 +1,4 @@
-"""A Python object as a sampler: `module:object`, a function or a class of the user's."""
+"""A user's Python function, class or object as a sampler: `module:object`."""
 
 import importlib
 import importlib.util
@@ -15,9 +15,9 @@ class CallableSampler(Sampler):
     """A function `f(request, **options) -> clips` as a sampler.
 
     Args:
-        function: makes the clips; the harness checks what it returns.
+        function: returns the clips, which the harness checks.
         options: its keyword arguments.
-        origin: function or class that gives the name and the code digest; `function` if None.
+        origin: function or class that the name and the code digest are taken from; `function` if None.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class CallableSampler(Sampler):
 
 
 class _Folder:
-    """The folder that callables are imported from: one at a time, as repositories use the same names.
+    """The folder that callables are imported from, one at a time.
 
-    Many have a `sampler.py` or a package `metrics`. What a callable has imported stays its own when the next
-    folder is entered; what it imports only then is looked for there.
+    Many repositories have a `sampler.py` or a package `metrics`, so the modules of one folder are forgotten when
+    the next is entered. An earlier callable keeps the modules it has imported, but imports from the new folder.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _Folder:
         self._before: set[str] = set()
 
     def enter(self, path: Path) -> None:
-        """Have imports look here first, and forget the modules that came from the folder before."""
+        """Search this folder first, and forget the modules imported from the previous one."""
         if path == self._path and str(path) in sys.path:
             return
         if self._path is not None:
@@ -64,14 +64,14 @@ class _Folder:
             if self._inserted and str(self._path) in sys.path:
                 sys.path.remove(str(self._path))
             importlib.invalidate_caches()
-        # First, as for `python -m`: the module may have the name of an installed package.
+        # First, as for `python -m`: the module may share its name with an installed package.
         self._inserted = str(path) not in sys.path
         if self._inserted:
             sys.path.insert(0, str(path))
         self._path, self._before = path, set(sys.modules)
 
     def _is_in(self, path: Path, name: str) -> bool:
-        """Whether a module stands directly in a folder; a package without `__init__.py` has several places."""
+        """Whether a module is located directly in a folder; a namespace package has several locations."""
         spec = getattr(sys.modules[name], "__spec__", None)
         if spec is None or "." in name:
             return False
@@ -83,11 +83,11 @@ _FOLDER = _Folder()
 
 
 def module_digest(module: str, spec: str) -> str | None:
-    """Return the `Sampler.code_digest` of a sampler that has not been made; None where its module is not found.
+    """Return the `Sampler.code_digest` of a sampler without building it; None if its module is not found.
 
     Args:
-        module: that defined it when it was last made; it is not imported, though the packages it lies in are.
-        spec: the sampler as the user gave it.
+        module: that defined the sampler when it was last built; its parent packages are imported, it is not.
+        spec: the sampler as the user named it.
     """
     if ":" in spec:
         _FOLDER.enter(Path.cwd())
@@ -102,7 +102,7 @@ def module_digest(module: str, spec: str) -> str | None:
 
 
 def as_sampler(target: object, options: Mapping[str, str], name: str = "") -> Sampler:
-    """Return a `Sampler` as it is; wrap any other object with `sample(request)`, or a function.
+    """Return a `Sampler` unchanged; wrap a function, or an object with `sample(request)`.
 
     Args:
         target: a `Sampler`, an object with `sample(request)`, or a function `f(request, **options)`.
@@ -110,7 +110,7 @@ def as_sampler(target: object, options: Mapping[str, str], name: str = "") -> Sa
         name: of the target, for errors; its type if empty.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the target is neither.
     """
     if isinstance(target, Sampler):
         return target
@@ -126,15 +126,15 @@ def as_sampler(target: object, options: Mapping[str, str], name: str = "") -> Sa
 
 
 def load_callable(spec: str, options: dict[str, str]) -> Sampler:
-    """Import `module:object` and make a sampler of it.
+    """Import `module:object` and turn it into a sampler.
 
-    The current folder is searched first, as `python -m` does. A class is made with the options as keyword
-    arguments (texts) and must have `sample(request)`; a function is called with the request and the options.
+    The current folder is searched first, as by `python -m`. A class is instantiated with the options as keyword
+    arguments (strings) and must have `sample(request)`; a function is called with the request and the options.
 
-    One after the other, callables may come from folders whose modules have the same names: each gets its own.
+    Callables can be loaded one after another from folders whose modules have the same names: each gets its own.
 
     Raises:
-        InputError: the module or the object is not there, or cannot be made with these options.
+        InputError: the module or the object does not exist, or does not accept these options.
     """
     module_name, _, object_name = spec.partition(":")
     _FOLDER.enter(Path.cwd())
@@ -147,7 +147,7 @@ def load_callable(spec: str, options: dict[str, str]) -> Sampler:
             f"the sampler {spec} cannot be imported ({said(error)}); run from the folder that holds the module, "
             "or install it"
         ) from error
-    except (Exception, SystemExit) as error:  # a script that exits would end the harness with its own code
+    except (Exception, SystemExit) as error:  # a script that exits must not set the exit code of the harness
         raise InputError(f"the sampler {spec} fails when it is imported ({_named(error)})") from error
     if isinstance(target, type):
         try:

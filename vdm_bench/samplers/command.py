@@ -1,8 +1,8 @@
 """A program in another environment as a sampler: one long-lived child process.
 
-The harness writes a JSON object a line to the child's stdin and reads one a line from its stdout. Pixels go
-through `.npy` files in a scratch folder. docs/command-samplers.md describes it, and a child needs no more than
-`examples/command_sampler/client.py`.
+The harness writes one JSON object per line to the child's stdin and reads one per line from its stdout. Pixels
+are exchanged as `.npy` files in a scratch folder. docs/command-samplers.md describes the protocol, and
+`examples/command_sampler/client.py` implements the child's side.
 
     harness   {"type": "hello", "version": 1, "scratch": "/...", "options": {...}}
     child     {"type": "ready", "version": 1}
@@ -10,7 +10,7 @@ through `.npy` files in a scratch folder. docs/command-samplers.md describes it,
                "width": 64, "context": "context.npy" or null, "labels": [...] or null, "captions": [...] or null}
     child     {"type": "done", "number": 0, "clips": "0.npy"}       or {"type": "error", "message": "..."}
 
-The child ends when its stdin does.
+The child exits when its stdin closes.
 """
 
 import contextlib
@@ -51,27 +51,27 @@ from vdm_bench.samplers.supervisor import end_marked, remove
 
 VERSION = 1
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-_LONGEST_LINE = 1_000_000  # bytes of an answer, which has about 100
-_LONGEST_MESSAGE = 500  # characters of a child's own error message
-_SHOWN = 80  # characters of what a child printed, in an error message
-_CHUNK = 1 << 16  # bytes that are read at once
-_GRACE = 5.0  # seconds that a child gets to end by itself
-_START = 120.0  # seconds that its supervisor gets to start, which takes a fiftieth of one on an idle machine
-_PATIENCE = 20.0  # and to end
-_MARK = "VDM_BENCH_SCRATCH"  # the variable by which all that a program has started is known
-_LONGEST_WAIT = 3600.0  # seconds at once: the system counts no more than some days
+_LONGEST_LINE = 1_000_000  # bytes of an answer; most have about 100
+_LONGEST_MESSAGE = 500  # characters shown of a child's error message
+_SHOWN = 80  # characters of a child's output in an error message
+_CHUNK = 1 << 16  # bytes per read
+_GRACE = 5.0  # seconds for a child to exit by itself
+_START = 120.0  # seconds for its supervisor to start: 0.02 s on an idle machine, far more on a busy one
+_PATIENCE = 20.0  # seconds for its supervisor to exit
+_MARK = "VDM_BENCH_SCRATCH"  # environment variable that identifies all processes started by a program
+_LONGEST_WAIT = 3600.0  # seconds per poll, whose timeout is limited to some weeks
 
 
 class CommandSampler(Sampler):
-    """Samples by a child process, which is started with the first request.
+    """Samples with a child process, which is started at the first request.
 
     Args:
-        command: as in a shell, but no shell runs it.
+        command: quoted as in a shell, though no shell runs it.
         options: for the child.
-        timeout: seconds that a child may take to start, and to answer a request; None for any.
+        timeout: seconds for the child to start, and to answer a request; None for no limit.
 
     Raises:
-        InputError: the command is empty or not quoted well.
+        InputError: the command is empty or has unbalanced quotes.
     """
 
     def __init__(self, command: str, options: dict[str, str], timeout: float | None = None) -> None:
@@ -90,19 +90,19 @@ class CommandSampler(Sampler):
 
     @property
     def spec(self) -> str:
-        """The command, as it was given."""
+        """The command as given."""
         return self._command
 
     @property
     def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
-        """What a record says of this sampler: the options."""
+        """The options, for the record."""
         return {**self._options}
 
     def sample(self, request: SampleRequest) -> NDArray[Any]:
-        """Ask the child for the clips of a request; the harness checks what it gives.
+        """Have the child generate the clips of a request; the harness checks them.
 
         Raises:
-            InputError: the child cannot be started, ends, hangs, fails, or says something else.
+            InputError: the child cannot be started, exits, hangs, fails, or sends an invalid answer.
         """
         if self._child is None or self._child.closed:
             self._child = _Child(self._command, self._arguments, self._scratch_parent)
@@ -116,24 +116,24 @@ class CommandSampler(Sampler):
         return self._child.clips(number, request, self._timeout)
 
     def set_scratch_folder(self, parent: Path) -> None:
-        """Have the scratch folder made in this one, from the next start of the child on."""
+        """Set the parent of the scratch folder, from the next start of the child on."""
         self._scratch_parent = parent
 
     def close(self) -> None:
-        """End the child, and remove its scratch folder."""
+        """Terminate the child, and remove its scratch folder."""
         if self._child is not None:
             self._child.close()
             self._child = None
 
 
 class _Child:
-    """The program, below a supervisor that ends it with all it has started whenever the harness ends."""
+    """The program, under a supervisor that kills it and its descendants when the harness ends."""
 
     def __init__(self, command: str, arguments: list[str], scratch_parent: Path) -> None:
         self._command, self.closed = command, False
         self._number: int | None = None
         self.scratch = temporary_folder(scratch_parent, "scratch")
-        self._unread = bytearray()  # of what the program printed
+        self._unread = bytearray()  # output of the program that is not parsed yet
         try:
             self._start(arguments)
         except BaseException:
@@ -141,33 +141,33 @@ class _Child:
             raise
 
     def _start(self, arguments: list[str]) -> None:
-        open_standard_descriptors()  # a pipe with such a number would be the program's stream
-        told_life, life = os.pipe()
-        report, tell_report = os.pipe()
-        # Files, as they are closed where nobody holds them any more, which ends the supervisor.
+        open_standard_descriptors()  # else a pipe below could get the number of a standard stream
+        watched_end, life = os.pipe()
+        report, reporting_end = os.pipe()
+        # File objects, because they close with their last reference, which ends the supervisor.
         self._life, self._report = os.fdopen(life, "wb", 0), os.fdopen(report, "rb", 0)
         supervisor = [sys.executable or "python3", "-I", "-S", str(_SUPERVISOR), str(os.getpid())]
         try:
-            # In a session of its own: the keys of the terminal are for the harness. stderr is the user's.
+            # In its own session, so that Ctrl-C reaches the harness only. stderr is inherited.
             self._process = subprocess.Popen(
-                [*supervisor, str(told_life), str(tell_report), str(self.scratch), *arguments],
+                [*supervisor, str(watched_end), str(reporting_end), str(self.scratch), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if is_inherited(2) else subprocess.DEVNULL,
                 bufsize=0,
                 env={**os.environ, _MARK: str(self.scratch)},
-                pass_fds=(told_life, tell_report),
+                pass_fds=(watched_end, reporting_end),
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:  # a null byte
             raise self._not_started(getattr(error, "strerror", None) or str(error)) from error
         finally:
-            os.close(told_life)
-            os.close(tell_report)
+            os.close(watched_end)
+            os.close(reporting_end)
         self._stdin, self._stdout = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         for stream in (self._stdin, self._stdout, self._report):
             os.set_blocking(stream.fileno(), False)
-        word, number = self._told(_START)
+        word, number = self._next_report(_START)
         if word != "started" or number is None:
             self._end(grace=0.0)
             raise self._not_started(
@@ -179,12 +179,12 @@ class _Child:
         return InputError(f"--sampler-command {self._command!r} cannot be started: {reason}")
 
     def fault(self, what: str) -> InputError:
-        """End the child; give an error about it, for the caller to raise."""
+        """Terminate the child; return an error about it, for the caller to raise."""
         self.close(grace=0.0)
         return InputError(f"the sampler {self._command!r} {what}")
 
     def ask(self, kind: str, content: dict[str, Any], answer: str, timeout: float | None) -> dict[str, Any]:
-        """Send a message and wait for the answer of a type."""
+        """Send a message of type `kind`, and return the answer, whose type must be `answer`."""
         line = self._exchange((json.dumps({"type": kind, **content}) + "\n").encode(), timeout)
         if line is None:
             raise self.fault(f"ended {self._how_it_ended()}; its own messages are above")
@@ -206,7 +206,7 @@ class _Child:
         return message
 
     def clips(self, number: int, request: SampleRequest, timeout: float | None) -> NDArray[Any]:
-        """Have the clips of a request made, and read them."""
+        """Have the clips of a request generated, and read them."""
         context = None
         if request.context is not None:
             context = f"context-{number}.npy"
@@ -233,7 +233,7 @@ class _Child:
         return clips
 
     def _save(self, name: str, array: NDArray[Any]) -> None:
-        """Save an array in the scratch folder, and nowhere else: the program may have put links there."""
+        """Save an array in the scratch folder itself, even if the program has put links there."""
         try:
             with _opened_folder(self.scratch) as folder:
                 with contextlib.suppress(FileNotFoundError):
@@ -245,7 +245,7 @@ class _Child:
             raise self._disturbed(error) from error
 
     def _disturbed(self, error: OSError) -> VdmBenchError:
-        """End the child; give an error about its scratch folder, for the caller to raise."""
+        """Terminate the child; return an error about its scratch folder, for the caller to raise."""
         if error.errno != errno.EEXIST and (is_of_the_machine(error) or not error.errno):
             self.close(grace=0.0)
             return fault_of_the_machine(error)
@@ -257,7 +257,7 @@ class _Child:
         )
 
     def close(self, grace: float = _GRACE) -> None:
-        """End the child and all it has started, once; it gets `grace` seconds to do so by itself."""
+        """Terminate the child and its descendants, once; it gets `grace` seconds to exit by itself."""
         if self.closed:
             return
         self.closed = True
@@ -268,16 +268,16 @@ class _Child:
         with contextlib.suppress(OSError):
             self._stdin.close()
         if grace:
-            self._told(grace)
+            self._next_report(grace)
         with contextlib.suppress(OSError):
-            self._life.write(b"\0")  # a fork of the harness may hold it open
+            self._life.write(b"\0")  # a fork of the harness may keep the pipe open
         self._life.close()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.returncode and self._number is not None:  # it was killed, and the program with it
+        if self._process.returncode and self._number is not None:  # it was killed: end the program without it
             with contextlib.suppress(OSError):
                 os.killpg(self._number, signal.SIGKILL)
             end_marked(f"{_MARK}={self.scratch}")
@@ -285,13 +285,13 @@ class _Child:
         self._report.close()
 
     def _exchange(self, message: bytes, timeout: float | None) -> bytes | None:
-        """Send a message and read a line, both at once; None where the child has ended.
+        """Send a message and read a line, concurrently; None if the child has ended.
 
-        A child that does not read would hold up a long message, and one that prints without end would fill the
-        memory: so what is sent is sent as it is taken, and what is read is bounded.
+        A child that does not read would block a long message, and one that prints without end would fill the
+        memory: so writing does not block, and what is read is bounded.
 
         Raises:
-            InputError: it did not answer in time, or printed a line without end.
+            InputError: the child did not answer in time, or printed an endless line.
         """
         pending, deadline = memoryview(message), None if timeout is None else time.monotonic() + timeout
         ended = False
@@ -305,13 +305,13 @@ class _Child:
             ready = _wait([self._stdout, self._report], [self._stdin] if pending else [], left)
             if self._stdin in ready:
                 pending = pending[self._send(pending) :]
-            # The end of its output, or of itself: what it has started may hold the output open.
+            # Its output ends, or the child itself: its descendants may keep the output open.
             ended = self._stdout in ready and not self._receive()
             if self._report in ready and self._stdout not in ready:
                 ended = True
 
     def _line(self, ended: bool) -> bytes | None:
-        """Take a line of what was read; None where there is no whole one."""
+        """Return a line of the output so far; None if no line is complete."""
         end = self._unread.find(b"\n") + 1
         if not end and ended:
             end = len(self._unread)
@@ -325,20 +325,20 @@ class _Child:
         return line or None
 
     def _send(self, data: memoryview) -> int:
-        """Send what the child takes now; return how much is done with."""
+        """Send as much as the child reads now; return the number of bytes."""
         try:
             return self._stdin.write(data) or 0
         except OSError:
-            return len(data)  # the child has ended, or reads no more, which its output shows
+            return len(data)  # the child has ended or closed its stdin; its output will show which
 
     def _receive(self) -> bool:
-        """Read what there is of the child's output, up to a bound; say whether it may print more."""
+        """Read the available output of the child, up to a limit; return whether there may be more."""
         data = self._stdout.read(_CHUNK)
         self._unread += data or b""
         return data != b""
 
     def _load(self, name: object, request: SampleRequest) -> NDArray[np.uint8]:
-        # A name from outside: it must be a file of the scratch folder.
+        # The name is untrusted: it must be a file in the scratch folder.
         if not isinstance(name, str) or not name or Path(name).name != name:
             raise self.fault(
                 f"names the clips {_shown(name)}; it must be the name of a file in the scratch folder"
@@ -362,13 +362,13 @@ class _Child:
             raise
 
     def _how_it_ended(self) -> str:
-        word, status = self._told(_GRACE)
+        word, status = self._next_report(_GRACE)
         if word != "ended" or status is None:
             return "its output"
         return f"by signal {-status}" if status < 0 else f"with status {status}"
 
-    def _told(self, seconds: float) -> tuple[str, int | None]:
-        """Wait for the next line of the supervisor, a word and a number; the word is empty where none comes."""
+    def _next_report(self, seconds: float) -> tuple[str, int | None]:
+        """Wait for the next line of the supervisor, a word and a number; the word is empty if none comes."""
         if not _wait([self._report], [], seconds):
             return "", None
         word, _, number = (self._report.readline() or b"").decode().strip().partition(" ")
@@ -376,7 +376,7 @@ class _Child:
 
 
 def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refusal) -> NDArray[np.uint8]:
-    """Read the clips of a request from a `.npy` file; nothing is allocated before its size is looked at."""
+    """Read the clips of a request from a `.npy` file; its size is checked before memory is allocated."""
     header = read_npy_header(file)
     check_kind(header.shape, header.dtype, request, name)
     size = math.prod(header.shape)
@@ -390,10 +390,10 @@ def _read_clips(file: BinaryIO, request: SampleRequest, name: str, refuse: Refus
 
 @contextlib.contextmanager
 def _opened_folder(path: Path) -> Iterator[int]:
-    """Return a descriptor of a folder, which stays that of the folder whatever comes into its place.
+    """Return a descriptor of a folder, which stays valid even if the path is replaced.
 
     Raises:
-        OSError: it is none, as a link is, or cannot be opened.
+        OSError: the path is a link or not a folder, or cannot be opened.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -403,26 +403,26 @@ def _opened_folder(path: Path) -> Iterator[int]:
 
 
 def _empty(path: Path) -> None:
-    """Remove what a request has left in the scratch folder, whatever it is.
+    """Remove everything that a request has left in the scratch folder.
 
     Raises:
-        OSError: it is no folder any more, or cannot be read.
+        OSError: the path is no longer a folder, or cannot be read.
     """
     with _opened_folder(path) as folder:
         for name in os.listdir(folder):  # noqa: PTH208 - of a descriptor
             try:
                 os.unlink(name, dir_fd=folder)
             except OSError:  # a folder
-                with contextlib.suppress(RecursionError):  # it is too deep
+                with contextlib.suppress(RecursionError):  # it is nested too deeply
                     shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
 def _wait(reading: Sequence[BinaryIO], writing: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:
-    """Wait until one of these can be read or written to; return those that can, or have ended.
+    """Wait until some files are readable or writable, or closed at the other end; return these.
 
-    None do after an hour, however many seconds there are.
+    Returns an empty list at the latest after an hour, even if `seconds` is more.
     """
-    poller = select.poll()  # not `select.select`, which knows the first 1,024 descriptors alone
+    poller = select.poll()  # not `select.select`, which is limited to descriptors below 1,024
     files = {file.fileno(): file for file in (*reading, *writing)}
     for file in reading:
         poller.register(file, select.POLLIN)
@@ -437,5 +437,5 @@ def _is_number(value: object, number: int) -> bool:
 
 
 def _shown(value: object) -> str:
-    """Show what a child said, in an error message."""
+    """Return part of a child's output, for an error message."""
     return printable(repr(value[: 2 * _SHOWN] if isinstance(value, str) else value), _SHOWN)

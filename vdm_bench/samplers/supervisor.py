@@ -1,17 +1,17 @@
-"""Runs a program, and ends it with all that it has started as soon as the process that asked for it is gone.
+"""Runs a program, and kills it with all its descendants when the parent process is gone.
 
 `python -I -S supervisor.py PARENT LIFE REPORT SCRATCH PROGRAM [ARGUMENT ...]`, with the standard library alone.
 
-It stands between the harness and a sampler's program: standard input and output go through to the program
-untouched, and so does standard error, unless it is a pipe. A reader of a pipe may have seen enough, as `head`
-has, which would end the program: so what the program prints there is handed on by a thread.
+It is a process between the harness and a sampler's program. The program inherits standard input and output, and
+standard error unless that is a pipe: the reader of a pipe may exit early, as `head` does, which would kill the
+program, so a thread forwards its messages instead.
 
-The supervisor's end of the pipe LIFE becomes readable when the harness says so, or when the harness is gone,
-whatever ended it. Then, or when the program ends, all descendants are killed. On Linux these include what called
-`setsid` or was left by its parent, as orphans become the supervisor's children there; elsewhere it is the
-program's process group. At last the folder SCRATCH is removed.
+The supervisor's end of the pipe LIFE becomes readable when the harness asks it to stop, or when the harness is
+gone for any reason. Then, or when the program ends, all descendants are killed. On Linux these include processes
+that called `setsid` or lost their parent, since orphans become children of the supervisor; on other systems it is
+the process group of the program. Finally the folder SCRATCH is removed.
 
-Into REPORT it writes lines: `started PID` or `failed ERRNO`, then `ended STATUS`, negative after a signal.
+It writes lines to REPORT: `started PID` or `failed ERRNO`, then `ended STATUS`, negative after a signal.
 """
 
 import _thread
@@ -26,44 +26,44 @@ import time
 from collections.abc import Callable
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_OF_THE_USER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the harness decides what they end
+_OF_THE_USER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # handled by the harness
 _PARENT_ENDED = signal.SIGUSR1
-_PATIENCE = 5.0  # seconds for killed processes to be gone; one may hang in a driver
-_CHUNK = 1 << 16  # bytes that are read at once
-_PPID = 1  # the field of /proc/PID/stat, counted from behind the name
+_PATIENCE = 5.0  # seconds to wait for killed processes, which may hang in a driver
+_CHUNK = 1 << 16  # bytes per read
+_PPID = 1  # field of /proc/PID/stat, counted after the name
 
 
 def main() -> None:
-    """Run the program that the arguments name."""
+    """Run the program given by the arguments."""
     parent, life, report = map(int, sys.argv[1:4])
     scratch, program = sys.argv[4], sys.argv[5:]
     os.set_inheritable(life, False)
     os.set_inheritable(report, False)
     control = _control()
-    woken = _wake_on_signals()
+    wakeup = _wake_on_signals()
     control(_SET_CHILD_SUBREAPER, 1)
-    # A fork of the harness may hold the other end of LIFE open. The signal comes when a *thread* of the harness
-    # ends, too: so it only makes us look.
+    # A fork of the harness may keep the other end of LIFE open. The signal is also sent when a *thread* of the
+    # harness ends, so on the signal the supervisor only checks whether its parent has changed.
     control(_SET_PDEATHSIG, _PARENT_ENDED)
-    relayed = _thread.allocate_lock()  # held until all is handed on
+    relayed = _thread.allocate_lock()  # held until all messages are forwarded
     try:
         child = _start(program, control, relayed)
     except OSError as error:
-        _say(report, f"failed {error.errno}")
+        _write_report(report, f"failed {error.errno}")
         return
-    _say(report, f"started {child}")
-    _let_go_of_streams()
-    status = _wait(child, parent, life, woken)
+    _write_report(report, f"started {child}")
+    _release_streams()
+    status = _wait(child, parent, life, wakeup)
     _end_all(child)
-    relayed.acquire(timeout=_PATIENCE)  # its last words come before the harness's about it
-    _say(report, "ended" if status is None else f"ended {status}")
-    while os.getppid() == parent and not _is_over(life, woken):
+    relayed.acquire(timeout=_PATIENCE)  # the program's last messages appear before the error of the harness
+    _write_report(report, "ended" if status is None else f"ended {status}")
+    while os.getppid() == parent and not _is_over(life, wakeup):
         pass
     remove(scratch)
 
 
 def _control() -> Callable[[int, int], object]:
-    """Return the system's `prctl`; what does nothing where there is none."""
+    """Return the system's `prctl`, or a function that does nothing if there is none."""
     import ctypes
 
     if not sys.platform.startswith("linux"):
@@ -73,29 +73,29 @@ def _control() -> Callable[[int, int], object]:
 
 
 def _wake_on_signals() -> int:
-    """Return a descriptor that is readable after a signal."""
-    woken, wake = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    """Return a descriptor that becomes readable at a signal."""
+    wakeup, wakeup_end = os.pipe()
+    os.set_blocking(wakeup, False)
+    os.set_blocking(wakeup_end, False)
+    signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
     for number in (*_OF_THE_USER, signal.SIGCHLD, _PARENT_ENDED):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a program that nohup started ignores it, too
-            signal.signal(number, lambda number, frame: None)  # unlike one ignored, the program gets it as usual
-    return woken
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup the program shall ignore it, too
+            signal.signal(number, lambda number, frame: None)  # a handler is reset in the program, SIG_IGN is not
+    return wakeup
 
 
 def _start(program: list[str], control: Callable[[int, int], object], relayed: _thread.LockType) -> int:
-    """Start the program in a session of its own; return its number.
+    """Start the program in its own session; return its process id.
 
     Args:
         program: with its arguments.
         control: the system's `prctl`.
-        relayed: is held from here on until all that the program prints to standard error is handed on.
+        relayed: held until all messages of the program are forwarded.
 
     Raises:
         OSError: it cannot be started.
     """
-    told, tell = os.pipe()
+    failed, fail = os.pipe()
     printed, messages = os.pipe() if _may_break(2) else (None, 2)
     child = os.fork()
     if not child:
@@ -107,12 +107,12 @@ def _start(program: list[str], control: Callable[[int, int], object], relayed: _
             os.dup2(messages, 2)
             os.execvp(program[0], program)
         except OSError as error:
-            os.write(tell, str(error.errno).encode())
+            os.write(fail, str(error.errno).encode())
         finally:
             os._exit(127)
-    os.close(tell)
-    failure = os.read(told, 64)
-    os.close(told)
+    os.close(fail)
+    failure = os.read(failed, 64)
+    os.close(failed)
     if failure:
         os.waitpid(child, 0)
         raise OSError(int(failure), os.strerror(int(failure)))
@@ -133,52 +133,52 @@ def _may_break(descriptor: int) -> bool:
 
 
 def _relay(printed: int, relayed: _thread.LockType) -> None:
-    """Hand on what the program prints to standard error; to nobody once that has no reader."""
-    heard = True
+    """Forward the program's messages to standard error; discard them once that has no reader."""
+    has_reader = True
     while data := os.read(printed, _CHUNK):
-        while heard and data:
+        while has_reader and data:
             try:
                 data = data[os.write(2, data) :]
-            except BlockingIOError:  # whoever shares it may have it so
+            except BlockingIOError:  # a process that shares the pipe may have made it non-blocking
                 poller = select.poll()
                 poller.register(2, select.POLLOUT)
                 poller.poll()
             except OSError:
-                heard = False
+                has_reader = False
     relayed.release()
 
 
-def _let_go_of_streams() -> None:
-    """Leave standard input and output to the program alone, so that their ends are seen."""
+def _release_streams() -> None:
+    """Close standard input and output here, so that both sides see when the other closes them."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     os.close(nowhere)
 
 
-def _wait(child: int, parent: int, life: int, woken: int) -> int | None:
-    """Wait until the program has ended, or is not needed any more; return its status where it has ended."""
+def _wait(child: int, parent: int, life: int, wakeup: int) -> int | None:
+    """Wait until the program has ended or is no longer needed; return its status, None if it is still running."""
     while True:
         status = _reap(child)
         if status is not None or os.getppid() != parent:
             return status
-        if _is_over(life, woken):
+        if _is_over(life, wakeup):
             return None
 
 
-def _is_over(life: int, woken: int) -> bool:
-    """Wait for a signal, or for what comes through LIFE; say whether it was the latter."""
+def _is_over(life: int, wakeup: int) -> bool:
+    """Wait for a signal or for the end of LIFE; return whether it was the latter."""
     poller = select.poll()
     poller.register(life, select.POLLIN)
-    poller.register(woken, select.POLLIN)
+    poller.register(wakeup, select.POLLIN)
     ready = {descriptor for descriptor, _ in poller.poll()}
-    if woken in ready:
-        os.read(woken, 512)
+    if wakeup in ready:
+        os.read(wakeup, 512)
     return life in ready
 
 
 def _reap(child: int) -> int | None:
-    """Take leave of all children that have ended; return the status of one of them, negative after a signal."""
+    """Reap all children that have ended; return the status of `child` if it has, negative after a signal."""
     found = None
     while True:
         try:
@@ -192,8 +192,8 @@ def _reap(child: int) -> int | None:
 
 
 def _end_all(child: int) -> None:
-    """Kill all that has been started."""
-    # Stopped first: one that starts others faster than they are found would be followed for ever.
+    """Kill all descendants."""
+    # All are stopped first: a program that forks faster than its children are listed could not be caught up with.
     stopped: set[int] = set()
     while new := _descendants() - stopped:
         for process in new:
@@ -204,15 +204,15 @@ def _end_all(child: int) -> None:
         _send(process, signal.SIGKILL)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and _has_children():
-        for process in _descendants():  # it was starting as its parent was stopped
+        for process in _descendants():  # forked just before its parent was stopped
             _send(process, signal.SIGKILL)
         time.sleep(0.002)
 
 
 def end_marked(mark: str) -> None:
-    """Kill all processes that began with a variable, `NAME=VALUE`, in their environment, where there is /proc.
+    """Kill all processes that were started with the environment variable `NAME=VALUE`, on systems with /proc.
 
-    For whoever has lost the supervisor, without which nobody is the parent of what left its parent.
+    For the case that the supervisor has been killed: without it, orphans have no common parent.
     """
     dead: set[int] = set()
     deadline = time.monotonic() + _PATIENCE
@@ -226,14 +226,14 @@ def end_marked(mark: str) -> None:
 
 
 def _marked(mark: bytes, dead: set[int]) -> tuple[list[int], bool]:
-    """Return the processes with a variable, and whether there may be others.
+    """Return the processes with an environment variable, and whether there may be others.
 
-    There may be where one has ended that was not dead before: it may have started another that is not yet listed.
-    And there may be where one is between two programs, when it has no environment.
+    There may be others if a process has ended since the last call, because it may have started one that is not
+    listed yet, or if a process is within `exec`, when its environment is empty.
 
     Args:
         mark: the variable.
-        dead: the processes that had ended before, to which those that have ended since are added.
+        dead: the processes known to have ended; newly ended ones are added.
     """
     found, unclear = [], False
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
@@ -244,7 +244,7 @@ def _marked(mark: bytes, dead: set[int]) -> tuple[list[int], bool]:
             if mark in environment.split(b"\0"):
                 found.append(int(name))
             elif not environment and not _of_process(name, "cmdline"):
-                os.readlink(f"/proc/{name}/exe")  # noqa: PTH115 - what has ended has none, nor have the system's own
+                os.readlink(f"/proc/{name}/exe")  # noqa: PTH115 - fails for ended processes and kernel threads
                 unclear = True
         except (FileNotFoundError, ProcessLookupError):
             unclear |= int(name) not in dead
@@ -269,14 +269,14 @@ def _has_children() -> bool:
 
 
 def _descendants() -> set[int]:
-    """Return the processes that this one has started, and those that they have; none where there is no /proc."""
+    """Return the descendants of this process; none on systems without /proc."""
     parents = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
         try:
             with open(f"/proc/{int(name)}/stat", "rb") as file:  # noqa: PTH123 - pathlib would cost more than all else
                 parents[int(name)] = int(file.read().rpartition(b")")[2].split()[_PPID])
         except (OSError, ValueError, IndexError):
-            continue  # no process, or one that has ended
+            continue  # not a process, or it has ended
     found: set[int] = set()
     new = {os.getpid()}
     while new := {process for process, parent in parents.items() if parent in new} - found:
@@ -285,7 +285,7 @@ def _descendants() -> set[int]:
 
 
 def _send(process: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended, or is another user's
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user
         os.kill(process, number)
 
 
@@ -294,32 +294,32 @@ def _send_group(child: int) -> None:
         os.killpg(child, signal.SIGKILL)
 
 
-def _say(report: int, line: str) -> None:
+def _write_report(report: int, line: str) -> None:
     with contextlib.suppress(OSError):  # the harness is gone
         os.write(report, f"{line}\n".encode())
 
 
 def remove(folder: str) -> None:
-    """Remove a folder in which nothing is at work; of a link in its place, the link: its target is not ours."""
-    import shutil  # here, as the program should start soon
+    """Remove a folder that no process uses any more; if the path is a link, remove the link only."""
+    import shutil  # here, so that the program starts sooner
 
-    with contextlib.suppress(RecursionError):  # the program has made folders that are too deep
+    with contextlib.suppress(RecursionError):  # the program has nested folders too deeply
         if not os.path.islink(folder):  # noqa: PTH114
-            _open_up(folder)
-        shutil.rmtree(folder, ignore_errors=True)  # refuses links, also one that comes while it is at work
+            _restore_permissions(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # refuses links, even those created meanwhile
     with contextlib.suppress(OSError):
         os.unlink(folder)  # noqa: PTH108
 
 
-def _open_up(folder: str) -> None:
-    """Take back the permission to remove what is in a folder, where the program has taken it away."""
+def _restore_permissions(folder: str) -> None:
+    """Restore the permissions that removing the content of a folder needs."""
     with contextlib.suppress(OSError):
         os.chmod(folder, 0o700)  # noqa: PTH101
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
-                _open_up(entry.path)
+                _restore_permissions(entry.path)
 
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # there is nothing to tidy up
+    os._exit(0)  # nothing is left to clean up

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vdm_bench.datasets.folder import ViewedClips, open_clips
-from vdm_bench.datasets.objects import ArrayDataset, JoinedClips, Range, are_paths
+from vdm_bench.datasets.in_memory import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, SamplerInfo, check_name, name_of, write_record
 from vdm_bench.metrics.networks import ComputeConfig
@@ -51,7 +51,7 @@ class ScoreOptions:
         out: folder for `run.json` and features, or None to keep nothing.
         value_range: values of black and white of clips of floats in memory, such as (0, 1); others than these are
             not looked at by it.
-        layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.objects`.
+        layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.in_memory`.
         recheck: read and hash every clip, whatever is remembered of its file.
 
     Raises:

@@ -22,7 +22,7 @@ PRELOAD = (
     "vdm_bench.reference_model.training.loop",
     "vdm_bench.pages.write",
     "vdm_bench.runs.verify",
-    "vdm_bench.samplers.reference",
+    "vdm_bench.samplers.reference_model",
     "accelerate",
     "torch._dynamo",
     "torch.utils.tensorboard",

@@ -10,7 +10,7 @@ from recipe_weights import GOLDEN, i3d_shapes, i3d_weights
 from safetensors.numpy import save_file
 
 from vdm_bench.cli import cli
-from vdm_bench.datasets.objects import ArrayDataset
+from vdm_bench.datasets.in_memory import ArrayDataset
 from vdm_bench.metrics import frechet_distance
 from vdm_bench.scoring import score as comparison
 from vdm_bench.video.clip import Clip

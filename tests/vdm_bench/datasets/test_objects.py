@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vdm_bench
-from vdm_bench.datasets.objects import ArrayDataset, JoinedClips
+from vdm_bench.datasets.in_memory import ArrayDataset, JoinedClips
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.video.view import View

@@ -24,7 +24,7 @@ from vdm_bench.reference_model.model import ReferenceModel, build_model
 from vdm_bench.reference_model.training.optimisers import orthogonal
 from vdm_bench.runtime import bfloat16
 from vdm_bench.samplers.base import SampleRequest
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 
 SENTENCE = "this CPU has no bfloat16 arithmetic"
 

@@ -25,7 +25,7 @@ from vdm_bench.samplers.baselines import BASELINES, BaselineSampler
 from vdm_bench.samplers.callable import CallableSampler, as_sampler
 from vdm_bench.samplers.command import CommandSampler
 from vdm_bench.samplers.diffusers import DiffusersSampler
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 
 REQUEST = vdm_bench.SampleRequest(indices=(0, 1, 2), seeds=(5, 6, 7), frames=2, height=4, width=4)
 

@@ -30,7 +30,7 @@ from vdm_bench.runtime.progress import Silent
 from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples, sample_seed
 from vdm_bench.samplers.baselines import noise
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 
 SAMPLING = SamplingConfig(steps=3, gamma=0.3, reconstruction_weight=5.0)
 

@@ -16,7 +16,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.runtime.checksums import unsealed, write_json
 from vdm_bench.samplers.base import file_digest
-from vdm_bench.samplers.reference import ReferenceSampler
+from vdm_bench.samplers.reference_model import ReferenceSampler
 from vdm_bench.version import __version__
 from vdm_bench.video.archive import Archive
 
@@ -24,10 +24,11 @@ PLANS = TESTS / "golden" / "plans"
 
 
 def put(name: str, path: Path) -> dict[str, Any]:
-    """Write a plan of before, as if it were of this version and by the sampler's code of today."""
+    """Write a plan of before, as if it were of this version and by the sampler's module and code of today."""
     plan = unsealed((PLANS / name).read_text().replace("0.1.0", __version__), name, required=False)
     if "sampler code" in plan:
         plan["sampler code"] = file_digest(sys.modules[ReferenceSampler.__module__].__file__)
+        plan["sampler module"] = ReferenceSampler.__module__
     path.parent.mkdir()
     write_json(path, plan)
     return plan

@@ -1,15 +1,15 @@
-"""`shapes`: a procedural video dataset, the same to the last bit on every machine.
+"""`shapes`: a procedural video dataset, bit-identical on every machine.
 
-A clip is a function of (split, seed, index). Everything is integer arithmetic on a torus: a clip shows one
-coloured *subject* that moves over a textured background while a gray *companion* drifts in front of it or
-behind it. The label names the subject's shape, colour and motion.
+A clip is a function of (split, seed, index). Everything is integer arithmetic on a torus: a coloured *subject*
+moves over a textured background while a gray *companion* drifts in front of it or behind it. The label encodes
+the subject's shape, colour and motion.
 
-**The motion cannot be told from a single frame.** The subject's state is (x, y, angle, size phase), an
-element of a product of cyclic groups. It starts uniformly distributed, and a motion only adds an offset
-that does not depend on the start; so in each frame, whatever the motion, the state is uniformly distributed.
-Leaving the frame on one side is entering it on the other: there is no border to be near to.
+**A single frame says nothing about the motion.** The subject's state is (x, y, angle, size phase), an element of
+a product of cyclic groups. Its start is uniformly distributed, and a motion only adds an offset that does not
+depend on the start; so the state is uniformly distributed in each frame, whatever the motion. A subject that
+leaves the frame on one side enters it on the other, so there are no borders either.
 
-The figures are measured in 4096ths of the frame's side, so a clip looks the same at any resolution.
+Lengths are in 4096ths of the frame's side, so a clip looks the same at any resolution.
 """
 
 from dataclasses import dataclass
@@ -46,16 +46,16 @@ RESOLUTIONS = (32, 64)
 CLASS_COUNT = len(SHAPES) * len(COLOURS) * len(MOTIONS)
 CLIPS_PER_SEED = 1_000_000
 
-# Changing a pixel of any clip means changing this number: it names the data in signatures and caches.
+# Increase this number with any change to any pixel: it names the data in signatures and caches.
 GENERATOR_VERSION = 1
 
 _SMALLEST, _LARGEST = SIDE * 9 // 64, SIDE // 4  # the subject's radius: 4.5 to 8 pixels of 32
-_DRAWS = 128  # words of randomness a clip may use
+_DRAWS = 128  # random words available to a clip
 
 
 @dataclass(frozen=True)
 class ShapesLabel:
-    """What a label means: indices into `SHAPES`, `COLOURS` and `MOTIONS`."""
+    """A label as indices into `SHAPES`, `COLOURS` and `MOTIONS`."""
 
     shape: int
     colour: int
@@ -63,7 +63,7 @@ class ShapesLabel:
 
     @classmethod
     def of(cls, label: int) -> "ShapesLabel":
-        """Take a label in [0, CLASS_COUNT) apart."""
+        """Decode a label in [0, CLASS_COUNT)."""
         rest, motion = divmod(label, len(MOTIONS))
         shape, colour = divmod(rest, len(COLOURS))
         return cls(shape, colour, motion)
@@ -78,8 +78,8 @@ class Shapes(DescribedClips):
     """The dataset: `len`, and `[i] -> Clip` with frames uint8 [T, S, S, 3], label and caption.
 
     Args:
-        split: `train` or `test`; the two share no stream of random numbers.
-        seed: any integer in [0, 2**32); another seed is another dataset of the same distribution.
+        split: `train` or `test`; their random streams are disjoint.
+        seed: any integer in [0, 2**32); each seed is another dataset from the same distribution.
         resolution: 32 or 64.
         frames: T, at least 1.
 
@@ -102,7 +102,7 @@ class Shapes(DescribedClips):
 
     @property
     def identity(self) -> str:
-        """Names the data, so that equal names mean equal pixels."""
+        """Name of the data: equal names mean equal pixels."""
         return f"shapes-v{GENERATOR_VERSION}/{self.split}/seed{self.seed}"
 
     def __len__(self) -> int:
@@ -121,13 +121,13 @@ class Shapes(DescribedClips):
         return ClipInfo(f"{self.split}/{index}", scene.label.index, scene.caption)
 
     def fingerprint(self, index: int) -> str:
-        """Return the clip's identity and view."""
+        """Return the clip's identity, length and resolution."""
         return f"{self.identity}/{index}/{self.frames}x{self.resolution}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that was drawn at random for one clip; `render` turns it into pixels."""
+    """The random parameters of one clip; `render` draws it."""
 
     label: ShapesLabel
     start: tuple[int, int, int, int]  # x, y in [0, SIDE); angle and size phase in [0, FULL_TURN)
@@ -145,7 +145,7 @@ class Scene:
 
     @classmethod
     def draw(cls, split: str, seed: int, index: int) -> "Scene":
-        """Draw the scene of a clip from its own stream of random numbers."""
+        """Sample the parameters of a clip from its own random stream."""
         words = _Words(SPLITS.index(split), seed, index)
         label = ShapesLabel.of(words.below(CLASS_COUNT))
         start = (words.below(SIDE), words.below(SIDE), words.below(FULL_TURN), words.below(FULL_TURN))
@@ -175,7 +175,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """The clip in words."""
+        """Description of the clip."""
         colour, shape = list(COLOURS)[self.label.colour], SHAPES[self.label.shape]
         place = "behind" if self.companion_in_front else "in front of"
         gray = "dark" if self.companion_gray < 128 else "light"
@@ -206,7 +206,7 @@ class Scene:
             (self.companion_gray,) * 3,
             spotted=False,
         )
-        # Channels first while drawing: whole planes are added at once, and planes lie together in memory.
+        # Channels first while drawing: a plane is contiguous in memory.
         background = draw_background(self.texture, self.texture_words, self.tints, resolution)
         canvas = np.broadcast_to(background[:, None], (3, frames, resolution, resolution)).copy()
         for body in (subject, companion) if self.companion_in_front else (companion, subject):
@@ -215,18 +215,18 @@ class Scene:
 
 
 class _Words:
-    """A stream of random words of its own for each clip: SplitMix64 (Steele et al. 2014), counter based."""
+    """The random stream of a clip: counter-based SplitMix64 (Steele et al. 2014)."""
 
     def __init__(self, split: int, seed: int, index: int) -> None:
         key = np.array([split + 1], np.uint64)
         for part in (seed, index):
             key = _mix(key) ^ np.uint64(part)
         counters = np.arange(1, _DRAWS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        # The high 32 bits, as Python integers: multiplying them by a small bound cannot overflow.
+        # The high 32 bits as Python integers, whose products cannot overflow.
         self._words = iter((_mix(_mix(key) + counters) >> np.uint64(32)).tolist())
 
     def below(self, bound: int) -> int:
-        """Draw an integer in [0, bound), bound <= 2**20 (the bias is below bound / 2**32)."""
+        """Draw an integer in [0, bound), for bound <= 2**20; its bias is below bound / 2**32."""
         return int(next(self._words)) * bound >> 32
 
 

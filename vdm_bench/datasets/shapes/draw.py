@@ -21,10 +21,10 @@ TEXTURES = ("striped", "checked", "cloudy")
 Integers = NDArray[np.int32]
 IntegerArray = TypeVar("IntegerArray", NDArray[np.int32], NDArray[np.int64])
 
-# Rounding makes the table exact: no entry lies near a half (a test checks it), so a library whose cosine is
-# wrong in its last bit gives the same integers.
+# Rounding makes the table the same everywhere: no entry is close to a half (tested), so a cosine that is off in
+# its last bit gives the same integers.
 _COSINE = np.array([round(math.cos(2 * math.pi * k / FULL_TURN) * 2**14) for k in range(FULL_TURN)], np.int64)
-# Name of the motion -> what a caption says.
+# Motion -> verb in captions.
 _VERBS = {
     "still": "stands still",
     "translate": "glides",
@@ -56,16 +56,16 @@ def triangle_wave(x: IntegerArray, period: int) -> IntegerArray:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A shape on its way: positions, angles and radii have one entry a frame, [T].
+    """A moving shape: positions, angles and radii have one entry per frame, [T].
 
     Attributes:
         shape: index into `SHAPES`.
         x: centre, to the right.
         y: centre, downwards.
         angle: in 1024ths of a turn.
-        radius: of the circle around the shape, about.
+        radius: of the circumscribed circle, approximately.
         colour: RGB.
-        spotted: whether a dark spot off the centre shows the angle; else no disc could be seen to turn.
+        spotted: draw a dark spot off the centre, without which a disc would not show its rotation.
     """
 
     shape: int
@@ -82,7 +82,7 @@ def draw_body(canvas: Integers, body: Body) -> None:
     resolution = canvas.shape[-1]
     pixel = SIDE // resolution
     centres = np.arange(resolution) * pixel + pixel // 2
-    # On a torus the nearest copy of the centre counts.
+    # Distances on the torus: to the nearest copy of the centre.
     right = (centres - body.x[:, None] + SIDE // 2) % SIDE - SIDE // 2
     down = (centres - body.y[:, None] + SIDE // 2) % SIDE - SIDE // 2
     cos, sin = cosine(body.angle)[:, None], sine(body.angle)[:, None]
@@ -108,7 +108,7 @@ def draw_background(
     x, y = centres[None, :], centres[:, None]
     match TEXTURES[texture]:
         case "striped":
-            # Whole numbers of waves, so that the texture closes on the torus.
+            # Integer frequencies, so that the texture is periodic.
             fx, fy = 1 + words[0] % 4, words[1] % 9 - 4
             weight = triangle_wave(fx * x + fy * y + words[2], SIDE) >> 3
         case "checked":
@@ -142,7 +142,7 @@ def _outer_sum(right: NDArray[np.int64], down: NDArray[np.int64]) -> Integers:
 
 
 def _inside(shape: int, u: Integers, v: Integers, radius: Integers) -> Integers:
-    """How deep each point lies inside the shape, about, in lengths; negative outside."""
+    """Return the approximate distance of each point to the shape's outline; negative outside."""
     depth: Integers
     match SHAPES[shape]:
         case "disc":
@@ -150,7 +150,7 @@ def _inside(shape: int, u: Integers, v: Integers, radius: Integers) -> Integers:
         case "square":
             depth = radius * 13 // 16 - np.maximum(np.abs(u), np.abs(v))
         case "triangle":
-            # Half-planes whose normals stand at 180, 60 and -60 degrees: one corner points along u.
+            # Half-planes with normals at 180, 60 and -60 degrees: one corner points along u.
             slanted = (u * 8192 + np.abs(v) * 14189) >> 14
             depth = radius * 9 // 16 - np.maximum(slanted, -u)
         case "cross":
@@ -162,13 +162,13 @@ def _inside(shape: int, u: Integers, v: Integers, radius: Integers) -> Integers:
 
 
 def _disc(u: Integers, v: Integers, radius: Integers) -> Integers:
-    # (r^2 - d^2) / 2r is the distance to the circle, to first order; exact at the edge, where it counts.
+    # (r^2 - d^2) / 2r is the distance to the circle to first order, and exact at the edge.
     depth: Integers = (radius * radius - u * u - v * v) // (2 * radius)
     return depth
 
 
 def _blend(canvas: Integers, depth: Integers, colour: tuple[int, int, int], pixel: int) -> None:
-    """Lay a colour over the canvas where `depth` is positive, with an edge one pixel wide."""
+    """Blend a colour into the canvas where `depth` is positive, with an edge one pixel wide."""
     coverage = np.clip(depth * 256 // pixel + 128, 0, 256)
     for plane, value in zip(canvas, colour, strict=True):
         plane += ((value - plane) * coverage) >> 8
@@ -176,14 +176,14 @@ def _blend(canvas: Integers, depth: Integers, colour: tuple[int, int, int], pixe
 
 @dataclass(frozen=True)
 class Motion:
-    """One motion with its figures.
+    """A motion and its parameters.
 
     Attributes:
         name: one of `MOTIONS`.
         direction: heading in [0, FULL_TURN).
         speed: 4096ths of the side per frame.
         period: frames until a periodic motion repeats.
-        phase: where in its period it starts, in frames, [0, period).
+        phase: offset of the start within the period, in frames, [0, period).
         clockwise: +1 or -1.
     """
 
@@ -196,7 +196,7 @@ class Motion:
 
     @classmethod
     def draw(cls, name: str, below: Callable[[int], int]) -> "Motion":
-        """Draw the figures of the motion `name`; `below(n)` gives a random integer in [0, n)."""
+        """Sample the parameters of the motion `name`; `below(n)` returns a random integer in [0, n)."""
         period = 8 + below(5)
         return cls(
             name=name,
@@ -209,7 +209,7 @@ class Motion:
 
     @property
     def verb(self) -> str:
-        """What a caption says of the motion."""
+        """Verb of the motion in captions."""
         return _VERBS[self.name]
 
 

@@ -1,8 +1,8 @@
 """The reference model as a sampler.
 
-Clips are made in batches of one fixed size, the last one filled up, so that a clip meets as many companions
-whatever part of a run is asked for. On a CPU a batch is one clip, computed on one thread, and as many run side by
-side as there are threads: there a clip has the same bits for any number of threads and in any company.
+Batches have a fixed size and the last one is padded, so that the rounding of a clip does not depend on how many
+clips a request asks for. On a CPU a batch is one clip, computed on one thread, and several batches run in
+parallel: there a clip is bit-identical for any number of threads and any other clips in the request.
 """
 
 import dataclasses
@@ -25,25 +25,25 @@ from vdm_bench.samplers.base import Sampler, SampleRequest, SamplerSetup
 DEFAULT_CHECKPOINT = "shapes"
 
 Advance = Callable[[int], None]
-"""Called with a number of network evaluations just done."""
+"""Called with the number of network evaluations just completed."""
 
-# Clips of one forward pass. One on a CPU: there passes run side by side, a thread each, and a clip has no
-# companion that its rounding could depend on. On a GPU as many as keep it busy, at the cost of that.
+# Clips per forward pass. One on a CPU, where passes run in parallel, one thread each, and a clip's rounding
+# depends on no other. On a GPU enough to keep it busy, at the cost of that guarantee.
 _CPU_BATCH, _GPU_BATCH = 1, 16
 
 
 class ReferenceSampler(Sampler):
-    """A trained reference model, asked in one way.
+    """A trained reference model with one sampling configuration.
 
     Args:
         model: of any checkpoint.
-        sampling: how clips are made.
-        text: embeddings of all captions that will be asked for, or where they come from: a file of embeddings, or
-            a folder with a BERT. None where there are no captions.
-        source: where the model came from, for records.
+        sampling: the configuration.
+        text: embeddings of all captions that will be requested, or a file of embeddings, or a folder with a BERT.
+            None if there are no captions.
+        source: checkpoint of the model, for records.
 
     Raises:
-        InputError: the sampling does not go with the model.
+        InputError: the configuration does not fit the model.
     """
 
     def __init__(
@@ -60,39 +60,39 @@ class ReferenceSampler(Sampler):
                 f"the model makes clips of {model.config.channels} channels, not 3 (RGB); use another"
             )
         if sampling.labels == "random":
-            model.draw_labels(())  # refuses a model without classes
+            model.draw_labels(())  # raises if the model has no classes
         self._side = model.side(sampling)
         self._batch = sampling.batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
         self._sampling = dataclasses.replace(sampling, overlap=model.overlap(sampling), batch=self._batch)
 
     @property
     def recorded_settings(self) -> dict[str, str | int | float | bool | None]:
-        """What a record says of this sampler: the model, and every setting."""
+        """The checkpoint and every setting, for the record."""
         return {"checkpoint": self._source, **self._sampling.described}
 
     def evaluations(self, request: SampleRequest) -> int:
-        """Return how often the network is evaluated for one clip; with guidance each time for two.
+        """Return the number of network evaluations for one clip; guidance evaluates a batch twice as large.
 
         Raises:
-            InputError: the request does not go with the model or the settings.
+            InputError: the request does not fit the model or the settings.
         """
         self.check(request)
-        given = 0 if request.context is None else request.context.shape[1]
-        return self._model.evaluations(self._sampling, length=request.frames, context_frames=given)
+        count = 0 if request.context is None else request.context.shape[1]
+        return self._model.evaluations(self._sampling, length=request.frames, context_frames=count)
 
     def sample(self, request: SampleRequest, advance: Advance | None = None) -> NDArray[np.uint8]:
-        """Make the clips of a request.
+        """Generate the clips of a request.
 
         Args:
-            request: what is asked for.
-            advance: called after each evaluation of the network with the number of clips that it was for. Clips
-                that fill up the last batch are not counted. It may be called from several threads, one at a time.
+            request: for N clips.
+            advance: called after each network evaluation with the number of clips in the batch, without padding.
+                It may be called from several threads, one at a time.
 
         Returns:
-            uint8 [N, T, H, W, 3], RGB, starting with the context frames as they were.
+            uint8 [N, T, H, W, 3], RGB, starting with the unchanged context frames.
 
         Raises:
-            InputError: the request does not go with the model or the settings.
+            InputError: the request does not fit the model or the settings.
         """
         self.check(request)
         request = self.labelled(request)
@@ -111,7 +111,7 @@ class ReferenceSampler(Sampler):
                         advance(len(rows))
 
             full = rows + rows[-1:] * (self._batch - len(rows))
-            # Threads have settings of their own.
+            # The settings are per thread.
             with arithmetic("fp32", self._model.device):
                 return self._clips(request, text, full, evaluated)[: len(rows)]
 
@@ -119,14 +119,14 @@ class ReferenceSampler(Sampler):
             return np.concatenate(mapped(work, starts, self._model.device, stop))
 
     def sample_with_progress(self, request: SampleRequest, advance: Advance) -> NDArray[np.uint8]:
-        """Make the clips of a request, as `sample` does, reporting each evaluation of the network."""
+        """Generate the clips of a request, as `sample` does, reporting each network evaluation."""
         return self.sample(request, advance)
 
     def check(self, request: SampleRequest) -> None:
-        """Refuse a request that does not go with the model or the settings.
+        """Refuse a request that does not fit the model or the settings.
 
         Raises:
-            InputError: it does not.
+            InputError: it does not fit.
         """
         config, side = self._model.config, self._side
         if (request.height, request.width) != (side, side):
@@ -165,7 +165,7 @@ class ReferenceSampler(Sampler):
             )
 
     def labelled(self, request: SampleRequest) -> SampleRequest:
-        """Return the request with labels drawn with the clips' seeds, where the setting is so and it has none."""
+        """Return the request, with labels drawn from the clips' seeds if it has none and `labels` is `random`."""
         if request.labels is not None or self._sampling.labels == "none":
             return request
         return dataclasses.replace(request, labels=self._model.draw_labels(request.seeds).numpy())
@@ -183,7 +183,7 @@ class ReferenceSampler(Sampler):
         labels = None if request.labels is None else torch.from_numpy(request.labels[list(rows)])
         if text is None or request.captions is None:
             return Condition(labels)
-        # Always as long as captions can be, so that no caption's rounding depends on those beside it.
+        # Padded to the maximum length, so that the rounding of a caption does not depend on the others.
         captions = [request.captions[row] for row in rows]
         embeddings, mask = text.batch(captions, length=text.encoder.max_tokens)
         return Condition(labels, embeddings, mask)
@@ -195,7 +195,7 @@ class ReferenceSampler(Sampler):
         rows: Sequence[int],
         evaluated: Callable[[], None],
     ) -> NDArray[np.uint8]:
-        """Make one batch: uint8 [B, T, H, W, 3]."""
+        """Generate one batch: uint8 [B, T, H, W, 3]."""
         clips = self._model.sample(
             [request.seeds[row] for row in rows],
             condition=self._condition(request, text, rows),
@@ -208,10 +208,10 @@ class ReferenceSampler(Sampler):
 
 
 def make_reference(setup: SamplerSetup) -> ReferenceSampler:
-    """Make the sampler of `--sampler reference` from its options.
+    """Build the sampler of `--sampler reference` from its options.
 
-    Besides the settings of `SamplingConfig` these are `checkpoint` (a path, or a model of the package;
-    `shapes` by default), `preset` (refuse models of another), `text` (see `ReferenceSampler`) and `device`.
+    These are the settings of `SamplingConfig`, and `checkpoint` (a path, or the name of a packaged model; default
+    `shapes`), `preset` (refuse a model of any other preset), `text` (see `ReferenceSampler`) and `device`.
 
     Raises:
         InputError: an option is unknown or out of range, or the checkpoint cannot be used.

@@ -1,4 +1,4 @@
-"""Clips that a Python program holds: arrays and tensors, lists of them, and lists of paths, as datasets."""
+"""Clips in memory as datasets: arrays, tensors and lists of them; and several datasets as one."""
 
 import itertools
 import math
@@ -20,23 +20,23 @@ from vdm_bench.video.view import View
 AXES = "NTHWC"  # clips, frames, height, width, channels
 
 Pixels = NDArray[np.uint8]
-Given = NDArray[Any] | Tensor
+ArrayOrTensor = NDArray[Any] | Tensor
 Range = tuple[float, float]
 
 
 class ArrayDataset:
-    """Clips that are in memory.
+    """Clips in memory.
 
     Args:
-        clips: uint8 or float, an array or tensor of all clips, or a list of one a clip, all of one shape. One
-            channel is gray and repeated; tensors may be on any device.
-        side: names the clips in errors, such as `generated`.
-        layout: order of the axes, such as `NCTHW`; N is the axis of clips, which those of a list do not have,
-            and without C clips are gray. Clips that can only be NTHWC are taken as such: the other side's.
-        value_range: values of black and white of floats, such as (0, 1); uint8 is in 0..255 in any case.
+        clips: uint8 or float; one array or tensor of all clips, or a list with one per clip, all of one shape.
+            A single channel is repeated to RGB. Tensors may be on any device.
+        side: what errors call the clips, such as `generated`.
+        layout: order of the axes, such as `NCTHW`. The clips of a list have no N; without C they are gray. One
+            layout is given for both sides of a comparison, so clips that can only be NTHWC are read as NTHWC.
+        value_range: float values of black and white, such as (0, 1); uint8 is always in 0..255.
 
     Raises:
-        InputError: another type, shape or dtype, floats without a range, or a value outside it.
+        InputError: unsupported type, shape or dtype, floats without a range, or a value outside the range.
     """
 
     identity = None
@@ -63,16 +63,16 @@ class ArrayDataset:
         return Clip(self._clips[index], str(index))
 
     def fingerprint(self, index: int) -> str | None:
-        """Tell nothing: clips in memory are read whenever they are looked at."""
+        """Return None: clips in memory are hashed each time, because a program may change them."""
         return None
 
 
 class JoinedClips:
-    """Several datasets, one after the other.
+    """Several datasets, concatenated.
 
     Args:
         parts: at least one.
-        view: through which all of them are seen.
+        view: the view that all of them were opened with.
     """
 
     identity = None
@@ -89,7 +89,7 @@ class JoinedClips:
         return part[place]
 
     def fingerprint(self, index: int) -> str | None:
-        """Return that of the clip in its own dataset."""
+        """Return the fingerprint of the clip in its own dataset."""
         part, place = self._place(index)
         return part.fingerprint(place)
 
@@ -99,7 +99,7 @@ class JoinedClips:
 
 
 def are_paths(source: object) -> TypeGuard[Sequence[str | Path]]:
-    """Tell whether these are paths, one or more, in a list."""
+    """Whether `source` is a list of one or more paths."""
     return isinstance(source, list | tuple) and bool(source) and all(isinstance(p, str | Path) for p in source)
 
 
@@ -126,20 +126,20 @@ def _checked_range(value_range: Range | None) -> Range | None:
 
 
 class _Reader:
-    """Turns what was given into uint8 [N, T, H, W, 3], or a list of clips, by one layout and one range."""
+    """Converts arrays and tensors to uint8 [N, T, H, W, 3], or to a list of clips."""
 
     def __init__(self, side: str, layout: str, value_range: Range | None) -> None:
         self._side, self._layout, self._range = side, layout, value_range
 
     def batch(self, clips: object) -> Pixels:
-        """Read all clips of an array or tensor: uint8 [N, T, H, W, 3]."""
+        """Return all clips of an array or tensor as uint8 [N, T, H, W, 3]."""
         ordered = self._ordered(clips, self._layout)
         if not _is_float(ordered):
             return _rgb(ordered)
         return np.stack([self._floats(clip) for clip in ordered])
 
     def listed(self, clips: Sequence[object]) -> list[Pixels]:
-        """Read a list of clips."""
+        """Return a list of clips as uint8 [T, H, W, 3] each."""
         if not clips:
             raise self._refusal("an empty list", "give clips, or their paths")
         if any(isinstance(clip, str | Path) for clip in clips):
@@ -159,25 +159,27 @@ class _Reader:
                 )
             yield read
 
-    def _floats(self, clip: Given) -> Pixels:
-        """Turn a clip of floats, whose range is said, into pixels."""
+    def _floats(self, clip: ArrayOrTensor) -> Pixels:
+        """Convert a clip of floats to pixels by the value range."""
         if isinstance(clip, np.ndarray):
-            clip = torch.from_numpy(np.require(clip, np.float32, ["C", "W"]))  # torch warns of the others
-        low, high = self._range or (math.nan, math.nan)  # nothing lies in a range that was not said
+            clip = torch.from_numpy(
+                np.require(clip, np.float32, ["C", "W"])
+            )  # torch warns about read-only arrays
+        low, high = self._range or (math.nan, math.nan)  # without a range no value is accepted
         try:
             return _rgb(to_pixels(clip, low, high))
         except InputError as error:
             raise InputError(f"the {self._side} clips: {error}, or give another value_range") from error
 
-    def _ordered(self, clips: object, axes: str) -> Given:
-        """Check an array or tensor, and give it with its axes in order, channels last."""
+    def _ordered(self, clips: object, axes: str) -> ArrayOrTensor:
+        """Check an array or tensor, and return it in the order of `AXES`."""
         if not isinstance(clips, np.ndarray | Tensor):
             found = f"of type {type(clips).__name__}"
             raise self._refusal(
                 found, "give a path, an array, a tensor, a list of clips or of paths, or a `ClipDataset`"
             )
         found = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
-        # What is under a mask would be taken for pixels.
+        # Masked values would be read as pixels.
         if isinstance(clips, np.ma.MaskedArray) and np.ma.is_masked(clips):
             raise self._refusal(f"{found}, masked", "give a plain array of clips that are whole")
         if isinstance(clips, Tensor) and (clips.is_meta or clips.layout != torch.strided):
@@ -191,7 +193,7 @@ class _Reader:
         if not _fits(clips.shape, axes):
             raise self._refusal(found, self._hint(tuple(clips.shape), axes))
         order = [axes.index(axis) for axis in AXES if axis in axes]
-        ordered: Given = (
+        ordered: ArrayOrTensor = (
             clips.transpose(order) if isinstance(clips, np.ndarray) else clips.detach().permute(order)
         )
         if "C" not in axes:
@@ -201,7 +203,7 @@ class _Reader:
         return ordered
 
     def _hint(self, shape: tuple[int, ...], axes: str) -> str:
-        """Say what may be meant by clips whose axes are not those of the layout."""
+        """Suggest what to change if the axes do not fit the layout."""
         if 0 in shape:
             return "give at least one clip, of one frame or more"
         if len(shape) == len(axes) - 1 and "N" in axes:
@@ -219,20 +221,20 @@ class _Reader:
 
 
 def _fits(shape: Sequence[int], axes: str) -> bool:
-    """Tell whether clips of this shape may have these axes."""
+    """Whether clips of this shape can have these axes."""
     if len(shape) != len(axes) or 0 in shape:
         return False
     return "C" not in axes or shape[axes.index("C")] in (1, 3)
 
 
-def _is_float(clips: Given) -> bool:
+def _is_float(clips: ArrayOrTensor) -> bool:
     if isinstance(clips, np.ndarray):
         return np.issubdtype(clips.dtype, np.floating)
     return clips.is_floating_point()
 
 
-def _rgb(clips: Given) -> Pixels:
-    """Bring uint8 [..., 1 or 3] to where NumPy sees it, and repeat gray without making copies."""
+def _rgb(clips: ArrayOrTensor) -> Pixels:
+    """Return uint8 [..., 1 or 3] as a NumPy array [..., 3]; gray is repeated without a copy."""
     pixels: Pixels = clips if isinstance(clips, np.ndarray) else clips.cpu().numpy()
     return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
 

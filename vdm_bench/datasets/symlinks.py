@@ -1,4 +1,4 @@
-"""Links to folders: each folder is searched once, however many names it has."""
+"""Symbolic links to folders: each folder is searched once, even if several links lead to it."""
 
 import os
 import stat
@@ -11,14 +11,13 @@ _Identity = tuple[int, int]  # device and inode
 
 
 class LinkedFolders:
-    """Tells which of the folders that links lead to are new in a search.
+    """Decides which links to folders a search follows.
 
-    A folder that lies below the path that is searched is found under its own name; and those that the path lies
-    in are no part of what is searched. Links to either are left out, and so are all links but one to another
-    folder.
+    Links to a folder below the searched path are not followed, since the search finds that folder under its own
+    name; nor are links to a parent of the path. Of several links to one other folder, the first is followed.
 
     Args:
-        path: of the folder that is searched.
+        path: the folder that is searched.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,8 +25,8 @@ class LinkedFolders:
         self._known: set[_Identity] | None = None
 
     def is_new(self, folder: Path) -> bool:
-        """Whether a folder that was found behind a link has not been searched, and is not going to be."""
-        if self._known is None:  # most folders have no links in them
+        """Whether the target of a link has not been searched yet and will not be reached otherwise."""
+        if self._known is None:  # only now, as most folders contain no links
             self._known = set(self._own())
         found = _identity(folder)
         if found is None or found in self._known:
@@ -36,7 +35,7 @@ class LinkedFolders:
         return True
 
     def _own(self) -> Iterator[_Identity]:
-        """The folder that is searched, those that it lies in, and those in it, links aside."""
+        """Yield the searched folder, its parents, and its subfolders, without following links."""
         root = Path(os.path.realpath(self._path))
         below = []
         for folder, names, _ in os.walk(root):
