@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
 
+__all__ = ["PublishedRow", "citation", "published_rows"]
+
 # Both numbers of a pair a/b: of FVD and FID, and of IS.
 Half = Literal["training set", "validation set", "1 split", "10 splits"]
 HALVES: tuple[Half, ...] = get_args(Half)

@@ -8,6 +8,18 @@ from collections.abc import Sequence
 
 from vdm_bench.runtime.printable import printable
 
+__all__ = [
+    "BrokenClipError",
+    "BrokenClipsError",
+    "DamagedError",
+    "InputError",
+    "MachineError",
+    "NotComparableError",
+    "PeerError",
+    "SlowWarning",
+    "VdmBenchError",
+]
+
 _LONGEST = 10_000  # characters of a message: it may name many clips
 
 

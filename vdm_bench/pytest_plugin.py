@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.checks.check import CheckResult
 
+__all__ = ["VdmCheck", "vdm_check"]
+
 UPDATE = "--vdm-update-baseline"
 
 

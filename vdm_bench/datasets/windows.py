@@ -16,6 +16,8 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 from vdm_bench.video.view import EachFrame, View, unchanged
 
+__all__ = ["VideoSet"]
+
 # `first`: the first window of each video. `random`: one at random, or several. `every`: all of them, at stride 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
 

@@ -23,6 +23,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.runtime.outside import read_file
 from vdm_bench.runtime.owners import FOLDER_LOCK, Owner
 
+__all__ = ["atomic_path", "write_bytes", "write_text"]
+
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
 # The whole of such a name: users have files of their own with ".part-" in their names.
 _TEMPORARY = re.compile(

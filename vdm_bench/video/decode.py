@@ -20,6 +20,8 @@ from vdm_bench.video.stream import open_stream
 from vdm_bench.video.timing import Fps, FrameTimes, exact_rate
 from vdm_bench.video.view import EachFrame, unchanged
 
+__all__ = ["read_video"]
+
 # A frame's own time must find it, also when it was computed as i / fps or printed by ffprobe: six decimals.
 _TIME_TOLERANCE = 1e-6
 # A film of a few pictures that stand still for hours must not fill the memory with copies of them.

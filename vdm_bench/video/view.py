@@ -11,6 +11,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.video.timing import Fps, exact_rate
 
+__all__ = ["EachFrame", "View", "unchanged"]
+
 # What becomes of each frame as it is read, uint8 [H, W, 3] before and after: large ones need not be kept.
 EachFrame: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
