@@ -3,7 +3,7 @@
     python benchmarks/claims.py --out runs/claims                      # hours on two cores, minutes on a GPU
     python benchmarks/claims.py --out runs/claims --limit 128 --steps 32 --claim table5 --claim table2
 
-These are the plans of `vdm-bench reproduce table5`, `table2` and `table6` with `--protocol shapes`, and one of
+These are the plans of `vdm-bench reproduce table5`, `table2` and `table6` with `--on-shapes`, and one of
 prediction, where the paper states in its text that reconstruction guidance beats replacement (Ho et al. 2022,
 arXiv 2204.03458, section 3.1). Each case is a run that resumes after an interruption; cases share seeds and
 context frames, so their differences are paired. The tables are markdown, on stdout.
@@ -19,7 +19,7 @@ from vdm_bench.metrics.score import Estimate, Interval, Score
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import PRECISIONS
 from vdm_bench.reproduction.execute import Outcome, execute
-from vdm_bench.reproduction.plan import Claim, Experiment, ReproductionOptions, ReproductionPlan
+from vdm_bench.reproduction.experiments import Claim, Experiment, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import PACKAGED, shapes_plan
 from vdm_bench.reproduction.tables import VERDICTS
 from vdm_bench.runtime.progress import Console
@@ -110,7 +110,7 @@ def score_table(plan: ReproductionPlan, outcome: Outcome) -> Iterable[str]:
     yield f"| case | {' | '.join(metrics)} |"
     yield "|---|" + "---:|" * len(metrics)
     for case in plan.cases:
-        yield f"| {case.row} | {' | '.join(cell(outcome.score(case.key, metric)) for metric in metrics)} |"
+        yield f"| {case.label} | {' | '.join(cell(outcome.score(case.key, metric)) for metric in metrics)} |"
 
 
 def verdict_table(outcome: Outcome) -> Iterable[str]:

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vdm_bench.errors import InputError
 
+__all__ = ["PublishedRow", "citation", "published_rows"]
+
 # The two numbers of a published pair a/b: of FVD and FID, then of IS.
 Half = Literal["training set", "validation set", "1 split", "10 splits"]
 HALVES: tuple[Half, ...] = get_args(Half)

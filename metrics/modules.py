@@ -26,6 +26,8 @@ from vdm_bench.metrics.networks import load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings
 from vdm_bench.metrics.pixels import to_pixels
 
+__all__ = ["FrechetVideoDistance", "KernelVideoDistance", "Layer", "VideoInceptionScore"]
+
 DEFAULT_NETWORK = "i3d-k400"
 
 SIDES = ("real", "generated")

@@ -28,6 +28,8 @@ from vdm_bench.runtime.choose import lookup
 from vdm_bench.runtime.files import read_text
 from vdm_bench.runtime.input_files import parse_toml
 
+__all__ = ["Recipe", "get_recipe", "recipes"]
+
 GROUP = "vdm_bench.recipes"
 
 STATISTICS: dict[str, type[Any]] = {

@@ -30,6 +30,8 @@ from vdm_bench.runtime.fields import Kind, wrong_field
 from vdm_bench.runtime.files import atomic_path
 from vdm_bench.runtime.input_files import open_file, parsing
 
+__all__ = ["load_model", "save_model"]
+
 FORMAT = 1
 SUFFIX = ".safetensors"
 

@@ -17,6 +17,8 @@ from vdm_bench.reference_model.process import SPACES, Space
 from vdm_bench.reference_model.settings import from_table, from_texts, number
 from vdm_bench.runtime.choose import check_known
 
+__all__ = ["ModelConfig", "Preset", "SamplingConfig", "TrainingConfig", "get_preset"]
+
 Clipping: TypeAlias = Literal["none", "static", "dynamic"]
 CLIPPINGS: tuple[Clipping, ...] = ("none", "static", "dynamic")
 SAMPLER_NAMES = ("ancestral", "predictor-corrector", "ddim", "dpm-solver")

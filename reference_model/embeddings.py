@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import ModelConfig
 
+__all__ = ["Condition"]
+
 UNCONDITIONAL = -1
 
 

@@ -131,15 +131,42 @@ def code_blocks(path: Path) -> Iterator[str]:
 
 
 def test_docs_and_examples_import_only_public_names() -> None:
-    places = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.py")]
+    places = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.py")]
     wrong = [
-        f"{path.name}: {name}"
+        f"{path.name}: {sentence}"
         for path in places
         for block in code_blocks(path)
-        for name in architecture.imports_in(block)
-        if any(part.startswith("_") for part in name.split("."))
+        for sentence in architecture.not_public(PROJECT, block)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("import vdm_bench.video", []),
+        ("from vdm_bench.video.a import Public", []),
+        ("from vdm_bench.video import a", []),
+        ("from vdm_bench.lists.b import Lazy", []),
+        ("from vdm_bench.video.a import Hidden", ["vdm_bench.video.a.Hidden"]),
+        ("from vdm_bench.video.a import _Hidden", ["vdm_bench.video.a._Hidden"]),
+        ("from vdm_bench.lists.b import a", ["vdm_bench.lists.b.a"]),
+        ("from vdm_bench.nowhere import b", ["vdm_bench.nowhere.b"]),
+    ],
+)
+def test_names_outside_of_all_are_not_public(program: str, expected: list[str]) -> None:
+    public = '__all__ = ["Public"]\nclass Public: ...\nclass Hidden: ...\n'
+    lazy = '_HOMES = {"Lazy": "a"}\n__all__ = ["__version__", *_HOMES]\n'
+    project = small(video__a=public, lists__b=lazy)
+    assert [sentence.split()[0] for sentence in architecture.not_public(project, program)] == expected
+
+
+def test_the_names_of_the_package_can_be_imported() -> None:
+    code = "import vdm_bench; print(*(getattr(vdm_bench, name).__class__ for name in vdm_bench.__all__))"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert {"Clip", "ClipArchive", "score", "verify", "write_report", "write_site"} <= (
+        PROJECT["vdm_bench"].public_names
+    )
 
 
 @pytest.mark.parametrize(

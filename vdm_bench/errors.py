@@ -1,21 +1,33 @@
-"""The project's family of exceptions: what a person can mend, said in one sentence.
+"""The exceptions of the project: each says in one sentence what is wrong and how to fix it.
 
-The command line prints the message alone and ends with `exit_code`; a traceback appears only with
-`--debug`. The four parts of the project share this module and `vdm_bench.runtime`, and nothing else.
+The command line prints only the message and exits with `exit_code`; a traceback is printed only with `--debug`.
+The four parts of the project share this module, `vdm_bench.version` and `vdm_bench.runtime`, and nothing else.
 """
 
 from collections.abc import Sequence
 
 from vdm_bench.runtime.printable import printable
 
+__all__ = [
+    "BrokenClipError",
+    "BrokenClipsError",
+    "DamagedError",
+    "InputError",
+    "MachineError",
+    "NotComparableError",
+    "PeerError",
+    "SlowWarning",
+    "VdmBenchError",
+]
+
 _LONGEST = 10_000  # characters of a message: it may name many clips
 
 
 class VdmBenchError(Exception):
-    """Base of every error this project raises on purpose; the message names the way out.
+    """Base class of all exceptions of this project; the message says how to fix the problem.
 
-    The message is one printable line, whatever names it holds: it goes to terminals, logs and CI systems. `args`
-    and the attributes hold names as they are.
+    The message is one printable line, for terminals, logs and CI systems: unprintable characters in names are
+    escaped. `args` and the attributes keep the names unchanged.
     """
 
     exit_code = 2
@@ -25,19 +37,20 @@ class VdmBenchError(Exception):
 
 
 class InputError(VdmBenchError, ValueError):
-    """An option, an argument or a file that cannot be used as given.
+    """An option, an argument or a file that cannot be used.
 
     The message names a parameter by its Python keyword in backquotes, as in "`limit` 1 is too few"; the command
-    line puts its own name for it, `--limit`, in that place.
+    line replaces it by the option, `--limit`.
     """
 
 
 class DamagedError(InputError):
-    """A file of this project whose bytes are not those that were written.
+    """A damaged file of this project: its content is not what was written.
 
     Attributes:
-        path: of the file.
-        reason: why, in a few words and without the name of the file.
+        path: path of the file.
+        reason: what is wrong, in a few words, without the name of the file.
+        way_out: how to fix it.
     """
 
     def __init__(self, path: object, reason: str, way_out: str) -> None:
@@ -49,24 +62,24 @@ class DamagedError(InputError):
 
 
 class MachineError(VdmBenchError):
-    """A fault of the machine and not of a file: too many open files, no memory, a disk that cannot be read.
+    """A fault of the machine rather than of a file: too many open files, no memory, an unreadable disk.
 
-    It ends the work; nothing is skipped because of it.
+    It stops the work; no clip is skipped because of it.
     """
 
 
 class PeerError(VdmBenchError):
-    """Another process of the job has stopped; to run again goes on with what is there."""
+    """Another process of the job has stopped; running the same command again resumes the work."""
 
     exit_code = 75  # sysexits.h: EX_TEMPFAIL
 
 
 class BrokenClipError(InputError):
-    """One clip that cannot be read whole.
+    """A clip that cannot be read completely.
 
     Attributes:
         source: the file or folder, as the user named it.
-        reason: why, in a few words and without the name of the file.
+        reason: why, in a few words, without the name of the file.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -79,20 +92,20 @@ class BrokenClipError(InputError):
 
 
 class BrokenClipsError(InputError):
-    """Several clips of one source that cannot be read; all of them are named."""
+    """Clips of one source that cannot be read; all of them are named."""
 
     def __init__(self, where: str, total: int, broken: Sequence[BrokenClipError], way_out: str) -> None:
-        # Clips of one array have the name of its file, and often one reason.
+        # Clips of an array file have its name, and often the same reason.
         named = "; ".join(dict.fromkeys(f"{error.source}: {error.reason}" for error in broken))
         super().__init__(f"{len(broken)} of {total} clips in {where} cannot be read ({named}); {way_out}")
         self.broken = tuple(broken)
 
 
 class SlowWarning(UserWarning):
-    """What was asked for takes far longer here than another way; the command line prints its sentence."""
+    """A much faster way exists on this machine; the command line prints only the message."""
 
 
 class NotComparableError(VdmBenchError):
-    """Two scores, or a score and a baseline, that must not be compared."""
+    """Scores that must not be compared, for example with different signatures."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `vdm_check` holds a run against a baseline in a test of your own.
+"""The pytest plugin: the fixture `vdm_check` compares a run with a baseline in your own tests.
 
 pytest loads this module whenever it starts, so it imports nothing else of the package before the fixture is used.
 """
@@ -11,6 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.checks.check import CheckResult
+
+__all__ = ["VdmCheck", "vdm_check"]
 
 UPDATE = "--vdm-update-baseline"
 
@@ -29,26 +31,26 @@ class VdmCheck(Protocol):
         """Fail the test if a run is worse than its baseline, cannot be compared, or has none.
 
         Args:
-            run: run folder, folder of such, or `run.json`; a relative path starts at pytest's root folder.
-            baseline: baseline file, or a run in its place; likewise.
+            run: run folder, folder of runs, or `run.json`; relative paths start at pytest's root folder.
+            baseline: baseline file or run; relative paths likewise.
             fail_on: rules such as `fvd:5%`; without any, no metric may get worse by more than noise.
-            strict: count changes within noise, too.
+            strict: also fail on changes within noise.
 
         Returns:
-            What was found.
+            The result of the comparison.
         """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that takes runs into their baselines."""
+    """Add the option that updates baselines."""
     parser.getgroup("vdm-bench").addoption(
-        UPDATE, action="store_true", help="take the runs that vdm_check is called with into their baselines"
+        UPDATE, action="store_true", help="store the runs that vdm_check is called with in their baselines"
     )
 
 
 @pytest.fixture
 def vdm_check(pytestconfig: pytest.Config) -> VdmCheck:
-    """Hold a run against a baseline: `vdm_check("runs/mine", baseline="baseline.json", fail_on="fvd:5%")`."""
+    """Compare a run with a baseline: `vdm_check("runs/mine", baseline="baseline.json", fail_on="fvd:5%")`."""
 
     def check(
         run: str | Path,

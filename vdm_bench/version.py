@@ -1,3 +1,3 @@
-"""The version of this package, as it stands in records and signatures."""
+"""The version of this package, as in records and signatures."""
 
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ from vdm_bench.metrics.networks.embedded import (
     EmbeddedNetwork,
     channels_last,
 )
-from vdm_bench.metrics.weights.digest import content_digest
+from vdm_bench.metrics.weights import content_digest
 from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
 from vdm_bench.runtime.files import write_bytes
 

@@ -15,6 +15,8 @@ from vdm_bench.metrics.choices import Aspect, Padding, Precision, ResizeRule
 from vdm_bench.metrics.precision import arithmetic, check_precision
 from vdm_bench.metrics.resize import fit
 
+__all__ = ["FeatureNetwork", "NetworkSpec", "Preprocessing", "TorchNetwork"]
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -18,6 +18,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing, TorchNetwork
 from vdm_bench.metrics.weights.digest import content_digest
 
+__all__ = ["CONVOLUTIONS", "FEATURES", "HEADS", "EmbeddedClassifier", "EmbeddedNetwork", "channels_last"]
+
 WEIGHTS_FILE = "embedded.safetensors"
 HEADS = {"shape": 5, "colour": 6, "motion": 8}
 FEATURES = 128

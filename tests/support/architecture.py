@@ -54,6 +54,24 @@ class Module:
                     found.add(whole if whole in self.known else node.module)
         return frozenset((found & set(self.known)) - {self.name})
 
+    @cached_property
+    def public_names(self) -> frozenset[str]:
+        """The texts in its `__all__`, and in the constant `_HOMES` that an `__all__` takes its names from."""
+        constants = {
+            target.id: node.value
+            for node in self.tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        if "__all__" not in constants:
+            return frozenset()
+        lists = [constants["__all__"]]
+        if any(isinstance(node, ast.Name) and node.id == "_HOMES" for node in ast.walk(lists[0])):
+            lists += [ast.List([key for key in constants["_HOMES"].keys if key])]  # type: ignore[attr-defined]
+        texts = (node.value for each in lists for node in ast.walk(each) if isinstance(node, ast.Constant))
+        return frozenset(map(str, texts))
+
     @property
     def package(self) -> str:
         return self.name if self.is_package else self.name.rpartition(".")[0]
@@ -246,6 +264,18 @@ def imports_in(text: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def not_public(project: Project, text: str) -> Iterator[str]:
+    """Yield a sentence for each imported name that is neither a module nor in the `__all__` of its module.
+
+    A module is public unless a part of its name starts with an underscore.
+    """
+    for name in imports_in(text):
+        module, _, own = name.rpartition(".")
+        is_private = any(part.startswith("_") for part in name.split("."))
+        if is_private or not (name in project or (module in project and own in project[module].public_names)):
+            yield f"{name} is not public: add it to the __all__ of {module}, or import another name"
 
 
 def arrows(project: Project, depth: int = 2) -> set[tuple[str, str]]:

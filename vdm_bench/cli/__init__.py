@@ -1,4 +1,4 @@
-"""The command line, `vdm-bench`: one module a verb, each importing what it needs when it runs."""
+"""The command line, `vdm-bench`: one module per verb, which imports what it needs when it runs."""
 
 import os
 import re
@@ -39,64 +39,64 @@ from vdm_bench.runtime.threads import check_threads
 from vdm_bench.version import __version__
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
-_KEYWORD = re.compile(r"`([a-z_]+)`")  # as errors name a parameter of Python
+_KEYWORD = re.compile(r"`([a-z_]+)`")  # a Python parameter in an error message
 
 
 class _Commands(click.Group):
-    """Turns the project's errors into one sentence and an exit code."""
+    """A group of verbs whose errors become one sentence and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         accept_any_text()
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _told():  # `--help` and `--version` are printed before any verb is invoked
+        with _errors_as_sentences():  # `--help` and `--version` are printed before any verb is invoked
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _told(ctx), _warnings_in_a_sentence():
+        with _errors_as_sentences(ctx), _warnings_in_a_sentence():
             _check_build_time()
             check_threads()  # before NumPy is imported
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order a new user needs them, not by the alphabet
+        return list(self.commands)  # in the order in which a new user needs them
 
 
 def _check_build_time() -> None:
     """Refuse a build time that is not a number; NumPy's own message would not name the variable."""
-    said = os.environ.get("SOURCE_DATE_EPOCH")
-    if said is not None and whole_number(said) is None:
+    value = os.environ.get("SOURCE_DATE_EPOCH")
+    if value is not None and whole_number(value) is None:
         raise InputError(
-            f"SOURCE_DATE_EPOCH={said!r:.40} is not a whole number of seconds; unset or fix the variable"
+            f"SOURCE_DATE_EPOCH={value!r:.40} is not a whole number of seconds; unset or fix the variable"
         )
 
 
 @contextmanager
-def _told(ctx: click.Context | None = None) -> Iterator[None]:
-    """Turn whatever ends a verb into a sentence and an exit code."""
+def _errors_as_sentences(ctx: click.Context | None = None) -> Iterator[None]:
+    """Turn any exception of a verb into a sentence and an exit code."""
     debug = ctx is not None and ctx.params["debug"]
     try:
         yield
     except (click.exceptions.Exit, SystemExit):
         raise
     except BaseException as error:
-        number = received_signal()  # a library may have turned it into an error of its own
+        number = received_signal()  # a library may have replaced it by its own error
         if number is None and not isinstance(error, KeyboardInterrupt):
-            _tell(error, debug, _options_of(ctx))
-        _tell_of_signal(number or signal.SIGINT, ctx)
+            _report(error, debug, _options_of(ctx))
+        _report_signal(number or signal.SIGINT, ctx)
         if debug:
             traceback.print_exc()
         sys.exit(128 + (number or signal.SIGINT))
 
 
-def _tell_of_signal(number: int, ctx: click.Context | None) -> None:
-    goes_on = ctx is not None and ctx.meta.get(options.GOES_ON)
-    say(f"stopped by {signal.Signals(number).name}" + ("; rerun the same command to resume" if goes_on else ""))
+def _report_signal(number: int, ctx: click.Context | None) -> None:
+    resumes = ctx is not None and ctx.meta.get(options.RESUMES)
+    say(f"stopped by {signal.Signals(number).name}" + ("; rerun the same command to resume" if resumes else ""))
 
 
 def _options_of(ctx: click.Context | None) -> dict[str, str]:
-    """Return the options of the verb that was called by their Python names: `data_root` is --data-root."""
+    """Return the options of the current verb by their Python names: `data_root` is --data-root."""
     verb = None if ctx is None or ctx.invoked_subcommand is None else cli.commands.get(ctx.invoked_subcommand)
     return {
         str(parameter.name): parameter.opts[0]
@@ -105,8 +105,8 @@ def _options_of(ctx: click.Context | None) -> dict[str, str]:
     }
 
 
-def _tell(failure: BaseException, debug: bool, options_of_verb: Mapping[str, str]) -> NoReturn:
-    """Raise it again, or tell of it and exit; keywords of Python in backquotes become the verb's options."""
+def _report(failure: BaseException, debug: bool, options_of_verb: Mapping[str, str]) -> NoReturn:
+    """Report an error and exit, or raise it again; parameters in backquotes become the options of the verb."""
     try:
         raise failure
     except VdmBenchError as error:
@@ -116,7 +116,7 @@ def _tell(failure: BaseException, debug: bool, options_of_verb: Mapping[str, str
         say(f"Error: {re.sub(_KEYWORD, lambda found: names.get(found[1], found[0]), str(error))}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        vars(error).update(message=printable(error.message))  # what was typed and cannot be seen is spelt out
+        vars(error).update(message=printable(error.message))  # escape unprintable characters
         raise
     except click.Abort:
         raise
@@ -135,15 +135,15 @@ def _tell(failure: BaseException, debug: bool, options_of_verb: Mapping[str, str
 
 @contextmanager
 def _warnings_in_a_sentence() -> Iterator[None]:
-    """Print this project's warnings without the line of code they come from."""
+    """Print this project's warnings without their line of code."""
     with warnings.catch_warnings():
-        otherwise = warnings.showwarning
+        show_other = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, SlowWarning):
                 say(f"Warning: {message}")
             else:
-                otherwise(printable(message), category, *rest, **more)
+                show_other(printable(message), category, *rest, **more)
 
         warnings.showwarning = show
         yield

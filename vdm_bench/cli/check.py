@@ -87,26 +87,26 @@ def check(
     else:
         _print_text(text, github)
     if github:
-        _tell_github(result, to_stderr=as_json)
+        _report_to_github(result, to_stderr=as_json)
     ctx.exit(result.exit_code)
 
 
 def _print_text(text: str, github: bool) -> None:
-    # A name in the table could be a command to the workflow; none is obeyed until the word is given.
-    word = secrets.token_hex(16)
+    # A name in the table could look like a workflow command; GitHub ignores commands until it reads the token.
+    token = secrets.token_hex(16)
     if github:
-        click.echo(f"::stop-commands::{word}")
+        click.echo(f"::stop-commands::{token}")
     show_text(text)
     if github:
-        click.echo(f"::{word}::")
+        click.echo(f"::{token}::")
 
 
-def _tell_github(result: "CheckResult", *, to_stderr: bool) -> None:
+def _report_to_github(result: "CheckResult", *, to_stderr: bool) -> None:
     from vdm_bench.leaderboards.tables.ci import annotations
     from vdm_bench.leaderboards.tables.comparisons import markdown_check
 
     for line in annotations(result):
-        click.echo(line, err=to_stderr)  # elsewhere it might overtake the word that is waited for
+        click.echo(line, err=to_stderr)  # on the other stream it might overtake the token
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if not summary:
         return

@@ -1,4 +1,4 @@
-"""`vdm-bench compare`: by how much runs differ, and whether the difference exceeds noise."""
+"""`vdm-bench compare`: how much runs differ, and whether the difference exceeds noise."""
 
 from pathlib import Path
 
@@ -34,10 +34,10 @@ def compare(ctx: click.Context, runs: tuple[Path, ...], as_json: bool) -> None:
     from vdm_bench.leaderboards.store import find_records
     from vdm_bench.leaderboards.tables.comparisons import format_comparison
 
-    found = {path.resolve(): path for given in runs for path in find_records(given)}
-    if len(found) < 2:
+    paths = {path.resolve(): path for run in runs for path in find_records(run)}
+    if len(paths) < 2:
         raise InputError(f"there is one run in {' '.join(map(str, runs))}; give two or more to compare")
-    records = [(str(path), read_record(path)) for path in found.values()]
+    records = [(str(path), read_record(path)) for path in paths.values()]
     compared = RunComparison.of(records)
     if as_json:
         show_json(compared.to_dict())

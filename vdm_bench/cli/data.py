@@ -15,18 +15,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.protocols.prepare import SideCheck
 
-_NAMED = 5  # missing or broken ones that are printed
-_CHECK_HELP = """Show which data of PROTOCOL exist, which are missing, and whether the counts match the protocol.
-
-Exit code 3 if they do not: a run is possible, but is marked and ranked separately.
-
-Where to get the data:
-"""
-
-
-def _where(name: str, source: DatasetEntry) -> str:
-    lines = (f"{name}: {source.title}", f"from     {source.where}", f"licence  {source.licence}")
-    return "\n  ".join(["\n\b\n" + lines[0], *lines[1:], f"expected {source.layout}\n"])
+_NAMED = 5  # missing or broken clips that are printed
 
 
 @click.group(short_help="Check and prepare the data of a protocol.")
@@ -34,17 +23,45 @@ def data() -> None:
     """Check and prepare the data of a protocol."""
 
 
-@data.command(
-    short_help="Show which data exist and which are missing.",
-    help=_CHECK_HELP + "".join(_where(name, entry) for name, entry in DATASETS.items() if entry.needs_data),
-)
+@data.command(short_help="Show where to get the data.")
+@click.argument("names", metavar="[PROTOCOL|DATASET]...", nargs=-1)
+def where(names: tuple[str, ...]) -> None:
+    """Show where to get data, their licence and the expected files: of protocols, datasets, or all datasets."""
+    entries = _entries_of(names) if names else DATASETS
+    for name, entry in entries.items():
+        if not entry.needs_data:
+            if names:
+                show(f"{name}: {entry.title}", "  needs no data")
+            continue
+        show(
+            f"{name}: {entry.title}",
+            f"  from     {entry.where}",
+            f"  licence  {entry.licence}",
+            f"  expected {entry.layout}",
+        )
+
+
+def _entries_of(names: Sequence[str]) -> dict[str, DatasetEntry]:
+    """Return the datasets with these names, and those of the protocols with these names."""
+    from vdm_bench.protocols import get_protocol
+
+    datasets = [name if name in DATASETS else get_protocol(name).dataset for name in names]
+    return {name: DATASETS[name] for name in datasets}
+
+
+@data.command(short_help="Show which data exist and which are missing.")
 @click.argument("protocol")
 @options.data_root
 @click.option("--decode", is_flag=True, help="Decode every clip to find broken files.")
 @options.workers
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all names.")
 def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
-    """Check the data of a protocol; the help text is `_CHECK_HELP`."""
+    """Show which data of PROTOCOL exist, which are missing, and whether the counts match the protocol.
+
+    Exit code 3 if they do not: a run is possible, but is marked and ranked separately.
+
+    `vdm-bench data where PROTOCOL` says where to get the data.
+    """
     from vdm_bench.protocols import get_protocol
     from vdm_bench.protocols.prepare import check_data
     from vdm_bench.runtime.progress import Console
@@ -70,7 +87,7 @@ def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_
 @click.option("--out", type=options.PATH, help="Folder for the clip archives.  [default: --data-root]")
 @options.skip_broken
 @options.workers
-@options.goes_on
+@options.resumable
 def prepare(protocol: str, data_root: Path | None, out: Path | None, skip_broken: bool, workers: int) -> None:
     """Write the clips of PROTOCOL as clip archives at its resolution, so that they are decoded only once.
 

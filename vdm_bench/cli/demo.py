@@ -13,7 +13,7 @@ from vdm_bench.cli.options import show_text
     "--out", type=options.PATH, default="vdm-bench-demo", show_default=True, help="Folder for the results."
 )
 @options.workers
-@options.goes_on
+@options.resumable
 def demo(out: Path, workers: int) -> None:
     """Score five baselines and a trained model on shapes-unconditional: offline, on a CPU, in a minute or two.
 

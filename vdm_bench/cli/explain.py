@@ -84,7 +84,7 @@ def _table(found: "Explanation") -> str:
         lines.append(f"{name:<{max(setting, 7)}}  {label:<{change}}  {value:12.4f}  {shown}".rstrip())
     lines.append(f"{'':<{max(setting, 7)}}  {found.goal.metric:<{change}}  {goal:12.4f}  {goal - start:+12.4f}")
     if not found.steps:
-        lines.append("the two metrics are made in the same way for these clips")
+        lines.append("the two metrics have the same settings for these clips")
     else:
         lines.append("effects depend on the order in which settings are changed; they add up to the gap")
     return "\n".join(lines)

@@ -29,16 +29,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
-GOES_ON = "vdm_bench.goes_on"  # in the notes of a context: the verb goes on where it was stopped
+RESUMES = "vdm_bench.resumes"  # in the meta of a context: rerunning the verb resumes it
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
 
 
 def computing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how networks compute; the command gets them as one argument, `computing`."""
+    """Add the options for networks; the command receives them as one argument, `computing`."""
 
     @functools.wraps(command)
-    def gathered(
+    def with_computing(
         *,
         device: str,
         precision: "Precision",
@@ -51,19 +51,19 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
         from vdm_bench.runtime.distributed import local_device
 
         if device == "auto" and backend.startswith("tensorflow"):
-            device = "cpu"  # where the original graph computes
-        given = ComputeConfig(
+            device = "cpu"  # the original graph runs there
+        config = ComputeConfig(
             local_device(pick_device(device)),
             precision,
             compiled,
             backend,
             weight_files(weights),
         )
-        return command(computing=given, **rest)
+        return command(computing=config, **rest)
 
     for option in reversed(_COMPUTING):
-        gathered = option(gathered)
-    return gathered
+        with_computing = option(with_computing)
+    return with_computing
 
 
 device = click.option(
@@ -132,7 +132,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print the record
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, str]:
-    """Read what --option was given."""
+    """Parse the values of --option."""
     read = {}
     for text in pairs:
         key, equals, value = text.partition("=")
@@ -160,7 +160,7 @@ def write_or_print(text: str, output: Path | None) -> None:
 
 
 class Number(click.FloatRange):
-    """Numbers of a range; NaN, which is on neither side of any bound, is in none."""
+    """Numbers in a range; NaN is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number."""
@@ -171,7 +171,7 @@ class Number(click.FloatRange):
 
 
 class Size(click.ParamType[tuple[int, int]]):
-    """A size as `64` or `WxH`; gives (height, width)."""
+    """A size, `64` or `WxH`; converted to (height, width)."""
 
     name = "WxH"
 
@@ -184,7 +184,7 @@ class Size(click.ParamType[tuple[int, int]]):
 
 
 class Rate(click.ParamType["Fraction | str"]):
-    """Frames a second, as `8`, `23.976` or `30000/1001`; or `stored`."""
+    """A frame rate: `8`, `23.976`, `30000/1001` or `stored`."""
 
     name = "F"
 
@@ -222,43 +222,43 @@ _CLIPS = (
 )
 
 
-def goes_on(command: Callable[P, R]) -> Callable[P, R]:
-    """Have it said, when this verb is stopped, that the same command goes on; put it next to the function."""
+def resumable(command: Callable[P, R]) -> Callable[P, R]:
+    """Mark a verb as resumable: a message says so when it is stopped. Must be the innermost decorator."""
 
     @functools.wraps(command)
     def marked(*args: P.args, **kwargs: P.kwargs) -> R:
-        click.get_current_context().meta[GOES_ON] = True
+        click.get_current_context().meta[RESUMES] = True
         return command(*args, **kwargs)
 
     return marked
 
 
 def clips(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how clips are read."""
+    """Add the options for reading clips."""
     for option in reversed(_CLIPS):
         command = option(command)
     return command
 
 
 def weight_files(pairs: Sequence[str]) -> dict[str, Path]:
-    """Read the pairs of `--weights`.
+    """Parse the values of `--weights`.
 
     Raises:
-        InputError: one is no pair.
+        InputError: one is not NETWORK=FILE.
     """
     return named_paths(pairs, "--weights", "NETWORK=FILE, such as i3d-k400=mine.safetensors")
 
 
 def named_paths(pairs: Sequence[str], option: str, example: str) -> dict[str, Path]:
-    """Read paths by name.
+    """Parse paths with names.
 
     Args:
-        pairs: texts such as `example`.
-        option: that they were given by.
-        example: of a pair, its form before it: `NAME=PATH, such as mine=samples/`.
+        pairs: texts such as `mine=samples/`.
+        option: the option with these values, for errors.
+        example: form and example of a pair, for errors: `NAME=PATH, such as mine=samples/`.
 
     Raises:
-        InputError: a text is no pair.
+        InputError: a text has another form.
     """
     paths = {}
     for pair in pairs:
@@ -275,17 +275,17 @@ def say(sentence: object) -> None:
 
 
 def show(*lines: object) -> None:
-    """Print lines to standard output; what ends a line within one of them is spelt out."""
+    """Print lines to standard output; line breaks within a line are escaped."""
     click.echo("\n".join(printable(line, None) for line in lines))
 
 
 def show_text(text: str) -> None:
-    """Print a text of several lines, such as a table, to standard output."""
+    """Print a text with several lines, such as a table, to standard output."""
     show(*text.rstrip("\n").split("\n"))
 
 
 def show_json(content: Any) -> None:
-    """Print JSON to standard output, in ASCII: no encoding of a console or a pipe then changes what it says."""
+    """Print JSON to standard output, in ASCII, so that it does not depend on the encoding of the stream."""
     click.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
@@ -301,7 +301,7 @@ def print_record(record: "Record", as_json: bool) -> None:
 
 
 def require_values(record: "Record") -> None:
-    """End a verb, whose record is written and printed, as one that did not do all it was asked for.
+    """Refuse a record with missing values, after it was written and printed.
 
     Raises:
         InputError: a metric has no value.

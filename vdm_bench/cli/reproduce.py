@@ -11,7 +11,7 @@ from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.networks import ComputeConfig
-    from vdm_bench.reproduction.plan import ReproductionPlan
+    from vdm_bench.reproduction.experiments import ReproductionPlan
     from vdm_bench.reproduction.tables import Format
 
 _TABLES = tuple(f"table{number}" for number in range(1, 7))
@@ -19,7 +19,7 @@ _TABLES = tuple(f"table{number}" for number in range(1, 7))
 
 @click.command(short_help="Reproduce a table of the paper, or test its claims on shapes.")
 @click.argument("table", type=click.Choice(_TABLES))
-@click.option("--protocol", type=click.Choice(["shapes"]), help="Test the claims on `shapes`, offline.")
+@click.option("--on-shapes", is_flag=True, help="Test the table's claims on the dataset `shapes`, offline.")
 @click.option(
     "--checkpoint",
     "checkpoints",
@@ -64,10 +64,10 @@ _TABLES = tuple(f"table{number}" for number in range(1, 7))
 @options.recheck
 @options.computing
 @options.workers
-@options.goes_on
+@options.resumable
 def reproduce(
     table: str,
-    protocol: str | None,
+    on_shapes: bool,
     checkpoints: tuple[str, ...],
     pairs: tuple[str, ...],
     data_root: Path | None,
@@ -86,25 +86,25 @@ def reproduce(
 ) -> None:
     """Run the experiments of TABLE of Ho et al. 2022, and print it with an extra column for your values.
 
-    Experiments with missing data, weights or models are skipped and listed. With --protocol shapes the
+    Experiments with missing data, weights or models are skipped and listed. With --on-shapes the
     experiments run on the dataset `shapes`, and the table's claims are tested. Rerun the command to resume.
 
     \b
     vdm-bench reproduce table2 --dry-run
     vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
-    vdm-bench reproduce table5 --protocol shapes
+    vdm-bench reproduce table5 --on-shapes
     """
     from vdm_bench.reproduction.execute import check_checkpoints, execute
-    from vdm_bench.reproduction.plan import ReproductionOptions
+    from vdm_bench.reproduction.experiments import ReproductionOptions
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
     from vdm_bench.runtime.files import check_file_writable
     from vdm_bench.runtime.progress import Console
 
     if output is not None:
         check_file_writable(output)
-    plan = _plan(table, protocol, steps, training_steps)
-    means = ReproductionOptions(
-        out=out or Path("runs", "reproduce", f"{table}-{protocol}" if protocol else table),
+    plan = _plan(table, on_shapes, steps, training_steps)
+    chosen = ReproductionOptions(
+        out=out or Path("runs", "reproduce", f"{table}-shapes" if on_shapes else table),
         checkpoints=_named(checkpoints, plan),
         data_root=data_root,
         options=options.key_values(pairs),
@@ -116,28 +116,28 @@ def reproduce(
         recheck=recheck,
     )
     if dry_run:
-        check_checkpoints(plan, means)
-        options.write_or_print("\n".join(plan_lines(plan, means)) + "\n", output)
+        check_checkpoints(plan, chosen)
+        options.write_or_print("\n".join(plan_lines(plan, chosen)) + "\n", output)
         return
-    options.write_or_print(format_outcome(plan, execute(plan, means, Console()), form), output)
+    options.write_or_print(format_outcome(plan, execute(plan, chosen, Console()), form), output)
 
 
-def _plan(table: str, protocol: str | None, steps: int | None, training_steps: int | None) -> "ReproductionPlan":
+def _plan(table: str, on_shapes: bool, steps: int | None, training_steps: int | None) -> "ReproductionPlan":
     from vdm_bench.reproduction.paper import paper_plan
     from vdm_bench.reproduction.shapes import STEPS, shapes_plan
 
     number = table.removeprefix("table")
-    if training_steps is not None and (protocol is None or number != "4"):
-        raise InputError("--training-steps is for table4 with --protocol shapes; leave it out")
-    if protocol is not None:
+    if training_steps is not None and (not on_shapes or number != "4"):
+        raise InputError("--training-steps is for table4 with --on-shapes; leave it out")
+    if on_shapes:
         return shapes_plan(number, steps=STEPS if steps is None else steps, training_steps=training_steps)
     if steps is not None:
-        raise InputError("--steps goes with --protocol shapes; without it the steps are the paper's")
+        raise InputError("--steps works only with --on-shapes; without it the steps are the paper's")
     return paper_plan(number)
 
 
 def _named(checkpoints: Sequence[str], plan: "ReproductionPlan") -> Mapping[str, str]:
-    """Read checkpoints: `NAME=FILE`, or the file alone where there is one model."""
+    """Parse checkpoints: `NAME=FILE`, or only the file if there is one model."""
     named = {}
     for text in checkpoints:
         name, equals, file = text.partition("=")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.samplers.base import Sampler
 
-_LONGEST_NAME = 100  # bytes of the name of a folder that is named after a command
+_LONGEST_NAME = 100  # bytes in the name of a folder that is named after a command
 
 
 @click.command(short_help="Run a sampler under a protocol.")
@@ -45,7 +45,7 @@ _LONGEST_NAME = 100  # bytes of the name of a folder that is named after a comma
 @options.computing
 @options.workers
 @options.as_json
-@options.goes_on
+@options.resumable
 def run(
     protocol: str,
     sampler: str | None,
@@ -81,18 +81,18 @@ def run(
     from vdm_bench.leaderboards.record import StoredRecord
     from vdm_bench.leaderboards.trackers import log_record, open_tracker
     from vdm_bench.protocols import get_protocol
+    from vdm_bench.runs.context import open_run
     from vdm_bench.runs.forecast import forecast
     from vdm_bench.runs.plan import RunOptions
-    from vdm_bench.runs.prepare import open_run
     from vdm_bench.runs.run import execute, source_of_clips, write_page
     from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
     from vdm_bench.runtime.run_folder import RunFolder
 
     chosen, processes = get_protocol(protocol), join_processes()
-    made_by, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
+    source, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
     asked = RunOptions(
-        source=source_of_clips(made_by, clips, settings, seed),
+        source=source_of_clips(source, clips, settings, seed),
         data_root=data_root,
         reference_stats=reference_stats,
         limit=limit,
@@ -105,7 +105,7 @@ def run(
     if dry_run:
         show(*forecast(chosen, asked).lines())
         return
-    trackers = {spec: open_tracker(spec) for spec in specs}  # what is wrong with them shows before hours of work
+    trackers = {spec: open_tracker(spec) for spec in specs}  # before hours of work
     folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
     opened = open_run(chosen, folder, asked, Console(), processes)
     record = execute(opened)
@@ -121,7 +121,7 @@ def run(
 def _sampler(
     sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
 ) -> tuple["str | Sampler | None", dict[str, str]]:
-    """Return what makes the clips, and the options that are left for it."""
+    """Return the sampler, and the options that it does not have yet."""
     from vdm_bench.samplers.command import CommandSampler
 
     if command is None:
@@ -134,6 +134,6 @@ def _sampler(
 
 
 def _folder_name(text: str) -> str:
-    """Make a folder's name of a sampler: `module:object` becomes `module.object`."""
+    """Return a folder name for a sampler: `module:object` becomes `module.object`."""
     kept = "".join(char if char.isalnum() or char in "-_." else "." for char in text)
     return kept.strip(".").encode()[:_LONGEST_NAME].decode(errors="ignore") or "run"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vdm_bench.reference_model.config import ModelConfig
     from vdm_bench.reference_model.text.encoding import TextEmbeddings
 
-# How clips are made: each is a setting of the same name, and None leaves it as the checkpoint says.
+# Sampling options: each is a setting of the same name, and None means the setting of the checkpoint.
 _SETTINGS = (
     click.option("--sampler", help="ancestral, predictor-corrector, ddim or dpm-solver."),
     click.option("--steps", type=int, help="Sampling steps."),
@@ -80,7 +80,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--fps", type=float, default=8.0, show_default=True, help="Frame rate stored in the output.")
 @click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:1, ...")
 @_settings
-@options.goes_on
+@options.resumable
 def sample(
     checkpoint: str,
     out: Path | None,
@@ -123,8 +123,8 @@ def sample(
     sampling = model.sampling.override({**settings, "labels": "random" if labels == ("random",) else None})
     text = _text(captions, text_embeddings, text_encoder, model.config)
     sampler = ReferenceSampler(model, sampling, text=text, source=source_of(path))
-    order = SampleOptions(count, seed, frames, numbers, captions, context, context_frames, resize)
-    made = generate(sampler, (model.config.frames, model.side(sampling)), order, target, Console())
+    sample_options = SampleOptions(count, seed, frames, numbers, captions, context, context_frames, resize)
+    made = generate(sampler, (model.config.frames, model.side(sampling)), sample_options, target, Console())
     shape = "x".join(map(str, made.shape))
     clips = "clip" if made.count == 1 else "clips"
     show(

@@ -1,4 +1,4 @@
-"""`vdm-bench score`: score generated clips against real clips."""
+"""`vdm-bench score`: score generated clips against real clips, without a protocol."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

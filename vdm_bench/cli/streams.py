@@ -1,8 +1,8 @@
-"""Standard output and error of any encoding, and at any end: what they lack or cannot take ends no work.
+"""Standard output and error with any encoding, closed or full: problems with them do not interrupt the work.
 
-What an encoding lacks is replaced. A reader that has seen enough, as `head` has, changes nothing: the rest goes
-nowhere, and the exit code is what it would have been. Messages that standard error cannot take are lost. Output
-that finds no room is an error.
+Characters that the encoding lacks are replaced. If the reader exits early, as `head` does, the rest is discarded
+and the exit code stays the same. Messages that standard error cannot take are lost. A full disk under standard
+output is an error.
 """
 
 import codecs
@@ -18,9 +18,9 @@ from vdm_bench.runtime.descriptors import open_standard_descriptors
 
 _ERRORS = "vdm-bench-stand-in"
 _ASCII = "vdm-bench-ascii"
-# How Python opens streams; whoever asked for another way (`PYTHONIOENCODING=cp1252:replace`) gets it.
+# Python's default error handlers; another one (`PYTHONIOENCODING=cp1252:replace`) is kept.
 _PYTHONS_OWN = ("strict", "surrogateescape", "backslashreplace")
-# Of symbols; letters, digits and spaces lose their accents and forms.
+# For symbols; letters, digits and spaces lose their accents and forms.
 _STAND_INS = {
     **dict.fromkeys("─━═╌╍┄┅┈┉╴╶╸╺‐‑‒–—―−", "-"),
     **dict.fromkeys("│┃║╎╏┆┇┊┋╵╷╹╻", "|"),
@@ -29,11 +29,11 @@ _STAND_INS = {
     **dict(zip("↑↓×÷·•≈∼", "^vx/.*~~", strict=True)),
     **dict(zip("∞±≤≥≠←→↔«»", ("inf", "+-", "<=", ">=", "!=", "<-", "->", "<->", "<<", ">>"), strict=True)),
 }
-_OVERLAY = 1  # combining class of strokes: with one, a sign means the opposite
+_OVERLAY = 1  # combining class of strokes, which turn a sign into its opposite
 
 
 def stand_in(character: str) -> str:
-    r"""Return ASCII in the place of a character that an encoding lacks; its escape where nothing is like it.
+    r"""Return an ASCII replacement for a character that an encoding lacks; its escape if nothing is similar.
 
     >>> [stand_in(character) for character in "∞┼é\u4e2d"]
     ['inf', '+', 'e', '\\u4e2d']
@@ -48,7 +48,7 @@ def stand_in(character: str) -> str:
 
 
 def accept_any_text() -> None:
-    """Have standard output and error take any text, whatever their encoding."""
+    """Make standard output and error accept any text, regardless of their encoding."""
     codecs.register_error(_ERRORS, _replace)
     codecs.register(_find_ascii)
     for stream in (sys.stdout, sys.stderr):
@@ -56,20 +56,20 @@ def accept_any_text() -> None:
 
 
 def accept_any_end() -> None:
-    """Have standard output and error lead somewhere, whatever is at their other ends; see above.
+    """Make standard output and error writable even if they are closed or their reader has exited.
 
-    For the command line, which has a process to itself.
+    Only for the command line, which owns its process.
     """
     open_standard_descriptors()
     sys.stdout, sys.stderr = _guarded(sys.stdout, needed=True), _guarded(sys.stderr, needed=False)
 
 
 class _Guarded(io.FileIO):
-    """An open descriptor that is written to until it takes no more.
+    """An open descriptor; output is discarded once its reader has exited.
 
     Args:
-        descriptor: stays open.
-        needed: an error is raised where what is written finds no place.
+        descriptor: file descriptor, which stays open.
+        needed: whether failed writes are errors.
     """
 
     def __init__(self, descriptor: int, needed: bool) -> None:
@@ -80,14 +80,14 @@ class _Guarded(io.FileIO):
         """Write to the descriptor; see `io.RawIOBase.write`.
 
         Raises:
-            InputError: it is needed and has no room.
+            InputError: it is needed, and a write failed for another reason than a closed pipe.
         """
         size = memoryview(data).nbytes
-        if size and not self._over:  # click writes nothing, too, to see what a stream takes
+        if size and not self._over:  # click probes a stream by writing nothing
             try:
                 return super().write(data)
             except OSError as error:
-                self._over = True  # Python writes once more what is left when it ends
+                self._over = True  # Python tries to flush once more at exit
                 if self._needed and error.errno != errno.EPIPE:
                     raise InputError(_reason(error)) from error
         return size
@@ -117,10 +117,10 @@ def _guarded(stream: TextIO | None, needed: bool) -> TextIO:
 
 
 def _accept_any_text(stream: TextIO | None) -> None:
-    reconfigure = getattr(stream, "reconfigure", None)  # streams of notebooks and of tests have none
+    reconfigure = getattr(stream, "reconfigure", None)  # streams of notebooks and tests have none
     if stream is None or reconfigure is None:
         return
-    # Click takes a stream in ASCII for one that is set up wrongly, and writes UTF-8 into it.
+    # Click considers an ASCII stream misconfigured and writes UTF-8 to it.
     is_ascii = codecs.lookup(stream.encoding).name == "ascii"
     errors = _ERRORS if stream.errors in _PYTHONS_OWN else stream.errors
     reconfigure(encoding=_ASCII if is_ascii else stream.encoding, errors=errors)

@@ -81,7 +81,7 @@ _SECTIONS = ("model", "training", "sampling")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard files.")
 @options.skip_broken
 @options.workers
-@options.goes_on
+@options.resumable
 def train(
     preset: str,
     out: Path,
@@ -123,8 +123,8 @@ def train(
     from vdm_bench.runtime.stopping import Stop
     from vdm_bench.training.data import open_batches
 
-    given = {"steps": steps, "batch": batch}
-    chosen = changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in given.items() if value)])
+    shortcuts = {"steps": steps, "batch": batch}
+    chosen = changed(preset, [*pairs, *(f"training.{key}={value}" for key, value in shortcuts.items() if value)])
     batches = open_batches(
         chosen,
         data,
@@ -158,7 +158,7 @@ def train(
 
 @contextmanager
 def peers_named() -> Iterator[None]:
-    """Say in one sentence that another process has stopped, where torch says it in its own way."""
+    """Turn torch's error about a stopped process into one sentence."""
     from torch.distributed import DistError
 
     from vdm_bench.runtime.distributed import PeerError
@@ -175,7 +175,7 @@ def peers_named() -> Iterator[None]:
 
 
 def changed(name: str, pairs: Sequence[str]) -> "Preset":
-    """Read a preset and change it as `section.key=value` says; values are TOML, or bare words."""
+    """Load a preset and apply `section.key=value` changes; values are TOML or bare words."""
     from vdm_bench.reference_model.config import get_preset
 
     preset = get_preset(name)
@@ -194,12 +194,12 @@ def changed(name: str, pairs: Sequence[str]) -> "Preset":
 def _value(text: str) -> Any:
     try:
         return parse_toml(f"value = {text}", "--set")["value"]
-    except (InputError, KeyError):  # a bare word; what is none is refused by the type of the setting
+    except (InputError, KeyError):  # a bare word; the type of the setting refuses anything else
         return text
 
 
 def _hooks(preset: "Preset", batches: "ClipBatches", out: Path, stop: "Stop") -> "Hooks":
-    """Say what happens along the way: lines on stderr, pictures in the run folder."""
+    """Return hooks that print progress to stderr and write pictures to the run folder."""
     from vdm_bench.reference_model.training.loop import Hooks
     from vdm_bench.runtime.progress import Console
     from vdm_bench.training.preview import CLIPS, LogPrinter, write_preview

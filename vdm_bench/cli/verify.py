@@ -61,7 +61,7 @@ def verify(
     from vdm_bench.runs.verify import verify as verify_record
     from vdm_bench.runtime.progress import Console
 
-    asked = VerifyOptions(
+    chosen = VerifyOptions(
         samples=samples,
         protocol=protocol,
         share=share,
@@ -72,7 +72,7 @@ def verify(
         workers=workers,
         recheck=recheck,
     )
-    checks = verify_record(record, asked, Console())
+    checks = verify_record(record, chosen, Console())
     for check in checks:
         show(f"{check.name:<11} {check.fault or check.found}")
     fault = checks[-1].fault

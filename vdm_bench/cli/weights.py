@@ -71,7 +71,7 @@ def verify(names: tuple[str, ...]) -> None:
 
     digests = default_library().verify(*names)
     for name, digest in digests.items():
-        show(f"{name}: sound, content {digest}")
+        show(f"{name}: valid, content {digest}")
     if not digests:
         say("there are no weights in the cache")
 

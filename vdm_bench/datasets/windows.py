@@ -16,8 +16,9 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 from vdm_bench.video.view import FrameTransform, View, unchanged
 
-# `first`: the first window of each video. `random`: one or more random windows. `every`: all of them, at stride
-# 1.
+__all__ = ["VideoSet"]
+
+# `first`: the first window of each video. `random`: one or more random windows. `every`: all, at stride 1.
 WindowRule: TypeAlias = Literal["first", "random", "every"]
 
 

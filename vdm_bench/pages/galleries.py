@@ -29,6 +29,8 @@ from vdm_bench.video.archive import Archive, is_archive
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.write import write_clip
 
+__all__ = ["ClipPlaces"]
+
 MOST_ROWS = 6
 MOST_COLUMNS = MOST_FILMS // MOST_ROWS
 REAL = "real clips"

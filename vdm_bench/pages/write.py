@@ -12,6 +12,8 @@ from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter, Silent
 
+__all__ = ["write_html", "write_html_site"]
+
 
 def write_html(
     paths: str | Path | Iterable[str | Path],

@@ -128,7 +128,7 @@ def check_data_root(protocol: Protocol, data_root: Path | None) -> Path:
     if data_root is None:
         raise InputError(
             f"{protocol.name} needs the dataset {protocol.dataset}; give --data-root DIR, the folder it lies in "
-            f"(`vdm-bench data check {protocol.name} --help` says where to get it)"
+            f"(`vdm-bench data where {protocol.name}` says where to get it)"
         )
     if not data_root.is_dir():
         raise InputError(f"--data-root {data_root} is not a folder; give the one that holds {protocol.dataset}")

@@ -1,6 +1,6 @@
-"""Carry out a plan: what is missing for each case, the models that are trained here, the runs, the verdicts.
+"""Execute a plan: find what is missing, train models, run the experiments, judge the claims.
 
-Every run and every model has a folder of its own, so that all of it goes on where it was stopped.
+Every run and every model has its own folder, so an interrupted reproduction resumes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from vdm_bench.protocols.conditions import Conditions
 from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reference_model.model import checkpoint_path, packaged_models
-from vdm_bench.reproduction.plan import Claim, Experiment, Model, ReproductionOptions, ReproductionPlan
+from vdm_bench.reproduction.experiments import Claim, Experiment, Model, ReproductionOptions, ReproductionPlan
 from vdm_bench.runs.forecast import missing_networks
 from vdm_bench.runs.run import run
 from vdm_bench.runtime.locks import hold
@@ -26,10 +26,10 @@ from vdm_bench.runtime.stopping import Stop
 
 
 class StoppedError(VdmBenchError):
-    """Training was asked to stop; the same command goes on.
+    """Training was asked to stop; rerun the same command to resume.
 
     Attributes:
-        signal: number of the signal that asked for it.
+        signal: number of the signal that stopped it.
     """
 
     def __init__(self, signal: int) -> None:
@@ -37,25 +37,25 @@ class StoppedError(VdmBenchError):
         self.signal, self.exit_code = signal, 128 + signal
 
 
-def train_model(model: Model, folder: Path, means: ReproductionOptions, reporter: Reporter) -> Path:
-    """Train a model on `shapes`, or go on with it; give its checkpoint.
+def train_model(model: Model, folder: Path, options: ReproductionOptions, reporter: Reporter) -> Path:
+    """Train a model on `shapes`, or resume its training; return its checkpoint.
 
     Raises:
         InputError: the folder holds another training run.
-        StoppedError: it was asked to stop.
+        StoppedError: a signal stopped the training.
     """
     from vdm_bench.reference_model.training.loop import MODEL, Hooks, TrainingOptions, train
     from vdm_bench.training.data import open_batches
     from vdm_bench.training.preview import LogPrinter
 
     preset = get_preset(model.preset).override("training", **model.training)
-    options = TrainingOptions(seed=means.seed, precision=means.precision, device=means.computing.device)
+    training = TrainingOptions(seed=options.seed, precision=options.precision, device=options.computing.device)
     reporter.note(f"model {model.name}: {preset.training.steps:,} steps of {preset.training.batch} clips")
     stop = Stop()
     hooks = Hooks(on_note=reporter.note, on_log=LogPrinter(reporter.note, preset.training), should_stop=stop)
-    batches = open_batches(preset, seed=means.seed, workers=means.workers)
+    batches = open_batches(preset, seed=options.seed, workers=options.workers)
     with stop.on_signals():
-        train(preset, batches, folder, options, hooks)
+        train(preset, batches, folder, training, hooks)
     if stop.signal is not None:
         raise StoppedError(stop.signal)
     return folder / MODEL
@@ -63,14 +63,14 @@ def train_model(model: Model, folder: Path, means: ReproductionOptions, reporter
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
+    """The verdict on a claim.
 
     Attributes:
         claim: the claim.
-        metric: that was measured.
-        difference: the score of the better case less that of the worse one; None where one of them has no value,
-            or no interval.
-        holds: True or False where the interval leaves out zero, else None.
+        metric: metric that was measured.
+        difference: score of the better experiment minus that of the worse; None if one of them has no value or
+            no interval.
+        holds: True or False if the interval excludes zero, else None.
     """
 
     claim: Claim
@@ -81,12 +81,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a plan.
+    """The result of a plan.
 
     Attributes:
-        records: of the cases that could be run, by key.
+        records: records of the experiments that could be run, by key.
         missing: what the others lack, by key.
-        verdicts: on the claims whose both cases were run.
+        verdicts: verdicts on the claims of which both experiments were run.
     """
 
     records: Mapping[str, Record]
@@ -94,21 +94,21 @@ class Outcome:
     verdicts: Sequence[Verdict]
 
     def score(self, key: str, metric: str) -> Score | None:
-        """Return the score of a case that was run."""
+        """Return the score of an experiment, or None if it was not run."""
         record = self.records.get(key)
         return next((score for score in record.scores if score.metric == metric), None) if record else None
 
 
-def missing_for(plan: ReproductionPlan, case: Experiment, means: ReproductionOptions) -> list[str]:
-    """Say what a case lacks, but for weights that can be downloaded."""
+def missing_for(plan: ReproductionPlan, case: Experiment, options: ReproductionOptions) -> list[str]:
+    """Return what an experiment lacks, except weights that can be downloaded."""
     lacks = []
     try:
-        open_dataset(case.protocol, case.protocol.reference, means.data_root)
-        Conditions(case.protocol, means.data_root)
+        open_dataset(case.protocol, case.protocol.reference, options.data_root)
+        Conditions(case.protocol, options.data_root)
     except InputError as error:
         lacks.append(f"data: {error}")
     model = plan.models.get(case.model)
-    if model is not None and not _has_model(model, means):
+    if model is not None and not _has_model(model, options):
         lacks.append(
             f"a model: train one (`{model.command}`) and give --checkpoint {model.name}=FILE"
             if not model.packaged
@@ -117,42 +117,44 @@ def missing_for(plan: ReproductionPlan, case: Experiment, means: ReproductionOpt
     return lacks
 
 
-def _has_model(model: Model, means: ReproductionOptions) -> bool:
-    return model.name in means.checkpoints or model.trains or (model.packaged and model.name in packaged_models())
+def _has_model(model: Model, options: ReproductionOptions) -> bool:
+    return (
+        model.name in options.checkpoints or model.trains or (model.packaged and model.name in packaged_models())
+    )
 
 
-def execute(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
-    """Run what can be run.
+def execute(plan: ReproductionPlan, options: ReproductionOptions, reporter: Reporter) -> Outcome:
+    """Run every experiment whose data, weights and models are available.
 
     Raises:
-        InputError: bad input; or `means.out` holds other runs.
-        StoppedError: the training was asked to stop.
+        InputError: bad input; or `options.out` holds other runs.
+        StoppedError: a signal stopped the training.
     """
-    check_checkpoints(plan, means)
-    with hold(means.out, "reproduce", note=reporter.note):  # what a killed one left, its run clears away
-        return _carried_out(plan, means, reporter)
+    check_checkpoints(plan, options)
+    with hold(options.out, "reproduce", note=reporter.note):  # each run cleans up its own folder
+        return _execute(plan, options, reporter)
 
 
-def _carried_out(plan: ReproductionPlan, means: ReproductionOptions, reporter: Reporter) -> Outcome:
-    missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
+def _execute(plan: ReproductionPlan, options: ReproductionOptions, reporter: Reporter) -> Outcome:
+    missing = {case.key: missing_for(plan, case, options) for case in plan.cases}
     ready = [case for case in plan.cases if not missing[case.key]]
     for case in ready:
-        missing[case.key] = _fetch_weights(case, means, reporter)
+        missing[case.key] = _fetch_weights(case, options, reporter)
     ready = [case for case in ready if not missing[case.key]]
     models = dict.fromkeys(case.model for case in ready if case.model)
-    checkpoints = {name: _checkpoint(plan, name, means, reporter) for name in models}
-    records = {case.key: _run(plan, case, checkpoints, means, reporter) for case in ready}
+    checkpoints = {name: _checkpoint(plan, name, options, reporter) for name in models}
+    records = {case.key: _run(plan, case, checkpoints, options, reporter) for case in ready}
     lacking = {key: lacks for key, lacks in missing.items() if lacks}
     return Outcome(records, lacking, _verdicts(plan, records))
 
 
-def check_checkpoints(plan: ReproductionPlan, means: ReproductionOptions) -> None:
-    """Look at the checkpoints that were given before hours of runs.
+def check_checkpoints(plan: ReproductionPlan, options: ReproductionOptions) -> None:
+    """Check the given checkpoints before hours of runs.
 
     Raises:
-        InputError: one is not there, unsound, of another preset, or trained otherwise.
+        InputError: one is missing, damaged, of another preset, or trained with other settings.
     """
-    for name, source in means.checkpoints.items():
+    for name, source in options.checkpoints.items():
         _check_checkpoint(plan, plan.models[name], source)
 
 
@@ -168,9 +170,9 @@ def _check_checkpoint(plan: ReproductionPlan, model: Model, source: str) -> None
             )
 
 
-def _fetch_weights(case: Experiment, means: ReproductionOptions, reporter: Reporter) -> list[str]:
+def _fetch_weights(case: Experiment, options: ReproductionOptions, reporter: Reporter) -> list[str]:
     lacks = []
-    for network in missing_networks(case.protocol, means.computing):
+    for network in missing_networks(case.protocol, options.computing):
         try:
             provide(network, reporter=reporter)
         except InputError as error:
@@ -178,38 +180,38 @@ def _fetch_weights(case: Experiment, means: ReproductionOptions, reporter: Repor
     return lacks
 
 
-def _checkpoint(plan: ReproductionPlan, name: str, means: ReproductionOptions, reporter: Reporter) -> str:
+def _checkpoint(plan: ReproductionPlan, name: str, options: ReproductionOptions, reporter: Reporter) -> str:
     model = plan.models[name]
-    if name in means.checkpoints:
-        return means.checkpoints[name]
+    if name in options.checkpoints:
+        return options.checkpoints[name]
     if not model.trains:
         return name
-    return str(train_model(model, means.out / "models" / name, means, reporter))
+    return str(train_model(model, options.out / "models" / name, options, reporter))
 
 
 def _run(
     plan: ReproductionPlan,
     case: Experiment,
     checkpoints: Mapping[str, str],
-    means: ReproductionOptions,
+    options: ReproductionOptions,
     reporter: Reporter,
 ) -> Record:
-    options = {**case.options}
+    sampling = {**case.options}
     if case.model:
-        options |= {"checkpoint": checkpoints[case.model], "precision": means.precision, **means.options}
+        sampling |= {"checkpoint": checkpoints[case.model], "precision": options.precision, **options.options}
     return run(
         case.protocol,
-        out=means.out / case.key,
+        out=options.out / case.key,
         sampler=case.sampler,
-        options=options,
-        data_root=means.data_root,
-        seed=means.seed,
-        limit=means.limit or plan.limit,
-        computing=means.computing,
-        workers=means.workers,
-        name=case.row,
+        options=sampling,
+        data_root=options.data_root,
+        seed=options.seed,
+        limit=options.limit or plan.limit,
+        computing=options.computing,
+        workers=options.workers,
+        name=case.label,
         reporter=reporter,
-        recheck=means.recheck,
+        recheck=options.recheck,
     )
 
 
@@ -226,7 +228,7 @@ def _verdicts(plan: ReproductionPlan, records: Mapping[str, Record]) -> list[Ver
 
 
 def verdict(claim: Claim, metric: str, found: Estimate | None, *, higher_is_better: bool) -> Verdict:
-    """Judge a claim by the interval of the difference, of the better case less the worse one."""
+    """Judge a claim by the interval of the difference, better minus worse."""
     if found is None:
         return Verdict(claim, metric, None, None)
     low, high = (found.low, found.high) if higher_is_better else (-found.high, -found.low)
@@ -234,10 +236,10 @@ def verdict(claim: Claim, metric: str, found: Estimate | None, *, higher_is_bett
 
 
 def paired_difference(first: Record, second: Record, metric: str) -> Estimate | None:
-    """Return a score of the first run less that of the second one.
+    """Return a score of the first run minus that of the second.
 
     Returns:
-        The difference; None where one of them has no value, or no interval, as of fewer than 10 clips.
+        The difference; None if one of them has no value or no interval, as with fewer than 10 clips.
     """
     a, b = (_score(record, metric) for record in (first, second))
     return None if a.value is None or b.value is None else score_difference(a, b)

@@ -1,4 +1,4 @@
-"""The tables as the paper made them: its protocols, models and settings (appendix A; sections 4.1 to 4.3).
+"""The tables with the protocols, models and settings of the paper (appendix A; sections 4.1 to 4.3).
 
 Gamma, delta, w_r and steps that are not named here are those of the model's preset.
 """
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model.config import get_preset
-from vdm_bench.reproduction.plan import Claim, Experiment, Model, ReproductionPlan
+from vdm_bench.reproduction.experiments import Claim, Experiment, Model, ReproductionPlan
 
 TEXT_METRICS = ("fvd", "fid/frames-avg", "is/frames-avg", "fid/frames-first", "is/frames-first")
 PRIVATE = (
     "the paper's 10 million captioned videos are private: on videos of your own the claims can be tested, the "
     "numbers not reproduced"
 )
-# Tables 5 and 6 have w_hat = 1 + w, so that 1.0 is no guidance: likely, the paper does not say so.
+# Tables 5 and 6 seem to state 1 + w, so that 1.0 is no guidance; the paper does not say so.
 SCALES = ("1.0", "2.0", "5.0")
 EXTENSION_SCALES = ("2.0", "5.0")
 IMAGES = (0, 4, 8)
@@ -70,7 +70,7 @@ def paper_plan(table: str) -> ReproductionPlan:
 
 
 def _settings(preset: str, *names: str, **changes: str) -> dict[str, str]:
-    """Return settings of the preset, in words, so that a checkpoint with others is sampled by the paper's."""
+    """Return the settings of a preset as text, so that any checkpoint is sampled with those of the paper."""
     sampling = get_preset(preset).sampling
     kept = {name: str(getattr(sampling, name)) for name in ("sampler", "steps", "gamma", *names)}
     return {"preset": preset, **kept, **changes}
@@ -88,7 +88,7 @@ def _table1() -> ReproductionPlan:
 
 
 def _prediction(table: str, title: str, protocol: str, preset: str, steps: int, row: str) -> ReproductionPlan:
-    """Plan ancestral sampling against the Langevin corrector, which evaluates the network twice a step."""
+    """Compare ancestral sampling with the Langevin corrector, which evaluates the network twice per step."""
     followed = get_protocol(protocol)
     w_r = "reconstruction_weight"
     ancestral = _settings(preset, w_r, sampler="ancestral", steps=str(2 * steps))

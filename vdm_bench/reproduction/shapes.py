@@ -1,13 +1,13 @@
-"""The same tables on `shapes`: the embedded data, metrics and model, so that their claims are tested offline."""
+"""The same tables on `shapes`: data, metrics and model come with the package, so claims are tested offline."""
 
 from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
+from vdm_bench.reproduction.experiments import Experiment, Model, ReproductionPlan, known_claims
 from vdm_bench.reproduction.paper import CLAIMS, EXTENSION_SCALES, IMAGES, SCALES, paper_plan
-from vdm_bench.reproduction.plan import Experiment, Model, ReproductionPlan, known_claims
 
 STEPS = 64
 LIMIT = 256
-# Of the embedded network there are FVD and IS; the FIDs of frames have no counterpart.
+# The embedded network gives FVD and IS; frame-wise FIDs have no counterpart.
 STAND_INS = {"fvd": "embedded/fvd", "is/frames-avg": "embedded/is", "i3d/is": "embedded/is"}
 PACKAGED = Model("shapes", "shapes", packaged=True)
 
@@ -17,16 +17,16 @@ def shapes_plan(table: str, *, steps: int = STEPS, training_steps: int | None = 
 
     Args:
         table: `2` to `6`.
-        steps: of the ancestral sampler; the predictor-corrector takes half as many, which cost the same.
-        training_steps: of the models of table 4; the preset's if None.
+        steps: steps of the ancestral sampler; the predictor-corrector takes half as many, at the same cost.
+        training_steps: training steps of the models of table 4; None for the preset's.
 
     Raises:
-        InputError: table 1, which compares models of others; or an odd number of steps.
+        InputError: table 1, which compares published models; or an odd number of steps.
     """
     if table == "1":
         raise InputError(
             "table 1 compares the model with those of others, so there is nothing in it to test on shapes; "
-            "choose table2 to table6, or leave --protocol out"
+            "choose table2 to table6, or leave out --on-shapes"
         )
     if steps < 2 or steps % 2:
         raise InputError(
@@ -53,11 +53,10 @@ _Parts = tuple[tuple[Experiment, ...], tuple[Model, ...], tuple[str, ...]]
 
 
 def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
-    ancestral, langevin = (
-        next(case.row for case in paper_plan(table).cases if case.key == key) for key in ("ancestral", "langevin")
-    )
+    published = paper_plan(table)
+    ancestral, langevin = (published.case(key).label for key in ("ancestral", "langevin"))
     protocol = get_protocol("shapes-prediction")
-    # After the last step, too: else the corrector would make one evaluation less than the other sampler.
+    # Also correct after the last step: otherwise the corrector would evaluate the network once less.
     corrected = {"sampler": "predictor-corrector", "steps": str(steps // 2), "correct_last": "true"}
     cases = (
         Experiment("ancestral", ancestral, protocol, "shapes", {"sampler": "ancestral", "steps": str(steps)}),
@@ -104,11 +103,11 @@ def _guidance(table: str, steps: int, training_steps: int | None) -> _Parts:
 
 
 def _extension(table: str, steps: int, training_steps: int | None) -> _Parts:
-    rows = {case.key: case.row for case in paper_plan(table).cases}
+    labels = {case.key: case.label for case in paper_plan(table).cases}
     cases = tuple(
         Experiment(
             key,
-            rows[key],
+            labels[key],
             get_protocol("shapes-extension"),
             "shapes",
             {"steps": str(steps), "labels": "random", "guidance_scale": scale, "method": method},

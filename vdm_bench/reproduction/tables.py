@@ -1,4 +1,4 @@
-"""A plan and its outcome in words: the paper's table with a column of own values, and verdicts on its claims."""
+"""Format a plan and its outcome: the paper's table with a column of your values, and verdicts on its claims."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,20 +11,22 @@ from vdm_bench.leaderboards.tables.views import NAME, NOTES, Cell, Table, TableC
 from vdm_bench.leaderboards.text import NOTHING, rounded, useful_decimals
 from vdm_bench.metrics.score import Estimate, Interval, Score
 from vdm_bench.reproduction.execute import Outcome, Verdict, missing_for
-from vdm_bench.reproduction.plan import Experiment, ReproductionOptions, ReproductionPlan
+from vdm_bench.reproduction.experiments import Experiment, ReproductionOptions, ReproductionPlan
 from vdm_bench.runs.forecast import missing_networks
 
 Format = Literal["text", "markdown", "latex", "json"]
 VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}
 
 
-def plan_lines(plan: ReproductionPlan, means: ReproductionOptions) -> list[str]:
-    """Say what would be done, and what is missing for it."""
-    runs = [f"{case.key}: {case.row}; {_clips(plan, case, means)}{_made_by(case)}" for case in plan.cases]
-    trained = [model for model in plan.models.values() if model.trains and model.name not in means.checkpoints]
-    missing = {case.key: missing_for(plan, case, means) for case in plan.cases}
+def plan_lines(plan: ReproductionPlan, options: ReproductionOptions) -> list[str]:
+    """Return lines that say what would be run, and what is missing."""
+    runs = [f"{case.key}: {case.label}; {_clips(plan, case, options)}{_made_by(case)}" for case in plan.cases]
+    trained = [model for model in plan.models.values() if model.trains and model.name not in options.checkpoints]
+    missing = {case.key: missing_for(plan, case, options) for case in plan.cases}
     protocols = dict.fromkeys(case.protocol for case in plan.cases)
-    absent = dict.fromkeys(name for protocol in protocols for name in missing_networks(protocol, means.computing))
+    absent = dict.fromkeys(
+        name for protocol in protocols for name in missing_networks(protocol, options.computing)
+    )
     sections = {
         "runs": runs,
         "models to train": [f"{model.name}: as by `{model.command}`" for model in trained],
@@ -46,7 +48,7 @@ def _by_text(plan: ReproductionPlan) -> dict[str, list[str]]:
 
 
 def _by_what(missing: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Turn what each case lacks round: who lacks each thing."""
+    """Invert a mapping: from each missing thing to the keys that lack it."""
     keys: dict[str, list[str]] = {}
     for key, lacks in missing.items():
         for what in lacks:
@@ -54,20 +56,20 @@ def _by_what(missing: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return keys
 
 
-def _clips(plan: ReproductionPlan, case: Experiment, means: ReproductionOptions) -> str:
+def _clips(plan: ReproductionPlan, case: Experiment, options: ReproductionOptions) -> str:
     wanted = case.protocol.generated_count
-    count = min(means.limit or plan.limit or wanted, wanted)
+    count = min(options.limit or plan.limit or wanted, wanted)
     stride = f" at stride {case.protocol.stride}" if case.protocol.stride > 1 else ""
     return f"{case.protocol.name}{stride}, {count:,} of {wanted:,} clips"
 
 
 def _made_by(case: Experiment) -> str:
-    options = ", ".join(f"{key} {value}" for key, value in case.options.items() if key != "preset")
-    return f"; {case.sampler if not case.model else f'model {case.model}'}{f': {options}' if options else ''}"
+    settings = ", ".join(f"{key} {value}" for key, value in case.options.items() if key != "preset")
+    return f"; {case.sampler if not case.model else f'model {case.model}'}{f': {settings}' if settings else ''}"
 
 
 def format_outcome(plan: ReproductionPlan, outcome: Outcome, form: Format) -> str:
-    """Write the outcome as text that ends in a newline."""
+    """Format the outcome as text that ends in a newline."""
     if form == "json":
         return json.dumps(_content(plan, outcome), indent=2, allow_nan=False) + "\n"
     last = list(plan.metrics)[-1]
@@ -94,7 +96,7 @@ def _content(plan: ReproductionPlan, outcome: Outcome) -> dict[str, Any]:
 
 
 def _table(plan: ReproductionPlan, outcome: Outcome, metric: str, *, whole: bool) -> Table:
-    """Show a metric; below the last one stands what is to be said of the whole table."""
+    """Make the table of one metric; `whole` adds the notes on the whole outcome, below the last table."""
     own = plan.metrics[metric]
     rows = [row for row in plan.published if row.metric == metric and (own == metric or plan.case_of(row))]
     lines: dict[tuple[str, str, str], list[PublishedRow]] = {}
@@ -135,7 +137,7 @@ def _footnotes(plan: ReproductionPlan, row: PublishedRow) -> list[str]:
 def _cells(
     plan: ReproductionPlan, outcome: Outcome, halves: Sequence[PublishedRow], own: str, notes: dict[str, int]
 ) -> dict[TableColumn, Cell]:
-    """Return the cells of a published row, or of a pair a/b: ours go with the validation set, or 1 split."""
+    """Return the cells of a published row, or of a pair a/b; ours compare with the validation set, or 1 split."""
     ours = next((row for row in halves if row.half in ("validation set", "1 split")), halves[0])
     case = plan.case_of(ours)
     score = outcome.score(case.key, own) if case else None

@@ -1,7 +1,7 @@
-"""Features that someone else has computed, held against those of some clips computed again.
+"""Compare features that someone else computed with those of a share of the clips, computed again.
 
-What is stored is found by the content of each clip, never by the name of a file. Clips whose stored features are
-missing, damaged or not finite are computed again, too.
+Stored features are found by the content of each clip, never by file name. Features that are missing, damaged or
+not finite are also computed again.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class StoredFeatures:
     """The features in a folder, by the SHA-256 of the clips.
 
     Args:
-        folder: `features/` of a run; it need not be there.
+        folder: `features/` of a run; it need not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,11 +55,11 @@ class StoredFeatures:
         self._read = functools.lru_cache(maxsize=32)(_read)
 
     def rows(self, digest: str, widths: Mapping[str, int]) -> dict[str, NDArray[np.float32]] | None:
-        """Return the features of a clip, or None where they are no use.
+        """Return the stored features of a clip, or None if there are no valid ones.
 
         Args:
             digest: SHA-256 of the clip.
-            widths: names of the layers that are needed, and their dimensions.
+            widths: dimensions of the required layers, by name.
         """
         if digest not in self._places:
             return None
@@ -70,11 +70,11 @@ class StoredFeatures:
             for name, values in found.items()
             if values is not None and values.ndim == 2 and row < len(values) and values.dtype == np.float32
         }
-        sound = all(
+        valid = all(
             name in rows and len(rows[name]) == width and np.isfinite(rows[name]).all()
             for name, width in widths.items()
         )
-        return rows if sound else None
+        return rows if valid else None
 
 
 def _read(path: Path, name: str) -> NDArray[np.float32] | None:
@@ -86,13 +86,13 @@ def _read(path: Path, name: str) -> NDArray[np.float32] | None:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        computed: clips whose features were computed again.
-        compared: clips of these whose features were stored, too.
-        worst: the largest error of a clip's stored features, root mean square over the dimensions of a layer, as
-            a share of the layer's spread between reference clips; 0 where nothing was compared.
+        computed: number of clips whose features were computed again.
+        compared: number of these whose features were also stored.
+        worst: the largest error of a clip's stored features: root mean square over the dimensions of a layer, as
+            a share of the layer's spread between reference clips; 0 if nothing was compared.
     """
 
     computed: int
@@ -101,10 +101,10 @@ class Findings:
 
 
 class Auditor:
-    """A source of features: stored ones; those of chosen clips, and what is not stored, are computed again.
+    """A source of features that takes stored ones, and computes chosen clips and missing features again.
 
     Args:
-        stored: by someone else.
+        stored: features that someone else computed.
         chosen: indices of clips to compute again in any case.
     """
 
@@ -116,7 +116,7 @@ class Auditor:
     def __call__(
         self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
     ) -> tuple[Features, dict[str, str]]:
-        """Return the layers of all networks for clips of one block, and why others are not there."""
+        """Return the layers of all networks for the clips of one block, and the reasons for missing layers."""
         widths = layers_of(networks)
         known = [self._stored.rows(clip.digest, widths) for clip in clips]
         again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self._chosen]
@@ -142,13 +142,13 @@ class Auditor:
         return arrays, refused
 
     def findings(self, networks: Sequence[FeatureNetwork], reference: ExtractedFeatures) -> Findings:
-        """Return what was found in all blocks so far.
+        """Return the result over all blocks so far.
 
-        The scale of the errors is that of the reference: the generated clips' would be in the hands of who stored
-        the features, as one clip far away makes any spread large.
+        Errors are relative to the spread of the reference clips. The spread of the generated clips could be
+        manipulated by whoever stored the features: a single outlier makes it large.
 
         Args:
-            networks: whose features were asked for.
+            networks: networks whose features were audited.
             reference: their features of the reference clips.
         """
         worst = 0.0

@@ -1,4 +1,4 @@
-"""The demonstration: every baseline, and the reference model, under one protocol; a table and a picture."""
+"""The demo: all baselines and the reference model under one protocol, with a table and a picture."""
 
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from vdm_bench.video.sheet import write_contact_sheet
 PROTOCOL = "shapes-unconditional"
 PICTURE = "contact-sheet.png"
 
-# The reference model is given less than the protocol asks for, so that any CPU gets through it in minutes. Its
-# scores are marked and ranked apart; `vdm-bench run shapes-unconditional --sampler reference` does the whole.
-# Eight steps come within 4 of the FVD of twelve (docs/reference-model.md); fewer than 48 clips double the floor.
+# The reference model generates fewer clips than the protocol asks for, so that a CPU needs only minutes. Its
+# scores are marked and ranked separately; `vdm-bench run shapes-unconditional --sampler reference` runs the full
+# protocol. The FVD of 8 steps is within 4 of that of 12 (docs/reference-model.md); fewer than 48 clips double the
+# floor.
 MODEL = "shapes"
 MODEL_CLIPS = 48
 MODEL_OPTIONS = {
@@ -37,15 +38,15 @@ MODEL_OPTIONS = {
 
 
 def run_demo(out: Path, workers: int, reporter: Reporter) -> Path:
-    """Run the baselines, and the reference model if the package has it; write `report.md`, a picture and a page.
+    """Run the baselines, and the reference model if it is packaged; write `report.md`, a picture and a page.
 
     Args:
         out: folder for the runs and the report.
-        workers: threads that decode.
-        reporter: where progress goes.
+        workers: decoding threads.
+        reporter: receives progress.
 
     Returns:
-        The report's path.
+        The path of the report.
 
     Raises:
         InputError: `out` cannot be written.

@@ -1,7 +1,7 @@
-"""What a run would make, and how long it would take: nothing is written.
+"""Estimate the size and duration of a run, without writing anything.
 
-A few clips are made and looked at by the networks, to see how long that takes; networks whose weights are not
-here are not timed.
+A few clips are sampled and passed through the networks to measure the time. Networks whose weights are not in the
+cache are not timed.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
+from vdm_bench.runs.context import Maker, RunContext, build_maker, open_run
 from vdm_bench.runs.plan import ExistingClips, RunOptions, SampledClips
-from vdm_bench.runs.prepare import Maker, RunContext, build_maker, open_run
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.samplers.base import call_sampler
@@ -35,20 +35,20 @@ _PREFIXES = ("B", "kB", "MB", "GB", "TB")
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would be.
+    """The size and duration of a run.
 
     Attributes:
-        clips: to generate.
-        shape: (T, H, W) of them.
-        reference: clips of the reference.
-        evaluations: of the sampler's network for one clip; None where it does not tell.
-        sample_bytes: of the clip archive.
-        feature_bytes: of the features of both sides.
-        sample_seconds: for one clip; None where clips are there already.
-        feature_seconds: for one clip, all networks together; None where weights are not here.
-        absent: networks whose weights are not here.
-        refusals: why some networks do not take the clips; metrics that need them will have no value.
-        departures: from the protocol.
+        clips: number of clips to generate.
+        shape: (T, H, W) of these clips.
+        reference: number of reference clips.
+        evaluations: network evaluations per clip; None if the sampler does not report them.
+        sample_bytes: size of the clip archive.
+        feature_bytes: size of the features of both sides.
+        sample_seconds: time to sample one clip; None for existing clips.
+        feature_seconds: time for the features of one clip, all networks together; None if weights are missing.
+        absent: networks whose weights are not in the cache.
+        refusals: why some networks cannot process the clips; metrics that need them will have no value.
+        departures: deviations from the protocol.
     """
 
     clips: int
@@ -64,7 +64,7 @@ class Forecast:
     departures: list[str]
 
     def lines(self) -> list[str]:
-        """Say it."""
+        """Return the forecast as lines of text."""
         work = ""
         if self.evaluations is not None:
             total = self.evaluations * self.clips
@@ -95,14 +95,14 @@ class Forecast:
 
 
 def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
-    """Look at what a run would make.
+    """Estimate the size and duration of a run.
 
     Args:
-        protocol: that would be followed.
-        options: of the run.
+        protocol: the protocol of the run.
+        options: options of the run.
 
     Raises:
-        InputError: as the run itself would.
+        InputError: whatever the run itself would refuse.
     """
     run = open_run(protocol, Path(), options, Silent(), ProcessGroup())
     side = protocol.sample_size
@@ -133,7 +133,7 @@ def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
 
 
 def amount(size: int) -> str:
-    """Say a number of bytes.
+    """Format a number of bytes.
 
     >>> amount(5_033_164_800)
     '5.03 GB'
@@ -145,7 +145,7 @@ def amount(size: int) -> str:
 
 
 def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
-    """Name the networks of a protocol's metrics whose weights are not here."""
+    """Return the networks of a protocol's metrics whose weights are not in the cache."""
     recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
     names = dict.fromkeys(recipe.network for recipe in recipes)
     here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
@@ -153,7 +153,7 @@ def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
 
 
 def _try_sampler(run: RunContext, maker: Maker) -> tuple[Pixels, float]:
-    """Make some clips: these, and seconds for one."""
+    """Sample a few clips; return them, and the seconds per clip."""
     sampler, request = maker.sampler, run.conditions.request(range(_TIMED), maker.seed)
     with contextlib.closing(sampler):
         start = time.monotonic()
@@ -165,7 +165,7 @@ def _try_sampler(run: RunContext, maker: Maker) -> tuple[Pixels, float]:
 def _try_networks(
     protocol: Protocol, options: RunOptions, clips: Pixels | None
 ) -> tuple[int, float | None, list[str], list[str]]:
-    """Return bytes of features of a clip, seconds for one, networks whose weights are not here, and refusals."""
+    """Return feature bytes per clip, seconds per clip, networks without weights, and refusals."""
     absent = missing_networks(protocol, options.computing)
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
@@ -178,7 +178,7 @@ def _try_networks(
     if clips is not None and clips.shape[2:4] == (side, side):
         pixels = torch.from_numpy(np.array(clips[:1]))
     for network in suite.networks:
-        # A whole batch, as fewer clips are filled up to one; the first pass prepares what later ones find.
+        # A full batch, because smaller ones are padded to it; the first pass is a warm-up.
         batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
         try:
             compute_features(network, batch)

@@ -1,7 +1,8 @@
-"""What a run is: kept in its folder, so that nothing but the same run goes on there.
+"""The plan of a run: it is stored in the run folder, so that only the same run can be resumed there.
 
-A plan has two parts: what was asked for, which is known at once, and what that came to, which takes networks and
-a sampler to tell. By the first another run is refused, and a finished one found, before anything is loaded.
+A plan has two parts: the requested settings, known at once, and what they resolve to, known once networks and
+sampler are loaded. The first part is enough to refuse another run, or find a finished one, before anything is
+loaded.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ from vdm_bench.samplers.callable import module_digest
 from vdm_bench.scoring.suite import MetricSuite
 from vdm_bench.version import __version__
 
-# Fields of a plan that two runs may differ in: they find a finished run before anything is loaded.
+# Fields in which the plans of one run may differ: they find a finished run before anything is loaded.
 _ASKED = "asked"
 _MODULE = "sampler module"
 
@@ -48,7 +49,7 @@ _FIELDS: dict[str, Kind] = {
     _MODULE: str | None,
     _ASKED: dict | None,
 }
-_OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # plans of earlier versions are without
+_OF_LATE = frozenset({"missing videos", _MODULE, _ASKED})  # not in plans of earlier versions
 _TITLES = {"clips": "number of clips", "missing videos": "set of missing videos"}
 
 ANOTHER_FOLDER = "choose another `out`, or delete it"
@@ -56,16 +57,16 @@ ANOTHER_FOLDER = "choose another `out`, or delete it"
 
 @dataclass(frozen=True)
 class SampledClips:
-    """Clips that a sampler makes in the run.
+    """Clips that a sampler generates in the run.
 
     Attributes:
         sampler: name of a baseline, `module:object`, or an object with `sample(request)`.
-        options: `key=value` options of a sampler that is named.
-        seed: of the run, in [0, 2**32).
+        options: `key=value` options of a sampler given by name.
+        seed: seed of the run, in [0, 2**32).
 
     Raises:
         InputError: no sampler has this name, the object is not a sampler, an option is not text, or the seed is
-            not a whole number from 0 on.
+            not a non-negative integer.
     """
 
     sampler: str | Sampler
@@ -87,7 +88,7 @@ class SampledClips:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The fields `kind`, `spec` and `seed` of a record's sampler, known before it is built."""
+        """The fields `kind`, `spec` and `seed` of the sampler in the record; known before it is built."""
         sampler = self.sampler
         if isinstance(sampler, str):
             kind, spec = sampler_kind(sampler), sampler
@@ -108,7 +109,7 @@ class ExistingClips:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The fields `kind`, `spec` and `seed` of a record's sampler."""
+        """The fields `kind`, `spec` and `seed` of the sampler in the record."""
         return {"kind": "folder", "spec": str(self.path), "seed": None}
 
 
@@ -117,10 +118,10 @@ ClipSource: TypeAlias = SampledClips | ExistingClips
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a protocol is run: where the generated clips come from, and keywords of `vdm_bench.run`, as it says.
+    """How a protocol is run: the source of the generated clips, and keyword arguments of `vdm_bench.run`.
 
     Raises:
-        InputError: a number is out of range, or the name cannot be one.
+        InputError: a number is out of range, or the name is invalid.
     """
 
     source: ClipSource
@@ -141,7 +142,7 @@ class RunOptions:
 
     @property
     def run_name(self) -> str:
-        """What the run is called in tables: its name, or else that of its clips' source."""
+        """Name of the run in tables: its own, or that of the source of its clips."""
         return self.name or str(self.source.described["spec"])
 
 
@@ -153,12 +154,12 @@ def _check_whole(name: str, value: object, least: int, why: str = "") -> None:
 
 
 def ask(protocol: Protocol, options: RunOptions, count: int) -> dict[str, Any]:
-    """Put down what a run's result hangs on, as far as it is known before networks and sampler are loaded.
+    """Return all that a run's result depends on, as far as it is known before networks and sampler are loaded.
 
     Args:
-        protocol: that is followed.
-        options: of the run.
-        count: clips to generate.
+        protocol: protocol of the run.
+        options: options of the run.
+        count: number of clips to generate.
 
     Raises:
         InputError: an unknown metric.
@@ -178,12 +179,12 @@ def ask(protocol: Protocol, options: RunOptions, count: int) -> dict[str, Any]:
 def make_plan(
     asked: Mapping[str, Any], info: SamplerInfo, sampler: Sampler | None, suite: MetricSuite
 ) -> dict[str, Any]:
-    """Put down all that a run's result hangs on.
+    """Return all that a run's result depends on.
 
     Args:
-        asked: as of `ask`.
-        info: description of what makes the clips.
-        sampler: that is built, for a digest of the file that defines it; None for existing clips.
+        asked: first part of the plan, from `ask`.
+        info: description of the source of the clips.
+        sampler: the sampler, for a digest of the file that defines it; None for existing clips.
         suite: the metrics with their networks.
     """
     return {
@@ -196,20 +197,20 @@ def make_plan(
 
 
 def maker_of_clips(plan: Mapping[str, Any]) -> str:
-    """Name all in a plan that decides clip i, whatever their number: a digest."""
+    """Return a digest of everything in a plan that determines clip i; the number of clips does not."""
     deciding = {key: plan[key] for key in ("protocol_digest", "sampler", "sampler code")}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_finished(out: Path, asked: Mapping[str, Any], source: ClipSource) -> bool:
-    """Say whether a folder holds a run that was asked for in the same words, and its record.
+    """Return whether a folder holds a complete run that was requested with the same settings.
 
-    Where it is not found so, it may still be the same run: `keep_plan` tells, once all is loaded.
+    If not, it may still be the same run: `keep_plan` decides once everything is loaded.
 
     Args:
         out: the run folder.
-        asked: as of `ask`.
-        source: of the clips.
+        asked: first part of the plan, from `ask`.
+        source: source of the clips.
 
     Raises:
         InputError: the folder holds another run, or its plan is damaged or cannot be read.
@@ -223,8 +224,8 @@ def is_finished(out: Path, asked: Mapping[str, Any], source: ClipSource) -> bool
     return _same_code(old, source) and RunFolder(out).record.exists()
 
 
-def unlike_plan(out: Path, record: Record) -> list[str]:
-    """Name what a record says otherwise than the plan of the folder that it lies in, as one from elsewhere does.
+def contradictions(out: Path, record: Record) -> list[str]:
+    """Return the names of the fields in which a record contradicts the plan in its folder.
 
     Raises:
         InputError: the plan is damaged or cannot be read.
@@ -235,21 +236,21 @@ def unlike_plan(out: Path, record: Record) -> list[str]:
         "protocol": (digest, plan.get("protocol_digest")),
         "sampler": (record.sampler.model_dump(mode="json"), plan.get("sampler")),
     }
-    if record.sampler.seed is not None:  # of clips that are there already there may be fewer than were asked for
+    if record.sampler.seed is not None:  # fewer existing clips than requested are allowed
         made["number of clips"] = (record.generated.scored + len(record.generated.skipped), plan.get("clips"))
     return [name for name, (found, expected) in made.items() if found != expected]
 
 
 def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
-    """Write the plan of a run into its folder, or refuse a folder that holds another one.
+    """Write the plan of a run into its folder, or refuse a folder that holds another run.
 
-    A run of fewer clips goes on: clip i is the same in both. Its record, if it has one, is kept beside the new
-    one as `run-N.json`, N its number of clips.
+    A run of fewer clips is continued, because clip i is the same in both. Its record, if any, is kept next to the
+    new one as `run-N.json`, with N its number of clips.
 
     Args:
         out: the run folder.
-        plan: of the run.
-        writes: whether this process writes.
+        plan: plan of the run.
+        writes: whether this process writes files.
 
     Raises:
         InputError: the folder holds another run, or its plan is damaged or cannot be read.
@@ -258,7 +259,7 @@ def keep_plan(out: Path, plan: Mapping[str, Any], *, writes: bool) -> None:
     old = folder.read()
     grows = old is not None and _refuse_another(folder, old, new)
     if writes and old != new:
-        # In this order: a record that lies beside a plan of more clips would be taken for theirs.
+        # In this order: a record next to a plan of more clips would be taken for theirs.
         if old is not None and grows:
             with contextlib.suppress(FileNotFoundError):
                 RunFolder(out).record.replace(RunFolder(out).earlier_record(old["clips"]))
@@ -272,9 +273,9 @@ def _plan_of(out: Path) -> FolderPlan:
 def _refuse_another(
     plan: FolderPlan, old: Mapping[str, Any], new: Mapping[str, Any], *, partial: bool = False
 ) -> bool:
-    """Refuse a folder with another run; return whether it is one of fewer clips, which goes on.
+    """Refuse a folder with another run; return whether it is a run of fewer clips, to be continued.
 
-    Less is known of a sampler that has not been made: its plan is `partial`.
+    A plan is `partial` while the sampler has not been built.
     """
     grows = bool(old["clips"] < new["clips"])
     plan.require_same(old, new, {_ASKED, _MODULE, *(["clips"] if grows else [])}, partial=partial)
@@ -282,9 +283,9 @@ def _refuse_another(
 
 
 def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
-    """Return all other words of a run with the content of the files they name; None where that cannot be told.
+    """Return all other settings of a run with digests of the files they name; None if a file is still changing.
 
-    What these words stand for - weights, code, settings that nobody chose - is in the other fields of a plan.
+    What these settings resolve to, such as weights, code and defaults, is in the other fields of a plan.
     """
     recipes = [recipe for name in protocol.metrics for recipe in get_recipes(name)]
     computing, source = options.computing, options.source
@@ -320,7 +321,7 @@ def _package(network: str) -> str | None:
 
 
 def _content(path: Path) -> str | None:
-    """Return a digest of a file, or of what the file system tells of a folder; None of what is neither."""
+    """Return a digest of a file, or of the stamps of a folder's files; None if `path` is neither."""
     try:
         if path.is_file():
             with path.open("rb") as file:
@@ -334,7 +335,7 @@ def _content(path: Path) -> str | None:
 
 
 def _same_code(old: Mapping[str, Any], source: ClipSource) -> bool:
-    """Say whether the file that defined the sampler of a run is the same, without importing it."""
+    """Return whether the file that defines the sampler is unchanged, without importing it."""
     code = old.get("sampler code")
     match source:
         case ExistingClips():

@@ -1,6 +1,6 @@
-"""A run: a protocol carried out from its plan to its record, and interrupted at any moment.
+"""Run a protocol, from its plan to its record; an interrupted run resumes.
 
-`execute` and `measure` have the stages in order, cheap ones first. The stages are functions in `prepare.py` and
+`execute` and `measure` list the stages in order, cheap ones first. The stages are functions in `context.py` and
 `stages.py`.
 """
 
@@ -14,8 +14,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, write_record
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.runs.context import PreparedRun, RunContext, find_finished, open_run, prepare
 from vdm_bench.runs.plan import ClipSource, ExistingClips, RunOptions, SampledClips, is_finished, keep_plan
-from vdm_bench.runs.prepare import PreparedRun, RunContext, find_finished, open_run, prepare
 from vdm_bench.runs.stages import (
     MissingSamples,
     extract_generated,
@@ -54,31 +54,34 @@ def run(
     processes: ProcessGroup | None = None,
     recheck: bool = False,
 ) -> Record:
-    """Run a protocol, or go on with a run that was interrupted.
+    """Run a protocol, or resume an interrupted run.
 
     Args:
         protocol: its name, the path of its TOML file, or the protocol itself.
-        out: run folder: `run.json`, `samples/`, `features/`.
+        out: run folder; it gets `run.json`, `samples/` and `features/`.
         sampler: name of a baseline, `reference`, `diffusers` or `module:object`; or a `vdm_bench.Sampler`, an
             object with `sample(request)`, or a function `f(request, **options)`.
-        options: of a sampler given by name, or keyword arguments of a function.
+        options: options of a sampler given by name, or keyword arguments of a function.
         clips: folder or file of existing clips, instead of a sampler.
-        data_root: folder that the protocol's dataset lies in; `shapes` needs none.
-        reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
-            its clips.
-        seed: of the run, in [0, 2**32).
-        limit: generate only so many clips; the run is then marked as departing from its protocol. A run of fewer
-            clips in `out` goes on.
-        skip_broken: leave out given clips that cannot be read.
-        computing: how networks compute; on the CPU, if None.
-        workers: threads that decode.
-        name: how the run is called in tables; the sampler's name, if None.
-        reporter: where progress goes; nowhere by default.
-        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
-        recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
+        data_root: folder of the protocol's dataset; `shapes` needs none.
+        reference_stats: file with the reference features (`vdm-bench data export-reference`), instead of the
+            reference clips.
+        seed: seed of the run, in [0, 2**32).
+        limit: number of clips to generate; the record then says that the run deviates from its protocol. A run
+            of fewer clips in `out` is continued.
+        skip_broken: skip existing clips that cannot be read.
+        computing: how networks compute; on the CPU by default.
+        workers: decoding threads.
+        name: name of the run in tables; the sampler's name by default.
+        reporter: receives progress; none is reported by default.
+        processes: processes that share the work, from `vdm_bench.join_processes`; this one alone by default.
+        recheck: read and hash every clip, even if its hash is cached; also those of a finished run.
+
+    Returns:
+        The record, as in `run.json`.
 
     Raises:
-        InputError: bad input; or `out` holds a run with other settings.
+        InputError: bad input, or `out` holds a run with other settings.
     """
     if not isinstance(protocol, Protocol):
         protocol = get_protocol(str(protocol))
@@ -99,10 +102,10 @@ def run(
 def source_of_clips(
     sampler: object | None, clips: str | Path | None, options: Mapping[str, str], seed: int
 ) -> ClipSource:
-    """Tell the two sources of clips apart: a sampler, or clips that exist.
+    """Return the source of the clips: a sampler, or existing clips.
 
     Raises:
-        InputError: both are given or none, options without a sampler, or what is no sampler or path.
+        InputError: both or none are given, there are options without a sampler, or a type is wrong.
     """
     if (sampler is None) == (clips is None):
         raise InputError("give one of the two: `sampler` or `clips`")
@@ -120,13 +123,13 @@ def source_of_clips(
 
 
 def execute(run: RunContext) -> Record:
-    """Carry a run out, or go on with it.
+    """Execute a run, or resume it.
 
     Raises:
         InputError: see `run`.
     """
     processes, note = run.processes, run.reporter.note
-    # A file that has just been written may be told from another by some processes, and not by others.
+    # Right after a file was written, processes may disagree about whether it has changed.
     if processes.all_true([is_finished(run.out, run.asked, run.options.source)])[0]:
         return find_finished(run)
     with hold_together(run.out, "run", is_main=processes.is_main, agree=processes.agree, note=note) as alone:
@@ -143,11 +146,11 @@ def execute(run: RunContext) -> Record:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the work of a run came to.
+    """The results of a run.
 
     Attributes:
         reference: features of the reference clips.
-        record: of the run, with all scores.
+        record: record of the run, with all scores.
     """
 
     reference: ExtractedFeatures
@@ -155,19 +158,19 @@ class Measurement:
 
 
 def measure(run: RunContext, prepared: PreparedRun, source: FeatureSource = compute_layers) -> Measurement:
-    """Do the work of a run that is prepared.
+    """Do the work of a prepared run: sample, extract features, score.
 
     Args:
-        run: to carry out; its folder holds what is done already.
-        prepared: of this run.
-        source: of the features of the generated clips.
+        run: the run; results that are already in its folder are reused.
+        prepared: its networks and the source of its clips.
+        source: computes the features of the generated clips.
 
     Raises:
         InputError: clips cannot be read, the folder holds clips of another sampler, or the sampler fails.
     """
     suite = prepared.suite
     found = find_samples(run, prepared)
-    reference = extract_reference(run, suite)  # before samples are made: what is wrong with it shows first
+    reference = extract_reference(run, suite)  # before sampling, so that faults of the reference show early
     samples = make_samples(run, found) if isinstance(found, MissingSamples) else found
     generated = extract_generated(run, suite, samples, source)
     frames = measure_frames(run, samples)
@@ -176,7 +179,7 @@ def measure(run: RunContext, prepared: PreparedRun, source: FeatureSource = comp
 
 
 def write_page(run: RunContext, record: Record) -> None:
-    """Write `report.html` into the folder of a complete run; a folder that cannot be written is left as it is."""
+    """Write `report.html` into the folder of a complete run, unless the folder is read-only."""
     # Plots take a second to load, and `run` needs none.
     from vdm_bench.pages.galleries import ClipPlaces
     from vdm_bench.pages.write import write_html
@@ -188,11 +191,11 @@ def write_page(run: RunContext, record: Record) -> None:
 
 
 def _claim_folder(run: RunContext, plan: Mapping[str, Any], alone: bool) -> bool:
-    """Keep the plan in the run folder, and clear it of what killed processes left; say if its record is there."""
+    """Store the plan in the run folder and remove temporary files; return whether the run is complete."""
     main = run.processes.is_main
     keep_plan(run.out, plan, writes=main)
     if main:
-        # The other processes wait, and have written nothing yet.
+        # The other processes wait; they have not written anything yet.
         remove_temporary_files(run.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
     run.processes.wait()
     return RunFolder(run.out).record.exists()

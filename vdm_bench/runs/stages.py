@@ -1,7 +1,7 @@
-"""The work of a run, stage by stage: each a function of the run and of what earlier stages returned.
+"""The stages of a run: each is a function of the run and of what earlier stages returned.
 
-`vdm_bench.runs.run.measure` has them in order. Every file appears whole or not at all, and a clip depends on its
-own seed alone, so a run that is started again goes on and ends with the same bits.
+`vdm_bench.runs.run.measure` calls them in order. Files are written atomically, and a clip depends only on its own
+seed, so a resumed run ends with the same bits.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ from vdm_bench.leaderboards.record import ProtocolInfo, Record, name_of
 from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.clips import task_signature
 from vdm_bench.protocols.conditions import GENERATED
+from vdm_bench.runs.context import Maker, PreparedRun, RunContext, Samples
 from vdm_bench.runs.plan import maker_of_clips
-from vdm_bench.runs.prepare import Maker, PreparedRun, RunContext, Samples
 from vdm_bench.runtime.progress import Advance
 from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.samplers.base import call_sampler
@@ -29,13 +29,13 @@ _SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
 
 @dataclass(frozen=True)
 class MissingSamples:
-    """Clips that a sampler has to make.
+    """Clips that are still to be sampled.
 
     Attributes:
-        maker: of the clips.
-        name: of the sampler.
-        archive: that they are written to.
-        shards: that are missing there, each with the numbers of its clips.
+        maker: the sampler that generates them.
+        name: name of the sampler.
+        archive: archive that they are written to.
+        shards: missing shards of the archive, each with the indices of its clips.
     """
 
     maker: Maker
@@ -45,7 +45,7 @@ class MissingSamples:
 
 
 def find_samples(run: RunContext, prepared: PreparedRun) -> Samples | MissingSamples:
-    """Return the existing clips, or look up which ones the sampler has to make.
+    """Return the existing clips, or find which ones are still to be sampled.
 
     Raises:
         InputError: `samples/` holds clips of another sampler or size, or is damaged.
@@ -60,18 +60,18 @@ def find_samples(run: RunContext, prepared: PreparedRun) -> Samples | MissingSam
 
 
 def extract_reference(run: RunContext, suite: MetricSuite) -> ExtractedFeatures:
-    """Return the features of the reference."""
+    """Extract the features of the reference."""
     with run.stopwatch.stage("reference features"):
         return run.reference.features(replace(run.extractor, networks=suite.networks))
 
 
 def make_samples(run: RunContext, missing: MissingSamples) -> Samples:
-    """Have the sampler make the missing clips, 64 at a time, each process its share."""
+    """Sample the missing clips, 64 at a time, divided among the processes."""
     sampler, evaluations, processes = missing.maker.sampler, missing.maker.evaluations, run.processes
     steps, unit = (1, "clips") if evaluations is None else (evaluations, "evaluations")
     found = run.count - sum(map(len, missing.shards.values()))
     stage = run.reporter.stage(f"samples of {missing.name}", run.count * steps, unit, found=found * steps)
-    sampler.set_scratch_folder(run.out)  # a run that goes on there clears away what this one may leave
+    sampler.set_scratch_folder(run.out)  # a resumed run removes leftovers there
     with run.stopwatch.stage("samples"), stage as advance, contextlib.closing(sampler):
         for shard, indices in missing.shards.items():
             if processes.owner(shard) == processes.rank:
@@ -99,14 +99,14 @@ def _sample_shard(
 def extract_generated(
     run: RunContext, suite: MetricSuite, samples: Samples, source: FeatureSource
 ) -> ExtractedFeatures:
-    """Return the features of the generated clips, from a source of features."""
+    """Extract the features of the generated clips with `source`."""
     extractor = replace(run.extractor, networks=suite.networks, way_out=samples.way_out, source=source)
     with run.stopwatch.stage("generated features"):
         return extractor.collect(samples.clips, samples.count, run.features_folder, GENERATED)
 
 
 def measure_frames(run: RunContext, samples: Samples) -> FrameMeasures | None:
-    """Compare predicted frames with those that really followed; None where the protocol does not ask for it."""
+    """Compare predicted frames with the ground truth; return None if the protocol has no frame metrics."""
     options, metrics = run.options, run.protocol.frame_metrics
     if not metrics:
         return None
@@ -131,7 +131,7 @@ def score_samples(
     generated: ExtractedFeatures,
     frames: FrameMeasures | None,
 ) -> Record:
-    """Compute all scores, and put the record together."""
+    """Compute all scores and make the record."""
     protocol, suite, info = run.protocol, prepared.suite, prepared.info
     conditions = run.conditions.round_length
     with run.stopwatch.stage("scores"):

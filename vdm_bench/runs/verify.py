@@ -1,8 +1,9 @@
-"""Is a record true of its clips? The work of `vdm-bench verify`.
+"""Verify that a record describes its clips: the work of `vdm-bench verify`.
 
-The run is made again from the clips alone: same protocol, same metrics, the reference from its source. Features
-may be taken from the run folder, of which a random share is computed again. Then both records are compared. This
-shows that the scores are those of these clips under this protocol; it cannot show that a model made the clips.
+The run is repeated from the clips alone, with the same protocol and metrics and the reference from its source.
+Features may be taken from the run folder, but a random share of them is computed again. Then both records are
+compared. This shows that the scores are those of these clips under this protocol. It cannot show that a model
+generated the clips.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
+from vdm_bench.runs.context import open_run, prepare
 from vdm_bench.runs.plan import ExistingClips, RunOptions
-from vdm_bench.runs.prepare import open_run, prepare
 from vdm_bench.runs.run import measure
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
@@ -39,15 +40,15 @@ from vdm_bench.video.contents import digest_of_clips, load_clip
 
 DEFAULT_SHARE = 0.1
 
-# How far another machine may be off; docs/numerical-error.md says what was measured.
-# Features: of the clip that is worst, as a share of the spread between reference clips.
+# Allowed differences between machines; docs/numerical-error.md has the measurements.
+# Features: the error of the worst clip, as a share of the spread between reference clips.
 FEATURE_TOLERANCE: dict[Precision, float] = {"fp32": 2e-4, "tf32": 5e-2, "bf16": 3e-1}
-# Scores: see `unlike_scores`.
+# Scores: see `score_mismatch`.
 SCORE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
 
 
-def unlike_signatures(claimed: Record, remade: Record) -> str | None:
-    """Compare metrics and signatures; the version of the software may be another."""
+def signature_difference(claimed: Record, remade: Record) -> str | None:
+    """Describe the first difference in metrics or signatures, ignoring the software version; None if equal."""
     here, there = ({score.metric: score for score in record.scores} for record in (claimed, remade))
     if odd := sorted(here.keys() ^ there.keys()):
         return f"{odd[0]} is {'no metric of' if odd[0] in here else 'missing; it belongs to'} the protocol"
@@ -62,8 +63,8 @@ def _differences(claimed: Score, remade: Score) -> str:
     return "; ".join(f"{key}:{here or ''}, and must be {key}:{there or ''}" for key, here, there in found)
 
 
-def unlike_counts(claimed: Record, remade: Record) -> str | None:
-    """Compare what is said of the clips beside the scores."""
+def count_difference(claimed: Record, remade: Record) -> str | None:
+    """Describe the first difference in what the records say about the clips; None if equal."""
     for side in ("reference", "generated"):
         here, there = getattr(claimed, side), getattr(remade, side)
         for count in ("expected", "scored", "repeated", "lossy"):
@@ -77,28 +78,29 @@ def unlike_counts(claimed: Record, remade: Record) -> str | None:
     return None
 
 
-def unlike_scores(claimed: Record, remade: Record, tolerance: float) -> str | None:
-    """Compare values, intervals, jackknives, floors, limits and curves.
+def score_mismatch(claimed: Record, remade: Record, tolerance: float) -> str | None:
+    """Describe the first difference in values, intervals, jackknives, floors, limits and curves; None if equal.
 
     Args:
         claimed: the record.
-        remade: the other, of the same metrics.
-        tolerance: as a share of the value, or of half the width of its interval where that is more.
+        remade: the record of the repeated run, with the same metrics.
+        tolerance: allowed difference, as a share of the value or of half the width of its interval, whichever is
+            larger.
     """
     again = {score.metric: score for score in remade.scores}
     for score in claimed.scores:
-        if fault := _unlike_score(score, again[score.metric], tolerance):
+        if fault := _one_score_mismatch(score, again[score.metric], tolerance):
             return fault
     if claimed.curves.keys() != remade.curves.keys():
         here, there = (", ".join(record.curves) or "nothing" for record in (claimed, remade))
         return f"there are curves of {here}, and must be of {there}"
     for metric, curve in claimed.curves.items():
-        if fault := _unlike_curve(metric, curve, remade.curves[metric], tolerance):
+        if fault := _curve_mismatch(metric, curve, remade.curves[metric], tolerance):
             return fault
     return None
 
 
-def _unlike_score(claimed: Score, remade: Score, tolerance: float) -> str | None:
+def _one_score_mismatch(claimed: Score, remade: Score, tolerance: float) -> str | None:
     if remade.value is None or claimed.value is None:
         same = (claimed.value, claimed.status) == (remade.value, remade.status)
         return None if same else f"{claimed.metric} is {claimed.value}, and comes out as {remade.value}"
@@ -106,7 +108,7 @@ def _unlike_score(claimed: Score, remade: Score, tolerance: float) -> str | None
     scale = max(abs(remade.value), interval.high / 2 - interval.low / 2 if interval else 0.0)
     allowed = tolerance * scale
     if "knn" in dict(Signature.parse(claimed.signature).fields):
-        allowed = max(allowed, 2 / remade.n_generated)  # a clip more or less within a radius, on either side
+        allowed = max(allowed, 2 / remade.n_generated)  # one clip more or less within a radius, on either side
     if claimed.jackknife and claimed.jackknife_groups != remade.jackknife_groups:
         old = claimed.jackknife_groups or "consecutive clips"
         return (
@@ -116,7 +118,7 @@ def _unlike_score(claimed: Score, remade: Score, tolerance: float) -> str | None
     counts = len(claimed.jackknife), len(remade.jackknife)
     if counts[0] not in (0, counts[1]):  # older records have none
         return f"the jackknife of {claimed.metric} has {counts[0]} values, and must have {counts[1]}"
-    # The values of the jackknife stand last: those of a record without them are not looked at.
+    # The values of the jackknife are last, so a record without them is compared up to there.
     for (name, here), (_, there) in zip(_numbers(claimed), _numbers(remade), strict=False):
         if (here is None) != (there is None) or not _near(here, there, allowed):
             off = f"allowed: {allowed:.2g} more or less"
@@ -139,7 +141,7 @@ def _near(here: float | None, there: float | None, allowed: float) -> bool:
     return here is None or there is None or abs(here - there) <= allowed
 
 
-def _unlike_curve(metric: str, claimed: Curve, remade: Curve, tolerance: float) -> str | None:
+def _curve_mismatch(metric: str, claimed: Curve, remade: Curve, tolerance: float) -> str | None:
     if claimed.frames != remade.frames:
         return f"the curve of {metric} is of other frames"
     pairs = zip(claimed.frames, claimed.values, remade.values, strict=True)
@@ -151,12 +153,12 @@ def _unlike_curve(metric: str, claimed: Curve, remade: Curve, tolerance: float) 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        name: of the check, one word.
-        fault: what is not as the record says, or None.
-        found: what is as it says, in words.
+        name: name of the check, one word.
+        fault: what contradicts the record, or None.
+        found: what agrees with the record, as text.
     """
 
     name: str
@@ -169,15 +171,15 @@ class VerifyOptions:
     """How a record is verified.
 
     Attributes:
-        samples: the clips: a clip archive, a run folder, or whatever `vdm-bench run --clips` takes.
-        protocol: name or file of the record's protocol, where it does not come with the package.
-        share: of the clips whose stored features are computed again, in (0, 1].
-        seed: by which they are chosen, from 0 on; None for one that nobody could know before.
-        data_root: of the protocol's dataset.
-        reference_stats: features of the reference instead.
+        samples: the clips: a clip archive, a run folder, or anything that `vdm-bench run --clips` accepts.
+        protocol: name or file of the record's protocol, if it is not built in.
+        share: share of the clips whose stored features are computed again, in (0, 1].
+        seed: seed for choosing these clips; None for an unpredictable one.
+        data_root: folder of the protocol's dataset.
+        reference_stats: file with the reference features, instead of the reference clips.
         computing: device and weights; the precision is that of the record.
-        workers: threads that decode.
-        recheck: read and hash every clip of the reference, whatever is remembered of its file.
+        workers: decoding threads.
+        recheck: read and hash every reference clip, even if its hash is cached.
     """
 
     samples: Path
@@ -192,23 +194,23 @@ class VerifyOptions:
 
 
 def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = None) -> list[Check]:
-    """Verify a record; where it holds, `verified.json` is written beside it, and else removed.
+    """Verify a record. If all checks pass, `verified.json` is written next to it; otherwise it is removed.
 
     Args:
-        record: the file, or its run folder.
-        options: how.
-        reporter: where progress goes; nowhere by default.
+        record: a `run.json`, or its run folder.
+        options: how to verify it.
+        reporter: receives progress; none is reported by default.
 
     Returns:
-        What was checked, in order, up to the first fault.
+        The checks in order, up to the first fault.
 
     Raises:
-        InputError: the record cannot be read, follows no protocol, or clips or reference are not at hand.
+        InputError: the record cannot be read or follows no protocol, or clips or reference are missing.
     """
     path = RunFolder(record).record if record.is_dir() else record
     reporter = reporter or Silent()
     checks: list[Check] = []
-    # Not the folder's lock: the note counts for the bytes that it names, whatever is written beside it.
+    # Not the folder's lock: the note holds for the record with this digest, whatever else is written there.
     with hold_file(verified_file(path), "verify", way_out="wait for it", patience=0.0, note=reporter.note):
         with contextlib.suppress(_RefutedError):
             note = _verification(path, read_bytes(path), options, reporter, checks)
@@ -219,7 +221,7 @@ def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = Non
 
 
 class _RefutedError(Exception):
-    """A check found a fault, and the ones after it make no sense."""
+    """A check found a fault, so the later ones are skipped."""
 
 
 def _check(checks: list[Check], name: str, fault: str | None, found: str = "") -> None:
@@ -231,13 +233,13 @@ def _check(checks: list[Check], name: str, fault: str | None, found: str = "") -
 def _verification(
     path: Path, data: bytes, options: VerifyOptions, reporter: Reporter, checks: list[Check]
 ) -> Verification:
-    """Check one thing after the other, from cheap to dear."""
-    record = _sound_record(path, data, checks)
+    """Run all checks, from cheap to expensive."""
+    record = _valid_record(path, data, checks)
     protocol = _protocol_of(record, path, options, checks)
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with scratch_folder() as folder:
-        # First, as the reference must be at hand.
+        # First, because the reference must be available.
         run = open_run(protocol, folder, _run_options(options, precision), reporter, ProcessGroup())
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
@@ -246,13 +248,16 @@ def _verification(
         measured = measure(run, prepared, source=auditor)
         findings = auditor.findings(prepared.suite.networks, measured.reference)
         remade = measured.record
-    _check(checks, "counts", unlike_counts(record, remade), f"{record.generated.scored} clips as recorded")
-    signed = ", ".join(f"{score.metric} {score.digest}" for score in record.scores)
-    _check(checks, "signatures", unlike_signatures(record, remade), signed)
+    _check(checks, "counts", count_difference(record, remade), f"equal: {record.generated.scored} clips")
+    signed = "equal: " + ", ".join(f"{score.metric} {score.digest}" for score in record.scores)
+    _check(checks, "signatures", signature_difference(record, remade), signed)
     _same_features(findings, count, precision, checks)
     values = ", ".join(_valued(score) for score in remade.scores)
     _check(
-        checks, "scores", unlike_scores(record, remade, SCORE_TOLERANCE[precision]), f"computed again: {values}"
+        checks,
+        "scores",
+        score_mismatch(record, remade, SCORE_TOLERANCE[precision]),
+        f"equal; computed again: {values}",
     )
     return Verification(
         record_sha256=record_digest(data),
@@ -268,7 +273,7 @@ def _verification(
 
 
 def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
-    """Ask for the run of the record once more, of the clips that are there."""
+    """Return the options that repeat the run of the record with the given clips."""
     return RunOptions(
         source=ExistingClips(options.samples),
         data_root=options.data_root,
@@ -280,13 +285,13 @@ def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
     )
 
 
-def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
+def _valid_record(path: Path, data: bytes, checks: list[Check]) -> Record:
     try:
         record = parse_record(data, path)
     except InputError as error:
         _check(checks, "record", str(error))
         raise
-    _check(checks, "record", None, f"sound, of version {record.schema_version}")
+    _check(checks, "record", None, f"valid, schema version {record.schema_version}")
     return record
 
 
@@ -308,7 +313,7 @@ def _protocol_of(record: Record, path: Path, options: VerifyOptions, checks: lis
 
 
 def _precision_of(record: Record, checks: list[Check]) -> Precision:
-    """Return the precision that all scores of networks are signed with."""
+    """Return the precision in the signatures of all network-based scores."""
     signed = {dict(Signature.parse(score.signature).fields).get("prec") for score in record.scores} - {None}
     known = [precision for precision in PRECISIONS if precision in signed]
     if len(signed) != 1 or len(known) != 1:
@@ -319,27 +324,27 @@ def _precision_of(record: Record, checks: list[Check]) -> Precision:
 def _same_clips(
     record: Record, protocol: Protocol, options: VerifyOptions, reporter: Reporter, checks: list[Check]
 ) -> int:
-    """Compare the content of the clips before anything is computed from them; give their number."""
+    """Compare the content of the clips before anything is computed from them; return their number."""
     clips = open_clips(options.samples, protocol.scored_view)
     count = min(len(clips), protocol.generated_count)
     claimed = record.generated
     if claimed.digest is None:
-        _check(checks, "clips", "the record holds no digest of its clips; make it again by this version")
+        _check(checks, "clips", "the record has no digest of its clips; run it again with this version")
     digests, broken = _digests(clips, count, options.workers, reporter)
     fault = None
     if digest_of_clips(digests) != claimed.digest:
         fault = (
             f"the {len(digests)} clips in {options.samples} are not the {claimed.scored} that were scored, or "
-            f"stand in another order{f'; {broken[0]}' if broken else ''}"
+            f"are in another order{f'; {broken[0]}' if broken else ''}"
         )
-    _check(checks, "clips", fault, f"{len(digests)} clips with the content that was scored")
+    _check(checks, "clips", fault, f"equal: the content of {len(digests)} clips")
     return count
 
 
 def _digests(
     clips: ClipDataset, count: int, workers: int, reporter: Reporter
 ) -> tuple[list[str], list[BrokenClipError]]:
-    """Read the clips: the SHA-256 of each, and why others cannot be read."""
+    """Read the clips; return the SHA-256 of each, and the errors of those that cannot be read."""
     digests, broken = list[str](), list[BrokenClipError]()
     with reporter.stage("content of the clips", count) as advance:
         for loaded in ordered_map(lambda index: load_clip(clips, index), range(count), workers):

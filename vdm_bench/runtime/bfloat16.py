@@ -6,6 +6,8 @@ import torch
 
 from vdm_bench.errors import SlowWarning
 
+__all__ = ["cpu_computes_bfloat16"]
+
 SLOW = "this CPU has no bfloat16 arithmetic (AVX-512 or AMX): bf16 takes tens of times longer than fp32"
 
 

@@ -25,6 +25,8 @@ from vdm_bench.runtime.process_identity import ProcessIdentity
 
 FOLDER_LOCK = ".vdm-bench.lock"  # name of the lock file in a folder that one process at a time writes into
 
+__all__ = ["atomic_path", "write_bytes", "write_text"]
+
 _MARK = ".part-"  # in the name of every temporary file or folder, before its owner
 # The full pattern of such a name, because users have files of their own with ".part-" in the name.
 _TEMPORARY = re.compile(

@@ -17,7 +17,8 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
     def attribute(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        module, _, original = homes[name].partition(":")  # `module:name` if it has another name there
+        return getattr(import_module(f"{package}.{module}"), original or name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

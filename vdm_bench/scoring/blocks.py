@@ -1,10 +1,9 @@
-"""Stored blocks of values of clips: features, and frame metrics.
+"""Stored blocks of per-clip values: features and frame metrics.
 
-A block is a safetensors file of arrays with facts in its header and checksums of it all. It is named by a hash
-over everything that its values depend on, so that nothing that has changed is ever taken for the same. A block
-that is missing and one that is damaged are the same to its reader: the values are computed again, even where the
-damage shows only as they are read for a score. Where several processes work together, one computes a block, and
-then all have it.
+A block is a safetensors file with arrays, facts in its header, and checksums of both. Its name is a hash of
+everything that its values depend on, so a changed input never matches. A damaged block is treated like a missing
+one: its values are computed again, even if the damage is noticed only while a score reads them. With several
+processes, one computes a block and sends it to the others.
 """
 
 import hashlib
@@ -30,10 +29,10 @@ class BlockStore:
     """Blocks of one kind in a folder.
 
     Attributes:
-        folder: where they lie; each process may see another.
-        holds: what they hold, as notes name it: `features`.
-        reporter: gets a note of each damaged file.
-        processes: the processes that share the work.
+        folder: their folder; each process may see a different one.
+        holds: what they contain, for notes: `features`.
+        reporter: receives a note about each damaged file.
+        processes: processes that share the work.
     """
 
     folder: Path
@@ -43,15 +42,15 @@ class BlockStore:
     _noted: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)  # damaged files
 
     def find(self, path: Path, read: Callable[[Path], T], clips: int) -> T | None:
-        """Read a block that may be there.
+        """Read a block if it exists.
 
         Args:
-            path: of its file.
-            read: reads it; raises a `DamagedError` where it is not the block that is wanted.
-            clips: whose values it holds, for notes.
+            path: path of its file.
+            read: reads it; raises a `DamagedError` if it is not the expected block.
+            clips: number of clips in it, for notes.
 
         Returns:
-            What `read` returns, or None where the block is missing or damaged.
+            What `read` returns, or None if the block is missing or damaged.
         """
         try:
             return read(path)
@@ -65,12 +64,12 @@ class BlockStore:
         return None
 
     def read(self, path: Path, read: Callable[[Path], T], restore: Callable[[], None]) -> T:
-        """Read a block that was there; where it is damaged since, read it once more when it is restored.
+        """Read a block that exists; if it has been damaged since, restore it and read it again.
 
         Args:
-            path: of its file.
-            read: reads it; raises a `DamagedError` where it cannot.
-            restore: computes its values again, and writes them.
+            path: path of its file.
+            read: reads it; raises a `DamagedError` if it cannot.
+            restore: computes its values again and writes them.
 
         Raises:
             DamagedError: the restored block cannot be read either.
@@ -82,14 +81,14 @@ class BlockStore:
             return read(path)
 
     def give_up(self, path: Path, clips: int) -> None:
-        """Say that a file of the values of so many clips is damaged, and make room for another."""
+        """Report that a file with the values of so many clips is damaged, and make room for a new one."""
         named = f"{clips} clip{'' if clips == 1 else 's'}"
         self.reporter.note(f"{self.holds} of {named} in {path} were damaged and are computed again")
         if not path.is_file():
             discard(path)
 
     def share(self, path: Path, owner: int) -> None:
-        """Bring a file from the process that has written it to all others."""
+        """Send a file from the process that has written it to all others."""
         if self.processes.size == 1:
             return
         mine = self.processes.rank == owner
@@ -98,7 +97,7 @@ class BlockStore:
             write_bytes(path, data)
 
     def lost(self) -> InputError:
-        """Return the error that says that a block that has just been written is not there."""
+        """Return the error for a block that is missing right after it was written."""
         return InputError(
             f"{self.holds} in {self.folder} were damaged as soon as they were written; check the disk"
         )
@@ -106,12 +105,12 @@ class BlockStore:
 
 def write_block(path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
     """Write a block, atomically, readable by all who may read the folder."""
-    # `save_file` would make a file that only its owner may read, and the cache may be shared.
+    # `save_file` makes files that only their owner may read, but the cache may be shared.
     write_bytes(path, save_arrays(arrays, facts))
 
 
 def content_key(title: str, parts: Iterable[str]) -> str:
-    """Return the name of a block: 40 hexadecimal digits of the SHA-256 over its title and parts, a line each."""
+    """Return the name of a block: 40 hexadecimal digits of the SHA-256 of its title and parts, one per line."""
     digest = hashlib.sha256(title.encode())
     for part in parts:
         digest.update(f"\n{part}".encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""Why two recipes give different numbers for the same clips: from one to the other, one setting at a time."""
+"""Explain why two recipes give different scores for the same clips, one setting at a time."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.scoring.score import Clips, ScoreOptions, collect_sides, open_sources
 from vdm_bench.scoring.suite import MetricSuite, Stopwatch
 
-# The order in which settings are changed: where implementations were found to disagree, largest effect first.
+# The order in which settings are changed: those in which implementations differ, largest effect first.
 SETTINGS = ("network", "resize", "aspect", "padding", "epsilon")
 
 
@@ -25,10 +25,10 @@ class Step:
 
     Attributes:
         setting: its name, such as `resize`.
-        before: its value before the change, as texts.
-        after: its value after it.
+        before: its value before the change, as text.
+        after: its value after the change, as text.
         score: the score after the change.
-        contribution: by how much the change moved the score.
+        contribution: the change of the score.
     """
 
     setting: str
@@ -40,13 +40,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The way from one recipe to another.
+    """The steps from one recipe to another.
 
     Attributes:
         start: score of the first recipe.
-        goal: score of the second.
-        steps: the changes in between; their contributions add up to the gap. They depend on the order in
-            which settings are changed, which is always the same.
+        goal: score of the second recipe.
+        steps: the changes in between. Their contributions add up to the gap between the two scores, and depend on
+            the order of the changes, which is always the same.
     """
 
     start: Score
@@ -70,15 +70,15 @@ def explain(
     """Compute what each setting contributes to the gap between two recipes, on the given clips.
 
     Args:
-        generated: as for `vdm_bench.score_record`.
-        reference: the same.
-        start: name or TOML file of a recipe.
-        goal: the same.
-        options: how clips are read and networks compute; its metrics are not looked at.
-        reporter: where progress goes; nowhere by default.
+        generated: generated clips, as for `vdm_bench.score_record`.
+        reference: reference clips, likewise.
+        start: name or TOML file of the first recipe.
+        goal: name or TOML file of the second recipe.
+        options: how clips are read and networks compute; its metrics are ignored.
+        reporter: receives progress; none is reported by default.
 
     Raises:
-        InputError: bad input, recipes that have no statistic in common, or a step without a value.
+        InputError: bad input, recipes with different kinds of statistic, or a step without a value.
     """
     options, reporter = options or ScoreOptions(), reporter or Silent()
     first, last = get_recipe(start), get_recipe(goal)
@@ -110,7 +110,7 @@ def _value_of(score: Score) -> float:
 
 
 def _changes(first: Recipe, last: Recipe) -> Iterator[tuple[tuple[str, str], Recipe]]:
-    """Return each setting that may differ, as (where it stands, its name), and the recipe after its change."""
+    """Yield each setting that may differ, as (its group, its name), with the recipe after its change."""
     recipe = first
     for name in SETTINGS:
         changed = {name: getattr(last, name)}
@@ -131,7 +131,7 @@ def _steps(
     scores: list[Score],
     values: list[float],
 ) -> Iterator[Step]:
-    """Pair each change with its effect, leaving out those that change nothing."""
+    """Pair each change with its effect, and omit settings that are equal."""
     for number in range(1, len(recipes)):
         kind, name = changes[number]
         before, after = (_described(kind, name, recipes[n], specs[n]) for n in (number - 1, number))

@@ -1,4 +1,4 @@
-"""What a stored block of features holds: an array for each layer, and in its header what it is of."""
+"""The file of a block of features: an array per layer, and a header with its networks and clips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ FEATURES_VERSION = 5
 
 
 def array_name(number: int, layer: str) -> str:
-    """Name a layer of a collector's network in the files of features."""
+    """Return the name of a layer in the files of features, by the index of its network."""
     return f"{number}.{layer}"
 
 
 @dataclass(frozen=True)
 class BlockHeader:
-    """What stands before the features of a block.
+    """The header of a block of features.
 
     Attributes:
-        networks: names of those that made them, by all that decides the features of a clip.
+        networks: names of its networks, with everything that determines the features of a clip.
         digests: SHA-256 of each clip.
-        refused: why there are no features of a layer, by its `array_name`.
-        widths: dimensions of each layer that is there, by its `array_name`.
+        refused: why a layer has no features, by its `array_name`.
+        widths: dimensions of each stored layer, by its `array_name`.
     """
 
     networks: Sequence[str]
@@ -40,7 +40,7 @@ class BlockHeader:
     widths: Mapping[str, int]
 
     def holds(self, needed: Mapping[str, int]) -> bool:
-        """Say whether layers of these dimensions are there, by their `array_name`, or refused."""
+        """Return whether each layer, by its `array_name`, is stored with these dimensions or refused."""
         return all(self.widths.get(name) == width or name in self.refused for name, width in needed.items())
 
 
@@ -50,28 +50,28 @@ def write_features(
     """Write the features of a block.
 
     Args:
-        path: of the file.
-        networks: names of those that made them; a file in another's place is told by them.
+        path: path of the file.
+        networks: names of the networks; they reveal a file in the place of another.
         digests: SHA-256 of each clip.
-        arrays: float32 [n, d] of each layer, by its `array_name`.
-        refused: why there are none of a layer.
+        arrays: float32 [n, d] per layer, by its `array_name`.
+        refused: why a layer has no features, by its `array_name`.
     """
     facts = {"networks": list(networks), "digests": list(digests), "refused": dict(refused)}
     write_block(path, arrays, facts)
 
 
 def read_header(path: Path) -> BlockHeader:
-    """Read what a file of features is of.
+    """Read the header of a file of features.
 
     Raises:
-        DamagedError: it is not there, or is no such file, or not what was written.
+        DamagedError: the file is missing, of another kind, or damaged.
     """
     with open_arrays(path) as stored:
         networks: Any = stored.facts.get("networks")
         digests: Any = stored.facts.get("digests")
         refused: Any = stored.facts.get("refused")
         if not (_are_names(networks) and _are_digests(digests) and _are_reasons(refused)):
-            raise DamagedError(path, "it does not say what it is of", stored.way_out)
+            raise DamagedError(path, "its header does not name its networks and clips", stored.way_out)
         return BlockHeader(networks, digests, refused, _widths(stored, len(digests)))
 
 
@@ -79,7 +79,7 @@ def read_features(path: Path, name: str) -> NDArray[np.float32]:
     """Read a layer, float32 [n, d], by its `array_name`.
 
     Raises:
-        DamagedError: it is not there, or not what was written.
+        DamagedError: it is missing or damaged.
     """
     with open_arrays(path) as stored:
         return stored.read(name)

@@ -1,13 +1,13 @@
-"""From datasets to features: decode, hash, check and extract, block by block, resumable.
+"""Extract features from datasets: decode, hash, check and compute, block by block, resumable.
 
-The features of a block are stored in a file that is named by a hash over everything they depend on: the content
-of the clips, the networks and their weights, and the version of this code. So a run that is started again finds
-what it has, and nothing that has changed is ever taken for the same. What the content of a block is need not be
-read again each time: see `contents`. Stored features carry checksums; those that are damaged are computed again,
-even when that shows only as a score reads them.
+The features of a block are stored in a file named by a hash of everything they depend on: the content of the
+clips, the networks and their weights, and the version of this code. So a resumed run finds its features, and a
+changed input never matches. The content of a block is not read again each time: see `vdm_bench.video.contents`.
+Stored features have checksums; damaged ones are computed again, even if the damage is noticed only while a score
+reads them.
 
-A clip is decoded once, and crosses to the device once, for all networks. Where several processes work together,
-each computes every n-th block, and then all get all blocks.
+A clip is decoded and copied to the device once for all networks. With n processes, each computes every n-th
+block and sends it to the others.
 """
 
 import hashlib
@@ -55,13 +55,13 @@ from vdm_bench.video.view import View
 
 @dataclass(frozen=True)
 class ExtractedFeatures:
-    """The features of a dataset and what happened on the way.
+    """The features of a dataset.
 
     Attributes:
-        features: for the scores, one set for each network, in the order of the networks.
-        broken: clips that were left out.
-        digest: SHA-256 over those of the clips in their order, or None where the clips are not at hand.
-        digests: SHA-256 of each clip, in order; None where they are not known.
+        features: one set per network, in the order of the networks.
+        broken: clips that were skipped.
+        digest: SHA-256 of the digests of the clips in order; None if unknown.
+        digests: SHA-256 of each clip, in order; None if unknown.
     """
 
     features: list[FeatureSet]
@@ -70,22 +70,22 @@ class ExtractedFeatures:
     digests: Sequence[str] | None = None
 
     def shared_with(self, other: "ExtractedFeatures") -> int:
-        """Count the clips whose pixels are those of a clip of another set; 0 where that is not known."""
+        """Return how many clips have the same pixels as a clip of the other set; 0 if unknown."""
         there = set(other.digests or ())
         return sum(digest in there for digest in self.digests or ())
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Clips whose features are stored.
+    """A block of clips whose features are stored.
 
     Attributes:
-        dataset: that they are of.
-        indices: of the clips, and of those beside them that cannot be read.
-        facts: what was found in them.
-        store: where the features are.
-        path: of the file of features.
-        title: names the dataset in notes and errors.
+        dataset: dataset of the clips.
+        indices: indices of the clips, including those that cannot be read.
+        facts: digests, shape and frame rates of the clips.
+        store: store of the features.
+        path: path of the file of features.
+        title: name of the dataset in notes and errors.
     """
 
     dataset: ClipDataset
@@ -97,7 +97,7 @@ class _Block:
 
 
 class FeatureSource(Protocol):
-    """Where the features of the clips of one block come from."""
+    """Computes, or looks up, the features of the clips of one block."""
 
     def __call__(
         self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
@@ -108,14 +108,14 @@ class FeatureSource(Protocol):
 def compute_layers(
     networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
 ) -> tuple[Features, dict[str, str]]:
-    """Compute the layers of all networks for clips of one block.
+    """Compute the layers of all networks for the clips of one block.
 
     Returns:
-        The layers, and why others are not there: a network does not take the clips, or gives NaN for one.
-        Both are named by `array_name`.
+        The layers, and the reasons for missing layers: a network does not accept the clips, or returns NaN for
+        one. The keys of both are `array_name`s.
 
     Raises:
-        InputError: no network takes the clips.
+        InputError: no network accepts the clips.
     """
     pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(networks[0].device)
     arrays: Features = {}
@@ -142,17 +142,17 @@ def compute_layers(
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """How features are collected.
+    """Extracts the features of datasets.
 
     Attributes:
         networks: feature networks; each clip is decoded once for all of them. Without any, clips are only hashed.
-        workers: threads that decode.
-        skip_broken: leave out clips that cannot be read instead of refusing.
-        reporter: where progress goes.
-        processes: the processes that share the work.
-        recheck: read and hash every clip, whatever is remembered of its file.
-        way_out: what to do where clips cannot be read.
-        source: where the features of a block come from; the networks compute them by default.
+        workers: decoding threads.
+        skip_broken: skip clips that cannot be read, instead of refusing them.
+        reporter: receives progress.
+        processes: processes that share the work.
+        recheck: read and hash every clip, even if its hash is cached.
+        way_out: what to do if clips cannot be read, for error messages.
+        source: returns the features of a block; the networks compute them by default.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -167,21 +167,21 @@ class FeatureExtractor:
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
     ) -> ExtractedFeatures:
-        """Compute or find the features of clips 0..count-1.
+        """Compute or find the features of clips 0 to count - 1.
 
         Args:
             dataset: the clips.
-            count: how many; at most the length of the dataset.
-            folder: where the features of the blocks are stored, and what the clips hold.
-            title: names the clips in progress and errors.
-            name: stands before the digest of the content, where the dataset is named by that.
+            count: number of clips; at most the length of the dataset.
+            folder: folder of the stored features, and of the cached content of the clips.
+            title: name of the clips in progress and errors.
+            name: prefix of the digest of the content in the identity of a dataset without a name.
 
         Raises:
-            BrokenClipsError: clips cannot be read and shall not be skipped; all of them are named.
-            InputError: clips of unlike shape, or no network takes them. A layer that one of several networks does
-                not give is `refused` in its features, with a note.
+            BrokenClipsError: clips cannot be read and are not skipped; all of them are named.
+            InputError: clips differ in shape, or no network accepts them. If only some networks accept them, the
+                layers of the others are `refused` in their features, with a note.
         """
-        remove_temporary_files(folder, shared=True)  # wherever it lies, in a run or in the user's cache
+        remove_temporary_files(folder, shared=True)  # in a run or in the user's cache
         store = BlockStore(folder, "features", self.reporter, self.processes)
         facts: list[BlockMetadata] = []
         shape: Shape | None = None
@@ -221,7 +221,7 @@ class FeatureExtractor:
         store: BlockStore,
         title: str,
     ) -> Iterator[BlockMetadata]:
-        """Return each block's facts, computing what is missing while the next clips are decoded."""
+        """Yield the facts of each block, computing missing features while the next clips are decoded."""
         known = self._believed(memory, len(bounds), store, title)
         missing = [number for number, facts in enumerate(known) if facts is None]
         owners = {number: self.processes.owner(place) for place, number in enumerate(missing)}
@@ -246,11 +246,11 @@ class FeatureExtractor:
     def _believed(
         self, memory: ContentCache, count: int, store: BlockStore, title: str
     ) -> list[BlockMetadata | None]:
-        """Return the facts of blocks whose clips need not be read: stored, and as remembered in a sample."""
+        """Return the facts of blocks that need not be read: stored, with a random sample of clips unchanged."""
         known = [None] * count if self.recheck else memory.recall()
         for path in memory.damaged:
             self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
-        # Processes may see different folders: a block is there only if everyone has it.
+        # Processes may see different folders: a block counts as stored only if all have it.
         there = self.processes.all_true([facts is not None and self._stored(store, facts) for facts in known])
         found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
         taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
@@ -266,7 +266,7 @@ class FeatureExtractor:
         return [None] * count
 
     def _exchange(self, computed: BlockMetadata | None, store: BlockStore, owner: int) -> BlockMetadata:
-        """Bring a block from the process that has computed it to all others."""
+        """Send a block from the process that has computed it to all others."""
         sent = self.processes.broadcast(computed.to_json().encode() if computed else None, owner)
         facts = BlockMetadata.from_json(json.loads(sent))
         if facts.digests and self.networks:
@@ -276,7 +276,7 @@ class FeatureExtractor:
         return facts
 
     def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore) -> BlockMetadata:
-        """Compute the features of a block that has been read, unless those of the same content are there."""
+        """Compute the features of a block that has been read, unless those of the same content are stored."""
         facts = BlockMetadata.of(loaded)
         if not self._stored(store, facts):
             self._extract_to(self._path(store.folder, facts), loaded)
@@ -288,7 +288,7 @@ class FeatureExtractor:
         write_features(path, network_names(self.networks), digests, *self.source(self.networks, clips))
 
     def _stored(self, store: BlockStore, facts: BlockMetadata) -> bool:
-        """Return whether all features of a block are there that are needed, as far as their header tells."""
+        """Return whether all required features of a block are stored, according to its header."""
         nothing = not (facts.digests and self.networks)
         if nothing:
             return True
@@ -306,14 +306,14 @@ class FeatureExtractor:
         return block.store.read(block.path, read_header, lambda: self._restore(block))
 
     def _read(self, block: _Block, name: str) -> NDArray[np.float32]:
-        """Read a layer of a block, float32 [n, d]; where it is damaged it is computed again by this process."""
+        """Read a layer of a block, float32 [n, d]; if it is damaged, this process computes it again."""
         return block.store.read(block.path, lambda path: read_features(path, name), lambda: self._restore(block))
 
     def _restore(self, block: _Block) -> None:
         """Compute the features of a block again from its clips.
 
         Raises:
-            DamagedError: the clips are not those that the features were of.
+            DamagedError: the clips have changed since their features were computed.
         """
         block.store.give_up(block.path, len(block.facts.digests))
         loaded = list(ordered_map(lambda index: load_clip(block.dataset, index), block.indices, self.workers))
@@ -371,7 +371,7 @@ def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
 
 
 def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
-    """Name networks by all that decides the features of a clip, but the device."""
+    """Return the names of networks, with everything but the device that determines the features of a clip."""
     return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 

@@ -1,7 +1,7 @@
-"""PSNR and SSIM of predictions: measured block by block, resumable, and made into scores and curves.
+"""PSNR and SSIM of predictions: computed block by block, resumable, and averaged into scores and curves.
 
-Given frames are left out. A prediction of condition c is held against the frames that follow in clip c. Where
-conditions come round again, a condition has K predictions, and the best of them is scored, too.
+Context frames are excluded. Predictions are compared with the frames that follow the context in the same clip. If
+each context is sampled K times, the best of its K predictions is also scored.
 """
 
 import hashlib
@@ -33,26 +33,26 @@ from vdm_bench.version import __version__
 from vdm_bench.video.clip import Clip, ClipDataset, digest_of, is_digest
 from vdm_bench.video.contents import LoadedClip, load_clip, readers, sample_of
 
-# Part of the name of a block's file: raise it when values or layout change.
+# Part of the file name of a block: raise it when values or layout change.
 _VERSION = 3
 
-# What else changes the value of a metric, for its signature.
+# Constants that affect the value of a metric, for its signature.
 _OWN_FIELDS = {
     "psnr": {"cap": f"{HIGHEST_PSNR:g}dB"},
     "ssim": {"kernel": f"gauss{SSIM_WINDOW}-1.5-reflect"},
 }
 
-Table = NDArray[np.float64]  # [N, T]: of each clip, of each predicted frame; NaN where a clip cannot be read
+Table = NDArray[np.float64]  # [N, T]: per clip and predicted frame; NaN if the clip cannot be read
 _BLOCK_NAME = re.compile(r"frames-[0-9a-f]{40}\.safetensors")
 
 
 @dataclass(frozen=True)
 class FrameMeasures:
-    """What was measured.
+    """Frame metrics of all predictions.
 
     Attributes:
-        tables: by metric.
-        truths: digest of each condition clip.
+        tables: values by metric.
+        truths: digest of each ground-truth clip.
         lossy: whether generated clips come from a lossy encoding.
     """
 
@@ -63,12 +63,12 @@ class FrameMeasures:
 
 @dataclass(frozen=True)
 class _Block:
-    """What was measured of some clips, as it is stored.
+    """Frame metrics of one block of clips, as stored.
 
     Attributes:
-        tables: by metric.
-        truths: digest of each condition clip.
-        clips: digest of each generated clip; None of one that cannot be read.
+        tables: values by metric.
+        truths: digest of each ground-truth clip.
+        clips: digest of each generated clip; None if it cannot be read.
         lossy: whether any comes from a lossy encoding.
     """
 
@@ -80,16 +80,16 @@ class _Block:
 
 @dataclass(frozen=True)
 class FrameEvaluator:
-    """How predictions are measured.
+    """Computes the frame metrics of predictions.
 
     Attributes:
         metrics: names in `FRAME_METRICS`.
-        conditions: whose clips go on as it really was.
-        folder: where blocks are stored.
-        workers: threads.
-        reporter: where progress goes.
-        processes: the processes that share the work.
-        recheck: measure every clip, whatever was measured before.
+        conditions: the conditioning of each clip, with its ground truth.
+        folder: folder of the blocks.
+        workers: number of threads.
+        reporter: receives progress.
+        processes: processes that share the work.
+        recheck: compute the metrics of every clip, even if they are stored.
     """
 
     metrics: Sequence[str]
@@ -101,14 +101,14 @@ class FrameEvaluator:
     recheck: bool = False
 
     def measure(self, clips: ClipDataset, count: int) -> FrameMeasures:
-        """Measure clips 0 to count - 1, or find what was measured before.
+        """Compute or find the frame metrics of clips 0 to count - 1.
 
-        Of each block that is found a sample of the clips is read again, as `vdm_bench.video.contents` does.
+        A random sample of the clips of each stored block is read again, as in `vdm_bench.video.contents`.
         """
         store = BlockStore(self.folder, "frame measures", self.reporter, self.processes)
         bounds = block_bounds(count)
         keys = [self._key(clips, *block) for block in bounds] if self.processes.is_main else []
-        # Those of one process: a file system may tell each machine something else.
+        # All use the keys of one process, because a file system may report different stamps to each machine.
         shared = self.processes.broadcast(" ".join(keys).encode() if self.processes.is_main else None, 0)
         paths = [self.folder / f"frames-{key}.json" for key in shared.decode().split()]
         mine = [number for number in range(len(bounds)) if self.processes.owner(number) == self.processes.rank]
@@ -135,7 +135,7 @@ class FrameEvaluator:
     def _shared(
         self, store: BlockStore, clips: ClipDataset, path: Path, bound: tuple[int, int], owner: int
     ) -> _Block:
-        """Return a block that its owner has measured or found; it measures it again where it is damaged since."""
+        """Return a block from its owner, which computes it again if it has been damaged since."""
         block = None
         if self.processes.rank == owner:
             block = self._find(store, path, bound)
@@ -150,13 +150,13 @@ class FrameEvaluator:
         return block
 
     def _find(self, store: BlockStore, path: Path, bound: tuple[int, int]) -> _Block | None:
-        """Read the block that is named at `path`; None where it is missing, or damaged, which is noted."""
+        """Read the block that is named at `path`; return None if it is missing, or damaged, which is reported."""
         count = bound[1] - bound[0]
         given, whole = self.conditions.protocol.context_frames, self.conditions.protocol.frames
         return store.find(path, lambda path: _read(path, self.metrics, (count, whole - given)), count)
 
     def _write(self, path: Path, block: _Block) -> None:
-        """Store a block under its content, and its name at `path`, which is named after the clips' files."""
+        """Store a block under a hash of its content, and its name at `path`, a hash of the files' stamps."""
         facts = {"truths": list(block.truths), "clips": list(block.clips), "lossy": block.lossy}
         title = f"frames {_VERSION} {self.metrics} {readers()} {block.lossy}"
         name = f"frames-{content_key(title, map(str, (*block.truths, *block.clips)))}.safetensors"
@@ -181,9 +181,9 @@ class FrameEvaluator:
         return _Block(tables, truths, digests, lossy)
 
     def _pair(self, clips: ClipDataset, index: int) -> tuple[Clip, LoadedClip | None]:
-        """Read what really followed, and what was predicted; None where that cannot be read."""
+        """Read the ground truth and the prediction; None for a prediction that cannot be read."""
         clip = load_clip(clips, index)
-        # A broken one is named, or counted, where the features are computed.
+        # Broken clips are reported when features are extracted.
         return self.conditions.truth(index), clip if isinstance(clip, LoadedClip) else None
 
     def _values(self, truth: NDArray[np.uint8], clip: LoadedClip | None, given: int) -> dict[str, Table]:
@@ -195,7 +195,7 @@ class FrameEvaluator:
     def _as_stored(
         self, clips: ClipDataset, stored: Mapping[int, _Block], bounds: Sequence[tuple[int, int]]
     ) -> bool:
-        """Say whether a sample of the clips of stored blocks, and of what they are held against, is unchanged."""
+        """Return whether a random sample of the clips of stored blocks, and their ground truth, is unchanged."""
 
         def same(place: tuple[int, int]) -> bool:
             number, row = place
@@ -213,7 +213,7 @@ class FrameEvaluator:
         fingerprints = (
             side.fingerprint(index) for index in range(start, stop) for side in (clips, self.conditions)
         )
-        # Where it cannot be told whether a clip has changed, nothing is found.
+        # Without a fingerprint a change would go unnoticed, so the key is random and finds nothing.
         known = (secrets.token_hex() if one is None else one for one in fingerprints)
         return content_key(f"frames {_VERSION} {self.metrics} {readers()}", known)
 
@@ -223,9 +223,9 @@ def _digest(clip: LoadedClip | None) -> str | None:
 
 
 def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[Score], dict[str, Curve]]:
-    """Return scores and curves: the mean over all predictions, and over the best of each condition.
+    """Return scores and curves: the mean over all predictions, and over the best prediction of each context.
 
-    The interval is over conditions: by how much would the score move with other videos?
+    The interval is over contexts: how much would the score vary with other videos?
     """
     protocol = conditions.protocol
     scores: list[Score] = []
@@ -234,10 +234,10 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
     for name, table in measures.tables.items():
         each = min(conditions.round_length, len(table))
         rounds = -(-len(table) // each)
-        # Of a last round that is not whole, which a limit leaves.
+        # Padding for an incomplete last round, which a limit leaves.
         lacking = np.full((rounds * each - len(table), table.shape[1]), np.nan)
         by_round = np.concatenate([table, lacking]).reshape(rounds, each, -1)
-        by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # conditions with a clip that can be read
+        by_round = by_round[:, np.isfinite(by_round).any(axis=(0, 2))]  # contexts with a readable clip
         fields = {
             "in": f"{protocol.frames}x{protocol.resolution}x{protocol.resolution}",
             "task": task_signature(protocol),
@@ -275,7 +275,7 @@ def _score(metric: str, values: Table, table: Table, fields: Mapping[str, str]) 
 
 
 def _curve(by_round: Table, given: int) -> Curve:
-    """The mean over all predictions of each frame, with its standard error over conditions."""
+    """Return the mean over all predictions of each frame, with its standard error over contexts."""
     of_conditions = np.nanmean(by_round, axis=0)  # [conditions, T]
     errors = None
     if len(of_conditions) > 1:
@@ -288,11 +288,11 @@ def _curve(by_round: Table, given: int) -> Curve:
 
 
 def _read(path: Path, metrics: Sequence[str], shape: tuple[int, int]) -> _Block:
-    """Read the block that is named at `path`: tables of this shape.
+    """Read the block that is named at `path`, with tables of this shape.
 
     Raises:
-        FileNotFoundError: none is named.
-        InputError: it is missing or damaged, or what names it is.
+        FileNotFoundError: `path` does not exist.
+        InputError: the block or its name is missing or damaged.
     """
     with open_arrays(_named_at(path)) as stored:
         tables = {metric: stored.read(metric) for metric in metrics}

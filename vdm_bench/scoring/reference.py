@@ -1,12 +1,12 @@
-"""The features of a protocol's reference in one safetensors file: who has it can score without the dataset.
+"""The reference features of a protocol in one safetensors file, for scoring without the dataset.
 
-The file holds the features themselves, not their moments: moments of C3D's 4,096 dimensions would be no smaller,
-and kernel distances and neighbour measures need features. So a score is the same to the last bit with the file as
-with the clips, on the same kind of machine.
+The file contains the features, not their moments: moments of C3D's 4,096 dimensions are not smaller, and kernel
+distances and PRDC need features. So on the same kind of machine, a score is bitwise the same with the file as
+with the clips.
 
-It is published and copied about, and a bit that flips on the way would move every score against it. So it
-carries checksums, and all of it is held against them before anything is made, and again as it is scored. Files of
-version 1 have none: they are taken with a note, as who has one may no longer have the data to make another.
+The file is published and copied, and a flipped bit would affect every score. So it has checksums, which are all
+verified before any work, and again when it is scored. Files of version 1 have none: they are accepted with a
+note, because their owner may no longer have the data to create a new one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,37 +35,37 @@ VERSION = 2
 _FIRST_VERSION = 1  # without checksums
 _ROWS = 4096  # read at a time
 _WAY_OUT = "fetch it again, or create it again with `vdm-bench data export-reference`"
-_OLD_FACTS = "vdm_bench"  # where files of version 1 say what they hold
+_OLD_FACTS = "vdm_bench"  # metadata key of files of version 1
 
 
 class _Facts(BaseModel):
-    """What the file says of the clips."""
+    """The facts about the clips in the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: str
     version: int
     protocol: str
-    reference: str  # name of the clips, as of prepared ones: all that decides their pixels
+    reference: str  # name of the clips, with everything that determines their pixels
     count: int = Field(ge=1)
     identity: str
     clip_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     lossy: bool
     repeated: int
     broken: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-    # Of the clips, as in records; files of before have none.
+    # Digest of the clips, as in records; older files have none.
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     digests: list[str] | None = None  # SHA-256 of each clip
-    departures: list[str] = Field(default_factory=list)  # from the protocol, by videos that were not there
+    departures: list[str] = Field(default_factory=list)  # from the protocol, because of missing videos
 
 
 def reference_name(protocol: Protocol) -> str:
-    """Name the reference of a protocol by all that decides its clips, their number included."""
+    """Return the name of a protocol's reference, with everything that determines its clips and their number."""
     return f"{prepared_name(protocol, protocol.reference, protocol.resolution)}-{protocol.reference_count}"
 
 
 def collect_reference(protocol: Protocol, clips: ClipDataset, collector: FeatureExtractor) -> ExtractedFeatures:
-    """Collect the features of a protocol's reference from its clips; they are kept in the user's cache.
+    """Extract the features of a protocol's reference from its clips, into the user's cache.
 
     Raises:
         InputError: clips cannot be read.
@@ -82,17 +82,17 @@ def write_reference(
     collected: ExtractedFeatures,
     departures: Sequence[str] = (),
 ) -> None:
-    """Write features that were collected.
+    """Write extracted features to a file.
 
     Args:
-        path: of the file.
-        protocol: whose reference they are of.
-        networks: that made them, in the order of `collected.features`.
+        path: path of the file.
+        protocol: protocol of the reference.
+        networks: networks of the features, in the order of `collected.features`.
         collected: the features.
-        departures: from the protocol, in words, that a run with these features has, too.
+        departures: deviations from the protocol that runs with these features inherit, a sentence each.
 
     Raises:
-        InputError: a network gives no features of a layer.
+        InputError: a network has no features of a layer.
     """
     if reason := next((reason for one in collected.features for reason in one.refused.values()), ""):
         raise InputError(f"the features of the reference are not complete: {reason}")
@@ -122,38 +122,38 @@ def write_reference(
 
 
 def departures_of(path: Path) -> list[str]:
-    """Say how the reference that a file holds departs from its protocol.
+    """Return how the reference in a file deviates from its protocol.
 
     Raises:
-        InputError: the file is no such file.
+        InputError: it is not a file of reference features.
     """
     return _open(path).facts.departures
 
 
 def note_on(path: Path) -> str | None:
-    """Say what to know of a file that holds a reference; nothing, mostly.
+    """Return a note on a file of reference features, or None.
 
     Raises:
-        InputError: the file is no such file.
+        InputError: it is not a file of reference features.
     """
     if _open(path).has_checksums:
         return None
     return (
-        f"{path} is of an earlier version and carries no checksums, so damage to it cannot be seen; make it anew "
-        "by `vdm-bench data export-reference`, where the data are"
+        f"{path} is of an earlier version without checksums, so damage to it cannot be detected; create it again "
+        "with `vdm-bench data export-reference` if you have the data"
     )
 
 
 def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNetwork]) -> ExtractedFeatures:
-    """Open features that were written, in the place of collecting them; all are held against their checksums.
+    """Open the features in a file, after verifying all of its checksums.
 
     Args:
-        path: of the file.
-        protocol: whose reference they must be of.
-        networks: whose features are needed.
+        path: path of the file.
+        protocol: protocol of the reference.
+        networks: networks whose features are required.
 
     Raises:
-        InputError: the file is no such file, is damaged, is of another reference, or lacks a network.
+        InputError: it is not a file of reference features, is damaged, has another reference, or lacks a network.
     """
     opened = _open_for(path, protocol)
     facts = opened.facts
@@ -185,29 +185,29 @@ def read_reference(path: Path, protocol: Protocol, networks: Sequence[FeatureNet
 
 
 def check_reference(path: Path, protocol: Protocol) -> None:
-    """Refuse a file that holds no reference of a protocol, before networks are loaded.
+    """Refuse a file without the reference of a protocol, before networks are loaded.
 
     Raises:
-        InputError: the file is no such file, or is of another reference.
+        InputError: it is not a file of reference features, or has another reference.
     """
     _open_for(path, protocol)
 
 
 @dataclass(frozen=True)
 class ReferenceClips:
-    """The reference of a protocol as the clips of its dataset."""
+    """The reference of a protocol, as clips of its dataset."""
 
     protocol: Protocol
     clips: DescribedClips
 
     @property
     def departures(self) -> Sequence[str]:
-        """How the clips depart from the protocol."""
+        """Deviations of the clips from the protocol."""
         return missing_departure(self.protocol, self.protocol.reference, self.clips)
 
     @property
     def notes(self) -> Sequence[str]:
-        """What to know of the clips, a sentence each."""
+        """Notes on the clips, a sentence each."""
         return self.clips.notes
 
     def features(self, extractor: FeatureExtractor) -> ExtractedFeatures:
@@ -217,19 +217,19 @@ class ReferenceClips:
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """The reference of a protocol as a file of its features."""
+    """The reference of a protocol, as a file of its features."""
 
     protocol: Protocol
     path: Path
 
     @property
     def departures(self) -> Sequence[str]:
-        """How the clips that the features are of depart from the protocol."""
+        """Deviations of the reference clips from the protocol."""
         return departures_of(self.path)
 
     @property
     def notes(self) -> Sequence[str]:
-        """What to know of the file, a sentence each."""
+        """Notes on the file, a sentence each."""
         note = note_on(self.path)
         return [note] if note else []
 
@@ -242,15 +242,15 @@ Reference: TypeAlias = ReferenceClips | ReferenceFile
 
 
 def open_reference(protocol: Protocol, data_root: Path | None, file: Path | None) -> Reference:
-    """Open the reference of a protocol: its clips, or a file of their features where one is given.
+    """Open the reference of a protocol: its clips, or a file of their features if one is given.
 
     Args:
-        protocol: whose reference it is.
-        data_root: where the protocol's dataset lies; `shapes` needs none.
-        file: of features.
+        protocol: protocol of the reference.
+        data_root: folder of the protocol's dataset; `shapes` needs none.
+        file: file of reference features, or None.
 
     Raises:
-        InputError: the dataset is not there, or the file is no such file or of another reference.
+        InputError: the dataset is missing, or the file is of another kind or has another reference.
     """
     if file is None:
         return ReferenceClips(protocol, open_dataset(protocol, protocol.reference, data_root))
@@ -260,12 +260,12 @@ def open_reference(protocol: Protocol, data_root: Path | None, file: Path | None
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file that was looked into.
+    """The header of a file of reference features.
 
     Attributes:
-        facts: what it says of the clips.
-        shapes: of its arrays.
-        has_checksums: whether it carries some; files of version 1 do not.
+        facts: the facts about the clips.
+        shapes: shapes of its arrays.
+        has_checksums: whether it has checksums; files of version 1 do not.
     """
 
     facts: _Facts
@@ -278,7 +278,7 @@ def _open_for(path: Path, protocol: Protocol) -> _Opened:
     if opened.facts.reference != reference_name(protocol):
         raise InputError(
             f"{path} holds the reference of {opened.facts.protocol}, which is not that of {protocol.name}; "
-            f"make one by `vdm-bench data export-reference {protocol.name}`"
+            f"create one with `vdm-bench data export-reference {protocol.name}`"
         )
     return opened
 
@@ -288,10 +288,10 @@ def _key(network: FeatureNetwork, layer: str) -> str:
 
 
 def _open(path: Path) -> _Opened:
-    """Look into a file; its arrays are not read.
+    """Read the header of a file, without its arrays.
 
     Raises:
-        InputError: it is no such file, or its header is damaged.
+        InputError: it is not a file of reference features, or its header is damaged.
     """
     old = _open_old(path)
     if old is not None:
@@ -306,7 +306,7 @@ def _open(path: Path) -> _Opened:
 
 
 def _open_old(path: Path) -> _Opened | None:
-    """Look into a file of version 1; None where it is of another, or none."""
+    """Read the header of a file of version 1; return None for other files."""
     with open_safetensors(path, "np", _refuse) as file:
         said = (file.metadata() or {}).get(_OLD_FACTS)
         if said is None:
@@ -339,10 +339,10 @@ def _check_types(path: Path, types: Mapping[str, str]) -> None:
 
 
 def _check_arrays(path: Path, opened: _Opened) -> None:
-    """Hold all arrays against their checksums, those too that are not needed now.
+    """Verify the checksums of all arrays, including those that are not needed now.
 
     Raises:
-        DamagedError: one is not what was written.
+        DamagedError: an array is damaged.
     """
     for key in opened.shapes:
         for _ in _blocks(path, key, has_checksums=True):
@@ -350,7 +350,7 @@ def _check_arrays(path: Path, opened: _Opened) -> None:
 
 
 def _blocks(path: Path, key: str, *, has_checksums: bool) -> Iterator[NDArray[np.float32]]:
-    """Read an array, some rows at a time; a file with checksums is held against them as often as it is read."""
+    """Read an array, some rows at a time; checksums, if any, are verified at each reading."""
     if has_checksums:
         with open_arrays(path, _WAY_OUT) as stored:
             yield from stored.rows(key, _ROWS)

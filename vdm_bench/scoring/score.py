@@ -1,4 +1,4 @@
-"""Two sources of clips, scored against each other without a protocol: `vdm-bench score`."""
+"""Score generated clips against reference clips without a protocol: `vdm-bench score`."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,31 +31,30 @@ from vdm_bench.video.view import View
 
 DEFAULT_METRICS = ("fvd",)
 
-# A path, a list of paths, an array, a tensor, a list of either of one a clip, or a dataset.
+# A path, a list of paths, an array, a tensor, a list of arrays or tensors with one clip each, or a dataset.
 Clips = str | Path | NDArray[Any] | Tensor | Sequence[str | Path | NDArray[Any] | Tensor] | ClipDataset
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """How two sources are compared.
+    """How clips are scored.
 
     Attributes:
-        metrics: names of recipes, or TOML files with recipes; one name stands for a list of one.
-        view: frames and size taken of every clip, of both sources; its rate is that of videos, and clips without
-            a rate, as those in memory, are taken to play at it.
-        strips: whether images are clips of their own, strips of square frames.
-        skip_broken: leave out clips that cannot be read.
+        metrics: a name, or a list of names, of recipes or of TOML files with recipes.
+        view: frames and size that are taken from every clip of both sides. Its frame rate applies to videos;
+            clips without a frame rate, such as those in memory, are assumed to play at it.
+        strips: whether each image is a clip, a strip of square frames.
+        skip_broken: skip clips that cannot be read.
         computing: how networks compute.
-        workers: threads that decode.
-        name: how the generated clips are called in tables; their source, if None.
+        workers: decoding threads.
+        name: name of the generated clips in tables; their source by default.
         out: folder for `run.json` and features, or None to keep nothing.
-        value_range: values of black and white of clips of floats in memory, such as (0, 1); others than these are
-            not looked at by it.
+        value_range: values of black and white in float clips in memory, such as (0, 1); ignored for other clips.
         layout: order of the axes of clips in memory, such as `NCTHW`; see `vdm_bench.datasets.in_memory`.
-        recheck: read and hash every clip, whatever is remembered of its file.
+        recheck: read and hash every clip, even if its hash is cached.
 
     Raises:
-        InputError: no metric, or no name.
+        InputError: `metrics` is empty or contains something other than names, or `name` is invalid.
     """
 
     metrics: str | Sequence[str] = DEFAULT_METRICS
@@ -90,14 +89,14 @@ def score_record(
 
     Args:
         generated: a path or a list of paths; clips in memory, uint8 [N, T, H, W, 3] or as `options` say, as an
-            array, a tensor, or a list of either of one a clip; or a dataset.
-        reference: the same.
-        options: how.
-        reporter: where progress goes; nowhere by default.
-        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
+            array, a tensor, or a list of arrays or tensors with one clip each; or a dataset.
+        reference: real clips, likewise.
+        options: how to score them.
+        reporter: receives progress; none is reported by default.
+        processes: processes that share the work, from `vdm_bench.join_processes`; this one alone by default.
 
     Returns:
-        The record; it is written to `options.out` too, if that is given.
+        The record, which is also written to `options.out` if that is given.
 
     Raises:
         InputError: bad input; broken clips are all named.
@@ -112,7 +111,7 @@ def score_record(
 
 @contextlib.contextmanager
 def _writing(out: Path | None, processes: ProcessGroup, reporter: Reporter) -> Iterator[None]:
-    """Keep other processes from writing into the folder, if any, and clear away what a killed one left there."""
+    """Lock the folder, if any, and remove temporary files that a killed process left there."""
     if out is None:
         yield
         return
@@ -147,7 +146,7 @@ def _compared(
 def open_sources(
     generated: Clips, reference: Clips, options: ScoreOptions, reporter: Reporter
 ) -> dict[str, tuple[str, ClipDataset]]:
-    """Open both sides, `generated` and `reference`: how each is called, and its clips.
+    """Open both sides, `generated` and `reference`; return the title and the clips of each.
 
     Raises:
         InputError: there are no clips.
@@ -167,7 +166,7 @@ def collect_sides(
     stopwatch: Stopwatch,
     processes: ProcessGroup,
 ) -> dict[str, Side]:
-    """Collect the features of both sides into `folder`.
+    """Extract the features of both sides into `folder`.
 
     Raises:
         InputError: bad input; broken clips are all named.
@@ -218,21 +217,21 @@ def score(
 
     Args:
         generated: a path or a list of paths; clips in memory as an array, a tensor on any device, or a list of
-            either of one a clip; or a dataset. Clips in memory are uint8 [N, T, H, W, 3], RGB in 0..255, or with
-            one channel, gray; floats, and other orders of the axes, need the next but two arguments.
-        reference: the same.
+            arrays or tensors with one clip each; or a dataset. Clips in memory are uint8 [N, T, H, W, 3], RGB in
+            0..255, or gray with one channel. Floats need `value_range`, other orders of the axes `layout`.
+        reference: real clips, likewise.
         metrics: names of recipes, such as `fvd`, or TOML files with recipes.
-        device: where networks compute.
-        value_range: values of black and white of clips of floats, such as (0, 1): x becomes
-            round((x - black) * 255 / (white - black)), halves to even.
-        layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; clips of a
-            list are without N. Clips that can only be NTHWC are taken as such.
-        fps: frames a second at which the videos of both sides are taken; `"stored"` for their frames as they
-            are stored; None for each video's own rate. Clips without a rate, as those in memory, are taken to
-            play at it, and marked.
+        device: device of the networks.
+        value_range: values of black and white in float clips, such as (0, 1): x becomes
+            round((x - black) * 255 / (white - black)), rounding half to even.
+        layout: order of the axes of clips in memory, such as `NCTHW`, `NTCHW`, or `NTHW` for gray; without N for
+            the clips of a list. The default is NTHWC, if the shape allows no other order.
+        fps: frame rate at which the videos of both sides are sampled; `"stored"` for their stored frames; None
+            for each video's own rate. Clips without a frame rate, such as those in memory, are assumed to play at
+            it, and the score gets a mark.
 
     Returns:
-        A score a metric. One without a value, such as of too few clips, has None, and its `status` says why.
+        One score per metric. If it has no value, for example because of too few clips, its `status` says why.
 
     Raises:
         InputError: bad input.
@@ -261,7 +260,7 @@ def _open(source: Clips, side: str, options: ScoreOptions, reporter: Reporter) -
 
 
 def _check_identity(clips: ClipDataset, side: str) -> None:
-    """Refuse, before the work, what cannot stand in a signature."""
+    """Refuse an identity that cannot be part of a signature, before any work."""
     name: object = clips.identity
     if name is not None and not (isinstance(name, str) and name and "|" not in name and printable(name) == name):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Scores of collected features, and the record of a run: what `score` and `run` share."""
+"""Scores of extracted features, and the record of a run: what `score` and `run` share."""
 
 import contextlib
 import platform
@@ -32,7 +32,7 @@ from vdm_bench.runtime.threads import one_thread
 from vdm_bench.scoring.features import ExtractedFeatures
 from vdm_bench.version import __version__
 
-# What can change a number or the reading of a clip.
+# Packages that can affect a score or the decoding of a clip.
 _PACKAGES = ("torch", "numpy", "av", "pillow", "safetensors")
 
 
@@ -55,8 +55,8 @@ class MetricSuite:
     """Metrics to compute, and the networks they need.
 
     Attributes:
-        recipes: in the order asked for, without repetition.
-        networks: each with the settings and layers that some of the recipes share.
+        recipes: recipes in the requested order, without duplicates.
+        networks: networks, each with the settings and layers that some of the recipes share.
         places: for each recipe, the index of its network.
     """
 
@@ -66,16 +66,16 @@ class MetricSuite:
 
     @classmethod
     def of(cls, metrics: Sequence[str], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
-        """Load what the metrics need; two that differ in their statistic alone share a network's pass.
+        """Load the networks of metrics; those that differ only in their statistic share a forward pass.
 
         Raises:
-            InputError: an unknown metric, weights that cannot be had, or a device that is not there.
+            InputError: a metric is unknown, or weights or the device are not available.
         """
         return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
 
     @classmethod
     def of_recipes(cls, recipes: Sequence[Recipe], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
-        """Load what recipes need."""
+        """Load the networks of recipes."""
         recipes = list({recipe.name: recipe for recipe in recipes}.values())
         names = dict.fromkeys(recipe.network for recipe in recipes)
         if idle := [name for name in computing.weights if name not in names]:
@@ -99,12 +99,12 @@ class MetricSuite:
         return cls(recipes, networks, [order.index(key) for key in passes])
 
     def check_frames(self, frames: int) -> None:
-        """Refuse clips of a length that no network takes, before any is looked at.
+        """Refuse a number of frames that no network accepts, before any clip is processed.
 
-        Where only some networks take them, the metrics of the others get a status in place of a value.
+        If only some networks accept it, the metrics of the others get a status instead of a value.
 
         Raises:
-            InputError: no network takes clips of so many frames.
+            InputError: no network accepts clips of so many frames.
         """
         errors: list[InputError] = []
         for network in self.networks:
@@ -125,18 +125,18 @@ class MetricSuite:
         round_length: int | None = None,
         conditions: int | None = None,
     ) -> list[Score]:
-        """Compute every metric from features that were collected with this suite's networks.
+        """Compute every metric from features of this suite's networks.
 
         Args:
-            reference: real clips.
-            generated: clips of a model.
-            task: what the model was given, as in signatures.
+            reference: features of the real clips.
+            generated: features of the generated clips.
+            task: conditioning of the model, as in signatures.
             expected_generated: the protocol's number of generated clips.
-            round_length: score each so many generated clips by themselves, and average.
-            conditions: the generated clips were made for so many conditions in turn.
+            round_length: number of generated clips to score together; the scores of all rounds are averaged.
+            conditions: number of contexts that the generated clips use in turn.
 
-        On one thread: sums and products round differently on more, and a score shall be the same to the last
-        bit wherever it is computed.
+        Computed on one thread: rounding depends on the number of threads, and scores are to be bitwise
+        reproducible.
         """
         shared = generated.shared_with(reference)
         with one_thread():
@@ -167,7 +167,7 @@ def _settings(recipe: Recipe, computing: ComputeConfig) -> NetworkSettings:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison, for the record: where its clips came from and how many were expected."""
+    """One side of a comparison: the source of its clips, their expected number, and their features."""
 
     source: str
     expected: int
@@ -188,10 +188,10 @@ class Side:
 
 
 def on_main(processes: ProcessGroup, make: Callable[[], Record]) -> Record:
-    """Let the leading process make a record, and give it to all."""
+    """Make a record on the main process, and send it to all."""
     made = make() if processes.is_main else None
     data = processes.broadcast(made.model_dump_json().encode() if made else None, 0)
-    # Until all are here: the leading process soon lets go of the folder, into which a slower one may still write.
+    # Wait for all: the main process soon unlocks the folder, into which a slower one may still write.
     processes.wait()
     return made or Record.model_validate_json(data)
 
@@ -208,7 +208,7 @@ def make_record(
     stopwatch: Stopwatch,
     device: str,
 ) -> Record:
-    """Put a record together, dated now."""
+    """Make a record, dated now."""
     return Record(
         schema_version=1,
         name=name,
@@ -225,7 +225,7 @@ def make_record(
 
 
 def describe_environment(device: str) -> Environment:
-    """Describe this process: Python, platform, packages, device and revision of the code."""
+    """Return Python version, platform, packages, device and revision of the code."""
     revision, dirty = _revision(Path(__file__).resolve().parents[2])
     return Environment(
         python=platform.python_version(),
@@ -254,7 +254,7 @@ def _device_name(device: str) -> str:
 
 
 def _revision(folder: Path) -> tuple[str | None, bool | None]:
-    """Return commit and state of the checkout this code runs from; an installed package has none."""
+    """Return the commit of this checkout, and whether it is dirty; (None, None) for an installed package."""
     if not (folder / ".git").exists():
         return None, None
     try:

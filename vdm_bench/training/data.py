@@ -25,6 +25,8 @@ from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.video.clip import Clip, ClipDataset
 from vdm_bench.video.view import View
 
+__all__ = ["open_batches"]
+
 _MOST_BROKEN = 100  # clips in a row; with more, training stops
 
 

@@ -30,6 +30,8 @@ from vdm_bench.runtime.npy import read_npy_header
 from vdm_bench.runtime.stamps import stamp
 from vdm_bench.video.clip import Clip, clip_digest, digest_of, is_digest
 
+__all__ = ["Archive", "ArchiveWriter"]
+
 HEADER_FILE = "archive.json"
 FORMAT = "vdm-bench clip archive"
 FORMAT_VERSION = 1

@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Clip", "ClipDataset", "ClipInfo"]
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 

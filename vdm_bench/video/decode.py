@@ -20,6 +20,8 @@ from vdm_bench.video.stream import open_stream
 from vdm_bench.video.timing import Fps, FrameTimes, exact_rate
 from vdm_bench.video.view import FrameTransform, unchanged
 
+__all__ = ["read_video"]
+
 # A frame is found by its own time, even if that was computed as i / fps or printed by ffprobe to six decimals.
 _TIME_TOLERANCE = 1e-6
 # A video of a few pictures that are shown for hours must not fill the memory with copies of them. It is refused

@@ -11,6 +11,8 @@ from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.video.timing import Fps, exact_rate
 
+__all__ = ["FrameTransform", "View", "unchanged"]
+
 # Applied to each frame as it is read, so that large frames need not be kept: uint8 [H, W, 3] before and after.
 FrameTransform: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 

@@ -86,7 +86,7 @@ def test_a_reference_file_without_checksums_is_read_with_a_note(
     path = tmp_path / "older.safetensors"
     path.write_bytes(save(arrays, {"vdm_bench": json.dumps(facts)}))
     assert values(read_reference(path, protocol, [EmbeddedNetwork()])) == expected
-    assert "carries no checksums, so damage to it cannot be seen" in (note_on(path) or "")
+    assert "without checksums, so damage to it cannot be detected" in (note_on(path) or "")
     # A version that has them cannot be passed off as one that has none.
     path.write_bytes(save(arrays, {"vdm_bench": json.dumps(facts | {"version": 2})}))
     with pytest.raises(InputError, match="that this version reads"):

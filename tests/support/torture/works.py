@@ -257,7 +257,7 @@ WRITERS = (
         "reproduce",
         model_of_shapes,
         (
-            *("reproduce", "table2", "--protocol", "shapes", "--checkpoint", "tiny.safetensors", "--limit", "10"),
+            *("reproduce", "table2", "--on-shapes", "--checkpoint", "tiny.safetensors", "--limit", "10"),
             *("--steps", "2", "--out", "table2", "--workers", "1", "-o", "table2.txt", "--device", "cpu"),
         ),
         # The features of the reference, which all its runs have in common.

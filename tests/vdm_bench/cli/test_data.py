@@ -100,7 +100,7 @@ def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (
         2,
         "Error: ucf101-class needs the dataset ucf101; give --data-root DIR, the folder it lies in "
-        "(`vdm-bench data check ucf101-class --help` says where to get it)\n",
+        "(`vdm-bench data where ucf101-class` says where to get it)\n",
     )
     result = call("data", "prepare", "ucf101-class", "--data-root", tmp_path / "nowhere")
     assert "nowhere is not a folder; give the one that holds ucf101" in result.stderr
@@ -111,10 +111,20 @@ def test_a_wrong_tree_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     assert "unknown protocol 'nope'" in call("data", "prepare", "nope").stderr
 
 
-def test_check_help_says_where_the_data_are_and_under_which_licence() -> None:
-    text = call("data", "check", "--help").stdout
+def test_where_says_where_the_data_are_and_under_which_licence() -> None:
+    text = call("data", "where").stdout
     for words in ("https://www.crcv.ucf.edu/data/UCF101.php", "CC BY 4.0", "softmotion30_44k", "captions.jsonl"):
         assert words in text
+    assert "`vdm-bench data where PROTOCOL`" in " ".join(call("data", "check", "--help").stdout.split())
+
+
+def test_where_takes_protocols_and_datasets() -> None:
+    bair = call("data", "where", "bair-prediction").stdout
+    assert (bair.startswith("bair: "), "softmotion30_44k" in bair, "UCF101" in bair) == (True, True, False)
+    assert call("data", "where", "bair").stdout == bair
+    assert call("data", "where", "shapes-class").stdout.splitlines()[1:] == ["  needs no data"]
+    wrong = call("data", "where", "nope")
+    assert (wrong.exit_code, "unknown protocol 'nope'" in wrong.stderr) == (2, True)
 
 
 def test_prepared_clips_score_as_the_data_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_a_plan_names_runs_and_what_is_missing_and_writes_nothing(number: int, t
 
 
 def test_a_plan_on_shapes_says_what_is_trained_and_tested() -> None:
-    result = call("table4 --protocol shapes --dry-run --limit 32 --training-steps 50")
+    result = call("table4 --on-shapes --dry-run --limit 32 --training-steps 50")
     assert "- images-4: small model, 4 image frames; shapes-unconditional, 32 of 1,024 clips" in result.stdout
     assert (
         "`vdm-bench train shapes --set training.joint_images=8 --set training.steps=50 --out DIR`"
@@ -53,7 +53,7 @@ def test_without_data_the_published_table_is_printed_with_what_is_missing() -> N
 def test_a_table_on_shapes_by_a_model_of_ones_own(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, frames=16, resolution=32, attention_resolutions=())
     save_model(tmp_path / "tiny.safetensors", build_model(config), CheckpointInfo("tiny", config))
-    command = "table3 --protocol shapes --checkpoint tiny.safetensors --steps 2 --limit 10 --option batch=2"
+    command = "table3 --on-shapes --checkpoint tiny.safetensors --steps 2 --limit 10 --option batch=2"
     result = call(f"{command} --out runs -o table.txt")
     assert result.exit_code == 0, result.output
     text = Path("table.txt").read_text()
@@ -68,10 +68,10 @@ def test_a_table_on_shapes_by_a_model_of_ones_own(tmp_path: Path) -> None:
     ("command", "message"),
     [
         ("table7", "'table7' is not one of"),
-        ("table1 --protocol shapes", "there is nothing in it to test on shapes"),
-        ("table2 --protocol shapes --steps 5", "--steps 5 is odd"),
-        ("table2 --steps 4", "--steps goes with --protocol shapes"),
-        ("table5 --protocol shapes --training-steps 4", "--training-steps is for table4 with --protocol shapes"),
+        ("table1 --on-shapes", "there is nothing in it to test on shapes"),
+        ("table2 --on-shapes --steps 5", "--steps 5 is odd"),
+        ("table2 --steps 4", "--steps works only with --on-shapes"),
+        ("table5 --on-shapes --training-steps 4", "--training-steps is for table4 with --on-shapes"),
         (
             "table4 --checkpoint a.safetensors",
             "names no model of this table; give NAME=FILE, with NAME one of images-0",
@@ -90,6 +90,6 @@ def test_wrong_input_is_one_sentence(command: str, message: str) -> None:
 
 
 def test_a_plan_names_a_checkpoint_that_is_not_there() -> None:
-    result = call("table5 --protocol shapes --dry-run --checkpoint nofile.safetensors")
+    result = call("table5 --on-shapes --dry-run --checkpoint nofile.safetensors")
     assert result.exit_code == 2
     assert "nofile.safetensors" in result.stderr

@@ -49,7 +49,7 @@ def sentence_of(result: Result) -> str:
 
 def test_weights_are_imported_listed_and_verified(here: Path) -> None:
     digest = weights.content_digest({"a": np.arange(30, dtype=np.float32)})
-    before, after = (here / "cache/weights/made-up.safetensors"), f"made-up: sound, content {digest}\n"
+    before, after = (here / "cache/weights/made-up.safetensors"), f"made-up: valid, content {digest}\n"
     assert "not here" in call("list").stdout
     assert call("verify").stderr == "there are no weights in the cache\n"
     assert call("import", "made-up", "w.data").stdout == f"made-up: {before}\n"

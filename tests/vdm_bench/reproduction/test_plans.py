@@ -7,8 +7,8 @@ from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.metrics.recipes import recipes
 from vdm_bench.reference_model.config import SamplingConfig, get_preset, settings_from_text
 from vdm_bench.reference_model.samplers import evaluations
+from vdm_bench.reproduction.experiments import ReproductionPlan
 from vdm_bench.reproduction.paper import paper_plan
-from vdm_bench.reproduction.plan import ReproductionPlan
 from vdm_bench.reproduction.shapes import shapes_plan
 
 NUMBERS = "123456"
@@ -27,7 +27,7 @@ def test_the_published_figures_bear_out_every_claim(number: str) -> None:
     for claim in plan.claims:
         better, worse = (
             {row.half: row for row in published_rows() if row.table == number
-             and (row.method, row.metric) == (plan.case(key).row, claim.metric)}
+             and (row.method, row.metric) == (plan.case(key).label, claim.metric)}
             for key in (claim.better, claim.worse)
         )  # fmt: skip
         assert better

@@ -20,8 +20,8 @@ from vdm_bench.reference_model.unet import VideoUNet
 from vdm_bench.reproduction import execute as carrying
 from vdm_bench.reproduction import execute as training
 from vdm_bench.reproduction.execute import execute, verdict
+from vdm_bench.reproduction.experiments import Claim, Model, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.paper import paper_plan
-from vdm_bench.reproduction.plan import Claim, Model, ReproductionOptions, ReproductionPlan
 from vdm_bench.reproduction.shapes import shapes_plan
 from vdm_bench.reproduction.tables import format_outcome, plan_lines
 from vdm_bench.runtime.progress import Silent

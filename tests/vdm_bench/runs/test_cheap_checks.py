@@ -40,7 +40,7 @@ def nothing_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "scoring.suite.load_network",
         "scoring.suite.provide",
-        "runs.prepare.make_sampler",
+        "runs.context.make_sampler",
         "scoring.features.compute_features",
         "runs.stages.call_sampler",
     ):
@@ -345,7 +345,7 @@ def test_samples_that_cannot_be_added_to_are_refused_early(
 def test_what_cannot_be_had_is_refused_before_anything_is_loaded(
     options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.context.make_sampler", lambda spec, setup: Gray())
     with pytest.raises(InputError, match=words):
         run(small(), out=tmp_path / "run", **options)
 
@@ -362,7 +362,7 @@ def test_an_unknown_sampler_is_refused_before_networks_are_loaded(
 def test_a_folder_that_cannot_be_written_is_refused_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdm_bench.runs.prepare.make_sampler", lambda spec, setup: Gray())
+    monkeypatch.setattr("vdm_bench.runs.context.make_sampler", lambda spec, setup: Gray())
     (tmp_path / "file").write_text("no folder")
     clips = np.stack([Shapes("test")[index].frames for index in range(4)])
     out = tmp_path / "file" / "run"

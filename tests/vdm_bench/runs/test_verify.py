@@ -61,7 +61,7 @@ def edit(folder: Path, change: Edit) -> None:
     content.pop("checksum", None)  # as a forger would, or make another
     change(content)
     path.write_text(json.dumps(content))
-    read_record(path)  # what is not sound is another test
+    read_record(path)  # invalid records are another test
 
 
 def note_of(folder: Path) -> Verification:
@@ -297,7 +297,7 @@ def test_a_record_without_a_digest_of_its_clips_cannot_be_verified(theirs: Path)
     found = check(theirs)
     assert (found.name, found.fault) == (
         "clips",
-        "the record holds no digest of its clips; make it again by this version",
+        "the record has no digest of its clips; run it again with this version",
     )
 
 
@@ -426,9 +426,9 @@ def test_exit_codes_tell_verified_from_not_and_from_what_cannot_be_checked(their
     assert bad.exit_code == 1
     assert bad.stdout.splitlines()[-1] == "not verified: scores"
     (theirs / "run.json").write_text('{"schema_version": 1, "value": NaN}')
-    unsound = call(str(theirs), *samples)
-    assert unsound.exit_code == 1
-    assert "is not a run record" in unsound.stdout
+    invalid = call(str(theirs), *samples)
+    assert invalid.exit_code == 1
+    assert "is not a run record" in invalid.stdout
     for arguments, words in (
         ([str(tmp_path / "nowhere"), *samples], "nowhere cannot be read: no such file"),
         ([str(theirs), *samples, "--share", "0"], "--share"),

@@ -33,6 +33,8 @@ from vdm_bench.datasets.shapes.draw import (
 from vdm_bench.errors import InputError
 from vdm_bench.video.clip import Clip, ClipInfo, DescribedClips
 
+__all__ = ["Shapes", "ShapesLabel"]
+
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 50, 47),
     "yellow": (235, 200, 40),

@@ -1,4 +1,4 @@
-"""What a table takes to be made again: models, runs, and the claims that it supports."""
+"""What it takes to reproduce a table: models, experiments, and the claims they test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class ReproductionOptions:
-    """What the user gives for a plan.
+    """How a table is reproduced.
 
     Attributes:
         out: folder of all runs and models.
-        checkpoints: of models, by name.
-        data_root: where the protocols' dataset lies.
-        options: of the sampler, in all runs of a model.
-        limit: clips a case; None for the plan's own.
-        seed: of the runs, and of the training.
-        precision: of the model, trained and sampled.
-        computing: how the metrics' networks compute, and where the model does.
-        workers: threads that decode.
-        recheck: read and hash every clip, whatever is remembered of its file.
+        checkpoints: checkpoints of the models, by name.
+        data_root: folder of the protocols' dataset.
+        options: sampler options for all runs of a model.
+        limit: clips per experiment; None for the plan's own limit.
+        seed: seed of the runs and of the training.
+        precision: precision of the model in training and sampling.
+        computing: how the metrics' networks compute; its device is also the model's.
+        workers: decoding threads.
+        recheck: read and hash every clip, even if its hash is cached.
     """
 
     out: Path
@@ -51,10 +51,10 @@ class Model:
 
     Attributes:
         name: as in `--checkpoint NAME=FILE`.
-        preset: what it is trained by.
-        training: changes to the preset's training.
-        packaged: whether a model of this name may come with the package.
-        trains: whether it is trained here where no checkpoint is given.
+        preset: preset that it is trained with.
+        training: changes to the preset's training settings.
+        packaged: whether the package may include a model of this name.
+        trains: whether it is trained here if no checkpoint is given.
     """
 
     name: str
@@ -75,16 +75,16 @@ class Experiment:
     """A run that a table needs.
 
     Attributes:
-        key: names it in claims, and its folder.
-        row: method of the published rows that it stands beside.
-        protocol: that it follows.
-        model: name of the model that makes the clips; empty for a baseline.
-        options: of the sampler.
+        key: identifies it in claims; also the name of its folder.
+        label: name of the method in the published rows that it is compared with.
+        protocol: protocol that it follows.
+        model: name of the model that generates the clips; empty for a baseline.
+        options: sampler options.
         sampler: `reference`, or a baseline.
     """
 
     key: str
-    row: str
+    label: str
     protocol: Protocol
     model: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -93,13 +93,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Claim:
-    """That one case is better than another one by a metric, as the published figures have it.
+    """A claim that one experiment scores better than another, taken from the published values.
 
     Attributes:
-        text: in words.
-        metric: of the published table.
-        better: key of the better case.
-        worse: key of the other one.
+        text: the claim as text.
+        metric: metric of the published table.
+        better: key of the better experiment.
+        worse: key of the worse one.
     """
 
     text: str
@@ -110,17 +110,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class ReproductionPlan:
-    """All that a table takes.
+    """Everything needed to reproduce a table.
 
     Attributes:
         table: its number in the paper.
-        title: what it is about.
-        cases: the runs.
-        models: that make the clips, by name.
-        metrics: metric of the published table -> metric that stands for it here.
-        claims: that are tested.
-        notes: what to know before, such as what the paper does not say.
-        limit: clips a case where the user says nothing; None for the protocol's.
+        title: its subject.
+        cases: the experiments.
+        models: the models that generate the clips, by name.
+        metrics: metric of the published table -> metric that replaces it here.
+        claims: the claims to test.
+        notes: notes for the reader, such as what the paper does not state.
+        limit: default number of clips per experiment; None for the protocol's.
     """
 
     table: str
@@ -134,24 +134,24 @@ class ReproductionPlan:
 
     @property
     def published(self) -> tuple[PublishedRow, ...]:
-        """The rows of the table, and those in the text beside it."""
+        """The rows of the table, and those in the text of its section."""
         return tuple(row for row in published_rows() if row.table.removesuffix("-text") == self.table)
 
     def case(self, key: str) -> Experiment:
-        """Return the case of a key."""
+        """Return the experiment with this key."""
         return next(case for case in self.cases if case.key == key)
 
     def case_of(self, row: PublishedRow) -> Experiment | None:
-        """Return the case that stands beside a published row, if there is one."""
-        beside = [case for case in self.cases if case.row == row.method and row.metric in self.metrics]
-        same = [case for case in beside if case.protocol.name == row.protocol]
-        # A row in the text beside a table has the method of one in it.
-        return next(iter(same or (beside if row.table == self.table else [])), None)
+        """Return the experiment that reproduces a published row, if there is one."""
+        matching = [case for case in self.cases if case.label == row.method and row.metric in self.metrics]
+        same = [case for case in matching if case.protocol.name == row.protocol]
+        # A row in the text repeats the method of a row in the table.
+        return next(iter(same or (matching if row.table == self.table else [])), None)
 
 
 def known_claims(
     claims: tuple[Claim, ...], cases: tuple[Experiment, ...], metrics: Mapping[str, str]
 ) -> tuple[Claim, ...]:
-    """Choose the claims that these cases and metrics can test."""
+    """Return the claims that these experiments and metrics can test."""
     keys = {case.key for case in cases}
     return tuple(claim for claim in claims if {claim.better, claim.worse} <= keys and claim.metric in metrics)

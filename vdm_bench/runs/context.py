@@ -1,7 +1,7 @@
-"""What a run needs, opened and checked before hours of work; nothing is computed from clips here.
+"""Open and check everything that a run needs, before hours of work; no features are computed here.
 
-First the data are opened, and a finished run is found, without a network or a sampler. Then existing clips are
-checked, and last the networks are loaded and the sampler is built.
+First the data are opened and a finished run is found, without a network or a sampler. Then existing clips are
+checked. Last, the networks are loaded and the sampler is built.
 """
 
 import functools
@@ -29,8 +29,8 @@ from vdm_bench.runs.plan import (
     RunOptions,
     SampledClips,
     ask,
+    contradictions,
     make_plan,
-    unlike_plan,
 )
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Reporter, Silent
@@ -46,19 +46,19 @@ from vdm_bench.video.contents import SKIP_BROKEN
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What every stage knows of a run.
+    """What every stage of a run needs.
 
     Attributes:
-        protocol: that is followed.
+        protocol: protocol of the run.
         out: the run folder.
-        options: of the run.
-        reporter: where progress goes; the main process alone reports.
-        processes: those that share the work.
-        conditions: what is given to each clip.
+        options: options of the run.
+        reporter: receives progress; only the main process reports.
+        processes: processes that share the work.
+        conditions: the conditioning of each clip.
         reference: the clips that the generated ones are compared with.
-        count: clips to generate.
-        departures: from the protocol, as far as they are known before any work, in words.
-        stopwatch: takes the seconds of the stages.
+        count: number of clips to generate.
+        departures: deviations from the protocol that are known before any work, a sentence each.
+        stopwatch: records the seconds of each stage.
     """
 
     protocol: Protocol
@@ -74,7 +74,7 @@ class RunContext:
 
     @functools.cached_property
     def asked(self) -> dict[str, Any]:
-        """What was asked for, told before networks and sampler are loaded: the first part of the run's plan."""
+        """The first part of the run's plan, known before networks and sampler are loaded."""
         return ask(self.protocol, self.options, self.count) | self.conditions.plan
 
     @property
@@ -84,7 +84,7 @@ class RunContext:
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """How features are extracted; it has no networks yet, so it only hashes the clips."""
+        """A feature extractor without networks, which only hashes the clips."""
         options = self.options
         return FeatureExtractor(
             [], options.workers, options.skip_broken, self.reporter, self.processes, options.recheck
@@ -94,17 +94,17 @@ class RunContext:
 def open_run(
     protocol: Protocol, out: Path, options: RunOptions, reporter: Reporter, processes: ProcessGroup
 ) -> RunContext:
-    """Open the data of a run, and say what to know of them; no clip is read.
+    """Open the data of a run and report notes on them; no clip is read.
 
     Args:
-        protocol: that is followed.
+        protocol: protocol of the run.
         out: the run folder; it need not exist.
         options: see `vdm_bench.run`.
-        reporter: where progress goes.
-        processes: those that share the work.
+        reporter: receives progress.
+        processes: processes that share the work.
 
     Raises:
-        InputError: data are not there, or the limit does not go with the protocol.
+        InputError: data are missing, or the limit does not fit the protocol.
     """
     reporter = reporter if processes.is_main else Silent()
     conditions = Conditions(protocol, options.data_root)
@@ -112,7 +112,7 @@ def open_run(
     for note in dict.fromkeys((*conditions.notes, *reference.notes)):
         reporter.note(note)
     count = _planned_count(conditions, options.limit)
-    # Both sides may be cut out of the same videos.
+    # Both sides may come from the same videos.
     departures = list(dict.fromkeys((*conditions.departures, *reference.departures)))
     if count < len(conditions):
         departures.append(f"generated {count} of {protocol.generated_count} clips")
@@ -142,17 +142,17 @@ def _planned_count(conditions: Conditions, limit: int | None) -> int:
 
 
 def find_finished(run: RunContext) -> Record:
-    """Return the record that is in the folder, if it is of this run, and still true of existing clips.
+    """Return the record in the folder, after checking that it belongs to this run and to its clips.
 
     Raises:
-        InputError: it is not, or cannot be read.
+        InputError: it does not, or cannot be read.
     """
     path = RunFolder(run.out).record
     record = read_record(path)
-    if other := unlike_plan(run.out, record):
+    if other := contradictions(run.out, record):
         raise InputError(
             f"{path} is the record of a run with another {', '.join(other)} than the one in this folder; "
-            " restore it, or delete it and run again"
+            "restore it, or delete it and run again"
         )
     reader = replace(run.extractor, skip_broken=True)
     if isinstance(source := run.options.source, ExistingClips):
@@ -175,13 +175,13 @@ def _require_same(run: RunContext, found: ExtractedFeatures, recorded: ClipCount
 
 @dataclass(frozen=True)
 class Samples:
-    """The generated clips, all there.
+    """The complete generated clips.
 
     Attributes:
-        clips: as they are scored.
+        clips: the clips as they are scored.
         count: how many of them are scored.
-        departures: from the protocol, in words.
-        way_out: what to do where some cannot be read.
+        departures: deviations from the protocol, a sentence each.
+        way_out: what to do if some cannot be read, for error messages.
     """
 
     clips: DescribedClips
@@ -192,12 +192,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Maker:
-    """A sampler that is ready to make the clips of a run.
+    """A sampler that is ready to generate the clips of a run.
 
     Attributes:
-        sampler: itself.
-        seed: of the run.
-        evaluations: of its network for one clip; None where it does not tell.
+        sampler: the sampler.
+        seed: seed of the run.
+        evaluations: network evaluations per clip; None if the sampler does not report them.
     """
 
     sampler: Sampler
@@ -207,13 +207,13 @@ class Maker:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """All that a run needs, loaded and checked.
+    """Everything that a run needs, loaded and checked.
 
     Attributes:
         suite: the metrics with their networks.
-        source: the existing clips, or what makes clips.
-        info: what a record says of that.
-        plan: what the run's result hangs on.
+        source: the existing clips, or the sampler that generates them.
+        info: description of the source for the record.
+        plan: all that the run's result depends on.
     """
 
     suite: MetricSuite
@@ -223,10 +223,10 @@ class PreparedRun:
 
 
 def prepare(run: RunContext) -> PreparedRun:
-    """Check existing clips, load the networks, build the sampler and check it: all before hours of work.
+    """Check existing clips, load the networks, build and check the sampler: all before hours of work.
 
     Raises:
-        InputError: existing clips are not what the protocol asks for, or a network or the sampler cannot be had.
+        InputError: existing clips do not fit the protocol, or a network or the sampler is not available.
     """
     match run.options.source:
         case ExistingClips(path=path):
@@ -236,12 +236,12 @@ def prepare(run: RunContext) -> PreparedRun:
             info = _sampler_info(run, {})
             return PreparedRun(suite, existing, info, make_plan(run.asked, info, None, suite))
         case SampledClips() as chosen:
-            # Before the sampler: its folder may hold modules of the names of those that networks import.
+            # Before the sampler: its folder may contain modules with the names of those that networks import.
             suite = load_suite(run)
             maker = build_maker(run, chosen)
             sampler = maker.sampler
-            told = chosen.options if sampler.recorded_settings is None else sampler.recorded_settings
-            info = _sampler_info(run, told)
+            settings = chosen.options if sampler.recorded_settings is None else sampler.recorded_settings
+            info = _sampler_info(run, settings)
             return PreparedRun(suite, maker, info, make_plan(run.asked, info, sampler, suite))
 
 
@@ -249,8 +249,8 @@ def check_existing(run: RunContext, path: Path) -> Samples:
     """Open existing clips as the protocol scores them.
 
     Raises:
-        InputError: there are none, they have another size than the protocol's, or those of a prediction do not
-            begin with the frames given to them.
+        InputError: there are none, they have another size than the protocol's, or predictions do not begin with
+            their context frames.
     """
     options = run.options
     given = open_existing(path, run.conditions, run.count, options.workers, skip_broken=options.skip_broken)
@@ -263,7 +263,7 @@ def load_suite(run: RunContext) -> MetricSuite:
     """Load the networks of the protocol's metrics.
 
     Raises:
-        InputError: weights or a device that cannot be had, or no network takes clips of the protocol's length.
+        InputError: weights or a device are not available, or no network accepts clips of the protocol's length.
     """
     suite = MetricSuite.of(run.protocol.metrics, run.options.computing, run.reporter)
     suite.check_frames(run.protocol.frames)
@@ -271,10 +271,10 @@ def load_suite(run: RunContext) -> MetricSuite:
 
 
 def build_maker(run: RunContext, source: SampledClips) -> Maker:
-    """Build the sampler, and ask it what it makes of the first clip; none is made.
+    """Build the sampler and ask it for its network evaluations per clip; no clip is sampled.
 
     Raises:
-        InputError: it cannot be built or does not go with the protocol, or a condition lacks what the task gives.
+        InputError: it cannot be built or does not fit the protocol, or conditioning of the task is missing.
     """
     sampler = source.sampler
     if isinstance(sampler, str):
