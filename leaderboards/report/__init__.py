@@ -1,8 +1,8 @@
 """Pages of runs: one self-contained HTML file, or a site with a page for every protocol.
 
-A page asks nothing of a network: style, script, plots and clips stand in it, and its Content-Security-Policy
-lets nothing else in. It holds what its records hold and nothing of the place or time it was made at, so that
-the same runs give the same bytes.
+A page makes no network requests: style, script, plots and clips are in the file, and its Content-Security-Policy
+allows nothing else. It shows the contents of the records, and nothing about where or when it was made, so the
+same runs produce the same bytes.
 """
 
 from typing import TYPE_CHECKING

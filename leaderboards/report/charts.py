@@ -1,6 +1,6 @@
-"""Which charts a page has: scores, frames, guidance and numbers of clips, as far as the records hold them.
+"""The charts of a page: scores, and values over frames, guidance and number of clips, if the records have them.
 
-A number too large to draw is left out of a plot; the tables have it.
+Numbers too large to draw are omitted from plots; the tables have them.
 """
 
 import math
@@ -12,8 +12,8 @@ from vdm_bench.leaderboards.report.runs import ReportedRun
 from vdm_bench.leaderboards.text import NOTHING, rounded, useful_decimals
 from vdm_bench.metrics.score import Signature
 
-LARGEST = 1e30  # that a plot has room for
-MOST_SCORES = 30  # rows of a plot that are still readable
+LARGEST = 1e30  # number that a plot can show
+MOST_SCORES = 30  # readable rows of a plot
 MOST_LINES = 8
 _GUIDANCE = ("guidance_weight", "guidance_scale")
 
@@ -27,17 +27,17 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """What is written beside its axis."""
+        """The label of its axis."""
         return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A number of a plot.
+    """A point of a plot.
 
     Attributes:
-        x: where it stands.
-        x_text: the same in words.
+        x: position.
+        x_text: the position as text.
         value: the number.
         low: lower end of its interval, or None.
         high: upper end.
@@ -51,7 +51,7 @@ class Point:
 
     @property
     def drawable(self) -> bool:
-        """Whether a plot has room for it."""
+        """Whether its numbers are small enough to draw."""
         return all(abs(number) < LARGEST for number in (self.x, self.value, self.low or 0, self.high or 0))
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """Points that belong together.
+    """A line, or series, of points.
 
     Attributes:
         label: name of the run, or of the runs.
@@ -77,15 +77,15 @@ class Line:
 
 @dataclass(frozen=True)
 class ScoreChart:
-    """Scores of one group, a row each, best first.
+    """Scores of one group, one row each, best first.
 
     Attributes:
         title: of the plot.
         axis: the metric.
-        own: the user's runs; x is the row.
+        own: the user's runs.
         published: published rows.
-        floor: what a perfect model is expected to score, or None.
-        note: what is not shown; may be empty.
+        floor: expected score of a perfect model, or None.
+        note: what is omitted; may be empty.
     """
 
     title: str
@@ -97,14 +97,14 @@ class ScoreChart:
 
     @property
     def alt(self) -> str:
-        """The plot in words."""
+        """The plot as text."""
         rows = [f"{line.label} {line.points[0]}" for line in (*self.own, *self.published)]
         floor = "" if self.floor is None else f" The floor is {Point(0, '', self.floor)}."
         return f"{self.title}: {'; '.join(rows[:5])}{'; ...' if rows[5:] else ''}.{floor} The table has all."
 
     @property
     def rows(self) -> list[list[str]]:
-        """No table of its own: it stands beside one."""
+        """Empty: the scores are in the table next to the plot."""
         return []
 
 
@@ -116,9 +116,9 @@ class LineChart:
         title: of the plot.
         x_axis: what x is.
         y_axis: the metric.
-        lines: few enough to be told apart.
-        note: how to read it, and what is not shown.
-        inverse: x is a number of clips, drawn as 1/x, so that infinitely many stand at zero.
+        lines: at most `MOST_LINES`.
+        note: how to read it, and what is omitted.
+        inverse: x is the inverse of a number of clips; infinitely many are at zero.
     """
 
     title: str
@@ -130,13 +130,13 @@ class LineChart:
 
     @property
     def alt(self) -> str:
-        """The plot in words."""
+        """The plot as text."""
         ends = [f"{line.label} from {line.points[0]} to {line.points[-1]}" for line in self.lines]
         return f"{self.title}: {'; '.join(ends)}. The figures follow as a table."
 
     @property
     def titles(self) -> list[str]:
-        """Titles of the table that says the same: x, then the lines."""
+        """Titles of the table with the same numbers: x, then the lines."""
         return [self.x_axis, *(line.label for line in self.lines)]
 
     @property
@@ -148,11 +148,11 @@ class LineChart:
 
 
 def score_chart(metric: Metric, rows: Sequence[Row]) -> list[ScoreChart]:
-    """Show scores with their intervals, best first; nothing where there is nothing to compare.
+    """Chart scores with their intervals, best first; no chart for fewer than two scores.
 
     Args:
         metric: of the scores.
-        rows: of a board, as `plain_rows` gives them.
+        rows: of a board, as `plain_rows` returns them.
     """
     own: list[Line] = []
     published: list[Line] = []
@@ -179,7 +179,7 @@ def score_chart(metric: Metric, rows: Sequence[Row]) -> list[ScoreChart]:
 
 
 def curve_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, ReportedRun]) -> list[LineChart]:
-    """Show a metric frame by frame, where the records have its curve."""
+    """Chart a metric frame by frame, for records with a curve."""
     lines = []
     for row, run in _own(rows, runs):
         curve = run.record.curves.get(metric.name)
@@ -192,12 +192,12 @@ def curve_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Reporte
             if abs(frame) < LARGEST
         ]
         lines.append(_line(row["name"], points))
-    note = "Bars are one standard error; given frames are left out."
+    note = "Bars are one standard error; context frames are omitted."
     return _line_charts(f"{metric.name} frame by frame", "frame", metric.axis, lines, note)
 
 
 def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, ReportedRun]) -> list[LineChart]:
-    """Show runs that differ in their guidance alone, found in the settings of their samplers."""
+    """Chart runs whose sampler settings differ only in the guidance weight."""
     charts = []
     for setting in _GUIDANCE:
         series: dict[frozenset[tuple[str, str]], dict[float, Point]] = {}
@@ -220,17 +220,17 @@ def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Repo
 
 
 def _differing(settings: frozenset[tuple[str, str]], shared: frozenset[tuple[str, str]]) -> str:
-    """Name a line by its settings that not all lines share, or by its sampler."""
+    """Return the settings that distinguish a line, or its sampler if there is only one line."""
     if not shared:
         return dict(settings)["sampler"]
     return ", ".join(f"{key}={value}" for key, value in sorted(settings - shared))
 
 
 def count_charts(rows: Iterable[Row]) -> list[LineChart]:
-    """Show scores against the number of clips, on to infinitely many.
+    """Chart scores over the number of clips, up to infinitely many.
 
-    Scores whose signatures differ in their numbers of clips alone share a plot. x is 1/N, in which the expected
-    value is nearly a straight line; infinitely many clips stand at zero, where the record has its extrapolation.
+    Scores whose signatures differ only in their numbers of clips share a plot. x is 1/N: the expected value is
+    nearly linear in it, and the extrapolation of the record to infinitely many clips is at zero.
     """
     families: dict[str, list[Row]] = {}
     for row in _with_value(rows):
@@ -241,7 +241,7 @@ def count_charts(rows: Iterable[Row]) -> list[LineChart]:
         by_name: dict[str, list[Row]] = {}
         for row in family:
             by_name.setdefault(row["name"], []).append(row)
-        lines = [_line(name, _towards_infinity(found)) for name, found in by_name.items()]
+        lines = [_line(name, _towards_infinity(scores)) for name, scores in by_name.items()]
         metric = Metric(family[0]["metric"], family[0]["higher_is_better"])
         title = f"{metric.name} against the number of clips"
         note = "The value at infinitely many clips is extrapolated, along a straight line in 1/N."
@@ -250,7 +250,7 @@ def count_charts(rows: Iterable[Row]) -> list[LineChart]:
 
 
 def _towards_infinity(rows: Sequence[Row]) -> list[Point]:
-    """Return the scores of one name by 1/N, and at zero the extrapolation from the most clips."""
+    """Return the scores of one model over 1/N, and at zero the extrapolation from the most clips."""
     points = [
         Point(1 / row["n_generated"], f"{row['n_generated']:,}", row["value"], row["low"], row["high"])
         for row in rows
@@ -296,7 +296,7 @@ def _around(value: float, spread: float | None) -> tuple[float | None, float | N
 
 
 def _number(setting: object) -> float | None:
-    """Read a setting, which may be a text, as a number."""
+    """Return a setting, which may be text, as a number; None if it is not one."""
     try:
         value = float(setting) if isinstance(setting, str | int | float) else math.nan
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What stands on a page, put together from its runs."""
+"""The contents of a page, built from its runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from vdm_bench.leaderboards.report.runs import WITHOUT_PROTOCOL, ReportedRun, Ru
 from vdm_bench.leaderboards.tables.views import LEGEND, Cell, Table, TableRow
 from vdm_bench.leaderboards.text import NOTHING
 
-# Titles of columns whose titles are a sign or short in other formats, by kind.
+# Titles of columns, by kind, whose titles in other formats are a symbol or an abbreviation.
 _TITLES = {"mark": "place", "notes": "notes"}
 MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4
@@ -20,10 +20,10 @@ _MOST_NAMES = 4
 
 @dataclass(frozen=True)
 class Section:
-    """A table of scores that may be compared, and its plots.
+    """A table of comparable scores, with its plots.
 
     Attributes:
-        anchor: names it within a page.
+        anchor: identifies it within a page.
         table: as `table_of_page` gives it.
         plots: its plots.
     """
@@ -34,12 +34,12 @@ class Section:
 
     @property
     def notes(self) -> list[str]:
-        """What stands below the table; `best` needs no legend here."""
+        """The notes below the table; `best` needs no legend on a page."""
         return [*([LEGEND[TIE]] if TIE in self.table.legend else []), *self.table.notes]
 
 
 def table_of_page(table: Table) -> Table:
-    """Return a table as a page shows it: marks in words, and no column without anything in it."""
+    """Return a table as a page shows it: marks spelt out, and empty columns removed."""
     rows = [[_cell(table, row, place) for place in range(len(table.columns))] for row in table.rows]
     filled = [
         place
@@ -64,8 +64,8 @@ def _cell(table: Table, row: TableRow, place: int) -> Cell:
 
 
 @dataclass(frozen=True)
-class Warned:
-    """Something to know, and the runs that it is about."""
+class Caveat:
+    """A warning, and the names of the runs it applies to."""
 
     text: str
     names: str
@@ -76,7 +76,7 @@ class Part:
     """The tables of one protocol.
 
     Attributes:
-        anchor: names it within a page.
+        anchor: identifies it within a page.
         title: of the part.
         sections: tables of scores with their plots.
     """
@@ -93,9 +93,9 @@ class Page:
     Attributes:
         title: of the page.
         about: lines below the title.
-        home: address of the page above; empty where there is none.
-        warnings: what to know before reading.
-        left_out: a sentence for each record that was refused.
+        home: address of the index page; empty if there is none.
+        warnings: about the runs.
+        left_out: a sentence about each record that was refused.
         parts: tables of scores by protocol.
         count_plots: scores against the number of clips.
         galleries: clips side by side, with their addresses.
@@ -105,7 +105,7 @@ class Page:
     title: str
     about: tuple[str, ...]
     home: str
-    warnings: tuple[Warned, ...]
+    warnings: tuple[Caveat, ...]
     left_out: tuple[str, ...]
     parts: tuple[Part, ...]
     count_plots: tuple[Plot, ...]
@@ -114,7 +114,7 @@ class Page:
 
     @property
     def contents(self) -> list[tuple[str, str]]:
-        """Anchors and names of the parts that there are."""
+        """Anchors and titles of the parts that are not empty."""
         entries = [
             ("warnings", "Before you read", self.warnings or self.left_out),
             *((part.anchor, part.title, part.sections) for part in self.parts),
@@ -122,7 +122,7 @@ class Page:
             ("clips", "Clips", self.galleries),
             ("runs", "Runs", self.runs),
         ]
-        return [(anchor, text) for anchor, text, there in entries if there]
+        return [(anchor, text) for anchor, text, content in entries if content]
 
 
 def make_page(
@@ -134,25 +134,25 @@ def make_page(
     home: str = "",
     galleries: Sequence[Gallery] = (),
 ) -> Page:
-    """Put a page together.
+    """Build a page.
 
     Args:
-        runs: that it shows in full.
-        tables: their scores, with published rows, as `tables_with_boards` gives them.
+        runs: shown in full.
+        tables: their scores, with published rows, as `tables_with_boards` returns them.
         title: of the page.
         about: lines below the title.
-        home: address of the page above, if there is one.
+        home: address of the index page, if there is one.
         galleries: clips side by side, with their addresses.
     """
-    pen = _Pen()
+    plotter = _Plotter()
     rows = [plain_rows(board.rows) for _, board in tables]
-    parts = _parts(tables, rows, runs, pen)
-    count_plots = pen.draw(
+    parts = _parts(tables, rows, runs, plotter)
+    count_plots = plotter.draw(
         count_charts(row for of_table in rows for row in of_table if row["path"] in runs.by_path)
     )
     return Page(
         title=title,
-        about=(*about, *([f"{pen.refused} more plots are not drawn."] if pen.refused else [])),
+        about=(*about, *([f"{plotter.omitted} more plots are not drawn."] if plotter.omitted else [])),
         home=home,
         warnings=tuple(_warnings(runs.runs)),
         left_out=runs.left_out,
@@ -164,31 +164,31 @@ def make_page(
 
 
 def _parts(
-    tables: Sequence[tuple[Table, Board]], rows: Sequence[Sequence[Row]], runs: Runs, pen: "_Pen"
+    tables: Sequence[tuple[Table, Board]], rows: Sequence[Sequence[Row]], runs: Runs, plotter: "_Plotter"
 ) -> tuple[Part, ...]:
     sections: dict[str, list[Section]] = {}
-    for number, ((table, board), found) in enumerate(zip(tables, rows, strict=True), start=1):
-        plots = pen.draw(_charts(Metric(board.metric, board.higher_is_better), found, runs))
+    for number, ((table, board), of_table) in enumerate(zip(tables, rows, strict=True), start=1):
+        plots = plotter.draw(_charts(Metric(board.metric, board.higher_is_better), of_table, runs))
         section = Section(f"table-{number}", table_of_page(table), plots)
         sections.setdefault(board.protocol, []).append(section)
     title = "Scores" if len(sections) == 1 else "Scores: {}"
     return tuple(
-        Part(f"scores-{number}", title.format(protocol or WITHOUT_PROTOCOL), tuple(found))
-        for number, (protocol, found) in enumerate(sections.items(), start=1)
+        Part(f"scores-{number}", title.format(protocol or WITHOUT_PROTOCOL), tuple(of_protocol))
+        for number, (protocol, of_protocol) in enumerate(sections.items(), start=1)
     )
 
 
-class _Pen:
-    """Draws plots until there are too many for a page."""
+class _Plotter:
+    """Draws plots, up to the limit of a page."""
 
     def __init__(self) -> None:
         self._drawn = 0
-        self.refused = 0
+        self.omitted = 0
 
     def draw(self, charts: Sequence[Chart]) -> tuple[Plot, ...]:
         shown = charts[: MOST_PLOTS - self._drawn]
         self._drawn += len(shown)
-        self.refused += len(charts) - len(shown)
+        self.omitted += len(charts) - len(shown)
         return tuple(map(draw, shown))
 
 
@@ -200,18 +200,20 @@ def _charts(metric: Metric, rows: Sequence[Row], runs: Runs) -> list[Chart]:
     ]
 
 
-def _warnings(runs: Iterable[ReportedRun]) -> Iterator[Warned]:
-    """Say each thing once, with the names of the runs."""
+def _warnings(runs: Iterable[ReportedRun]) -> Iterator[Caveat]:
+    """Yield each warning once, with the names of its runs."""
     names: dict[str, dict[str, None]] = {}
     for run in runs:
-        for text in _texts(run.record):
+        for text in _warnings_of(run.record):
             names.setdefault(text, {})[run.record.name] = None
-    for text, found in names.items():
-        more = len(found) - _MOST_NAMES
-        yield Warned(text, ", ".join([*list(found)[:_MOST_NAMES], *([f"{more} more"] if more > 0 else [])]))
+    for text, runs_with_it in names.items():
+        more = len(runs_with_it) - _MOST_NAMES
+        yield Caveat(
+            text, ", ".join([*list(runs_with_it)[:_MOST_NAMES], *([f"{more} more"] if more > 0 else [])])
+        )
 
 
-def _texts(record: Record) -> Iterator[str]:
+def _warnings_of(record: Record) -> Iterator[str]:
     for departure in record.protocol.departures if record.protocol else ():
         yield f"departs from its protocol: {departure}"
     for score in record.scores:

@@ -1,6 +1,6 @@
-"""Clips of a page, side by side: what the harness encoded, and where it ends up.
+"""Clips of a page, side by side, as encoded videos.
 
-Films are embedded while a budget lasts, a row at a time; the others are files beside the page.
+Videos are embedded row by row, up to a size limit; the others are files next to the page.
 """
 
 import base64
@@ -13,21 +13,21 @@ from urllib.parse import quote
 
 from vdm_bench.runtime.files import write_bytes
 
-# A browser plays some 75 films at once, not more.
-MOST_FILMS = 72
+# A browser plays about 75 videos at once, not more.
+MOST_VIDEOS = 72
 _LONGEST_STEM = 240  # bytes: file systems take names of 255
 _STEM_KEPT = 200
 
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """A clip, encoded.
+    """A clip as a video that browsers play.
 
     Attributes:
         video: bytes of an MP4 file.
-        poster: bytes of a PNG, shown until the clip plays, and in print.
+        poster: bytes of a PNG, shown until the clip plays, and when printed.
         frames: number of frames.
-        address: what a page refers to; empty until the film has its place.
+        address: URL of the video in the page; empty before `with_addresses`.
     """
 
     video: bytes
@@ -37,12 +37,12 @@ class EncodedClip:
 
     @property
     def linked(self) -> bool:
-        """Whether it is a file beside the page."""
+        """Whether it is a file next to the page."""
         return not self.address.startswith("data:")
 
     @property
     def picture(self) -> str:
-        """Address of the poster."""
+        """URL of the poster."""
         return _embedded("image/png", self.poster)
 
 
@@ -52,24 +52,24 @@ class GalleryRow:
 
     Attributes:
         label: of the row.
-        films: one for each column, or None where there is none.
+        clips: one per column, or None if the source has no such clip.
     """
 
     label: str
-    films: tuple[EncodedClip | None, ...]
+    clips: tuple[EncodedClip | None, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Clips side by side, a column a source.
+    """Clips side by side, one column per source.
 
     Attributes:
         protocol: name of the protocol that the clips belong to.
         title: of the gallery.
         columns: names of the sources.
         rows: the clips.
-        fps: frames a second of all films.
-        notes: what is not shown, and why.
+        fps: frames per second of all clips.
+        notes: which clips are missing, and why.
     """
 
     protocol: str
@@ -81,39 +81,40 @@ class Gallery:
 
     @property
     def frames(self) -> int:
-        """Frames of the longest clip."""
-        return max((film.frames for row in self.rows for film in row.films if film), default=0)
+        """Number of frames of the longest clip."""
+        return max((clip.frames for row in self.rows for clip in row.clips if clip), default=0)
 
 
-def placed(galleries: Sequence[Gallery], page: Path, budget: int) -> list[Gallery]:
-    """Return every film its address: embedded, or, once `budget` bytes are spent, a file beside the page.
+def with_addresses(galleries: Sequence[Gallery], page: Path, budget: int) -> list[Gallery]:
+    """Return the galleries with the address of every clip; at most `budget` bytes of videos are embedded.
 
-    A file is named by its content, so that two pages may share a folder.
+    The other videos are written to files next to the page, named by their contents, so that two pages may share a
+    folder.
     """
     done = []
     for gallery in galleries:
         rows = []
         for row in gallery.rows:
-            size = sum(len(film.video) for film in row.films if film)
+            size = sum(len(clip.video) for clip in row.clips if clip)
             embed = size <= budget
             budget -= size if embed else 0
-            films = (film and _with_address(film, None if embed else page) for film in row.films)
-            rows.append(replace(row, films=tuple(films)))
+            clips = (clip and _with_address(clip, None if embed else page) for clip in row.clips)
+            rows.append(replace(row, clips=tuple(clips)))
         done.append(replace(gallery, rows=tuple(rows)))
     return done
 
 
-def _with_address(film: EncodedClip, page: Path | None) -> EncodedClip:
+def _with_address(clip: EncodedClip, page: Path | None) -> EncodedClip:
     if page is None:
-        return replace(film, address=_embedded("video/mp4", film.video))
-    name = f"{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"
+        return replace(clip, address=_embedded("video/mp4", clip.video))
+    name = f"{hashlib.sha256(clip.video).hexdigest()[:16]}.mp4"
     folder = clips_folder(page)
-    write_bytes(folder / name, film.video)
-    return replace(film, address=f"{quote(os.fsencode(folder.name))}/{name}")
+    write_bytes(folder / name, clip.video)
+    return replace(clip, address=f"{quote(os.fsencode(folder.name))}/{name}")
 
 
 def _short(stem: str) -> str:
-    """Cut a name that leaves no room for an ending; a digest keeps two of them apart."""
+    """Shorten a name that leaves no room for a suffix; a digest keeps it unique."""
     data = os.fsencode(stem)
     if len(data) <= _LONGEST_STEM:
         return stem
@@ -122,7 +123,7 @@ def _short(stem: str) -> str:
 
 
 def clips_folder(page: Path) -> Path:
-    """Return the folder of the clips that do not fit into a page."""
+    """Return the folder of the videos that are not embedded in a page."""
     return page.with_name(f"{_short(page.stem)}-clips")
 
 

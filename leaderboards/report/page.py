@@ -1,7 +1,7 @@
-"""A page as HTML: templates that escape what they show, and a policy by which nothing runs but the page's script.
+"""Render a page as HTML: templates escape all text, and a policy allows the page's own script alone.
 
-Names, paths and notes come from outside and may be hostile. They reach a template as texts alone: jinja2 escapes
-each, and what cannot be seen is spelt out.
+Names, paths and notes come from outside and may be hostile. They reach a template as plain text only: jinja2
+escapes it, and invisible characters are spelt out.
 """
 
 import base64
@@ -17,12 +17,12 @@ from vdm_bench.runtime.printable import printable
 
 
 def render(template: str, page: object, *, linked: bool = False) -> str:
-    """Fill a template.
+    """Return the HTML of a page.
 
     Args:
-        template: its name, such as `page.html`.
-        page: what it shows.
-        linked: whether the page refers to clips in files beside it.
+        template: name of the template, such as `page.html`.
+        page: its contents, available to the template as `page`.
+        linked: whether the page refers to video files next to it.
     """
     style, script = _read("report.css"), _read("report.js")
     policy = {
@@ -40,7 +40,7 @@ def render(template: str, page: object, *, linked: bool = False) -> str:
         .render(
             page=page,
             policy="; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
-            # The package's own files, and what the policy has the hash of: not escaped.
+            # The package's own files, whose hashes are in the policy: not escaped.
             style=Markup(style),
             script=Markup(script),
         )
@@ -60,7 +60,7 @@ def _environment() -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    """Spell out what cannot be seen; jinja2 calls this for all that a template shows, before it escapes it."""
+    """Spell out invisible characters; jinja2 calls this on every value that it prints, before escaping."""
     return printable(value, None) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

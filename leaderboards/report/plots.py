@@ -1,6 +1,6 @@
-"""Plots as SVG, the same bytes wherever and whenever they are drawn.
+"""Draw charts as SVG, with the same bytes on every machine.
 
-An SVG stands in a page as an image: nothing in it can run, and its own style follows light and dark.
+A page embeds an SVG as an image: no script in it can run, and its own style follows light and dark mode.
 """
 
 import base64
@@ -24,11 +24,11 @@ from vdm_bench.runtime.printable import printable
 _WIDTH, _ROW, _MARGIN, _HEIGHT = 5.2, 0.27, 0.95, 3.1  # inches
 _LABEL = 28  # characters
 _LOGARITHMIC = 50  # ratio of the largest number to the smallest from which an axis is logarithmic
-_LARGEST_RATIO = 1e6  # of numbers told apart on an axis that passes zero
+_LARGEST_RATIO = 1e6  # of numbers that an axis across zero distinguishes
 _FEWEST_POINTS_APART = 0.08  # of an axis, between two labels
 
-# Ink and grid are drawn in colours that stand for whatever the theme makes of them. The others are seen on white
-# and on black (3:1 and more), and every line has its own marker too.
+# Ink and grid are drawn in placeholder colours, which the theme replaces. The others have a contrast of at least
+# 3:1 on white and on black, and every line also has its own marker.
 _INK, _GRID = "#010203", "#040506"
 _COLOURS = ("#3b7dd8", "#d0650b", "#2b9257", "#9a5fd0", "#d64550", "#12899a", "#a0703c", "#cc4d9b")
 _MARKERS = "osD^vP*X"
@@ -51,7 +51,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "text.color": _INK,
-    "text.parse_math": False,  # a name with two dollars is a name
+    "text.parse_math": False,  # names may contain dollar signs
     "xtick.color": _INK,
     "ytick.color": _INK,
     "svg.fonttype": "none",
@@ -72,9 +72,9 @@ class Plot:
 
 def draw(chart: Chart) -> Plot:
     """Draw a chart."""
-    # From matplotlib's own style on: the settings of a user would change the bytes.
+    # Start from matplotlib's default style: settings of the user would change the bytes.
     with mpl.style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The reader's fonts draw the letters; that matplotlib's own has not all of them does not matter.
+        # The browser's fonts draw the letters: matplotlib's font need not have them.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _scores(chart) if isinstance(chart, ScoreChart) else _lines(chart)
         target = io.StringIO()
@@ -137,14 +137,14 @@ def _points(lines: Sequence[Line]) -> Iterator[Point]:
 
 
 def _bars(points: Sequence[Point]) -> list[list[float]]:
-    """Lengths of the bars below and above; an interval that leaves out its value has one side alone."""
+    """Return the lengths of the bars below and above; an interval that excludes its value has only one."""
     below = [0.0 if point.low is None else max(point.value - point.low, 0.0) for point in points]
     above = [0.0 if point.high is None else max(point.high - point.value, 0.0) for point in points]
     return [below, above]
 
 
 def _scale(axes: Axes, lines: Sequence[Line], floor: float | None, which: str) -> None:
-    """Make an axis logarithmic where its numbers are far apart; near zero it stays linear."""
+    """Make an axis logarithmic if its numbers span orders of magnitude; near zero it stays linear."""
     ends = [end for p in _points(lines) for end in (p.value, p.low, p.high, floor) if end is not None]
     smallest = min((p.value for p in _points(lines) if p.value > 0), default=math.inf)
     axis: Axis = getattr(axes, f"{which}axis")
@@ -164,7 +164,7 @@ def _scale(axes: Axes, lines: Sequence[Line], floor: float | None, which: str) -
 
 
 def _label_counts(axes: Axes, points: Sequence[Point]) -> None:
-    """Write numbers of clips below the places of their inverses, as many as there is room for."""
+    """Label the axis of 1/N with the numbers of clips, as many as fit."""
     places = {point.x: point.x_text for point in points}
     reach = max(places)
     kept: dict[float, str] = {}
@@ -178,6 +178,6 @@ def _short(label: str) -> str:
     label = printable(label)
     if len(label) <= _LABEL:
         return label
-    # Names of runs that belong together begin alike: what tells them apart stands at the end.
+    # Names of related runs often differ only at the end.
     kept = (_LABEL - 1) // 2
     return f"{label[:kept]}…{label[-kept:]}"

@@ -1,4 +1,4 @@
-"""The runs of a page: their records, their scores as a frame, and the files that could not be read."""
+"""The runs of a page: their records, their scores as a frame, and the records that could not be read."""
 
 import hashlib
 from collections import Counter
@@ -23,8 +23,8 @@ class ReportedRun:
 
     Attributes:
         path: of its record.
-        record: what it holds.
-        anchor: names it within a page; made from the record's content.
+        record: its contents.
+        anchor: identifies the run within a page; derived from the contents of the record.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class ReportedRun:
 
     @property
     def folder(self) -> Path:
-        """Where its clips may lie."""
+        """Folder of the run, which may hold its clips."""
         return self.path.parent
 
     @property
@@ -44,12 +44,12 @@ class ReportedRun:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Runs that were read, and what could not be.
+    """Runs, and the records that could not be read.
 
     Attributes:
-        runs: by name, then time.
+        runs: sorted by name, then time.
         frame: their scores, as `load_runs` gives them.
-        left_out: a sentence for each record that was refused.
+        left_out: a sentence about each record that was refused.
     """
 
     runs: tuple[ReportedRun, ...]
@@ -58,27 +58,26 @@ class Runs:
 
     @cached_property
     def by_path(self) -> dict[str, ReportedRun]:
-        """The runs by the column `path` of the frame."""
+        """The runs, by the column `path` of the frame."""
         return {encodable(str(run.path)): run for run in self.runs}
 
     @property
     def links(self) -> dict[str, str]:
-        """Where the details of each run stand in a page, by the column `path` of the frame."""
+        """The address within a page of each run's details, by the column `path` of the frame."""
         return {path: f"#{run.anchor}" for path, run in self.by_path.items()}
 
     def of(self, protocol: str) -> "Runs":
-        """Keep the runs of one protocol."""
+        """Return the runs of one protocol."""
         kept = tuple(run for run in self.runs if run.protocol == protocol)
-        there = self.frame["path"].isin([encodable(str(run.path)) for run in kept])
-        return Runs(kept, self.frame[there].reset_index(drop=True))
+        paths = [encodable(str(run.path)) for run in kept]
+        return Runs(kept, self.frame[self.frame["path"].isin(paths)].reset_index(drop=True))
 
 
 def read_runs(paths: str | Path | Iterable[str | Path]) -> Runs:
-    """Read all records under paths, each once; one in a folder that is not sound is left out.
+    """Read all records below the paths, each once. Invalid records found in a folder are skipped.
 
     Raises:
-        InputError: a path without a record, a record that is not sound and was named itself, or not one sound
-            record in all the folders.
+        InputError: a path without a record, an invalid record that was given as a file, or no valid record.
     """
     left_out: list[str] = []
     read = read_records(paths, note=left_out.append)
@@ -87,12 +86,12 @@ def read_runs(paths: str | Path | Iterable[str | Path]) -> Runs:
 
 
 def _with_anchors(read: Iterable[StoredRecord]) -> tuple[ReportedRun, ...]:
-    """Name each run by its content; copies of one run are numbered."""
+    """Give each run an anchor made from its contents; copies of a run are numbered."""
     seen: Counter[str] = Counter()
     runs = []
-    for found in read:
-        digest = hashlib.sha256(found.record.model_dump_json().encode()).hexdigest()[:_ID_LENGTH]
+    for stored in read:
+        digest = hashlib.sha256(stored.record.model_dump_json().encode()).hexdigest()[:_ID_LENGTH]
         seen[digest] += 1
         anchor = f"run-{digest}" + (f"-{seen[digest]}" if seen[digest] > 1 else "")
-        runs.append(ReportedRun(found.path, found.record, anchor))
+        runs.append(ReportedRun(stored.path, stored.record, anchor))
     return tuple(runs)

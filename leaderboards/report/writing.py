@@ -1,4 +1,4 @@
-"""Pages on the disk: one report, or a site with a page for every protocol."""
+"""Write pages: one report, or a site with a page for each protocol."""
 
 import hashlib
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from vdm_bench.leaderboards.published import published_rows
 from vdm_bench.leaderboards.ranking import BEST, Board, make_boards
 from vdm_bench.leaderboards.report.content import make_page
-from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, placed
+from vdm_bench.leaderboards.report.gallery import Gallery, clips_folder, with_addresses
 from vdm_bench.leaderboards.report.page import render
 from vdm_bench.leaderboards.report.runs import Runs
 from vdm_bench.leaderboards.tables.views import NAME, Table, tables_with_boards
@@ -41,11 +41,11 @@ class _Index:
 
 @dataclass(frozen=True)
 class PageOptions:
-    """How pages are made.
+    """Options of a page.
 
     Attributes:
-        galleries: clips side by side; each goes to the page of its protocol.
-        embed: bytes of clips in a page; others are written to a folder beside it.
+        galleries: clips side by side; each is shown on the page of its protocol.
+        embed: limit on the bytes of videos in a page; further ones are written to a folder next to it.
     """
 
     galleries: Sequence[Gallery] = ()
@@ -56,12 +56,12 @@ def write_report(runs: Runs, path: Path, options: PageOptions) -> None:
     """Write one HTML file about all runs, with the published rows of their protocols.
 
     Args:
-        runs: what `read_runs` gave, the frame with the column `apart` of `make_boards`.
-        path: of the file; its folder is made if needed.
-        options: how.
+        runs: from `read_runs`, with the column `apart` of `make_boards` in the frame.
+        path: of the file; its folder is created if needed.
+        options: clips, and how many are embedded.
 
     Raises:
-        InputError: the file cannot be written, or what `make_boards` refuses.
+        InputError: the file cannot be written, or `make_boards` refuses the runs.
     """
     protocols = sorted({run.protocol for run in runs.runs})
     title = f"Report: {', '.join(protocols)}" if len(protocols) <= _MOST_IN_TITLE else "Report"
@@ -71,18 +71,18 @@ def write_report(runs: Runs, path: Path, options: PageOptions) -> None:
 
 
 def write_site(runs: Runs, folder: Path, options: PageOptions) -> Path:
-    """Write a page for each protocol that has runs or published rows, and `index.html` that leads to them.
+    """Write a page for each protocol with runs or published rows, and `index.html`, which links to them.
 
     Args:
-        runs: what `read_runs` gave, the frame with the column `apart` of `make_boards`.
-        folder: made if needed; other files in it are left alone.
-        options: how.
+        runs: from `read_runs`, with the column `apart` of `make_boards` in the frame.
+        folder: created if needed; other files in it are left alone.
+        options: clips, and how many are embedded.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        InputError: a file cannot be written, or what `make_boards` refuses.
+        InputError: a file cannot be written, or `make_boards` refuses the runs.
     """
     rows = []
     for protocol in sorted({*(run.protocol for run in runs.runs), *(row.protocol for row in published_rows())}):
@@ -110,11 +110,11 @@ def _write_page(
     if not is_stream(path):
         remove_temporary_files_of(path, shared=True)
         remove_temporary_files(clips_folder(path), shared=True)
-    # Nothing can lie beside a pipe.
-    there = placed(galleries, path, sys.maxsize if is_stream(path) else options.embed)
+    # A pipe has no folder for further files.
+    shown = with_addresses(galleries, path, sys.maxsize if is_stream(path) else options.embed)
     published = [row for _, board in tables for row in board.rows["source"].dropna()]
-    page = make_page(runs, tables, title=title, about=_size(runs, published), home=home, galleries=there)
-    linked = any(film.linked for gallery in there for row in gallery.rows for film in row.films if film)
+    page = make_page(runs, tables, title=title, about=_size(runs, published), home=home, galleries=shown)
+    linked = any(clip.linked for gallery in shown for row in gallery.rows for clip in row.clips if clip)
     write_text(path, render("page.html", page, linked=linked))
 
 
@@ -125,19 +125,19 @@ def _size(runs: Runs, published: Sequence[object]) -> tuple[str, ...]:
 
 
 def _best(tables: Sequence[tuple[Table, Board]]) -> Iterator[str]:
-    """Name the best of each metric's first table, where that is not of a departure."""
-    told = set()
+    """Yield the best score of each metric, if a table follows the protocol."""
+    seen = set()
     for table, board in tables:
         first = table.rows[0]
-        if table.metric not in told and first.mark == BEST and not board.group:
-            told.add(table.metric)
+        if table.metric not in seen and first.mark == BEST and not board.group:
+            seen.add(table.metric)
             value = next(cell.text for cell in first.cells if cell.emphasis)
             name = first.cells[table.columns.index(NAME)].text
             yield f"{table.metric} {'↑' if table.higher_is_better else '↓'} {value} {name}"
 
 
 def _slug(protocol: str) -> str:
-    """Make a file's name of a protocol's; one that is not of this package's kind gets digits of its own."""
+    """Return a file name for a protocol; a name with other characters than this package's gets a digest."""
     kept = "".join(c for c in protocol.lower() if c.isascii() and (c.isalnum() or c in "-_"))[:60]
     if kept == protocol and f"{kept}.html" != INDEX:
         return kept

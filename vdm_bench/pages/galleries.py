@@ -1,6 +1,6 @@
-"""Clips of runs side by side, encoded for a page: what is real, and what each model made.
+"""Encode clips of runs for a page, side by side: real clips, and those of each model.
 
-`leaderboards.report` shows them, and knows neither archives nor codecs; the two meet in `Gallery`.
+`leaderboards.report` shows them without knowing archives or codecs; `Gallery` is the interface between the two.
 """
 
 import functools
@@ -17,7 +17,7 @@ from PIL import Image
 from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import ProtocolInfo
-from vdm_bench.leaderboards.report.gallery import MOST_FILMS, EncodedClip, Gallery, GalleryRow
+from vdm_bench.leaderboards.report.gallery import MOST_VIDEOS, EncodedClip, Gallery, GalleryRow
 from vdm_bench.leaderboards.report.runs import ReportedRun, Runs
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.protocols.clips import open_dataset
@@ -32,12 +32,12 @@ from vdm_bench.video.write import write_clip
 __all__ = ["ClipPlaces"]
 
 MOST_ROWS = 6
-MOST_COLUMNS = MOST_FILMS // MOST_ROWS
+MOST_COLUMNS = MOST_VIDEOS // MOST_ROWS
 REAL = "real clips"
 FOLLOWED = "what really followed"
-_FPS = 8.0  # of clips that do not say
+_FPS = 8.0  # of clips without a frame rate
 _FPS_RANGE = (1.0, 60.0)
-# Films keep one colour for four pixels: small clips are doubled, so that each pixel keeps its own.
+# H.264 stores one colour per 2x2 pixels: small clips are doubled, so that each pixel keeps its own.
 _SMALL = 128
 
 Frames = NDArray[np.uint8]  # [T, H, W, 3]
@@ -45,11 +45,11 @@ Frames = NDArray[np.uint8]  # [T, H, W, 3]
 
 @dataclass(frozen=True)
 class ClipPlaces:
-    """Where clips lie that are not in a run's folder.
+    """Where to find clips that are not in a run's folder.
 
     Attributes:
-        data_root: of the protocols' datasets; `shapes` needs none.
-        named: clips by name: that of a run, or of a further column of every gallery.
+        data_root: root of the protocols' datasets; `shapes` needs none.
+        named: clips by name: the name of a run, or of an additional column in every gallery.
     """
 
     data_root: Path | None = None
@@ -58,7 +58,7 @@ class ClipPlaces:
 
 @dataclass(frozen=True)
 class _Source:
-    """A column of a gallery: its name, and clip i; a clip that is not there is an error."""
+    """A column of a gallery: its name, and a function that returns clip i; IndexError past the end."""
 
     name: str
     clip: Callable[[int], Frames]
@@ -66,7 +66,7 @@ class _Source:
 
 @dataclass
 class _Columns:
-    """Columns that are being gathered, with what is to be said about them."""
+    """The columns of a gallery, collected step by step, with notes about them."""
 
     sources: list[_Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -76,10 +76,10 @@ class _Columns:
 
 
 def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = None) -> list[Gallery]:
-    """Make a gallery for each protocol, best run first, where there are clips of a model.
+    """Return a gallery for each protocol for which clips of a model exist, with the best run first.
 
     Raises:
-        InputError: named clips that are not there.
+        InputError: named clips do not exist.
     """
     named = {name: open_clips(path) for name, path in places.named.items()}
     of_runs = {run.record.name for run in runs.runs}
@@ -103,7 +103,7 @@ def _key(protocol: ProtocolInfo | None) -> tuple[str, str]:
 
 
 def _order(run: ReportedRun) -> float:
-    """Best first by the run's first score."""
+    """Sort key: the best first score comes first."""
     score = next(iter(run.record.scores), None)
     if score is None or score.value is None:
         return math.inf
@@ -137,10 +137,10 @@ def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str
 
 
 def _label(archive: Archive, index: int) -> str:
-    """Name a row by what was asked for."""
+    """Return the label of a row, with the caption or class that was requested."""
     try:
         entry = archive.entry(index)
-    except (IndexError, InputError):  # there is none, or its list is damaged
+    except (IndexError, InputError):  # no such clip, or a damaged index
         return f"clip {index}"
     if entry.caption is not None:
         return f"clip {index}: {entry.caption}"
@@ -152,7 +152,7 @@ def _frames_of(clips: ClipDataset) -> Callable[[int], Frames]:
 
 
 def _add_real(columns: _Columns, info: ProtocolInfo | None, data_root: Path | None) -> None:
-    """Put the real clips first, where the protocol is this package's and its data are at hand."""
+    """Insert the real clips as first column, if the protocol is built in and its data are available."""
     if info is None or info.name not in protocol_names():
         return
     protocol = get_protocol(info.name)
@@ -166,7 +166,7 @@ def _add_real(columns: _Columns, info: ProtocolInfo | None, data_root: Path | No
         return
     columns.sources.insert(0, real)
     if protocol.context_frames:
-        columns.notes.append(f"The first {protocol.context_frames} frames are given.")
+        columns.notes.append(f"The first {protocol.context_frames} frames are context.")
 
 
 def _real(protocol: Protocol, data_root: Path | None) -> _Source:
@@ -181,18 +181,18 @@ def _encoded(run: ReportedRun, columns: _Columns, reporter: Reporter) -> Gallery
     rows = []
     with reporter.stage("clips of the report", MOST_ROWS * len(columns.sources)) as advance:
         for index in range(MOST_ROWS):
-            films = []
+            clips: list[EncodedClip | None] = []
             for source in columns.sources:
                 try:
-                    films.append(_film(source, index, columns.fps))
+                    clips.append(_encode(source, index, columns.fps))
                 except InputError as error:
-                    # Without the name of the file: a page tells nothing of the place it was made at.
+                    # Without the file name: a page does not show where it was made.
                     reason = error.reason if isinstance(error, BrokenClipError) else "cannot be shown"
                     columns.notes.append(f"Clip {index} of {source.name}: {reason}.")
-                    films.append(None)
+                    clips.append(None)
                 advance(1)
-            if any(films):
-                rows.append(GalleryRow(columns.labels(index), tuple(films)))
+            if any(clips):
+                rows.append(GalleryRow(columns.labels(index), tuple(clips)))
     return Gallery(
         protocol=run.protocol,
         title=info.name if info else "Without a protocol",
@@ -203,11 +203,11 @@ def _encoded(run: ReportedRun, columns: _Columns, reporter: Reporter) -> Gallery
     )
 
 
-def _film(source: _Source, index: int, fps: float) -> EncodedClip | None:
-    """Encode a clip; None where there is none.
+def _encode(source: _Source, index: int, fps: float) -> EncodedClip | None:
+    """Return a clip as a video; None if the source has no such clip.
 
     Raises:
-        InputError: it cannot be read or shown.
+        InputError: it cannot be read or encoded.
     """
     try:
         frames = source.clip(index)

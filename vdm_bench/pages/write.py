@@ -1,4 +1,4 @@
-"""Pages of runs with their clips: what `vdm-bench report --format html` and `leaderboard --html` write."""
+"""Write pages of runs with their clips, for `vdm-bench report --format html` and `leaderboard --html`."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -28,14 +28,14 @@ def write_html(
     Args:
         paths: run folders, folders of them, or `run.json` files.
         page: the file to write.
-        places: where clips lie that are not in a run's folder.
-        embed: bytes of clips in the file; others are written to a folder beside it.
-        reporter: where progress, and records left out, are told; nowhere by default.
+        places: where to find clips that are not in a run's folder.
+        embed: limit on the bytes of videos in the file; further ones are written to a folder next to it.
+        reporter: receives progress, and a note for each record that is skipped.
 
     Raises:
-        InputError: no sound record, clips that are not there, or a file that cannot be written.
+        InputError: no valid record, named clips do not exist, or a file cannot be written.
     """
-    runs, reporter = _told(paths, reporter)
+    runs, reporter = _read(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
     write_report(runs, Path(page), PageOptions(galleries, embed))
 
@@ -48,16 +48,16 @@ def write_html_site(
     embed: int = EMBEDDED_BYTES,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Write a site about runs: a page for each protocol, and `index.html`; as `write_html`, but for a folder.
+    """Write a site about runs: a page for each protocol, and `index.html`. Arguments as in `write_html`.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        InputError: no sound record, clips that are not there, or a file that cannot be written.
+        InputError: no valid record, named clips do not exist, or a file cannot be written.
     """
     folder = Path(folder)
-    runs, reporter = _told(paths, reporter)
+    runs, reporter = _read(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
     way_out = "wait for it, or choose another --html"
     with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
@@ -65,7 +65,7 @@ def write_html_site(
         return write_site(runs, folder, PageOptions(galleries, embed))
 
 
-def _told(paths: str | Path | Iterable[str | Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
+def _read(paths: str | Path | Iterable[str | Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:
     reporter = reporter or Silent()
     runs = read_runs(paths)
     for sentence in runs.left_out:

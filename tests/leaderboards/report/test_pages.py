@@ -30,7 +30,7 @@ from vdm_bench.leaderboards.report import (
     write_report,
     write_site,
 )
-from vdm_bench.leaderboards.report.gallery import placed
+from vdm_bench.leaderboards.report.gallery import with_addresses
 
 Make = Callable[..., Any]
 TEMPLATES = resources.files("vdm_bench.leaderboards.report") / "templates"
@@ -240,10 +240,10 @@ def test_copies_of_a_run_have_anchors_of_their_own(folder: Path, tmp_path: Path)
 
 
 def test_films_are_embedded_by_rows_while_the_budget_lasts(tmp_path: Path) -> None:
-    (done,) = placed([gallery(rows=3, columns=2, size=100)], tmp_path / "my page.html", budget=450)
-    linked = [[film is not None and film.linked for film in row.films] for row in done.rows]
+    (done,) = with_addresses([gallery(rows=3, columns=2, size=100)], tmp_path / "my page.html", budget=450)
+    linked = [[film is not None and film.linked for film in row.clips] for row in done.rows]
     assert linked == [[False, False], [False, False], [True, True]]
-    film = done.rows[2].films[1]
+    film = done.rows[2].clips[1]
     assert film is not None
     assert film.address == f"my%20page-clips/{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"
     assert (tmp_path / "my page-clips" / Path(film.address).name).read_bytes() == film.video

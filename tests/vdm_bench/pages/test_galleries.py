@@ -15,7 +15,7 @@ from PIL import Image
 from vdm_bench import run
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.leaderboards.report.gallery import MOST_FILMS, EncodedClip, Gallery
+from vdm_bench.leaderboards.report.gallery import MOST_VIDEOS, EncodedClip, Gallery
 from vdm_bench.leaderboards.report.runs import read_runs
 from vdm_bench.pages.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
 from vdm_bench.protocols import get_protocol
@@ -60,17 +60,17 @@ def test_real_clips_stand_first_and_the_best_run_next(runs: Path) -> None:
     assert gallery.columns == (REAL, "real", "blurred")
     assert len(gallery.rows) == MOST_ROWS
     for place, row in enumerate(gallery.rows):
-        assert_same(row.films[0], Shapes("test", seed=0)[place].frames)
-        for film, name in zip(row.films[1:], gallery.columns[1:], strict=True):
+        assert_same(row.clips[0], Shapes("test", seed=0)[place].frames)
+        for film, name in zip(row.clips[1:], gallery.columns[1:], strict=True):
             assert_same(film, Archive(runs / "shapes-unconditional" / name / "samples")[place].frames)
 
 
 def test_of_a_prediction_what_really_followed_stands_first(runs: Path) -> None:
     gallery = galleries(runs)["shapes-prediction"]
     assert gallery.columns == (FOLLOWED, "real", "blurred")
-    assert gallery.notes == ("The first 4 frames are given.",)
+    assert gallery.notes == ("The first 4 frames are context.",)
     for place, row in enumerate(gallery.rows):
-        assert_same(row.films[0], Shapes("test", seed=1)[place].frames)
+        assert_same(row.clips[0], Shapes("test", seed=1)[place].frames)
 
 
 def test_the_same_clips_give_the_same_bytes(runs: Path) -> None:
@@ -88,9 +88,9 @@ def test_named_clips_are_those_of_a_run_or_another_column(runs: Path, tmp_path: 
     named = {"blurred": tmp_path / "moved", "theirs": tmp_path / "theirs.npy"}
     gallery = galleries(tmp_path / "runs", **named)["shapes-unconditional"]
     assert gallery.columns == (REAL, "real", "blurred", "theirs")
-    assert_same(gallery.rows[1].films[3], clips[1])
-    assert gallery.rows[2].films[3] is None  # there are two
-    assert_same(gallery.rows[0].films[2], Archive(tmp_path / "moved")[0].frames)
+    assert_same(gallery.rows[1].clips[3], clips[1])
+    assert gallery.rows[2].clips[3] is None  # there are two
+    assert_same(gallery.rows[0].clips[2], Archive(tmp_path / "moved")[0].frames)
     with pytest.raises(InputError, match="missing does not exist"):
         galleries(tmp_path / "runs", theirs=tmp_path / "missing")
 
@@ -102,7 +102,7 @@ def test_damaged_clips_leave_a_gap_and_a_damaged_archive_is_passed_over(runs: Pa
     (tmp_path / "runs" / "blurred" / "samples" / "archive.json").write_text("{}")
     gallery = galleries(tmp_path / "runs")["shapes-unconditional"]
     assert gallery.columns == (REAL, "real")
-    assert [row.films[1] is None for row in gallery.rows] == [False] * 3 + [True] * 3
+    assert [row.clips[1] is None for row in gallery.rows] == [False] * 3 + [True] * 3
     assert [note.partition("; ")[0] for note in gallery.notes if "Clip" in note] == [
         f"Clip {index} of real: is truncated" for index in (3, 4, 5)
     ]
@@ -136,5 +136,5 @@ def test_no_more_columns_than_a_browser_plays(runs: Path, tmp_path: Path) -> Non
         shutil.copytree(runs / "shapes-unconditional" / "blurred", tmp_path / str(number))
     gallery = galleries(tmp_path)["shapes-unconditional"]
     assert len(gallery.columns) == MOST_COLUMNS
-    assert len(gallery.columns) * len(gallery.rows) <= MOST_FILMS
+    assert len(gallery.columns) * len(gallery.rows) <= MOST_VIDEOS
     assert gallery.notes == ("The best 11 of 15 runs are shown.",)
