@@ -1,11 +1,13 @@
-"""README, docs, help texts and error messages use the words of this field, in plain English.
+"""README, docs, help, error messages, docstrings and comments use the words of this field, in plain English.
 
 Each rule names what must not occur and what to write instead. A rule that is wrong about a sentence is made
 narrower here; the sentence is not written around it.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Callable, Iterator
 
 import click
@@ -99,18 +101,36 @@ def help_texts(command: click.Command = cli, name: str = "vdm-bench") -> Iterato
         yield from help_texts(child, f"{name} {verb}")
 
 
+def sources() -> Iterator[tuple[str, str]]:
+    """Yield the paths below the root, and the texts, of all modules of the package."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if (
+                ROOT / "vdm_bench"
+            ) not in path.parents or path.resolve() == path:  # the packages are linked there
+                yield path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
+
+
+def comments() -> Iterator[tuple[str, str]]:
+    """Yield docstrings and comments."""
+    for name, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                yield f"{name}:{getattr(node, 'lineno', 1)}", ast.get_docstring(node) or ""
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                yield f"{name}:{token.start[0]}", token.string
+
+
 def messages() -> Iterator[tuple[str, str]]:
     """Yield the texts of errors, and of what `say` and `note` print.
 
     The reasons of `BrokenClipError` are left out: they are stored in records.
     """
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if (ROOT / "vdm_bench") in path.parents and path.resolve() != path:
-                continue  # the packages are linked into vdm_bench
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.Call) and called(node) not in {"", "BrokenClipError"}:
-                    yield f"{path.relative_to(ROOT)}:{node.lineno}", literal(node)
+    for name, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and called(node) not in {"", "BrokenClipError"}:
+                yield f"{name}:{node.lineno}", literal(node)
 
 
 def called(call: ast.Call) -> str:
@@ -136,7 +156,9 @@ def is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-@pytest.mark.parametrize("texts", [pages, help_texts, messages], ids=["pages", "help", "messages"])
+@pytest.mark.parametrize(
+    "texts", [pages, help_texts, messages, comments], ids=["pages", "help", "messages", "comments"]
+)
 def test_the_words_are_those_of_the_field(texts: Callable[[], Iterator[tuple[str, str]]]) -> None:
     wrong = wrong_words(texts())
     assert not wrong, "\n" + "\n".join(wrong)
@@ -174,6 +196,7 @@ def test_all_kinds_of_texts_are_read() -> None:
     """A rule that reads nothing cannot fail."""
     assert {"README.md", "scores.md", "protocols.md"} <= {place for place, _ in pages()}
     assert {"vdm-bench check --fail-on", "vdm-bench data prepare --help"} <= {place for place, _ in help_texts()}
-    places = [place for place, text in messages() if text]
-    assert len(places) > 300
-    assert {place.split("/")[0] for place in places} == set(PACKAGES)
+    for texts in (messages, comments):
+        places = [place for place, text in texts() if text]
+        assert len(places) > 300
+        assert {place.split("/")[0] for place in places} == set(PACKAGES)

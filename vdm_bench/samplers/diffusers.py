@@ -2,7 +2,7 @@
 
     vdm-bench run text-video --data-root videos --sampler diffusers --option pipeline=FOLDER --option batch=4
 
-Options beside `pipeline`, `batch`, `dtype` and `prompt` are arguments of the pipeline's own call, such as
+Options next to `pipeline`, `batch`, `dtype` and `prompt` are arguments of the pipeline's own call, such as
 `num_inference_steps=50`. Each clip has a random generator of its own, seeded with the clip's seed, so that the
 size of a batch matters by rounding alone.
 """
@@ -41,7 +41,7 @@ class DiffusersSampler(Sampler):
         batch: clips of one call.
 
     Raises:
-        InputError: it is no video pipeline, or takes no such argument.
+        InputError: it is not a video pipeline, or takes no such argument.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
     """Load a pipeline as the options say.
 
     Raises:
-        InputError: diffusers is not installed, the pipeline cannot be loaded, or an option is not sound.
+        InputError: diffusers is not installed, the pipeline cannot be loaded, or an option is not valid.
     """
     options = dict(setup.options)
     source = options.pop("pipeline", None)
