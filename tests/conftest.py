@@ -1,6 +1,7 @@
 """Fixtures that the whole test tree shares."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hypothesis import settings
 from paths import ROOT
 
 from vdm_bench.runtime.bfloat16 import cpu_computes_bfloat16
+
+# Processes that tests start import functions of test modules by names such as `tests.metrics.test_modules`. It is
+# the last of the paths, so that the installed package is tested.
+sys.path.append(str(ROOT))
 
 # The same examples in every run, and no limit on the time of one: machines are shared.
 settings.register_profile("suite", derandomize=True, deadline=None)
