@@ -31,7 +31,17 @@ LOOSE = {
     "vdm_bench": {"__main__", "errors", "version", "pytest_plugin"},
     "vdm_bench.leaderboards": {"published", "ranking", "record", "schema", "store", "text", "verified"},
     "vdm_bench.reference_model": {
-        *("attention", "checkpoint", "config", "embeddings", "guidance", "layers", "model", "noise"),
+        *(
+            "attention",
+            "checkpoint",
+            "conditional",
+            "config",
+            "embeddings",
+            "guidance",
+            "layers",
+            "model",
+            "noise",
+        ),
         *("observations", "process", "rollout", "samplers", "settings", "unet"),
     },
 }

@@ -14,12 +14,13 @@ from tiny_model import TINY
 from tiny_training import PRESET, Clips
 from torch import Tensor, nn
 
+from vdm_bench.reference_model.conditional import window_sampler
 from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel, build_model
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import RULES
-from vdm_bench.reference_model.rollout import Stage, cascade, predict, window_sampler
+from vdm_bench.reference_model.rollout import Stage, cascade, predict
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, acquire_run_dir
