@@ -86,11 +86,11 @@ def test_without_context_it_is_the_sampler_alone_and_takes_gradients_of_nothing(
 
 
 def test_a_network_of_ones_own_is_guided_by_its_gradient() -> None:
-    network = nn.Conv3d(1, 1, 3, padding=1)
+    network = nn.Conv3d(1, 1, 3, padding=1, bias=False)
     nn.init.constant_(network.weight, 0.03)
 
     def denoise(z: Tensor, log_snr: Tensor) -> Prediction:
-        return Prediction.of("eps", network(z), z, log_snr)
+        return Prediction.of("x", network(z), z, log_snr)
 
     context = Context.first_frames(frames())
     guided, plain = (
