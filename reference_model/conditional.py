@@ -171,8 +171,8 @@ def sample_with_context(
 
     Raises:
         InputError: an argument of another type, shape, dtype or range; a guidance weight without the
-            unconditional model; a denoiser that does not return a prediction of z's shape or, with reconstruction
-            guidance, blocks gradients.
+            unconditional model; a denoiser that does not return a prediction of z's shape, returns NaN or, with
+            reconstruction guidance, blocks gradients.
     """
     sampling = sampling or SamplingConfig()
     if not isinstance(context, Context):
@@ -181,7 +181,7 @@ def sample_with_context(
             f"in [-1, 1], not {describe(context)}"
         )
     noise = NoiseStream(seeds, shape, device, dtype)
-    if not len(noise) or len(noise.shape) != 4:
+    if not len(noise) or len(noise.shape) != 4 or 0 in noise.shape:
         raise InputError(f"there are {len(noise)} seeds for clips of shape {shape}; pass seeds, and (C, T, H, W)")
     _require_fit(context, noise, sampling)
     model = _checked(denoise)
@@ -192,7 +192,13 @@ def sample_with_context(
                 "unconditional=..., or set guidance_weight to 0"
             )
         model = classifier_free(model, _checked(unconditional), sampling.guidance_weight)
-    return window_sampler(model, sampling, callback=callback)(context, noise)
+    clips = window_sampler(model, sampling, callback=callback)(context, noise)
+    if not bool(torch.isfinite(clips).all()):
+        raise InputError(
+            "the clips have values that are not finite: the denoiser returns NaN or overflows; compute it in "
+            "float32, or choose smaller guidance weights"
+        )
+    return clips
 
 
 def _require_fit(context: Context, noise: NoiseStream, sampling: SamplingConfig) -> None:

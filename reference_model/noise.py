@@ -28,7 +28,7 @@ class NoiseStream:
         dtype: of the noise. The numbers are always drawn as float32, so they do not depend on it.
 
     Raises:
-        InputError: seeds that are not whole numbers in [0, 2**63), or sides that are not positive whole numbers.
+        InputError: seeds that are not whole numbers in [0, 2**63), or a shape that is not of whole numbers.
     """
 
     def __init__(

@@ -130,6 +130,8 @@ def returns(value: object) -> Denoise:
         ({"seeds": 7}, "seeds are 7; pass a sequence of whole numbers"),
         ({"seeds": [1, 1.5]}, r"seed 1\.5 is not a whole number"),
         ({"shape": (4, 4, 4)}, r"pass seeds, and \(C, T, H, W\)"),
+        ({"shape": (1, T, 0, 4)}, r"clips of shape \(1, 4, 0, 4\)"),
+        ({"denoise": lambda z, log_snr: EXACT(z * torch.nan, log_snr)}, "the denoiser returns NaN or overflows"),
         ({"shape": (1, T, 4.0, 4)}, r"the shape of an example is \(1, 4, 4\.0, 4\)"),
         ({"sampling": replace(QUICK, guidance_weight=1.0)}, r"guidance_weight 1\.0 needs the model without"),
         (
