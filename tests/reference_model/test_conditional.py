@@ -63,7 +63,7 @@ def test_the_result_contains_the_context_bit_for_bit(method: Method) -> None:
     assert torch.allclose(alone, clips[1], atol=1e-6)
 
 
-def test_reconstruction_guidance_predicts_better_than_replacement_alone() -> None:
+def test_reconstruction_guidance_predicts_better_than_replacement() -> None:
     """E[x^b | x^a] of an AR(1) process, whose one context frame has the value 0.9 at 4,800 pixels."""
     context = Context.first_frames(torch.full((3, 1, 1, 40, 40), 0.9))
     gain, _ = conditional_law(autoregressive(T, 0.9), (0,))
@@ -75,7 +75,7 @@ def test_reconstruction_guidance_predicts_better_than_replacement_alone() -> Non
     assert errors[0] < 0.5 * errors[1]
 
 
-def test_without_context_it_is_the_sampler_alone_and_takes_gradients_of_nothing() -> None:
+def test_without_context_it_is_the_sampler_alone_and_takes_no_gradient() -> None:
     def blocked(z: Tensor, log_snr: Tensor) -> Prediction:
         with torch.no_grad():
             return EXACT(z, log_snr)
