@@ -6,6 +6,7 @@ Always float32, also under autocast.
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import ModelConfig
+from vdm_bench.reference_model.process import describe
 
 __all__ = ["Condition"]
 
@@ -27,11 +29,27 @@ class Condition:
         labels: class of each example, int64 [B], -1 for unconditional; or None.
         text: token embeddings, float [B, L, D]; or None.
         text_mask: bool [B, L], False for padding; an example of padding alone is unconditional.
+
+    Raises:
+        InputError: an attribute of another type, dtype or shape, or a text without its mask.
     """
 
     labels: Tensor | None = None
     text: Tensor | None = None
     text_mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        labels, text, mask = self._values
+        if labels is not None and not (_is_tensor(labels, 1) and labels.dtype == torch.int64):
+            raise InputError(f"labels must be a tensor, int64 [B], not {describe(labels)}")
+        if text is None and mask is None:
+            return
+        is_text = _is_tensor(text, 3) and text.is_floating_point()
+        if not (is_text and _is_tensor(mask, 2) and mask.dtype == torch.bool):
+            raise InputError(
+                f"text and text_mask must be tensors, float [B, L, D] and bool [B, L], not {describe(text)} "
+                f"and {describe(mask)}"
+            )
 
     def dropped(self, drop: Tensor) -> "Condition":
         """Return the condition with the examples where `drop`, bool [B], is true made unconditional."""
@@ -143,6 +161,10 @@ class TextPooling(nn.Module):
         )
         result: Tensor = self.out(pooled.reshape(batch, -1)) * has_text[:, None]
         return result
+
+
+def _is_tensor(value: object, axes: int) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == axes
 
 
 def sinusoid(position: Tensor, dim: int) -> Tensor:

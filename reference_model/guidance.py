@@ -3,12 +3,11 @@
 Formulas are those of Ho et al. 2022 (arXiv 2204.03458, section 3.1). Each function takes a `Denoise` and returns
 one, so that every sampler works with every guidance. Predictions are not thresholded here; samplers do that.
 
-The usual composition is `replacement(reconstruction(classifier_free(...), ...), ...)`; `conditioned` builds the
-two outer ones. x^a is the known part of a clip, x^b the rest; z^a and z^b are the same with noise.
+The usual composition is `replacement(reconstruction(classifier_free(...), ...), ...)`, as in `conditional`.
+x^a is the known part of a clip, x^b the rest; z^a and z^b are the same with noise.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,22 +15,8 @@ from torch import Tensor
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.config import VARIANTS, Variant, check_setting
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import Downsample, Frames, Observation, squared_error
-from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, diffuse
-
-__all__ = [
-    "VARIANTS",
-    "Context",
-    "Downsample",
-    "Frames",
-    "Observation",
-    "Variant",
-    "classifier_free",
-    "classifier_free_batched",
-    "conditioned",
-    "reconstruction",
-    "replacement",
-]
+from vdm_bench.reference_model.observations import Frames, Observation, squared_error
+from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, describe, diffuse
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, weight: float) -> Denoise:
@@ -91,8 +76,8 @@ def reconstruction(denoise: Denoise, observations: Sequence[Observation], weight
     The errors of several observations are added before the gradient is taken.
 
     The gradient is taken with respect to all of z. Where whole frames x^a are known, eq. 7 wants it for z^b
-    alone, at a z^a that is x^a with noise: `replacement` around this function (or `conditioned`, which does both)
-    passes such a z^a to the model and replaces the prediction there by x^a, so only the part for z^b remains.
+    alone, at a z^a that is x^a with noise: `replacement` around this function (as in `conditional`) passes such a
+    z^a to the model and replaces the prediction there by x^a, so only the part for z^b remains.
 
     Where nothing is replaced (eq. 8), w_r has a largest useful value. At low noise, guidance multiplies the error
     A x_hat - x^a of an operator A by 1 - w_r A A^T. For area downsampling A A^T = 1 / factor^2, so the
@@ -169,8 +154,16 @@ def replacement(
         noise: for `marginal`, a separate stream (`noise.fork(...)`); one draw per evaluation.
 
     Raises:
-        InputError: an unknown variant, or `marginal` without noise; when called: data of the wrong shape.
+        InputError: data, positions or mask of another type; an unknown variant, or `marginal` without noise; when
+            called: data or mask of the wrong shape.
     """
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        raise InputError(f"the data of replacement must be a float tensor in [-1, 1], not {describe(data)}")
+    if not isinstance(known, Frames) and (not isinstance(known, Tensor) or known.dtype != torch.bool):
+        raise InputError(
+            "the known part must be Frames, or a bool mask that broadcasts to [B, C, T, H, W], not "
+            f"{describe(known)}"
+        )
     if variant not in VARIANTS:
         raise InputError(f"replacement variant {variant!r} is none of {', '.join(VARIANTS)}")
     if variant == "marginal" and noise is None:
@@ -179,7 +172,7 @@ def replacement(
         )
 
     def replaced(z: Tensor, log_snr: Tensor) -> Prediction:
-        values, mask = _placed(data, known, z)
+        values, mask = placed(data, known, z)
         seen = z
         if variant == "marginal" and noise is not None:
             fresh = diffuse(values, log_snr, noise.draw(tuple(z.shape[1:])).to(z))  # eq. 1
@@ -195,12 +188,18 @@ def replacement(
     return replaced
 
 
-def _placed(data: Tensor, known: Frames | Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def placed(data: Tensor, known: Frames | Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return x^a placed in clips of the shape of z (anything elsewhere), and a mask that is true where it is."""
     expected = [*z.shape[:2], len(known.indices), *z.shape[3:]] if isinstance(known, Frames) else list(z.shape)
     if list(data.shape) != expected:
         raise InputError(f"the context has the shape {list(data.shape)}; for these clips it must be {expected}")
     if not isinstance(known, Frames):
+        if known.ndim > z.ndim or any(
+            a not in (1, b) for a, b in zip(known.shape[::-1], z.shape[::-1], strict=False)
+        ):
+            raise InputError(
+                f"the mask has the shape {list(known.shape)}, which does not broadcast to {expected}"
+            )
         return data.to(z), known.to(z.device)
     known.check(z.shape[2])
     values = torch.zeros_like(z)
@@ -208,71 +207,3 @@ def _placed(data: Tensor, known: Frames | Tensor, z: Tensor) -> tuple[Tensor, Te
     values[:, :, list(known.indices)] = data.to(z)
     mask[list(known.indices)] = True
     return values, mask
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What is known of a batch of clips [B, C, T, H, W]: context frames, and other observations.
-
-    Attributes:
-        frames: positions of the context frames; None for none.
-        data: the context frames, float [B, C, K, H, W] in [-1, 1], in the order of `frames`; None for none.
-        observations: what else is known, such as a low-resolution video.
-
-    Raises:
-        InputError: positions without data, data without positions, or different numbers of the two.
-    """
-
-    frames: Frames | None = None
-    data: Tensor | None = None
-    observations: tuple[Observation, ...] = ()
-
-    def __post_init__(self) -> None:
-        count = 0 if self.frames is None else len(self.frames.indices)
-        if count != (0 if self.data is None else self.data.shape[2]):
-            held = 0 if self.data is None else self.data.shape[2]
-            raise InputError(f"the context has {count} positions and {held} frames; pass one position per frame")
-
-    @classmethod
-    def first_frames(cls, data: Tensor) -> "Context":
-        """Make a context of the first K frames, float [B, C, K, H, W] in [-1, 1]; an empty one if K is 0."""
-        return cls(Frames.first(data.shape[2]), data) if data.shape[2] else cls()
-
-    def restore(self, clips: Tensor) -> Tensor:
-        """Return the clips with the context frames in their positions, bit for bit."""
-        if self.frames is None or self.data is None:
-            return clips
-        values, mask = _placed(self.data, self.frames, clips)
-        return torch.where(mask, values, clips)
-
-
-def conditioned(
-    denoise: Denoise,
-    context: Context,
-    *,
-    weight: float,
-    variant: Variant = "marginal",
-    noise: NoiseStream | None = None,
-) -> Denoise:
-    """Condition a denoiser on a context as the paper does: `replacement(reconstruction(denoise))`.
-
-    Args:
-        denoise: the model, with its classifier-free guidance if any.
-        context: what is known; its frames are replaced and, like its observations, enter the guidance.
-        weight: w_r; 0 is replacement without guidance, the paper's baseline.
-        variant: of the replacement.
-        noise: for the marginal variant, a separate stream. Not needed without context frames.
-
-    Raises:
-        InputError: as `reconstruction` and `replacement`, or there are observations and w_r is 0.
-    """
-    observations = context.observations
-    if observations and weight == 0.0:
-        raise InputError(
-            "w_r is 0, but observations such as a low-resolution video act only through reconstruction guidance; "
-            "choose w_r > 0"
-        )
-    if context.frames is None or context.data is None:
-        return reconstruction(denoise, observations, weight)
-    guided = reconstruction(denoise, (Observation(context.frames, context.data), *observations), weight)
-    return replacement(guided, context.data, context.frames, variant, noise)

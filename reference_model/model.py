@@ -12,12 +12,13 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.reference_model.checkpoint import HOW_TO_TRAIN, SUFFIX, load_model
+from vdm_bench.reference_model.conditional import window_sampler
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, check_setting, get_preset
 from vdm_bench.reference_model.embeddings import UNCONDITIONAL, Condition
 from vdm_bench.reference_model.guidance import classifier_free_batched
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction, from_uint8, to_uint8
-from vdm_bench.reference_model.rollout import extend, schedule_windows, window_sampler
+from vdm_bench.reference_model.rollout import extend, schedule_windows
 from vdm_bench.reference_model.samplers import evaluations
 from vdm_bench.reference_model.settings import from_table
 from vdm_bench.reference_model.unet import VideoUNet, check_size

@@ -5,7 +5,8 @@ So an example gets the same noise in a batch of one as in a batch of a hundred, 
 
 import copy
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class NoiseStream:
         dtype: of the noise. The numbers are always drawn as float32, so they do not depend on it.
 
     Raises:
-        InputError: a seed outside [0, 2**63).
+        InputError: seeds that are not whole numbers in [0, 2**63), or a shape that is not of whole numbers.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class NoiseStream:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.shape = tuple(shape)
+        self.shape = _shape(shape)
         self.device = torch.device(device)
         self.dtype = dtype
-        self._seeds = tuple(_checked(seed) for seed in seeds)
+        if not isinstance(seeds, Iterable) or isinstance(seeds, str):
+            raise InputError(f"seeds are {seeds!r}; pass a sequence of whole numbers, one per example")
+        self._seeds = tuple(_seed(seed) for seed in seeds)
         self._start(())
 
     def __len__(self) -> int:
@@ -55,7 +58,7 @@ class NoiseStream:
         Returns:
             `dtype` `[N, *shape]` on `device`.
         """
-        shape = self.shape if shape is None else tuple(shape)
+        shape = self.shape if shape is None else _shape(shape)
         values = np.empty((len(self), math.prod(shape)), np.float32)
         for generator, row in zip(self._generators, values, strict=True):
             generator.standard_normal(dtype=np.float32, out=row)
@@ -68,12 +71,13 @@ class NoiseStream:
             purpose: a number in [0, 2**32) that says what the noise is for. Forks can be forked again.
 
         Raises:
-            InputError: a purpose outside [0, 2**32).
+            InputError: the purpose is not a whole number in [0, 2**32).
         """
-        if not 0 <= purpose < 2**32:
-            raise InputError(f"purpose {purpose} is not in [0, 2**32); take a small number")
+        number = _whole(purpose)
+        if number is None or not 0 <= number < 2**32:
+            raise InputError(f"purpose {purpose!r} is not a whole number in [0, 2**32); choose a small one")
         other = copy.copy(self)
-        other._start((*self._purposes, purpose))
+        other._start((*self._purposes, number))
         return other
 
     def _start(self, purposes: tuple[int, ...]) -> None:
@@ -84,8 +88,24 @@ class NoiseStream:
         ]
 
 
-def _checked(seed: int) -> int:
-    seed = int(seed)
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed {seed} is not in [0, 2**63); give another")
-    return seed
+def _whole(value: object) -> int | None:
+    """Return a whole number of any type, such as NumPy's; None for anything else."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError):
+        return None
+
+
+def _seed(seed: int) -> int:
+    number = _whole(seed)
+    if number is None or not 0 <= number < 2**63:
+        raise InputError(f"seed {seed!r} is not a whole number in [0, 2**63); choose another")
+    return number
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    sides = [_whole(side) for side in shape] if isinstance(shape, Iterable) else [None]
+    whole = tuple(side for side in sides if side is not None and side >= 0)
+    if len(whole) < len(sides):
+        raise InputError(f"the shape of an example is {shape!r}; pass whole numbers, such as (3, 16, 64, 64)")
+    return whole

@@ -6,16 +6,36 @@ prediction and compares the result with the observed data (eqs. 7 and 8 of Ho et
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.reference_model.process import describe
 
 Operator: TypeAlias = Callable[[Tensor], Tensor]
 DownsamplingRule: TypeAlias = Literal["area", "bilinear", "antialias"]
 RULES: tuple[DownsamplingRule, ...] = ("area", "bilinear", "antialias")
+
+
+def require_clips(value: object, name: str, axes: str) -> None:
+    """Refuse anything but a float tensor of five axes.
+
+    Args:
+        value: the argument.
+        name: what messages call it.
+        axes: its shape in letters, such as `[N, C, T, H, W]`.
+
+    Raises:
+        InputError: it is not a tensor, or has another dtype or number of axes.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim != 5:
+        raise InputError(
+            f"{name} must be a float tensor {axes} in [-1, 1], not {describe(value)}; "
+            "`process.from_uint8` converts uint8 [N, T, H, W, 3]"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +45,24 @@ class Observation:
     Attributes:
         operator: maps clips [B, C, T, H, W] to the shape of `data`; differentiable.
         data: what is known, in the model's range [-1, 1]: float of the shape that `operator` returns.
+
+    Raises:
+        InputError: the operator cannot be called, or the data are not a float tensor.
     """
 
     operator: Operator
     data: Tensor
+
+    def __post_init__(self) -> None:
+        if not callable(self.operator):
+            raise InputError(
+                "an observation's operator must be a function of clips, such as Downsample(2), not "
+                f"{describe(self.operator)}"
+            )
+        if not isinstance(self.data, Tensor) or not self.data.is_floating_point():
+            raise InputError(
+                f"an observation's data must be a float tensor in [-1, 1], not {describe(self.data)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -45,8 +79,14 @@ class Frames:
     indices: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.indices or min(self.indices) < 0 or len(set(self.indices)) < len(self.indices):
-            raise InputError(f"frames {list(self.indices)} must be different whole numbers from 0, at least one")
+        indices = self.indices
+        valid = isinstance(indices, tuple) and all(
+            isinstance(index, Integral) and index >= 0 for index in indices
+        )
+        if not valid or not indices or len(set(indices)) < len(indices):
+            raise InputError(
+                f"frames are {indices!r}; they must be a tuple of different whole numbers from 0, at least one"
+            )
 
     @classmethod
     def first(cls, count: int) -> "Frames":
@@ -87,7 +127,7 @@ class Downsample:
     rule: DownsamplingRule = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
+        if not isinstance(self.factor, int) or self.factor < 1:
             raise InputError(f"downsampling factor {self.factor} is not a whole number from 1")
         if self.rule not in RULES:
             raise InputError(f"downsampling rule {self.rule!r} is none of {', '.join(RULES)}")

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from vdm_bench.errors import InputError
+
 Space: TypeAlias = Literal["x", "eps", "v"]
 SPACES: tuple[Space, ...] = ("x", "eps", "v")
 
@@ -54,6 +56,13 @@ class CosineSchedule:
     def _line(self) -> tuple[float, float]:
         b = math.atan(math.exp(0.5 * (self.shift - self.log_snr_max)))
         return math.atan(math.exp(0.5 * (self.shift - self.log_snr_min))) - b, b
+
+
+def describe(value: object) -> str:
+    """Describe an argument for an error message: dtype and shape of a tensor, the type of anything else."""
+    if isinstance(value, Tensor):
+        return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"an object of type {type(value).__name__}"
 
 
 def broadcast(value: Tensor, like: Tensor) -> Tensor:
@@ -183,7 +192,13 @@ def stratified_times(offset: float, count: int, device: torch.device | None = No
 
 
 def from_uint8(clips: Tensor) -> Tensor:
-    """Convert uint8 [N, T, H, W, 3] in 0..255 to float32 [N, 3, T, H, W] in [-1, 1]."""
+    """Convert uint8 [N, T, H, W, 3] in 0..255 to float32 [N, 3, T, H, W] in [-1, 1].
+
+    Raises:
+        InputError: anything but a uint8 tensor of five axes.
+    """
+    if not isinstance(clips, Tensor) or clips.dtype != torch.uint8 or clips.ndim != 5:
+        raise InputError(f"clips must be a torch tensor, uint8 [N, T, H, W, 3], not {describe(clips)}")
     return clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
 
 

@@ -5,8 +5,8 @@ The method is that of Ho et al. 2022 (arXiv 2204.03458, sections 3.1 and 4.3.3).
 frames of the window that are already known and on its low-resolution version, if there is one. Frames never
 change once they are known.
 
-A `WindowSampler` samples one window; `window_sampler` makes one from a denoiser. Window i has its own noise,
-`noise.fork(i)`, so that a longer clip begins with the frames of a shorter one.
+A `WindowSampler` samples one window; `conditional.window_sampler` makes one from a denoiser. Window i has its own
+noise, `noise.fork(i)`, so that a longer clip begins with the frames of a shorter one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,55 +17,23 @@ import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.config import SamplingConfig
-from vdm_bench.reference_model.guidance import Context, conditioned
+from vdm_bench.reference_model.conditional import Context, WindowSampler
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import Chain, Downsample, DownsamplingRule, Frames, Observation
-from vdm_bench.reference_model.process import Denoise
-from vdm_bench.reference_model.samplers import sample
+from vdm_bench.reference_model.observations import (
+    Chain,
+    Downsample,
+    DownsamplingRule,
+    Frames,
+    Observation,
+    require_clips,
+)
 
-# (what is known of the window, noise whose shape is the window's (C, T, H, W)) -> clips [N, C, T, H, W]
-WindowSampler: TypeAlias = Callable[[Context, NoiseStream], Tensor]
 # (first frame of the window, its frames that are known) -> what else is known of the window
 Observe: TypeAlias = Callable[[int, Sequence[int]], tuple[Observation, ...]]
 
-# Purposes of the forks of a window's noise, and of a cascade's.
-_REPLACEMENT, _CORRECTOR = 0, 1
-_BASE, _TEMPORAL, _SPATIAL = 0, 1, 2
+_BASE, _TEMPORAL, _SPATIAL = 0, 1, 2  # purposes of the forks of a cascade's noise
 
-__all__ = [
-    "Stage",
-    "WindowSampler",
-    "cascade",
-    "extend",
-    "interpolate",
-    "predict",
-    "super_resolve",
-    "window_sampler",
-]
-
-
-def window_sampler(denoise: Denoise, sampling: SamplingConfig) -> WindowSampler:
-    """Make a window sampler from a denoiser.
-
-    Args:
-        denoise: the model of windows, with its condition and its classifier-free guidance.
-        sampling: how to sample; `method` and `reconstruction_weight` say how the context is used. With
-            `corrector_guidance` off, the corrector gets the replacement without the reconstruction guidance.
-    """
-    variant = sampling.variant
-
-    def sample_window(context: Context, noise: NoiseStream) -> Tensor:
-        guided = conditioned(
-            denoise, context, weight=sampling.w_r, variant=variant, noise=noise.fork(_REPLACEMENT)
-        )
-        unguided = None
-        if not sampling.corrector_guidance:
-            frames = Context(context.frames, context.data)
-            unguided = conditioned(denoise, frames, weight=0.0, variant=variant, noise=noise.fork(_CORRECTOR))
-        return context.restore(sample(guided, noise, sampling, corrector_denoise=unguided))
-
-    return sample_window
+__all__ = ["Stage", "cascade", "extend", "interpolate", "predict", "super_resolve"]
 
 
 def schedule_windows(
@@ -144,7 +112,7 @@ def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int]
     """Return clips [N, C, length, H, W] with the known frames in their positions, and zeros elsewhere.
 
     Raises:
-        InputError: the known frames are not floats, do not fit the model's clips, or are beyond the clip's end.
+        InputError: the known frames do not fit the model's clips, or are beyond the clip's end.
     """
     channels, _, height, width = noise.shape
     clips = torch.zeros(len(noise), channels, length, height, width, dtype=noise.dtype, device=noise.device)
@@ -153,10 +121,6 @@ def init_clip(noise: NoiseStream, known: Tensor | None, positions: Sequence[int]
     expected = [len(noise), channels, len(positions), height, width]
     if list(known.shape) != expected:
         raise InputError(f"the context frames have shape {list(known.shape)}; this model needs {expected}")
-    if not known.is_floating_point():
-        raise InputError(
-            f"the context frames are {known.dtype}; they must be floats in [-1, 1] (`process.from_uint8`)"
-        )
     if positions[-1] >= length:
         raise InputError(
             f"a clip of {length} frames is requested, but frame {positions[-1]} is in the context; request more"
@@ -179,6 +143,7 @@ def predict(window: WindowSampler, context: Tensor, noise: NoiseStream) -> Tenso
     Raises:
         InputError: the context leaves nothing to predict, or its shape does not fit.
     """
+    require_clips(context, "the context", "[N, C, K, H, W]")
     frames, count = noise.shape[1], context.shape[2]
     if count >= frames:
         raise InputError(
@@ -207,6 +172,8 @@ def extend(
     Raises:
         InputError: a setting out of range, or a context that does not fit.
     """
+    if context is not None:
+        require_clips(context, "the context", "[N, C, K, H, W]")
     positions = range(0 if context is None else context.shape[2])
     clips = init_clip(noise, context, positions, length)
     windows = schedule_windows(noise.shape[1], overlap, length, known=len(positions))
@@ -243,6 +210,7 @@ def interpolate(
     Raises:
         InputError: a setting out of range, or frames that do not fit.
     """
+    require_clips(frames, "frames", "[N, C, M, H, W]")
     anchors = _anchors(frames.shape[2], stride)
     length = anchors[-1] + 1 if length is None else length
     overlap = _free_overlap(noise.shape[1], stride) if overlap is None else overlap
@@ -283,6 +251,7 @@ def super_resolve(
     Raises:
         InputError: a setting out of range, or frames that do not fit.
     """
+    require_clips(small, "small", "[N, C, M, h, w]")
     factor = _factor(small, noise)
     anchors = _anchors(small.shape[2], stride)
     length = anchors[-1] + 1 if length is None else length

@@ -32,7 +32,7 @@ LOOSE = {
     "vdm_bench.leaderboards": {"published", "ranking", "record", "schema", "store", "text", "verified"},
     "vdm_bench.reference_model": {
         *("attention", "checkpoint", "config", "embeddings", "guidance", "layers", "model", "noise"),
-        *("observations", "process", "rollout", "samplers", "settings", "unet"),
+        *("conditional", "observations", "process", "rollout", "samplers", "settings", "unet"),
     },
 }
 # Many small files of one kind, each found by its name.

@@ -188,7 +188,7 @@ def train(
         hooks: callbacks.
 
     Returns:
-        The number of steps: `preset.training.steps`, or fewer if it was stopped.
+        The number of steps so far, less than `preset.training.steps` if it was stopped.
 
     Raises:
         InputError: accelerate is missing, `out` holds another run or is in use by another process, the batch

@@ -8,22 +8,24 @@ from gaussian_process import autoregressive, conditional_law, frame_denoiser, re
 from torch import Tensor
 
 from vdm_bench.errors import InputError
-from vdm_bench.reference_model.config import SAMPLER_NAMES, SamplingConfig
+from vdm_bench.reference_model.conditional import Context, conditioned
+from vdm_bench.reference_model.config import SAMPLER_NAMES, VARIANTS, SamplingConfig, Variant
 from vdm_bench.reference_model.guidance import (
-    VARIANTS,
-    Context,
-    Downsample,
-    Frames,
-    Observation,
-    Variant,
     classifier_free,
     classifier_free_batched,
-    conditioned,
     reconstruction,
     replacement,
 )
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import RULES, Chain, DownsamplingRule, Operator
+from vdm_bench.reference_model.observations import (
+    RULES,
+    Chain,
+    Downsample,
+    DownsamplingRule,
+    Frames,
+    Observation,
+    Operator,
+)
 from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, posterior
 from vdm_bench.reference_model.samplers import StepState, ancestral, evaluations, sample
 

@@ -14,12 +14,13 @@ from tiny_model import TINY
 from tiny_training import PRESET, Clips
 from torch import Tensor, nn
 
+from vdm_bench.reference_model.conditional import Context, sample_with_context, window_sampler
 from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, SamplingConfig
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel, build_model
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import RULES
-from vdm_bench.reference_model.rollout import Stage, cascade, predict, window_sampler
+from vdm_bench.reference_model.observations import RULES, Downsample, Frames, Observation
+from vdm_bench.reference_model.rollout import Stage, cascade, predict
 from vdm_bench.reference_model.training.devices import Devices
 from vdm_bench.reference_model.training.log import LogLine
 from vdm_bench.reference_model.training.loop import Hooks, RunConfig, Trainer, TrainingOptions, acquire_run_dir
@@ -113,6 +114,32 @@ def test_prediction_filling_in_between_and_super_resolution(elsewhere: torch.dev
         found.append((clips.cpu(), rest.cpu()))
     for here, there in zip(*found, strict=True):
         torch.testing.assert_close(there, here, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_context_and_observations_may_stay_on_the_cpu(elsewhere: torch.device, method: Any) -> None:
+    made = model()
+    random = torch.Generator().manual_seed(0)
+    frames, small = (torch.rand(2, 3, count, 8, 8, generator=random) * 2 - 1 for count in (1, 4))
+    guided = SAMPLING.override({"method": method, "guidance_weight": 0.5})
+    known = (Observation(Downsample(2), small[..., ::2, ::2]),) if guided.w_r else ()
+    found = []
+    for device in (torch.device("cpu"), elsewhere):
+        made.network.to(device)
+        condition = Condition(torch.tensor([0, 2], device=device))
+        clips = sample_with_context(
+            made.denoiser(condition),
+            Context(Frames((3,)), frames, known),
+            [5, 6],
+            (3, 4, 8, 8),
+            sampling=guided,
+            unconditional=made.denoiser(),
+            device=device,
+        )
+        assert clips.device == device
+        found.append(clips.cpu())
+    assert torch.equal(found[1][:, :, 3:], frames)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-3)
 
 
 class _Elsewhere(Devices):

@@ -6,14 +6,13 @@ from gaussian_process import autoregressive, exact_window, frame_denoiser, regre
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.reference_model.conditional import Context, WindowSampler, window_sampler
 from vdm_bench.reference_model.config import METHODS, SAMPLER_NAMES, Method, SamplingConfig
-from vdm_bench.reference_model.guidance import Context, Downsample, Frames
 from vdm_bench.reference_model.noise import NoiseStream
-from vdm_bench.reference_model.observations import RULES, DownsamplingRule
+from vdm_bench.reference_model.observations import RULES, Downsample, DownsamplingRule, Frames
 from vdm_bench.reference_model.process import Denoise, Prediction
 from vdm_bench.reference_model.rollout import (
     Stage,
-    WindowSampler,
     autoregressive_loop,
     cascade,
     extend,
@@ -21,7 +20,6 @@ from vdm_bench.reference_model.rollout import (
     predict,
     schedule_windows,
     super_resolve,
-    window_sampler,
 )
 
 T = 8
@@ -135,7 +133,9 @@ def test_an_overlap_that_cannot_be_is_refused(overlap: int) -> None:
 def test_given_frames_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match=r"shape \[2, 2, 1, 3, 4\]; this model needs \[3, 2, 1, 3, 4\]"):
         predict(EXACT, frames(1, examples=2), noise())
-    with pytest.raises(InputError, match=r"torch.uint8; they must be floats in \[-1, 1\]"):
+    with pytest.raises(
+        InputError, match=r"context must be a float tensor .* not a tensor uint8 \[3, 2, 1, 3, 4\]"
+    ):
         predict(EXACT, frames(1).to(torch.uint8), noise())
     with pytest.raises(InputError, match="a clip of 4 frames is requested, but frame 5 is in the context"):
         extend(EXACT, noise(), length=4, overlap=1, context=frames(6))

@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from vdm_bench.reference_model.guidance import Context
+from vdm_bench.reference_model.conditional import Context, WindowSampler
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import Denoise, Prediction
-from vdm_bench.reference_model.rollout import WindowSampler
 
 
 def autoregressive(frames: int, rho: float) -> Tensor:

@@ -16,12 +16,13 @@ from vdm_bench.errors import InputError
 from vdm_bench.protocols import get_protocol
 from vdm_bench.reference_model import model as pretrained
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
+from vdm_bench.reference_model.conditional import window_sampler
 from vdm_bench.reference_model.config import ModelConfig, SamplingConfig, setting_names, settings_from_text
 from vdm_bench.reference_model.embeddings import Condition
 from vdm_bench.reference_model.model import ReferenceModel
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.process import from_uint8, to_uint8
-from vdm_bench.reference_model.rollout import extend, window_sampler
+from vdm_bench.reference_model.rollout import extend
 from vdm_bench.reference_model.text.embeddings import caption_digest
 from vdm_bench.reference_model.text.encoding import EncoderInfo, TextEmbeddings
 from vdm_bench.reference_model.unet import VideoUNet
