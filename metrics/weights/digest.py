@@ -16,9 +16,9 @@ import numpy.typing as npt
 from vdm_bench.runtime.outside import open_file, parsing, refuse_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-AnyTensor = Union["Tensor", npt.NDArray[Any]]  # torch is not imported: listing and checking weights need none
+AnyTensor = Union["torch.Tensor", npt.NDArray[Any]]  # torch is not imported: few weights need it
 
 _CHUNK = 1 << 20
 

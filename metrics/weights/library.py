@@ -29,10 +29,10 @@ from vdm_bench.runtime.choose import lookup
 from vdm_bench.runtime.files import cache_folder, check_file_writable, write_bytes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 
-def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> "dict[str, Tensor]":
+def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> "dict[str, torch.Tensor]":
     """Load weights of the catalogue, downloading them if they are not in the cache.
 
     Args:
@@ -40,8 +40,8 @@ def load_weights(name: str, *, reporter: DownloadReporter | None = None) -> "dic
         reporter: where the progress of a download goes.
 
     Returns:
-        Name -> float32 tensor: TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the `.npz`
-        and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
+        Name -> float32 tensor, with TensorFlow's names and layout (t, h, w, in, out) for I3D, the keys of the
+        `.npz` and `mean` [3, 16, 128, 171] for C3D, names of the state dict for Inception.
 
     Raises:
         InputError: there is no such name, the weights are not available, or are damaged and have been deleted.
@@ -148,7 +148,7 @@ class Library:
         size = self.entry(name).size
         return name if size is None else f"{name} ({size / 1e6:.0f} MB)"
 
-    def load(self, name: str) -> "dict[str, Tensor]":
+    def load(self, name: str) -> "dict[str, torch.Tensor]":
         """Load weights; see `load_weights`."""
         import torch
 

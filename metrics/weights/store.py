@@ -25,7 +25,7 @@ from vdm_bench.runtime.locks import hold_file
 from vdm_bench.runtime.outside import open_safetensors, parse_json, refuse_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 SHARD = ".data-00000-of-00001"  # of a TensorFlow checkpoint in one piece
 
@@ -109,7 +109,7 @@ class Stored:
     tensors: dict[str, Array]
 
 
-def read_weights_file(path: str | Path) -> "dict[str, Tensor]":
+def read_weights_file(path: str | Path) -> "dict[str, torch.Tensor]":
     """Read the user's own weights, name -> tensor, from a `.safetensors` file.
 
     Raises:
