@@ -53,7 +53,7 @@ def other_forms() -> tuple[OtherForm, ...]:
 def known_form(path: Path) -> OtherForm | None:
     """Return which other form of weights a file is, without loading it; None if it looks like none.
 
-    A published digest or name decides first, then its first bytes and, in an archive, the names of its members.
+    Its name decides first, then its first bytes, in an archive the names of its members, and a published digest.
 
     Raises:
         WrongFileError: the file cannot be read.
@@ -62,10 +62,17 @@ def known_form(path: Path) -> OtherForm | None:
     with open_file(path, WrongFileError.of):
         pass
     for form in other_forms():
-        if path.name.lower() in form.names or (form.sha256 and sha256(path) == form.sha256):
+        if path.name.lower() in form.names:
             return form
     kind = _kind(path)
-    return OtherForm(kind, "unpack it" if kind in _ARCHIVES.values() else _PUBLISHED) if kind else None
+    if kind in _ARCHIVES.values():
+        return OtherForm(kind, "unpack it")
+    for form in (
+        other_forms() if kind else ()
+    ):  # only these are hashed: a folder may hold large files of other kinds
+        if form.sha256 and sha256(path) == form.sha256:
+            return form
+    return OtherForm(kind, _PUBLISHED) if kind else None
 
 
 def _kind(path: Path) -> str:

@@ -246,17 +246,21 @@ class Library:
         for path in paths:
             shard = path.with_name(path.name + SHARD)
             if path.is_dir():
-                inside = sorted(file for folder in (path, path / "variables") for file in folder.glob("[!.]*"))
-                known = [file for file in inside if file.is_file() and self._is_recognised(file)]
-                if not known:
-                    raise InputError(
-                        f"{path} holds no file of known weights; `vdm-bench weights list` shows them"
-                    )
-                yield from known
+                yield from self._files_of_folder(path)
             elif path.is_file() or not shard.is_file():
                 yield path
             else:
                 yield shard
+
+    def _files_of_folder(self, folder: Path) -> list[Path]:
+        places = (folder, folder / "variables")  # the latter of a SavedModel
+        files = sorted(path for place in places for path in place.glob("[!.]*") if path.is_file())
+        if known := [path for path in files if self._is_recognised(path)]:
+            return known
+        for path in files:
+            if form := known_form(path):
+                raise InputError(f"{path} is {form.what}; {form.instead}")
+        raise InputError(f"{folder} holds no file of known weights; `vdm-bench weights list` shows them")
 
     def _is_recognised(self, path: Path) -> bool:
         try:

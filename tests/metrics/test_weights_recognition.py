@@ -108,6 +108,10 @@ def test_a_folder_stands_for_the_files_in_it(library: Library, files: Path, tmp_
     (files / "readme.txt").write_text("nothing")
     assert sorted(library.import_recognised([files])) == sorted(NAMES)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "model.bin").write_bytes(pickle.dumps("a program"))
+    said = sentence(lambda: library.import_recognised([tmp_path / "empty"]))
+    assert said.startswith(f"{tmp_path / 'empty' / 'model.bin'} is a pickle, which can run code")
+    (tmp_path / "empty" / "model.bin").unlink()
     assert sentence(lambda: library.import_recognised([tmp_path / "empty"])) == (
         f"{tmp_path / 'empty'} holds no file of known weights; `vdm-bench weights list` shows them"
     )
@@ -304,11 +308,13 @@ def test_what_is_proposed_instead_exists() -> None:
 
 
 def test_a_published_digest_is_recognised_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "renamed.bin").write_bytes(b"a program")
+    (tmp_path / "renamed.bin").write_bytes(pickle.dumps("a program"))
     form = OtherForm("a known program", "use another", ("x.pt",), weights_sha256(tmp_path / "renamed.bin"))
     monkeypatch.setattr("vdm_bench.metrics.weights.forms.other_forms", lambda: (form,))
     assert known_form(tmp_path / "renamed.bin") == form
-    (tmp_path / "renamed.bin").write_bytes(b"a program.")
+    (tmp_path / "renamed.bin").write_bytes(pickle.dumps("another program"))
+    assert known_form(tmp_path / "renamed.bin") not in (form, None)
+    (tmp_path / "renamed.bin").write_bytes(b"no program")
     assert known_form(tmp_path / "renamed.bin") is None
 
 

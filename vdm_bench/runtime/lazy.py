@@ -1,7 +1,7 @@
 """Public names that are imported when they are first used, so that importing a package loads little."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +21,7 @@ def lazy(
 
     def attribute(name: str) -> Any:
         if name not in homes:
-            proposal = "" if name.startswith("_") else _proposal(name, package, names(), libraries)
+            proposal = "" if name.startswith("_") else _proposal(name, package, homes, libraries)
             raise AttributeError(f"module {package!r} has no attribute {name!r}{proposal}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
@@ -31,18 +31,21 @@ def lazy(
     return attribute, names
 
 
-def _proposal(name: str, package: str, known: Sequence[str], libraries: Sequence[str]) -> str:
+def _proposal(name: str, package: str, homes: Iterable[str], libraries: Sequence[str]) -> str:
     """Return what to write instead of an unknown name: an import, or the nearest name; or ""."""
     import difflib
     import pkgutil
 
-    modules = [module.name for module in pkgutil.iter_modules(sys.modules[package].__path__)]
+    module = sys.modules[package]
+    modules = [found.name for found in pkgutil.iter_modules(module.__path__)]
     if name in modules:
         return f"; import it first: import {package}.{name}"
-    public = {_folded(other): other for other in (*modules, *known) if not other.startswith("_")}
+    public: dict[str, str] = {}
     for library in libraries:
         full = f"{package}.{library}"
-        public = {_folded(other): f"{full}.{other}" for other in import_module(full).__all__} | public
+        public |= {_folded(other): f"{full}.{other}" for other in import_module(full).__all__}
+    others = (*modules, *vars(module), *homes)  # the last of those that fold alike: `Moments`, not its module
+    public |= {_folded(other): other for other in others if not other.startswith("_")}
     near = difflib.get_close_matches(_folded(name), public, 1)
     return f"; did you mean {public[near[0]]!r}?" if near else ""
 
