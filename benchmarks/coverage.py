@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_bench.metrics import frechet_distance
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments
 from vdm_bench.metrics.score import Estimate, Interval
-from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance
+from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

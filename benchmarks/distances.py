@@ -20,10 +20,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.jackknife import Resampled, group_bounds
 from vdm_bench.metrics.moments import Moments, merge_all
-from vdm_bench.metrics.statistics import PRDC, Features, KernelDistance, Statistic
+from vdm_bench.metrics.statistics import PRDC, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import (
     can_extrapolate,
     extrapolate,

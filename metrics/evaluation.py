@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError, InputError
 from vdm_bench.metrics.arithmetic import finite_estimate, guarded
+from vdm_bench.metrics.computation import StatisticResult
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.jackknife import difference_of_means, interval_of_mean, resampled_mean
 from vdm_bench.metrics.networks.base import NetworkSpec
 from vdm_bench.metrics.rates import FrameRates, count_of_clips
 from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.score import Estimate, Score, Signature
-from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, StatisticResult
+from vdm_bench.metrics.statistics import Frechet, InceptionScore
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS
 from vdm_bench.version import __version__
 

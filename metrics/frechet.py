@@ -22,12 +22,12 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded, unit_of
+from vdm_bench.metrics.choices import Root
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.runtime.threads import one_thread
 
 Array = NDArray[np.float64]
 Sample = Moments | NDArray[np.floating]
-Root = Literal["factor", "tf-gan", "tf-gan-fp32"]
 
 TF_GAN_EPSILON = 1e-10  # TF-GAN does not take the root of smaller singular values
 

@@ -1,7 +1,6 @@
 """The inception score (Salimans et al. 2016): exp of the mean KL divergence between p(y|x) and p(y)."""
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +8,11 @@ from scipy import special
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import guarded
+from vdm_bench.metrics.choices import SplitOrder
 from vdm_bench.metrics.jackknife import Groups, Resampled, group_bounds, permutation
 from vdm_bench.metrics.moments import ClassSums, checked_features, merge_all, real_numbers
 
 Array = NDArray[np.float64]
-SplitOrder = Literal["permuted", "given"]
 
 
 def inception_score(

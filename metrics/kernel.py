@@ -1,7 +1,6 @@
 """Kernel distances (squared MMD) between two sets of features, in tiles: no N x M matrix is ever in memory."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +9,12 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import finite, guarded
+from vdm_bench.metrics.choices import Estimator
 from vdm_bench.metrics.jackknife import Resampled
 from vdm_bench.metrics.moments import checked_features, real_pair
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
-Estimator = Literal["unbiased", "biased"]
 
 TILE = 1024  # clips; a tile of the kernel matrix is 8 MB
 

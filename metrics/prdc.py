@@ -12,7 +12,6 @@ within `SLACK` of a radius count as inside, so that repeated clips are neighbour
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,12 +20,12 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import unit_of
+from vdm_bench.metrics.choices import Measure
 from vdm_bench.metrics.jackknife import Resampled
 from vdm_bench.metrics.moments import checked_features, real_pair
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
-Measure = Literal["precision", "recall", "density", "coverage"]
 
 BLOCK_BYTES = 2**27  # of one block of distances
 SLACK = 1e-12  # relative to |a|^2 + |b|^2, whose rounding error is 1e-15

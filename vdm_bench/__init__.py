@@ -48,4 +48,4 @@ _HOMES = {
 }
 __all__ = ["__version__", *_HOMES]
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _HOMES, libraries=("leaderboards", "metrics", "reference_model"))

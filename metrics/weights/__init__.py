@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from vdm_bench.metrics.weights.digest import git_blob_id as git_blob_id
     from vdm_bench.metrics.weights.entries import Entry as Entry
     from vdm_bench.metrics.weights.entries import catalogue as catalogue
+    from vdm_bench.metrics.weights.library import export as export
     from vdm_bench.metrics.weights.library import fetch as fetch
-    from vdm_bench.metrics.weights.library import import_file as import_file
+    from vdm_bench.metrics.weights.library import import_weights as import_weights
     from vdm_bench.metrics.weights.library import load_weights as load_weights
     from vdm_bench.metrics.weights.library import provide as provide
     from vdm_bench.metrics.weights.library import verify as verify
@@ -25,9 +26,10 @@ _HOMES = {
     "Entry": "entries",
     "catalogue": "entries",
     "content_digest": "digest",
+    "export": "library",
     "fetch": "library",
     "git_blob_id": "digest",
-    "import_file": "library",
+    "import_weights": "library",
     "load_weights": "library",
     "provide": "library",
     "read_weights_file": "store",

@@ -15,10 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from vdm_bench.metrics.weights.digest import AnyTensor, crc32c, little_endian
+from vdm_bench.metrics.weights.digest import AnyTensor, as_array, crc32c, little_endian
 from vdm_bench.metrics.weights.entries import Entry, TensorInfo, WrongFileError
 from vdm_bench.runtime.input_files import open_file, parsing, read_file
 from vdm_bench.runtime.npy import NPY_HEADER_LOCK
@@ -110,11 +108,11 @@ class NpzFile:
         )
 
 
-def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Array]:
     """Read the tensors of an entry from its files; check the digests of the files before.
 
     Returns:
-        Name -> float32 tensor, exactly those of the catalogue.
+        Name -> float32 array, exactly those of the catalogue.
 
     Raises:
         WrongFileError: a tensor that is missing, unknown, of another shape, not finite, or fails its checksum.
@@ -124,16 +122,16 @@ def convert(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
         if name not in tensors:
             raise WrongFileError(paths[0], f"it has no tensor {name}")
         if tuple(tensors[name].shape) != info.shape:
-            raise _unlike(paths[0], name, tensors[name], info)
-        if not torch.isfinite(tensors[name]).all():
+            raise _wrong_shape(paths[0], name, tensors[name].shape, info)
+        if not np.isfinite(tensors[name]).all():
             raise WrongFileError(paths[0], f"{name} has values that are not finite")
     if extra := sorted(tensors.keys() - entry.tensors.keys()):
         raise WrongFileError(paths[0], f"it has a tensor {extra[0]}, which {entry.network} does not have")
     return tensors
 
 
-def _unlike(path: Path, name: str, tensor: Tensor, info: TensorInfo) -> WrongFileError:
-    return WrongFileError(path, f"{name} has shape {tuple(tensor.shape)}, {info.shape} was expected")
+def _wrong_shape(path: Path, name: str, shape: Sequence[int], info: TensorInfo) -> WrongFileError:
+    return WrongFileError(path, f"{name} has shape {tuple(shape)}, {info.shape} was expected")
 
 
 def wrong_tensor(entry: Entry, tensors: Mapping[str, AnyTensor]) -> str:
@@ -147,18 +145,35 @@ def wrong_tensor(entry: Entry, tensors: Mapping[str, AnyTensor]) -> str:
     return ""
 
 
-def holds(entry: Entry, path: Path) -> bool:
-    """Tell whether a checkpoint's data file holds every tensor of an entry, by their checksums."""
-    if entry.converter != "tf-checkpoint":
-        return False
+def holds(entry: Entry, index: int, path: Path) -> bool:
+    """Tell by its tensors whether a file without a published digest is file `index` of an entry.
+
+    The tensors of a checkpoint are compared by their checksums, those of an archive by their names and shapes.
+    """
     try:
-        _checkpoint(entry, [path])
+        if entry.converter == "tf-checkpoint":
+            _checkpoint(entry, [path])
+            return True
+        return entry.converter == "c3d-npz" and _holds_c3d(entry, index, path)
     except WrongFileError:
         return False
-    return True
 
 
-def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+def _holds_c3d(entry: Entry, index: int, path: Path) -> bool:
+    shapes = {name: info.shape for name, info in entry.tensors.items() if name != _MEAN}
+    with NpzFile(path) as archive:
+        if index == 0:
+            return all(name in archive.names and archive.shape(name) == shape for name, shape in shapes.items())
+        return len(_means(entry, archive)) == 1
+
+
+def _means(entry: Entry, archive: NpzFile) -> list[str]:
+    """Name the arrays that can be the mean clip; its name is not documented, and some copies have a leading 1."""
+    shape = entry.tensors[_MEAN].shape
+    return [name for name in archive.names if archive.shape(name) in (shape, (1, *shape))]
+
+
+def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Array]:
     data = read_file(paths[0], WrongFileError.of)
     arrays: dict[str, Array] = {}
     for name, info in entry.tensors.items():
@@ -168,24 +183,25 @@ def _checkpoint(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
         arrays[name] = np.frombuffer(values, "<f4").reshape(info.shape)
     if wrong := wrong_tensor(entry, arrays):
         raise WrongFileError(paths[0], wrong)
-    return {name: _tensor(array) for name, array in arrays.items()}
+    return {name: np.array(array, np.float32) for name, array in arrays.items()}
 
 
-def _c3d(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+def _c3d(entry: Entry, paths: Sequence[Path]) -> dict[str, Array]:
     weights, mean = paths
     with NpzFile(weights) as archive:
         arrays = {name: archive.read(name, info.shape) for name, info in entry.tensors.items() if name != _MEAN}
     shape = entry.tensors[_MEAN].shape
     with NpzFile(mean) as archive:
-        # The array is found by its shape: its name is not documented, and some copies have a leading axis of 1.
-        found = [name for name in archive.names if archive.shape(name) in (shape, (1, *shape))]
-        if len(found) != 1:
-            raise WrongFileError(mean, f"it has {len(found)} arrays of shape {shape}, not one")
-        arrays[_MEAN] = archive.read(found[0], archive.shape(found[0])).reshape(shape)
-    return {name: _tensor(array) for name, array in arrays.items()}
+        means = _means(entry, archive)
+        if len(means) != 1:
+            raise WrongFileError(mean, f"it has {len(means)} arrays of shape {shape}, not one")
+        arrays[_MEAN] = archive.read(means[0], archive.shape(means[0])).reshape(shape)
+    return arrays
 
 
-def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
+def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Array]:
+    import torch  # only this form needs it
+
     path = paths[0]
 
     def refuse(_: str, reason: str) -> WrongFileError:
@@ -197,26 +213,22 @@ def _state_dict(entry: Entry, paths: Sequence[Path]) -> dict[str, Tensor]:
         raise WrongFileError(path, f"it holds a {type(content).__name__}, not a state dict")
     tensors = {}
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise WrongFileError(path, f"it holds {name!r}, which is not a tensor")
         if name.endswith(_COUNTERS):
             continue
         # A few bytes can declare a tensor of any size: check the shape before its memory is allocated.
         if name in entry.tensors and tuple(value.shape) != entry.tensors[name].shape:
-            raise _unlike(path, name, value, entry.tensors[name])
+            raise _wrong_shape(path, name, value.shape, entry.tensors[name])
         if name not in entry.tensors:
             raise WrongFileError(path, f"it has a tensor {name}, which {entry.network} does not have")
         with parsing(path, refuse):
-            tensors[name] = value.detach().to(torch.float32).contiguous()
+            tensors[name] = as_array(value)
     return tensors
 
 
-_CONVERTERS: dict[str, Callable[[Entry, Sequence[Path]], dict[str, Tensor]]] = {
+_CONVERTERS: dict[str, Callable[[Entry, Sequence[Path]], dict[str, Array]]] = {
     "tf-checkpoint": _checkpoint,
     "c3d-npz": _c3d,
     "state-dict": _state_dict,
 }
-
-
-def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32))

@@ -8,16 +8,17 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from vdm_bench.runtime.input_files import open_file, parsing, refuse_file
 
-AnyTensor = Tensor | npt.NDArray[Any]
+if TYPE_CHECKING:
+    import torch
+
+AnyTensor = Union["torch.Tensor", npt.NDArray[Any]]  # torch is not imported: few weights need it
 
 _CHUNK = 1 << 20
 
@@ -42,9 +43,13 @@ def content_digest(tensors: Mapping[str, AnyTensor]) -> str:
 
 def little_endian(tensor: AnyTensor) -> bytes:
     """Return the values as float32, little-endian, in C order."""
-    if isinstance(tensor, Tensor):
-        tensor = tensor.detach().to("cpu", torch.float32).numpy()
-    return np.ascontiguousarray(tensor, dtype="<f4").tobytes()
+    return as_array(tensor).astype("<f4", copy=False).tobytes()
+
+
+def as_array(tensor: AnyTensor) -> npt.NDArray[np.float32]:
+    """Return the values as a contiguous float32 array, of the same memory if possible."""
+    values = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().float().numpy()
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def git_blob_id(source: bytes | str | os.PathLike[str]) -> str:
@@ -74,7 +79,7 @@ def crc32c(data: bytes) -> int:
 
 
 def _count(tensor: AnyTensor) -> int:
-    return tensor.numel() if isinstance(tensor, Tensor) else tensor.size
+    return tensor.size if isinstance(tensor, np.ndarray) else tensor.numel()
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

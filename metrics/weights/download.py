@@ -8,7 +8,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -41,6 +41,24 @@ class DownloadReporter(Protocol):
         """Print a sentence between the lines of progress."""
 
 
+class UnavailableError(InputError):
+    """Weights that cannot be downloaded.
+
+    Attributes:
+        problems: each entry, with the reason.
+    """
+
+    def __init__(self, problems: Sequence[tuple[Entry, str]]) -> None:
+        what = ", ".join(f"{entry.name} ({reason})" for entry, reason in problems)
+        super().__init__(f"cannot download {what}; {way_out([entry for entry, _ in problems])}")
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, errors: Sequence["UnavailableError"]) -> "UnavailableError":
+        """Join several errors into one that names all the weights."""
+        return cls([problem for error in errors for problem in error.problems])
+
+
 class DownloadError(Exception):
     """A URL from which the file could not be downloaded; the message is a short reason."""
 
@@ -66,7 +84,7 @@ def download(
         refuse: returns what is wrong with a file, or "".
 
     Raises:
-        InputError: no URL provided the file. Wrong files are deleted, incomplete ones kept.
+        UnavailableError: no URL provided the file. Wrong files are deleted, incomplete ones kept.
     """
     target, problems = folder / source.name, []
     if target.exists() and refuse(source, target):
@@ -83,17 +101,20 @@ def download(
             return target
         target.unlink()
         problems.append(f"{url} gave a wrong file, now deleted: {wrong}")
-    raise InputError(f"cannot download {entry.name} ({'; '.join(dict.fromkeys(problems))}); {way_out(entry)}")
+    raise UnavailableError([(entry, "; ".join(dict.fromkeys(problems)))])
 
 
-def way_out(entry: Entry) -> str:
-    """Return a sentence on how to get weights without a network connection."""
-    files = " and ".join(source.urls[0] for source in entry.files)
-    noun = "file" if len(entry.files) == 1 else "files"
-    arguments = " ".join(["FILE"] * len(entry.files))
+def way_out(entries: Sequence[Entry]) -> str:
+    """Return a sentence on how to get weights with a network connection, and without one."""
+    sources = [source for entry in entries for source in entry.files]
+    files = " and ".join(source.urls[0] for source in sources)
+    noun = "file" if len(sources) == 1 else "files"
+    names, arguments = " ".join(entry.name for entry in entries), " ".join(["FILE"] * len(sources))
+    retry = f"get them with: vdm-bench weights fetch {names}; " if len(entries) > 1 else ""
+    name = f"{names} " if len(entries) == 1 else ""  # several are recognised by their content
     return (
-        f"without a network, put the {noun} from {files} on this machine and run: "
-        f"vdm-bench weights import {entry.name} {arguments}"
+        f"{retry}without a network, put the {noun} from {files} on this machine and run: "
+        f"vdm-bench weights import {name}{arguments}"
     )
 
 

@@ -7,23 +7,25 @@ in the format of `sha256sum`, pins files without a published digest when they ar
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from vdm_bench.errors import DamagedError, InputError
-from vdm_bench.metrics.weights.convert import VERSION, holds, wrong_tensor
-from vdm_bench.metrics.weights.digest import content_digest, git_blob_id, sha256
+from vdm_bench.metrics.weights.convert import VERSION, Array, wrong_tensor
+from vdm_bench.metrics.weights.digest import AnyTensor, as_array, content_digest, git_blob_id, sha256
 from vdm_bench.metrics.weights.entries import Entry, SourceFile
+from vdm_bench.metrics.weights.forms import known_form
 from vdm_bench.runtime.checksums import CHECKSUM, checksum
 from vdm_bench.runtime.files import read_text, remove_temporary_files_of, text_lines, write_bytes, write_text
-from vdm_bench.runtime.input_files import open_safetensors, refuse_file
+from vdm_bench.runtime.input_files import open_safetensors, parse_json, refuse_file
 from vdm_bench.runtime.locks import hold_file
+
+if TYPE_CHECKING:
+    import torch
 
 SHARD = ".data-00000-of-00001"  # of a TensorFlow checkpoint in one piece
 
@@ -71,18 +73,6 @@ def locate(entry: Entry, paths: Sequence[Path]) -> list[Path]:
     return [_file(entry, path) for path in paths]
 
 
-def recognise(path: Path, entries: Iterable[Entry]) -> str:
-    """Return the name of the entry that a file belongs to, or ""."""
-    for entry in entries:
-        for source in entry.files:
-            if source.digest:
-                if not mismatch(source, path):
-                    return entry.name
-            elif holds(entry, path):
-                return entry.name
-    return ""
-
-
 def _file(entry: Entry, path: Path) -> Path:
     shard = path.with_name(path.name + SHARD)
     if entry.converter == "tf-checkpoint" and not path.exists() and shard.is_file():
@@ -116,10 +106,10 @@ class Stored:
     """The content of a weights file: the texts of its header, and its tensors."""
 
     header: Mapping[str, str]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Array]
 
 
-def read_weights_file(path: str | Path) -> dict[str, Tensor]:
+def read_weights_file(path: str | Path) -> "dict[str, torch.Tensor]":
     """Read the user's own weights, name -> tensor, from a `.safetensors` file.
 
     Raises:
@@ -127,29 +117,42 @@ def read_weights_file(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.suffix != SUFFIX:
+        way_out = "convert it if you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
+        if known := known_form(path):
+            raise InputError(f"{path} is {known.what}; {known.instead}; or {way_out}")
         raise InputError(
-            f"{path} is not a {SUFFIX} file, and files of other kinds may run code when they are read; convert "
-            "it if you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
+            f"{path} is not a {SUFFIX} file, and files of other kinds may run code when they are read; {way_out}"
         )
-    return read_stored(path).tensors
+    with _opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def read_stored(path: Path) -> Stored:
     """Read a safetensors file.
 
     Raises:
-        DamagedError: it is damaged.
+        DamagedError: it is damaged, or a tensor is not float32.
         InputError: the file does not exist, or permissions forbid reading it.
         MachineError: the machine cannot read it now.
     """
-    with _opened(path) as file:
-        return Stored(file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    with _opened(path, "np") as file:
+        names = list(file.keys())
+        for name in names:
+            if (dtype := file.get_slice(name).get_dtype()) != "F32":
+                raise DamagedError(path, f"its tensor {name} is {dtype}, not F32", "get it again")
+        return Stored(file.metadata() or {}, {name: file.get_tensor(name) for name in names})
+
+
+def has_tensors_of(entry: Entry, stored: Stored) -> bool:
+    """Tell whether stored weights have the names and shapes of an entry."""
+    return {name: array.shape for name, array in stored.tensors.items()} == {
+        name: info.shape for name, info in entry.tensors.items()
+    }
 
 
 def damage(entry: Entry, stored: Stored) -> str:
     """Return what is wrong with stored weights, by their content digest, or ""."""
-    shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.tensors.items()}
-    if shapes != {name: (info.shape, torch.float32) for name, info in entry.tensors.items()}:
+    if not has_tensors_of(entry, stored):
         return f"it does not hold the tensors of {entry.name}"
     if not _is_unchanged(stored.header):
         return "the checksum of its header is not that of its content"
@@ -164,6 +167,36 @@ def damage_by_tensor(entry: Entry, stored: Stored) -> str:
     """Return what is wrong with stored weights, naming the tensor if the catalogue has checksums, or ""."""
     known = stored.tensors.keys() == entry.tensors.keys()
     return (wrong_tensor(entry, stored.tensors) if known else "") or damage(entry, stored)
+
+
+def copy_problem(entry: Entry, stored: Stored) -> str:
+    """Return why stored weights from elsewhere are not those of an entry, or "".
+
+    What the catalogue knows decides: the content digest, or else the checksum of each tensor. Where it knows
+    neither, the file must be one that this project wrote for the entry, unchanged, from the published files.
+    """
+    if not has_tensors_of(entry, stored):
+        return f"it does not hold the tensors of {entry.name}"
+    content = content_digest(stored.tensors)
+    if entry.content:
+        return "" if content == entry.content else f"content {entry.content} expected, {content} found"
+    if any(info.crc32c is not None for info in entry.tensors.values()):
+        return wrong_tensor(entry, stored.tensors)
+    digests = source_digests(stored)
+    published = {source.name: source.digest.removeprefix("sha256:") for source in entry.files}
+    written_here = (
+        stored.header.get(_CONVERTER) == _made_by(entry)
+        and CHECKSUM in stored.header
+        and digests.keys() == published.keys()
+        and all(digests[name] == digest for name, digest in published.items() if digest)
+    )
+    return damage(entry, stored) if written_here else "it does not name the published files it was made from"
+
+
+def source_digests(stored: Stored) -> dict[str, str]:
+    """Return the SHA-256 of each source file, as the header of stored weights names them; it may name none."""
+    digests = parse_json(stored.header.get(_SOURCES, "{}"), "the header of the weights")
+    return {str(name): str(digest) for name, digest in digests.items()} if isinstance(digests, dict) else {}
 
 
 class Store:
@@ -187,7 +220,7 @@ class Store:
     def header(self, entry: Entry) -> dict[str, str] | None:
         """Return the header of an entry's file; None if there is no file or its header is damaged."""
         try:
-            with _opened(self.path(entry)) as file:
+            with _opened(self.path(entry), "np") as file:
                 header = dict(file.metadata() or {})
         except InputError:
             return None
@@ -198,7 +231,7 @@ class Store:
         header = self.header(entry)
         return self.path(entry).is_file() and (header is None or header.get(_CONVERTER) == _made_by(entry))
 
-    def read(self, entry: Entry, inspect: Callable[[Entry, Stored], str] = damage) -> dict[str, Tensor]:
+    def read(self, entry: Entry, inspect: Callable[[Entry, Stored], str] = damage) -> dict[str, Array]:
         """Read and check an entry's weights.
 
         Raises:
@@ -215,23 +248,41 @@ class Store:
             raise InputError(f"{path} is damaged ({wrong}) and {_discard(path)}; {way_out}")
         return stored.tensors
 
-    def write(self, entry: Entry, tensors: dict[str, Tensor], paths: Sequence[Path]) -> str:
+    def write(self, entry: Entry, tensors: Mapping[str, AnyTensor], paths: Sequence[Path]) -> str:
         """Store weights that were converted from the files `paths`; return their content digest.
 
         Raises:
             InputError: their content is not the catalogue's, or the folder cannot be written to.
         """
+        digests = {source.name: sha256(path) for source, path in zip(entry.files, paths, strict=True)}
+        return self._write(entry, tensors, digests)
+
+    def write_copy(self, entry: Entry, stored: Stored) -> str:
+        """Store a copy of an entry's stored weights that `copy_problem` accepts; return their content digest.
+
+        Raises:
+            InputError: its source files are not those of the first use, or the folder cannot be written to.
+        """
+        digests = source_digests(stored)
+        for name, recorded in self._recorded(entry).items():
+            if digests.get(name) != recorded:
+                raise InputError(
+                    f"{entry.name} was first used with another {name} (sha256 {recorded}); "
+                    f"delete {self.record_path(entry)} to accept this copy"
+                )
+        return self._write(entry, stored.tensors, digests)
+
+    def _write(self, entry: Entry, tensors: Mapping[str, AnyTensor], digests: Mapping[str, str]) -> str:
         content = content_digest(tensors)
         if entry.content and content != entry.content:
             raise InputError(f"{entry.name} came out with content {content}, {entry.content} was expected")
-        digests = {source.name: sha256(path) for source, path in zip(entry.files, paths, strict=True)}
         header = {_CONTENT: content, _CONVERTER: _made_by(entry), _SOURCES: json.dumps(digests)}
         header[CHECKSUM] = _header_checksum(header)
         unpublished = {source.name for source in entry.files if not source.digest}
         lines = [f"{digest}  {name}\n" for name, digest in digests.items() if name in unpublished]
         if lines:
             write_text(self.record_path(entry), "".join(lines))
-        write_bytes(self.path(entry), save(tensors, header))
+        write_bytes(self.path(entry), save({name: as_array(tensor) for name, tensor in tensors.items()}, header))
         return content
 
     def refuse(self, entry: Entry, source: SourceFile, path: Path) -> str:
@@ -303,11 +354,11 @@ def _made_by(entry: Entry) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, framework: str) -> Iterator[Any]:
     """Open a safetensors file; only a file that can be opened is reported as damaged."""
 
     def refuse(source: str, reason: str) -> DamagedError:
         return DamagedError(source, f"it cannot be read as safetensors: it {reason}", "get it again")
 
-    with open_safetensors(path, "pt", refuse, refuse_file) as file:
+    with open_safetensors(path, framework, refuse, refuse_file) as file:
         yield file

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.frechet import frechet_distance
 from vdm_bench.metrics.moments import Array, Moments
 from vdm_bench.metrics.score import Estimate, Interval
-from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance, Statistic
+from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance, Statistic
 
 DRAWS, D = 100, 3
 MEANS = np.random.default_rng(7).normal(size=(25, D))

@@ -12,7 +12,8 @@ from paths import TESTS
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import Moments, frechet_distance, inception_score, kernel, kernel_distance
-from vdm_bench.metrics.frechet import FrechetReference, Root
+from vdm_bench.metrics.choices import Root
+from vdm_bench.metrics.frechet import FrechetReference
 from vdm_bench.metrics.inception import softmax, split_scores
 from vdm_bench.metrics.moments import ClassSums
 

@@ -7,13 +7,14 @@ import scipy.stats
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import Signature, frechet_distance, inception_score
+from vdm_bench.metrics.choices import Root
 from vdm_bench.metrics.evaluation import Evaluation, FeatureSet, paired_difference
-from vdm_bench.metrics.frechet import Root
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.jackknife import score_difference
 from vdm_bench.metrics.networks.base import NetworkSpec, Preprocessing
 from vdm_bench.metrics.recipes import Recipe, get_recipe, recipes
 from vdm_bench.metrics.score import Score
-from vdm_bench.metrics.statistics import Features, Frechet, InceptionScore, KernelDistance, Statistic
+from vdm_bench.metrics.statistics import Frechet, InceptionScore, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import frechet_floor
 
 SPEC = NetworkSpec("toy", {"features": 6, "logits": 6}, 1, 4, Preprocessing(8, "antialias"), "0123abcd", "MIT")

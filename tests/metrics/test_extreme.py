@@ -15,26 +15,21 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.arithmetic import unit_of
+from vdm_bench.metrics.choices import Measure, Root
+from vdm_bench.metrics.computation import StatisticResult
 from vdm_bench.metrics.evaluation import Evaluation, FeatureSet, paired_difference
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.frame_metrics import psnr, ssim
-from vdm_bench.metrics.frechet import Root, frechet_distance
+from vdm_bench.metrics.frechet import frechet_distance
 from vdm_bench.metrics.inception import inception_score, softmax
 from vdm_bench.metrics.jackknife import Resampled, difference_of_means, interval_of_mean, score_difference
 from vdm_bench.metrics.kernel import kernel_distance
 from vdm_bench.metrics.moments import ClassSums, Moments
 from vdm_bench.metrics.networks import load_network
-from vdm_bench.metrics.prdc import Measure, neighbour_score
+from vdm_bench.metrics.prdc import neighbour_score
 from vdm_bench.metrics.recipes import get_recipe
 from vdm_bench.metrics.score import Interval, Score
-from vdm_bench.metrics.statistics import (
-    PRDC,
-    Features,
-    Frechet,
-    InceptionScore,
-    KernelDistance,
-    Statistic,
-    StatisticResult,
-)
+from vdm_bench.metrics.statistics import PRDC, Frechet, InceptionScore, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import frechet_floor
 
 Array = NDArray[np.float64]

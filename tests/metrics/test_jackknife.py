@@ -10,7 +10,9 @@ import pytest
 import scipy.stats
 
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.computation import StatisticResult
 from vdm_bench.metrics.evaluation import mean_of_rounds
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.jackknife import (
     Groups,
     Resampled,
@@ -21,15 +23,7 @@ from vdm_bench.metrics.jackknife import (
     score_difference,
 )
 from vdm_bench.metrics.score import GroupKind, Interval, Score, Signature
-from vdm_bench.metrics.statistics import (
-    PRDC,
-    Features,
-    Frechet,
-    InceptionScore,
-    KernelDistance,
-    Statistic,
-    StatisticResult,
-)
+from vdm_bench.metrics.statistics import PRDC, Frechet, InceptionScore, KernelDistance, Statistic
 
 STATISTICS: list[Statistic] = [
     Frechet(),

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import prdc as neighbours
+from vdm_bench.metrics.choices import Measure
 from vdm_bench.metrics.jackknife import group_bounds
-from vdm_bench.metrics.prdc import Measure, neighbour_score, resampled_neighbour_score
+from vdm_bench.metrics.prdc import neighbour_score, resampled_neighbour_score
 
 MEASURES: list[Measure] = ["precision", "recall", "density", "coverage"]
 

@@ -9,19 +9,13 @@ import pytest
 from vdm_bench.errors import InputError
 from vdm_bench.metrics import features as reading
 from vdm_bench.metrics import frechet_distance, inception_score, kernel_distance
+from vdm_bench.metrics.computation import StatisticResult
+from vdm_bench.metrics.features import Features
 from vdm_bench.metrics.inception import softmax
 from vdm_bench.metrics.jackknife import Groups
 from vdm_bench.metrics.moments import Moments, merge_all
 from vdm_bench.metrics.prdc import neighbour_score
-from vdm_bench.metrics.statistics import (
-    PRDC,
-    Features,
-    Frechet,
-    InceptionScore,
-    KernelDistance,
-    Statistic,
-    StatisticResult,
-)
+from vdm_bench.metrics.statistics import PRDC, Frechet, InceptionScore, KernelDistance, Statistic
 from vdm_bench.metrics.uncertainty import frechet_floor
 
 D = 6

@@ -1,4 +1,4 @@
-"""`vdm-bench weights`: fetch, import and check pretrained weights."""
+"""`vdm-bench weights`: fetch, import, export and check pretrained weights."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.options import say, show, show_json
+from vdm_bench.errors import InputError
 
 
-@click.group(short_help="Fetch, import and check pretrained weights.")
+@click.group(short_help="Fetch, import, export and check pretrained weights.")
 def weights() -> None:
-    """Fetch, import and check the pretrained weights of feature networks.
+    """Fetch, import, export and check the pretrained weights of feature networks.
 
     They are stored in the user's cache folder; VDM_BENCH_CACHE moves it.
     """
@@ -44,23 +45,44 @@ def fetch(names: tuple[str, ...]) -> None:
     from vdm_bench.metrics.weights.library import default_library
     from vdm_bench.runtime.progress import Console
 
-    library = default_library(Console())
-    for name in names:
-        show(f"{name}: {library.fetch(name)}")
+    for name, path in default_library(Console()).fetch_all(names).items():
+        show(f"{name}: {path}")
 
 
 @weights.command("import", short_help="Import weights from files.")
-@click.argument("name")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.PATH)
-def import_weights(name: str, files: tuple[Path, ...]) -> None:
+@click.argument("arguments", metavar="[NAME] FILE...", nargs=-1, required=True)
+def import_weights(arguments: tuple[str, ...]) -> None:
     """Import weights from files, with the same checks as a download.
 
-    FILE is the file at the URL in `weights list --json`, or a folder that contains it: a checkpoint, a SavedModel
-    or a TF-Hub module.
+    FILE is a file at a URL in `weights list --json`, a file written by `weights export`, or a file of another
+    machine's cache. It is recognised by its content and may have any name. A folder stands for the files in it: a
+    checkpoint, a SavedModel, a TF-Hub module or a cache. With NAME, the files must be those weights.
     """
     from vdm_bench.metrics.weights.library import default_library
 
-    show(f"{name}: {default_library().import_files(name, files)}")
+    library = default_library()
+    name, *files = arguments
+    if name not in library.entries or (not files and Path(name).exists()):
+        imported = library.import_recognised([Path(file) for file in arguments])
+    elif files:
+        imported = {name: library.import_files(name, [Path(file) for file in files])}
+    else:
+        raise InputError(f"give the files of {name}, too; `vdm-bench weights list --json` names them")
+    for weights_name, path in imported.items():
+        show(f"{weights_name}: {path}")
+
+
+@weights.command(short_help="Write weights of the cache to a file.")
+@click.argument("name")
+@click.option("-o", "--output", required=True, type=options.PATH, help="A .safetensors file to write.")
+def export(name: str, output: Path) -> None:
+    """Write weights of the cache to a file, which `weights import` accepts on another machine.
+
+    The file also works as your own weights: --weights NETWORK=FILE.
+    """
+    from vdm_bench.metrics.weights.library import default_library
+
+    show(f"{name}: {output}, content {default_library().export(name, output)}")
 
 
 @weights.command(short_help="Check the weights in the cache again.")

@@ -83,9 +83,8 @@ class MetricSuite:
                 f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
             )
         check_computing(names, computing)
-        for name in names:
-            if computing.needs_download(name):
-                provide(name, reporter=reporter)
+        if pretrained := [name for name in names if computing.needs_download(name)]:
+            provide(*pretrained, reporter=reporter)
         loaded = {name: load_network(name, computing) for name in names}
         layers: dict[tuple[str, NetworkSettings], dict[str, None]] = {}
         passes = [(recipe.network, _settings(recipe, computing)) for recipe in recipes]

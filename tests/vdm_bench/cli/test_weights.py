@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +110,54 @@ def test_help_names_the_verbs() -> None:
         assert verb in call("--help").stdout
         assert call(verb, "--help").exit_code == 0
     assert call("fetch").exit_code == call("import", "made-up").exit_code == 2
+
+
+def test_a_file_is_recognised_whatever_its_name_and_exported(here: Path) -> None:
+    Path("downloaded (1)").write_bytes(DATA)
+    stored = here / "cache/weights/made-up.safetensors"
+    assert call("import", "downloaded (1)").stdout == f"made-up: {stored}\n"
+    digest = weights.content_digest({"a": np.arange(30, dtype=np.float32)})
+    assert call("export", "made-up", "-o", "copy.safetensors").stdout == (
+        f"made-up: copy.safetensors, content {digest}\n"
+    )
+    stored.unlink()
+    assert call("import", "copy.safetensors").stdout == f"made-up: {stored}\n"
+    assert call("verify").stdout == f"made-up: sound, content {digest}\n"
+
+
+def test_a_name_alone_is_no_file_to_import() -> None:
+    said = sentence_of(call("import", "made-up"))
+    assert said == "Error: give the files of made-up, too; `vdm-bench weights list --json` names them\n"
+    Path("made-up").write_bytes(DATA)
+    assert call("import", "made-up").exit_code == 0, "a file of that name is one"
+
+
+def test_another_form_is_refused_with_what_to_use_instead() -> None:
+    Path("i3d_torchscript.pt").write_bytes(b"anything")
+    said = sentence_of(call("import", "i3d_torchscript.pt"))
+    assert "is StyleGAN-V's export of I3D, a TorchScript program, which can run code" in said
+    assert "(vdm-bench weights fetch i3d-k400), and the metric fvd/stylegan-v computes its FVD" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("weights", "list"),
+        ("weights", "list", "--json"),
+        ("weights", "verify"),
+        ("weights", "import", "w.data"),
+        ("weights", "export", "i3d-k400", "-o", "x.safetensors"),
+        ("list", "weights"),
+        ("list", "metrics"),
+        ("list", "metrics", "--json"),
+    ],
+)
+def test_lists_and_weights_load_no_framework(arguments: tuple[str, ...], here: Path) -> None:
+    code = (
+        "import sys\nfrom vdm_bench.cli import cli\n"
+        "try: cli(sys.argv[1:])\n"
+        "finally: print([n for n in ('torch', 'tensorflow', 'scipy') if n in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=here)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert done.returncode == (2 if {"import", "export"} & {*arguments} else 0), done.stderr
