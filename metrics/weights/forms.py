@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vdm_bench.metrics.weights.digest import sha256
 from vdm_bench.metrics.weights.entries import WrongFileError
-from vdm_bench.runtime.outside import open_file, parsing
+from vdm_bench.runtime.input_files import open_file, parsing
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")  # the opcode PROTO and its argument, with which pickles begin
 _ARCHIVES = {b"\x1f\x8b": "a gzip archive", b"BZh": "a bzip2 archive", b"\xfd7zXZ": "an xz archive"}
