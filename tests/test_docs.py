@@ -37,6 +37,7 @@ NOT_RUN = {
     "leaderboards": "takes minutes for five commands, each of which is in tests/cli",
     "published-predictions": "needs GIFs that are not in the repository",
     "reference-model": "makes hundreds of clips; tests/cli runs its options",
+    "run-a-diffusers-model": "needs the weights of a model; tests/samplers checks the options of its commands",
     "runs": "needs BAIR and Kinetics-600",
     "submissions": "needs the run folder of somebody else",
     "text": "installs an extra",

@@ -156,11 +156,13 @@ class SamplerSetup:
         conditions: the protocol's condition clips, whole: the baselines are made from them.
         options: `key=value` pairs of the user.
         device: where the harness computes.
+        fps: frame rate of the protocol's clips in frames per second; None if it has none.
     """
 
     conditions: ClipDataset
     options: dict[str, str]
     device: str = "cpu"
+    fps: float | None = None
 
 
 def sample_seed(run_seed: int, index: int) -> int:
