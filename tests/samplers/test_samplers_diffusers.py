@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import miniatures
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from vdm_bench import run
 from vdm_bench.cli import cli
@@ -235,18 +237,37 @@ class Counting:
 
 
 class CountingImage(Counting):
-    def __call__(self, image: Any, prompt: str | None = None, **rest: Any) -> object:  # type: ignore[override]
-        return super().__call__(prompt, **rest)
+    """The same, from an image, whose size it takes."""
+
+    def __call__(  # type: ignore[override]
+        self,
+        image: Any,
+        num_frames: int = 81,
+        num_inference_steps: int = 3,
+        generator: object = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., object] | None = None,
+    ) -> object:
+        width, height = image.size
+        return super().__call__(
+            None,
+            height,
+            width,
+            num_frames,
+            num_inference_steps,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+        )
 
 
 def counting(
-    pipeline: Counting | None = None, fps: float | None = None, compression: int = 4, **options: str
+    pipeline: Counting | None = None, protocol_fps: float | None = None, **options: str
 ) -> tuple[DiffusersSampler, Counting]:
     pipeline = pipeline or Counting()
-    vae = SimpleNamespace(config={"scale_factor_temporal": compression, "scale_factor_spatial": 8})
+    vae = SimpleNamespace(config={"scale_factor_temporal": 4, "scale_factor_spatial": 8})
     can = capabilities_of(type(pipeline), {"transformer": {"patch_size": [1, 2, 2]}}, vae)
     read = read_options({"pipeline": "counting", **options})
-    return DiffusersSampler(read, can, lambda: pipeline, fps=fps), pipeline
+    return DiffusersSampler(read, can, lambda: pipeline, fps=protocol_fps), pipeline
 
 
 def grays(clips: Any) -> list[int]:
@@ -275,7 +296,7 @@ def test_the_next_valid_length_is_made_and_the_first_frames_are_taken() -> None:
 def test_frames_are_taken_at_the_rate_of_the_protocol(
     options: dict[str, str], fps: float | None, step: int, made_frames: int
 ) -> None:
-    sampler, pipeline = counting(fps=fps, **options)
+    sampler, pipeline = counting(protocol_fps=fps, **options)
     assert grays(sampler.sample(request(frames=16))) == [step * place for place in range(16)]
     assert pipeline.asked["num_frames"] == made_frames
     assert sampler.recorded_settings["step"] == step
@@ -293,7 +314,7 @@ def test_clips_are_resized_by_the_named_rule(aspect: Any, saved: Callable[[str],
 
 
 def test_an_image_is_the_last_context_frame_and_frames_follow_it() -> None:
-    sampler, pipeline = counting(CountingImage(), native_width="32", native_height="32")
+    sampler, pipeline = counting(CountingImage())
     asked = request(frames=16, given=4)
     clips = checked_samples(sampler.sample(asked), asked, "counting")  # holds the context frames as they were
     assert grays(clips)[4:] == list(range(1, 13))
@@ -415,6 +436,7 @@ def test_bad_options_are_refused_before_weights_are_read(
         ({"native_fps": "0"}, "option native_fps=0 must be a number, above 0"),
         ({"lora_scale": "much"}, "option lora_scale=much must be a number"),
         ({"device_map": "balanced", "offload": "model"}, "give one of the two"),
+        ({"offload": "model"}, "option offload=model keeps weights off a GPU; leave it out on the CPU"),
         ({"pipeline": "/nowhere"}, "there is no folder /nowhere; give a folder, or a name on the Hub"),
     ],
 )
@@ -505,13 +527,21 @@ def test_libraries_are_silent(saved: Callable[[str], Path], capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_logger_lets_libraries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_lets_libraries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     with quiet():
         assert not logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
     assert logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
-    monkeypatch.setattr(logging.getLogger("vdm_bench"), "level", logging.DEBUG)
-    with quiet():
-        assert logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
+    heard = []
+
+    @click.command
+    def listen() -> None:
+        with quiet():
+            heard.append(logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR))
+
+    monkeypatch.setitem(cli.commands, "listen", listen)
+    for options in ([], ["--debug"], []):
+        assert CliRunner().invoke(cli, [*options, "listen"]).exit_code == 0
+    assert heard == [False, True, False]
 
 
 @pytest.mark.parametrize(

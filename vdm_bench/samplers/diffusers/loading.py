@@ -63,6 +63,8 @@ def find_pipeline(options: Options) -> FoundPipeline:
         if library not in _LIBRARIES and not hasattr(diffusers.pipelines, str(library)):
             raise InputError(f"the part {name} of {source} comes with code of its own, which is not run")
         _require_weights(Path(source), name)
+    if options.scheduler is not None or options.scheduler_arguments:
+        _check_scheduler(options, parts)
     configs = {name: _read_config(options, name, _CONFIG) for name in _CONFIGURED if name in parts}
     vae = _without_weights(parts["vae"][1], configs["vae"]) if "vae" in parts else None
     can = capabilities_of(kind, configs, vae)
@@ -200,17 +202,32 @@ def _dtypes(options: Options) -> Any:
     return dtype if options.vae_dtype is None else {"default": dtype, "vae": named[options.vae_dtype]}
 
 
+def _check_scheduler(options: Options, parts: Config) -> None:
+    """Refuse a scheduler that diffusers does not have, and settings that it does not take.
+
+    Args:
+        options: name the scheduler and its settings.
+        parts: library and class of each part of the pipeline.
+
+    Raises:
+        InputError: it has no such scheduler or setting.
+    """
+    import diffusers
+
+    if "scheduler" not in parts:
+        raise InputError(f"{options.pipeline} has no scheduler; leave out the scheduler's options")
+    name = options.scheduler or parts["scheduler"][1]
+    check_known(name, [key for key in dir(diffusers) if key.endswith("Scheduler")], "scheduler")
+    settings = inspect.signature(getattr(diffusers, name).__init__).parameters
+    for key in options.scheduler_arguments:
+        check_known(key, list(settings)[1:], f"{name} setting")
+
+
 def _scheduler(options: Options, current: Any) -> Any:
     import diffusers
 
-    name = options.scheduler or type(current).__name__
-    known = [key for key in dir(diffusers) if "Scheduler" in key]
-    check_known(name, known, "scheduler")
-    kind = getattr(diffusers, name)
-    settings = [key for key in inspect.signature(kind.__init__).parameters if key != "self"]
-    for key in options.scheduler_arguments:
-        check_known(key, settings, f"{name} setting")
-    with quiet(), _saying(f"the scheduler {name} cannot be made"):
+    kind = type(current) if options.scheduler is None else getattr(diffusers, options.scheduler)
+    with quiet(), _saying(f"the scheduler {kind.__name__} cannot be made"):
         return kind.from_config(current.config, **options.scheduler_arguments)
 
 

@@ -131,7 +131,7 @@ class DiffusersSampler(Sampler):
         return self.sample_with_progress(request, lambda steps: None)
 
     def sample_with_progress(self, request: SampleRequest, advance: Advance) -> Pixels:
-        """Make the clips of a request, and report each denoising step if the pipeline tells of it."""
+        """Make the clips of a request, and report each denoising step that the pipeline reports."""
         timing = self.check(request)
         pipeline = self._loaded()
         batch = self._options.batch if timing.way is None else 1
@@ -330,7 +330,7 @@ class _Progress:
         return tensors
 
     def finish(self) -> None:
-        """Report the steps that the pipeline did not tell of."""
+        """Report the steps that the pipeline did not report."""
         if self._left:
             self._advance(self._clips * self._left)
 
@@ -342,6 +342,8 @@ def make_diffusers(setup: SamplerSetup) -> DiffusersSampler:
         InputError: diffusers is not installed, the pipeline is not there, or an option is not valid.
     """
     options = read_options(setup.options)
+    if options.offload != "none" and setup.device.startswith("cpu"):
+        raise InputError(f"option offload={options.offload} keeps weights off a GPU; leave it out on the CPU")
     check_files(options)
     found = find_pipeline(options)
 
