@@ -330,6 +330,35 @@ def test_progress_adds_up_to_the_evaluations() -> None:
     assert len(steps) > 2
 
 
+class Posed(Counting):
+    def __call__(self, prompt: str, pose: Any, num_frames: int = 81) -> object:  # type: ignore[override]
+        return super().__call__(prompt, num_frames=num_frames)
+
+
+def test_an_argument_that_no_protocol_gives_is_named() -> None:
+    with pytest.raises(InputError, match="a Posed needs the argument pose, which no protocol gives"):
+        counting(Posed())
+
+
+def test_the_record_says_how_clips_were_made(saved: Callable[[str], Path]) -> None:
+    settings = made(saved("LTXPipeline"), fps=12.5, aspect="stretch").recorded_settings
+    expected = {
+        "class": "LTXPipeline",
+        "lengths": "8k + 1",
+        "native_height": 32,
+        "native_width": 32,
+        "native_frames": "next valid length",
+        "native_fps": 25.0,
+        "step": 2,
+        "resize": "antialias",
+        "aspect": "stretch",
+        "dtype": "fp32",
+        "num_inference_steps": 2,
+    }
+    assert settings is not None
+    assert {name: settings[name] for name in expected} == expected
+
+
 def test_too_few_frames_are_refused_with_both_numbers() -> None:
     sampler, _ = counting(Counting(make=13))
     with pytest.raises(InputError, match="made 13 frames where 17 were asked for, and 16 are needed"):
@@ -341,7 +370,7 @@ def test_lengths_are_those_of_the_autoencoder() -> None:
     assert [frames for frames in range(1, 30) if frames in wan] == [1, 5, 9, 13, 17, 21, 25, 29]
     assert [cogvideox.at_least(frames) for frames in (1, 2, 16, 17, 18)] == [1, 9, 17, 17, 25]
     assert [wan.at_most(frames) for frames in (1, 4, 5, 16)] == [1, 1, 5, 13]
-    assert (motion.at_least(32), motion.at_least(33)) == (32, None)
+    assert (motion.at_least(32), motion.at_least(33), motion.at_most(33)) == (32, None, 32)
     assert [str(lengths) for lengths in (wan, motion, Lengths(16, 8, 24), Lengths(least=16, most=16))] == [
         *("4k + 1", "any, at most 32", "16k + 8", "exactly 16")
     ]

@@ -31,7 +31,7 @@ _IN_SPACE = ("scale_factor_spatial", "spatial_compression_ratio")
 # pairs: only from an odd number of them it makes r k + 1 frames.
 _ALLEGRO, _COGVIDEOX = "AutoencoderKLAllegro", "AutoencoderKLCogVideoX"
 
-_NEEDS_FRAMES = re.compile(r"(Image|Video)\d?(To|2)(Video|World)|I2V|Edit|Inpaint|PIA|StableVideo")
+_NEEDS_FRAMES = re.compile(r"(Image|Video)\d?(To|2)(Video|World)|(?<!T)I2V|Edit|Inpaint|PIA|StableVideo")
 # Their `video` holds what happened before the clip, not its beginning.
 _HISTORY = ("HeliosPipeline", "HeliosPyramidPipeline")
 
@@ -61,6 +61,7 @@ class Lengths:
 
     def at_most(self, frames: int) -> int:
         """Return the largest valid length that is not more than `frames`; 0 if there is none."""
+        frames = frames if self.most is None else min(frames, self.most)
         valid = frames - (frames - self.rest) % self.every
         return valid if valid >= self.least else 0
 
@@ -145,9 +146,12 @@ def capabilities_of(kind: type, configs: Mapping[str, Config], vae: object | Non
         configs: configuration of its parts by name, such as `transformer`.
         vae: its autoencoder; one without weights will do.
     """
-    arguments = dict(list(inspect.signature(kind.__call__).parameters.items())[1:])  # without self
+    signature = list(inspect.signature(kind.__call__).parameters.items())[1:]  # without self
+    arguments = {name: value for name, value in signature if value.kind is not inspect.Parameter.VAR_KEYWORD}
     length = next((name for name in LENGTHS if name in arguments), None)
     denoiser = next((configs[name] for name in ("transformer", "transformer_2", "unet") if name in configs), {})
+    ways = _ways(kind.__name__, arguments, length)
+    needs = _NEEDS_FRAMES.search(kind.__name__) is not None or _required(arguments, "image", "video")
     in_time, in_space = _compression(vae, _IN_TIME, 1), _compression(vae, _IN_SPACE, _levels(vae))
     return Capabilities(
         kind=kind.__name__,
@@ -159,8 +163,8 @@ def capabilities_of(kind: type, configs: Mapping[str, Config], vae: object | Non
         native_frames=_native_frames(arguments, length, denoiser, in_time if _is(vae, _ALLEGRO) else 1),
         native_fps=next((value for name in ("frame_rate", "fps") if (value := _number(arguments, name))), None),
         compression=in_time,
-        frames_as=tuple(_ways(kind.__name__, arguments, length)),
-        needs_frames=_NEEDS_FRAMES.search(kind.__name__) is not None or _required(arguments, "image", "video"),
+        frames_as=tuple(ways),
+        needs_frames=bool(ways) and needs,
     )
 
 

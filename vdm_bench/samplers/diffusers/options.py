@@ -7,6 +7,7 @@ import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from inspect import Parameter
 
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES, Aspect, ResizeRule
@@ -171,6 +172,11 @@ def check_arguments(options: Options, can: Capabilities) -> None:
                 f"the option {name} is named {native}: protocols say which size and length is scored"
             )
         check_known(name, known, f"{can.kind} option")
+    for name, parameter in can.arguments.items():
+        if name not in _SET_HERE and name not in options.arguments and parameter.default is Parameter.empty:
+            raise InputError(
+                f"a {can.kind} needs the argument {name}, which no protocol gives; use another class"
+            )
     _check_size(options, can)
     frames, lengths = options.native_frames, can.lengths
     if frames is None:
