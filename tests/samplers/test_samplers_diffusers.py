@@ -388,7 +388,7 @@ def test_a_video_goes_on_from_what_its_autoencoder_codes(
 ) -> None:
     sampler, asked = made(saved(VIDEO)), request(given=given)
     timing = sampler.check(asked)
-    assert (timing.way, timing.known, timing.taken[0]) == ("video", known, known)
+    assert (timing.frames_as, timing.context, timing.used[0]) == ("video", known, known)
     clips = checked_samples(sampler.sample(asked), asked, "diffusers")
     assert clips.shape == (1, 16, 32, 32, 3)
 
@@ -487,6 +487,17 @@ def test_a_folder_that_is_not_a_pipeline_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
         made(tmp_path)
+
+
+def test_a_class_of_a_later_version_is_told(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / TEXT
+    shutil.copytree(saved(TEXT), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "Wan9Pipeline"}))
+    with pytest.raises(
+        InputError, match=r"is a Wan9Pipeline, which diffusers .* does not have; upgrade diffusers"
+    ):
+        made(folder)
 
 
 def test_nothing_is_unpickled_and_no_code_is_run(saved: Callable[[str], Path], tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Capabilities:
         native_size: height and width that the pipeline makes by default; None if it decides itself.
         native_frames: number of frames that it makes by default, if known.
         native_fps: frame rate that it makes by default, in frames per second, if its call has such an argument.
-        compression: frames of a latent frame: r.
+        compression: of time by the autoencoder: r frames become one latent frame.
         frames_as: ways to give context frames, the preferred one first; empty if it takes none.
         needs_frames: whether it makes nothing without context frames.
     """
@@ -109,7 +109,7 @@ class Capabilities:
 
     @property
     def takes_size(self) -> bool:
-        """Whether its clips can have another size: its call has a height and a width, or changes a clip."""
+        """Whether the user can choose the size: the call has a height and a width, or changes a given clip."""
         return "edit" in self.frames_as or self.size_is_argument
 
     @property
@@ -122,8 +122,8 @@ class Capabilities:
         """Whether it makes videos of what a protocol can give."""
         return self.length_argument is not None or bool(set(self.frames_as) - {"image"})
 
-    def known_frames(self, context_frames: int, way: FramesAs) -> int:
-        """Return how many of the last context frames the pipeline is given."""
+    def usable_context(self, context_frames: int, way: FramesAs) -> int:
+        """Return how many of the last context frames the pipeline can be given."""
         if way == "image":
             return min(context_frames, 1)
         if way == "video":
@@ -131,10 +131,10 @@ class Capabilities:
         return context_frames
 
     def way_of(self, context_frames: int) -> FramesAs:
-        """Return the way to give so many context frames: as a video if the autoencoder codes more than one."""
+        """Return the way to give context frames: as a video if the autoencoder can encode more than one."""
         ways = self.frames_as
         if "image" in ways and "video" in ways:
-            return "video" if self.known_frames(context_frames, "video") > 1 else "image"
+            return "video" if self.usable_context(context_frames, "video") > 1 else "image"
         return ways[0]
 
 

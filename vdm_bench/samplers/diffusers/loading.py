@@ -27,6 +27,7 @@ _LIBRARIES = ("diffusers", "transformers")
 _NEEDS_PACKAGE = "the sampler diffusers needs the package; pip install 'vdm-bench[diffusers]'"
 
 _LONGEST_REASON = 300  # characters of what a library says
+_LONGEST_NAME = 80
 _LOGGER = logging.getLogger("vdm_bench")
 
 
@@ -52,11 +53,12 @@ def find_pipeline(options: Options) -> FoundPipeline:
     """
     try:
         import diffusers
+        import transformers  # noqa: F401 - the pipelines import it
     except ImportError as error:
         raise InputError(_NEEDS_PACKAGE) from error
     source = options.pipeline
     index = _read_config(options, "", _INDEX)
-    kind = _class_of(options.class_name or index.get("_class_name"), source)
+    kind = _class_of(options, index.get("_class_name"))
     parts = {name: entry for name, entry in index.items() if _is_part(entry)}
     for name, (library, _) in parts.items():
         # The name of a module of diffusers' own pipelines is that of a library, too.
@@ -80,15 +82,21 @@ def _is_part(entry: object) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and entry[0] is not None
 
 
-def _class_of(name: object, source: str) -> type:
+def _class_of(options: Options, saved: object) -> type:
+    """Return the class that a pipeline is loaded as: that of the option, or the one it was saved as."""
     import diffusers
 
-    if not isinstance(name, str):
-        raise InputError(f"{source} names no class of diffusers; give the option class=NAME")
     known = [key for key in dir(diffusers) if key.endswith("Pipeline")]
-    check_known(
-        name, known, "pipeline class", f"diffusers {diffusers.__version__} has none of that name; upgrade it"
-    )
+    name = options.class_name
+    if name is not None:
+        check_known(name, known, "pipeline class")
+    elif isinstance(saved, str) and saved in known:
+        name = saved
+    else:
+        raise InputError(
+            f"{options.pipeline} is a {printable(saved, _LONGEST_NAME)}, which diffusers {diffusers.__version__} "
+            "does not have; upgrade diffusers, or give the option class=NAME"
+        )
     with quiet():
         found = getattr(diffusers, name)
     if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
@@ -274,7 +282,12 @@ def _set_up_vae(pipeline: Any, options: Options) -> None:
 
 @contextlib.contextmanager
 def _saying(what: str) -> Iterator[None]:
-    """Turn whatever a library raises into one sentence; what the machine lacks stays an error of its own."""
+    """Turn an error of a library into one sentence.
+
+    Raises:
+        InputError: `what`, and the library's reason.
+        MachineError: the machine is at fault, such as for lack of memory.
+    """
     try:
         yield
     except Exception as error:

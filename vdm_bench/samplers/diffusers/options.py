@@ -48,15 +48,15 @@ class Options:
         lora: safetensors file, or folder with one.
         lora_scale: its weight.
         scheduler: class that replaces the pipeline's scheduler, made from the configuration of that one.
-        scheduler_arguments: its settings that are changed.
+        scheduler_arguments: settings to change.
         prompt: of clips without a caption.
         batch: clips per call; predictions are made one by one.
         native_height, native_width: size of the clips that the pipeline makes; its default if None.
         native_frames: number of frames that it makes; the next valid length if None.
         native_fps: frame rate of what it makes, in frames per second.
-        step: take every so many-th frame; from the two frame rates if None.
+        step: distance of the frames that are used; from the two frame rates if None.
         resize: rule by which clips are brought to the protocol's size.
-        aspect: what happens to their aspect ratio; None to cut, and to stretch in predictions.
+        aspect: what happens to their aspect ratio; None to crop, and to stretch in predictions.
         arguments: of the pipeline's call.
     """
 

@@ -33,19 +33,19 @@ _GRAY = 127  # of frames that are to be filled in
 
 @dataclass(frozen=True)
 class _Timing:
-    """Which frames a pipeline makes for a clip, and which of them are taken.
+    """Which frames a pipeline makes for a clip, and which of them are used.
 
     Attributes:
-        way: how context frames are given; None if there are none.
-        known: how many of the last context frames are given.
+        frames_as: how context frames are given; None if there are none.
+        context: how many of the last context frames are given.
         frames: number of frames to make.
-        taken: positions of the frames that follow the context frames.
+        used: positions of the frames that follow the context frames in the clip.
     """
 
-    way: FramesAs | None
-    known: int
+    frames_as: FramesAs | None
+    context: int
     frames: int
-    taken: range
+    used: range
 
 
 class DiffusersSampler(Sampler):
@@ -74,14 +74,14 @@ class DiffusersSampler(Sampler):
 
     @property
     def _native_fps(self) -> float | None:
-        """Frame rate of what the pipeline makes: as the user says, as its call is told, or its default."""
+        """Frame rate of the pipeline's clips: the option, or the argument of its call, or its default."""
         called = [self._options.arguments.get(name) for name in ("frame_rate", "fps")]
         said = next((float(value) for value in called if isinstance(value, int | float)), None)
         return self._options.native_fps or said or self.can.native_fps
 
     @property
     def _step(self) -> int:
-        """Every so many-th frame is taken."""
+        """Distance of the frames that are used."""
         if self._options.step is not None:
             return self._options.step
         native = self._native_fps
@@ -134,7 +134,7 @@ class DiffusersSampler(Sampler):
         """Make the clips of a request, and report each denoising step that the pipeline reports."""
         timing = self.check(request)
         pipeline = self._loaded()
-        batch = self._options.batch if timing.way is None else 1
+        batch = self._options.batch if timing.frames_as is None else 1
         rows = range(len(request))
         parts = [
             self._call(pipeline, request, timing, rows[start : start + batch], advance)
@@ -192,17 +192,17 @@ class DiffusersSampler(Sampler):
     def _timing(self, frames: int, given: int) -> _Timing:
         can, step = self.can, self._step
         way = can.way_of(given) if given else None
-        known = can.known_frames(given, way) if way is not None else 0
-        if known > 1 and step != 1:
+        context = can.usable_context(given, way) if way is not None else 0
+        if context > 1 and step != 1:
             if self._options.step is not None:
                 raise InputError(
-                    f"option step={step} does not go with {known} context frames, which are at the protocol's "
+                    f"option step={step} does not go with {context} context frames, which have the protocol's "
                     "frame rate; leave it out"
                 )
             step = 1
-        first = known - 1 + step if known else 0
-        taken = range(first, first + (frames - given) * step, step)
-        return _Timing(way, known, self._frames_to_make(taken[-1] + 1), taken)
+        first = context - 1 + step if context else 0
+        used = range(first, first + (frames - given) * step, step)
+        return _Timing(way, context, self._frames_to_make(used[-1] + 1), used)
 
     def _frames_to_make(self, needed: int) -> int:
         can, native = self.can, self._options.native_frames
@@ -258,15 +258,15 @@ class DiffusersSampler(Sampler):
         """Return arguments that hold the context frames, of uint8 [K, H, W, 3]."""
         from PIL import Image
 
-        frames = self._view(self._size, "stretch").resized(context[-timing.known :])
+        frames = self._view(self._size, "stretch").resized(context[-timing.context :])
         pictures = [Image.fromarray(frame) for frame in frames]
-        rest = timing.frames - timing.known
-        if timing.way == "image":
+        rest = timing.frames - timing.context
+        if timing.frames_as == "image":
             return {"image": pictures[0]}
-        if timing.way == "video":
+        if timing.frames_as == "video":
             # Where a call takes several conditions, a list is one of conditions and not of frames.
             return {"video": [pictures] if "frame_index" in self.can.arguments else pictures}
-        if timing.way == "edit":
+        if timing.frames_as == "edit":
             return {"video": pictures + pictures[-1:] * rest}
         size = pictures[0].size
         gray, keep, fill = (
@@ -275,10 +275,10 @@ class DiffusersSampler(Sampler):
             Image.new("L", size, 255),
         )
         mask = next(name for name in MASKS if name in self.can.arguments)
-        return {"video": pictures + [gray] * rest, mask: [keep] * timing.known + [fill] * rest}
+        return {"video": pictures + [gray] * rest, mask: [keep] * timing.context + [fill] * rest}
 
     def _pixels(self, output: Any, count: int, timing: _Timing) -> Pixels:
-        """Return the frames that are taken, uint8 [B, T - K, H, W, 3], of what a pipeline returned."""
+        """Return the frames that are used, uint8 [B, T - K, H, W, 3], of a pipeline's output."""
         found = next(
             (getattr(output, name) for name in _OUTPUTS if getattr(output, name, None) is not None), None
         )
@@ -289,16 +289,16 @@ class DiffusersSampler(Sampler):
         clips = clips if clips.ndim == 5 else clips[None]
         if clips.ndim != 5 or clips.shape[0] != count or clips.shape[-1] != 3:
             raise InputError(f"a {self.can.kind} returned shape {list(clips.shape)} for {count} videos")
-        if clips.shape[1] <= timing.taken[-1]:
+        if clips.shape[1] <= timing.used[-1]:
             raise InputError(
                 f"a {self.can.kind} made {clips.shape[1]} frames where {timing.frames} were asked for, and "
-                f"{timing.taken[-1] + 1} are needed; give a larger native_frames"
+                f"{timing.used[-1] + 1} are needed; give a larger native_frames"
             )
         if not np.isfinite(clips).all():
             way_out = "check its weights" if self._options.dtype == "fp32" else "try --option dtype=fp32"
             raise InputError(f"{self._options.pipeline} returned values that are not finite; {way_out}")
-        taken = clips[:, list(timing.taken)]
-        pixels: Pixels = np.clip(np.rint(taken * 255.0), 0, 255).astype(np.uint8)
+        used = clips[:, list(timing.used)]
+        pixels: Pixels = np.clip(np.rint(used * 255.0), 0, 255).astype(np.uint8)
         return pixels
 
     def _fitted(self, made: Pixels, request: SampleRequest, rows: Sequence[int]) -> Pixels:
@@ -316,14 +316,14 @@ class DiffusersSampler(Sampler):
 
 
 class _Progress:
-    """Reports the denoising steps of one call: as many as were announced, whatever the pipeline does."""
+    """Reports the denoising steps of one call: exactly the expected number, however many the pipeline takes."""
 
     def __init__(self, advance: Advance, clips: int, steps: int | None) -> None:
         self._advance, self._clips, self._left = advance, clips, steps or 1
         self._counts_steps = steps is not None
 
     def step_done(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take a call of the pipeline's, after each step."""
+        """Count a step; the pipeline calls this after each one."""
         if self._counts_steps and self._left > 0:
             self._left -= 1
             self._advance(self._clips)
