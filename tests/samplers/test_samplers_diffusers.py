@@ -249,15 +249,10 @@ class CountingImage(Counting):
         callback_on_step_end: Callable[..., object] | None = None,
     ) -> object:
         width, height = image.size
-        return super().__call__(
-            None,
-            height,
-            width,
-            num_frames,
-            num_inference_steps,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-        )
+        rest = {"output_type": output_type, "callback_on_step_end": callback_on_step_end}
+        output = super().__call__(None, height, width, num_frames, num_inference_steps, **rest)
+        self.asked["image"] = image
+        return output
 
 
 def counting(
@@ -318,7 +313,15 @@ def test_an_image_is_the_last_context_frame_and_frames_follow_it() -> None:
     asked = request(frames=16, given=4)
     clips = checked_samples(sampler.sample(asked), asked, "counting")  # holds the context frames as they were
     assert grays(clips)[4:] == list(range(1, 13))
+    assert asked.context is not None
+    assert np.array_equal(np.asarray(pipeline.asked["image"]), asked.context[0, 3])
     assert pipeline.asked["num_frames"] == 13
+
+
+def test_a_step_counts_from_the_last_context_frame() -> None:
+    sampler, pipeline = counting(CountingImage(), step="3")
+    assert grays(sampler.sample(request(frames=16, given=4)))[4:] == [3 * place for place in range(1, 13)]
+    assert pipeline.asked["num_frames"] == 37
 
 
 def test_progress_adds_up_to_the_evaluations() -> None:
@@ -380,24 +383,35 @@ def test_lengths_are_those_of_the_autoencoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "known"),
-    [(1, 1), (4, 1), (5, 5), (8, 5)],
+    ("kind", "given", "frames_as", "used"),
+    [
+        *((VIDEO, 1, "video", 1), (VIDEO, 4, "video", 1), (VIDEO, 5, "video", 5), (VIDEO, 8, "video", 5)),
+        *(("LTXConditionPipeline", 8, "image", 1), ("LTXConditionPipeline", 9, "video", 9)),
+    ],
 )
-def test_a_video_goes_on_from_what_its_autoencoder_codes(
-    given: int, known: int, saved: Callable[[str], Path]
+def test_a_video_holds_as_many_frames_as_are_encoded(
+    kind: str, given: int, frames_as: str, used: int, saved: Callable[[str], Path]
 ) -> None:
-    sampler, asked = made(saved(VIDEO)), request(given=given)
+    sampler, asked = made(saved(kind)), request(given=given)
     timing = sampler.check(asked)
-    assert (timing.frames_as, timing.context, timing.used[0]) == ("video", known, known)
+    assert (timing.frames_as, timing.context, timing.used[0]) == (frames_as, used, used)
     clips = checked_samples(sampler.sample(asked), asked, "diffusers")
     assert clips.shape == (1, 16, 32, 32, 3)
 
 
-@pytest.mark.parametrize("kind", [IMAGE, VIDEO, "WanVACEPipeline"])
+@pytest.mark.parametrize("kind", [IMAGE, VIDEO, "WanVACEPipeline", "AnyFlowPipeline", "LTXConditionPipeline"])
 def test_context_frames_change_what_follows(kind: str, saved: Callable[[str], Path]) -> None:
-    sampler, asked = made(saved(kind)), request(given=5)
+    sampler, asked = made(saved(kind)), request(given=9)
+    assert asked.context is not None
     other = SampleRequest(asked.indices, asked.seeds, 16, 32, 32, context=255 - asked.context)
-    assert not np.array_equal(sampler.sample(asked)[:, 5:], sampler.sample(other)[:, 5:])
+    assert not np.array_equal(sampler.sample(asked)[:, 9:], sampler.sample(other)[:, 9:])
+
+
+def test_a_list_of_conditions_holds_one_video(saved: Callable[[str], Path]) -> None:
+    sampler, asked = made(saved("LTXConditionPipeline")), request(given=9)
+    assert asked.context is not None
+    arguments: dict[str, Any] = sampler._context_arguments(asked.context[0], sampler.check(asked))
+    assert [len(video) for video in arguments["video"]] == [9]
 
 
 def test_unknown_frames_are_masked(saved: Callable[[str], Path]) -> None:
