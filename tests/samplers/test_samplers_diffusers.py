@@ -552,8 +552,10 @@ def test_what_a_pipeline_does_not_take_is_refused(saved: Callable[[str], Path]) 
     wide = made(saved(IMAGE), native_width="64", aspect="center-crop")
     with pytest.raises(InputError, match="would crop the context frames to 32x64"):
         wide.sample(request(given=1))
-    with pytest.raises(InputError, match="does not go with 5 context frames"):
-        made(saved(VIDEO), step="2").sample(request(given=5))
+    for options, fps in (({"step": "2"}, None), ({}, 12.0)):  # its call makes 24 frames per second
+        with pytest.raises(InputError, match="frames would be 2 apart, but the 5 context frames"):
+            made(saved(VIDEO), fps, **options).check(request(given=5))
+    assert made(saved(VIDEO), 12.0, step="1").check(request(given=5)).used.step == 1
 
 
 def test_a_pipeline_can_be_loaded_as_another_class(saved: Callable[[str], Path]) -> None:

@@ -194,12 +194,10 @@ class DiffusersSampler(Sampler):
         way = can.way_of(given) if given else None
         context = can.usable_context(given, way) if way is not None else 0
         if context > 1 and step != 1:
-            if self._options.step is not None:
-                raise InputError(
-                    f"option step={step} does not go with {context} context frames, which have the protocol's "
-                    "frame rate; leave it out"
-                )
-            step = 1
+            raise InputError(
+                f"frames would be {step} apart, but the {context} context frames have the protocol's frame "
+                "rate; give step=1"
+            )
         first = context - 1 + step if context else 0
         used = range(first, first + (frames - given) * step, step)
         return _Timing(way, context, self._frames_to_make(used[-1] + 1), used)
