@@ -1,5 +1,6 @@
 """The command line, `vdm-bench`: one module per verb, which imports what it needs when it runs."""
 
+import logging
 import os
 import re
 import signal
@@ -154,7 +155,7 @@ def _warnings_in_a_sentence() -> Iterator[None]:
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VDM_BENCH"},
 )
 @click.version_option(__version__, message="vdm-bench %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and the messages of libraries.")
 def cli(debug: bool) -> None:
     """Score video generation models: FVD and IS with every setting recorded.
 
@@ -163,6 +164,10 @@ def cli(debug: bool) -> None:
     comparable, no baseline or data missing, 70 a bug in vdm-bench, 75 another process has stopped, 128 + n
     stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM. A pipe whose reader has exited changes none of them.
     """
+    if debug:
+        logger = logging.getLogger("vdm_bench")
+        logger.setLevel(logging.DEBUG)
+        click.get_current_context().call_on_close(lambda: logger.setLevel(logging.NOTSET))
 
 
 _COMMANDS = (

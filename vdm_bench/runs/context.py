@@ -279,7 +279,8 @@ def build_maker(run: RunContext, source: SampledClips) -> Maker:
     sampler = source.sampler
     if isinstance(sampler, str):
         device = pick_device(run.options.computing.device)
-        sampler = make_sampler(sampler, SamplerSetup(run.conditions, dict(source.options), device))
+        setup = SamplerSetup(run.conditions, dict(source.options), device, run.protocol.clip_fps)
+        sampler = make_sampler(sampler, setup)
     run.conditions.check_labels_and_captions(run.count)
     evaluations = sampler.evaluations(run.conditions.request([0], source.seed))
     return Maker(sampler, source.seed, evaluations)

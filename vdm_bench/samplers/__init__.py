@@ -42,7 +42,8 @@ BUILT_IN = {
     ),
     DIFFUSERS: BuiltIn(
         _make_diffusers,
-        "a diffusers video pipeline (--option pipeline=FOLDER_OR_NAME; extra `diffusers`); takes captions",
+        "a diffusers video pipeline (--option pipeline=FOLDER_OR_NAME; extra `diffusers`); takes captions or "
+        "context frames",
     ),
 }
 

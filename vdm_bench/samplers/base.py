@@ -157,11 +157,13 @@ class SamplerSetup:
         conditions: whole conditioning clips of the protocol, which the baselines change.
         options: `key=value` pairs of the user.
         device: on which the harness computes.
+        fps: frame rate of the protocol's clips in frames per second; None if it has none.
     """
 
     conditions: ClipDataset
     options: dict[str, str]
     device: str = "cpu"
+    fps: float | None = None
 
 
 def sample_seed(run_seed: int, index: int) -> int:

@@ -1,143 +1,608 @@
-"""A diffusers video pipeline with tiny random weights, saved and loaded through diffusers itself."""
+"""Pipelines of diffusers under protocols: tiny ones of every family, saved and loaded by diffusers itself."""
 
+import functools
+import itertools
 import json
+import logging
+import re
+import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
+import miniatures
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from vdm_bench import run
+from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
-from vdm_bench.protocols import get_protocol
+from vdm_bench.metrics.resize import fit
+from vdm_bench.protocols import Protocol, get_protocol
 from vdm_bench.samplers import make_sampler, sampler_kind
-from vdm_bench.samplers.base import SampleRequest, SamplerSetup
-from vdm_bench.samplers.diffusers import _value
+from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples
+from vdm_bench.samplers.diffusers.capabilities import Lengths, capabilities_of
+from vdm_bench.samplers.diffusers.loading import quiet
+from vdm_bench.samplers.diffusers.options import read_options, read_value
+from vdm_bench.samplers.diffusers.sampler import DiffusersSampler
 
 pytest.importorskip("diffusers")
+from tiny_pipelines import PIPELINES, Tiny  # needs diffusers
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-a-diffusers-model.md"
+SMALL = {"native_height": "32", "native_width": "32", "num_inference_steps": "2"}
+BY_KIND = {tiny.kind: tiny for tiny in PIPELINES}
+TEXT, IMAGE, VIDEO = (
+    "WanPipeline",
+    "CogVideoXImageToVideoPipeline",
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text-to-video pipeline that weighs next to nothing."""
-    from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    path = tmp_path_factory.mktemp("diffusers")
-    words = ["<|startoftext|>", "<|endoftext|>", *(f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz")]
-    words += list("abcdefghijklmnopqrstuvwxyz")
-    (path / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    (path / "merges.txt").write_text("#version: 0.2\n")
-    torch.manual_seed(0)
-    unet = UNet3DConditionModel(
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        norm_num_groups=2,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8,),
-        down_block_types=("DownEncoderBlock2D",),
-        up_block_types=("UpDecoderBlock2D",),
-        latent_channels=4,
-        norm_num_groups=2,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            hidden_size=8, intermediate_size=16, num_attention_heads=2, num_hidden_layers=1, vocab_size=len(words)
-        )
-    )
-    tokenizer = CLIPTokenizer(str(path / "vocab.json"), str(path / "merges.txt"), model_max_length=77)
-    pipeline = TextToVideoSDPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False),
-    )
-    pipeline.save_pretrained(path / "pipeline")
-    return path / "pipeline"
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a pipeline by its class, saved when it is first asked for."""
+    folder = tmp_path_factory.mktemp("diffusers")
+    return functools.cache(lambda kind: BY_KIND[kind].save(folder))
 
 
-def made(folder: Path, **options: str) -> Any:
-    setup = SamplerSetup(Shapes("test"), {"pipeline": str(folder), "num_inference_steps": "2", **options})
+def made(folder: Path, fps: float | None = None, **options: str) -> DiffusersSampler:
+    of_class = BY_KIND[folder.name].options if folder.name in BY_KIND else {}
+    texts = {"pipeline": str(folder), **SMALL, **of_class, **options}
+    sampler = make_sampler("diffusers", SamplerSetup(Shapes("test"), texts, fps=fps))
     assert sampler_kind("diffusers") == "diffusers"
-    return make_sampler("diffusers", setup)
+    assert isinstance(sampler, DiffusersSampler)
+    return sampler
 
 
-def request(seeds: tuple[int, ...], captions: tuple[str, ...] | None = None) -> SampleRequest:
-    return SampleRequest(tuple(range(len(seeds))), seeds, 4, 16, 16, captions=captions)
+def request(
+    seeds: tuple[int, ...] = (3,), captions: tuple[str, ...] | None = None, frames: int = 16, given: int = 0
+) -> SampleRequest:
+    clips = Shapes("test", seed=5, resolution=32, frames=frames)
+    context = np.stack([clips[row].frames[:given] for row in range(len(seeds))]) if given else None
+    return SampleRequest(tuple(range(len(seeds))), seeds, frames, 32, 32, context=context, captions=captions)
 
 
-def test_a_pipeline_runs_under_a_protocol(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
-    protocol = get_protocol("shapes-text").model_copy(update={"generated_count": 3, "reference_count": 64})
-    options = {"pipeline": str(folder), "num_inference_steps": "1", "guidance_scale": "1.5"}
-    record = run(protocol, out=tmp_path / "run", sampler="diffusers", options=options)
-    assert (record.sampler.kind, record.generated.scored) == ("diffusers", 3)
-    settings = record.sampler.settings
-    assert (settings["class"], settings["guidance_scale"]) == ("TextToVideoSDPipeline", 1.5)
+def small(name: str, **changes: object) -> Protocol:
+    return get_protocol(name).model_copy(update={"generated_count": 2, "reference_count": 64, **changes})
 
 
-def test_clips_depend_on_their_own_seed_and_caption_alone(folder: Path) -> None:
-    whole = made(folder, batch="3").sample(request((1, 2, 3), ("a cat", "b", "a cat")))
-    assert (whole.shape, whole.dtype) == ((3, 4, 16, 16, 3), np.uint8)
-    single = made(folder)
-    for place, (seed, caption) in enumerate(((1, "a cat"), (2, "b"), (3, "a cat"))):
-        alone = single.sample(request((seed,), (caption,)))[0]
+# Every family
+
+
+def cases() -> list[Any]:
+    return [pytest.param(tiny, marks=[pytest.mark.slow] if tiny.slow else [], id=tiny.kind) for tiny in PIPELINES]
+
+
+@pytest.mark.parametrize("tiny", cases())
+def test_a_family_runs_under_the_protocols_it_can(
+    tiny: Tiny, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = {"pipeline": str(saved(tiny.kind)), **SMALL, **tiny.options}
+    can = made(saved(tiny.kind)).can
+    tasks = [] if can.needs_frames else ["shapes-text"]
+    tasks += ["shapes-prediction"] if can.frames_as else []
+    assert tasks
+    for task in tasks:
+        record = run(small(task), out=tmp_path / task, sampler="diffusers", options=options)
+        assert (record.sampler.kind, record.generated.scored) == ("diffusers", 2)
+        assert record.sampler.settings["class"] == tiny.kind
+        assert record.scores[0].value is not None
+
+
+def test_captioned_videos_give_the_captions(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    root = miniatures.write_captioned(tmp_path / "data")
+    changes = {"metrics": ("embedded/fvd",), "frame_metrics": (), "reference_count": 4, "resolution": 32}
+    options = {"pipeline": str(saved(TEXT)), **SMALL}
+    record = run(
+        small("text-video", **changes), out=tmp_path / "run", sampler="diffusers", options=options, data_root=root
+    )
+    assert record.generated.scored == 2
+    clips = [np.load(path) for path in (tmp_path / "run/samples").glob("*.npy")]
+    assert not np.array_equal(clips[0][0], clips[0][1])
+
+
+def table(saved: Callable[[str], Path]) -> str:
+    """What each pipeline makes, as the page lists it."""
+    titles = ("model", "class", "captions", "context frames", "frame counts")
+    titles += ("default length", "default size", "sides are multiples of", "frames per second")
+    rows = [titles, ("---",) * len(titles)]
+    for tiny in PIPELINES:
+        can = made(saved(tiny.kind)).can
+        rows.append(
+            (
+                tiny.family,
+                f"`{tiny.kind}`",
+                "no" if can.needs_frames and not can.takes_captions else "yes",
+                ("needed: " if can.needs_frames else "") + " or ".join(can.frames_as) if can.frames_as else "no",
+                str(can.lengths),
+                str(can.native_frames or ("of the input" if can.length_argument is None else "its own")),
+                "x".join(map(str, can.native_size)) if can.native_size else "its own",
+                str(can.side_multiple),
+                "unknown" if can.native_fps is None else f"{can.native_fps:g}",
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def test_the_page_lists_what_these_pipelines_make(saved: Callable[[str], Path]) -> None:
+    assert len({tiny.family for tiny in PIPELINES}) >= 16
+    expected = table(saved)
+    assert expected in PAGE.read_text("utf-8"), f"the table of {PAGE.name} must be\n{expected}"
+
+
+def commands() -> list[list[str]]:
+    """The commands of the page that run a pipeline, as lists of words."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if "--sampler diffusers" in line]
+
+
+@pytest.mark.parametrize("words", commands())
+def test_the_options_of_a_command_of_the_page_are_taken(words: list[str], saved: Callable[[str], Path]) -> None:
+    options = dict(word.split("=", 1) for before, word in itertools.pairwise(words) if before == "--option")
+    named = {"Wan-AI": "WanPipeline", "Lightricks": "LTXPipeline", "stabilityai": "StableVideoDiffusionPipeline"}
+    folder = saved(named[options["pipeline"].split("/")[0]])
+    setup = SamplerSetup(Shapes("test"), options | {"pipeline": str(folder)})
+    sampler = make_sampler("diffusers", setup)
+    assert isinstance(sampler, DiffusersSampler)
+    protocol = get_protocol(words[2])
+    given = protocol.context_frames
+    frames = Shapes("test", resolution=64, frames=protocol.frames)[0].frames[None]
+    sampler.check(
+        SampleRequest((0,), (1,), protocol.frames, 64, 64, context=frames[:, :given] if given else None)
+    )
+    assert cli.commands["run"].make_context("run", words[2:]).params["sampler"] == "diffusers"
+
+
+# Seeds and batches
+
+
+@pytest.mark.parametrize(
+    "kind", ["TextToVideoSDPipeline", "WanPipeline", "CogVideoXPipeline", "LTXPipeline", "MochiPipeline"]
+)
+def test_a_clip_is_the_same_in_any_batch(kind: str, saved: Callable[[str], Path]) -> None:
+    captions = ("a cat", "zebra", "a cat")
+    whole = made(saved(kind), batch="3").sample(request((1, 2, 3), captions))
+    assert (whole.shape, whole.dtype) == ((3, 16, 32, 32, 3), np.uint8)
+    single = made(saved(kind))
+    for place, seed in enumerate((1, 2, 3)):
+        alone = single.sample(request((seed,), (captions[place],)))[0]
         assert np.abs(alone.astype(int) - whole[place]).max() <= 1
     assert not np.array_equal(whole[0], whole[2])
-    other = single.sample(request((1,), ("zebra",)))[0]
-    assert not np.array_equal(other, whole[0])
+    assert not np.array_equal(single.sample(request((1,), ("zebra",)))[0], whole[0])
 
 
-def test_without_captions_the_prompt_is_taken(folder: Path) -> None:
+def test_without_captions_the_prompt_is_taken(saved: Callable[[str], Path]) -> None:
+    folder = saved("TextToVideoSDPipeline")
     said = made(folder, prompt="a dog").sample(request((5,)))
     assert np.array_equal(said, made(folder).sample(request((5,), ("a dog",))))
     assert not np.array_equal(said, made(folder).sample(request((5,))))
 
 
+def test_options_change_what_is_made(saved: Callable[[str], Path]) -> None:
+    asked = request(captions=("a cat",))
+    plain = made(saved(TEXT)).sample(asked)
+    changes = [
+        {"negative_prompt": "blurred"},
+        {"scheduler": "UniPCMultistepScheduler"},
+        {"scheduler.shift": "9"},
+        {"guidance_scale": "1.5"},
+        {"dtype": "bf16", "vae_dtype": "fp32"},
+    ]
+    for change in changes:
+        sampler = made(saved(TEXT), **change)
+        assert not np.array_equal(sampler.sample(asked), plain), change
+        recorded = sampler.recorded_settings
+        assert recorded is not None
+        assert {key: str(recorded[key]) for key in change} == change
+    for same in ({"vae_slicing": "true"}, {"device_map": "cpu"}):
+        assert np.array_equal(made(saved(TEXT), **same).sample(asked), plain), same
+
+
+# Frames in time, and size
+
+
+class Counting:
+    """A pipeline whose frame i is of gray i; it keeps what it was asked for."""
+
+    def __init__(self, make: int = 0) -> None:
+        self.make, self.asked = make, dict[str, Any]()
+
+    def __call__(
+        self,
+        prompt: str | None = None,
+        height: int = 32,
+        width: int = 64,
+        num_frames: int = 81,
+        num_inference_steps: int = 3,
+        fps: float = 16,
+        generator: object = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., object] | None = None,
+    ) -> object:
+        self.asked = dict(locals())
+        assert output_type == "np"
+        for step in range(num_inference_steps - 1):
+            assert callback_on_step_end is not None
+            callback_on_step_end(self, step, None, {})
+        grays = np.arange(self.make or num_frames, dtype=np.float32)[:, None, None, None] / 255
+        return SimpleNamespace(frames=np.broadcast_to(grays, (1, len(grays), height, width, 3)))
+
+
+class CountingImage(Counting):
+    """The same, from an image, whose size it takes."""
+
+    def __call__(  # type: ignore[override]
+        self,
+        image: Any,
+        num_frames: int = 81,
+        num_inference_steps: int = 3,
+        generator: object = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., object] | None = None,
+    ) -> object:
+        width, height = image.size
+        rest = {"output_type": output_type, "callback_on_step_end": callback_on_step_end}
+        output = super().__call__(None, height, width, num_frames, num_inference_steps, **rest)
+        self.asked["image"] = image
+        return output
+
+
+def counting(
+    pipeline: Counting | None = None, protocol_fps: float | None = None, **options: str
+) -> tuple[DiffusersSampler, Counting]:
+    pipeline = pipeline or Counting()
+    vae = SimpleNamespace(config={"scale_factor_temporal": 4, "scale_factor_spatial": 8})
+    can = capabilities_of(type(pipeline), {"transformer": {"patch_size": [1, 2, 2]}}, vae)
+    read = read_options({"pipeline": "counting", **options})
+    return DiffusersSampler(read, can, lambda: pipeline, fps=protocol_fps), pipeline
+
+
+def grays(clips: Any) -> list[int]:
+    return [int(value) for value in clips[0, :, 0, 0, 0]]
+
+
+def test_the_next_valid_length_is_made_and_the_first_frames_are_taken() -> None:
+    sampler, pipeline = counting()
+    assert grays(sampler.sample(request(frames=16))) == list(range(16))
+    assert pipeline.asked["num_frames"] == 17
+    assert (pipeline.asked["height"], pipeline.asked["width"]) == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "fps", "step", "made_frames"),
+    [
+        ({"step": "5"}, None, 5, 77),
+        ({"step": "5", "native_frames": "81"}, None, 5, 81),
+        ({}, 8.0, 2, 33),  # the call's default is 16 frames per second
+        ({"native_fps": "24"}, 8.0, 3, 49),
+        ({"fps": "24"}, 8.0, 3, 49),
+        ({"native_fps": "24"}, None, 1, 17),
+        ({"native_fps": "4"}, 8.0, 1, 17),
+    ],
+)
+def test_frames_are_taken_at_the_rate_of_the_protocol(
+    options: dict[str, str], fps: float | None, step: int, made_frames: int
+) -> None:
+    sampler, pipeline = counting(protocol_fps=fps, **options)
+    assert grays(sampler.sample(request(frames=16))) == [step * place for place in range(16)]
+    assert pipeline.asked["num_frames"] == made_frames
+    assert sampler.recorded_settings["step"] == step
+
+
+@pytest.mark.parametrize("aspect", ["center-crop", "stretch", "short-side"])
+def test_clips_are_resized_by_the_named_rule(aspect: Any, saved: Callable[[str], Path]) -> None:
+    options = {"native_width": "64", "aspect": aspect, "resize": "half-pixel"}
+    asked = request(captions=("a",))
+    found = made(saved(TEXT), **options).sample(asked)
+    native = SampleRequest((0,), (3,), 16, 32, 64, captions=("a",))
+    whole = torch.from_numpy(made(saved(TEXT), native_width="64").sample(native)[0])
+    expected = fit(whole.movedim(-1, 1), (32, 32), "half-pixel", aspect).round().clamp(0, 255)
+    assert np.array_equal(found[0], expected.movedim(1, -1).numpy().astype(np.uint8))
+
+
+def test_an_image_is_the_last_context_frame_and_frames_follow_it() -> None:
+    sampler, pipeline = counting(CountingImage())
+    asked = request(frames=16, given=4)
+    clips = checked_samples(sampler.sample(asked), asked, "counting")  # holds the context frames as they were
+    assert grays(clips)[4:] == list(range(1, 13))
+    assert asked.context is not None
+    assert np.array_equal(np.asarray(pipeline.asked["image"]), asked.context[0, 3])
+    assert pipeline.asked["num_frames"] == 13
+
+
+def test_a_step_counts_from_the_last_context_frame() -> None:
+    sampler, pipeline = counting(CountingImage(), step="3")
+    assert grays(sampler.sample(request(frames=16, given=4)))[4:] == [3 * place for place in range(1, 13)]
+    assert pipeline.asked["num_frames"] == 37
+
+
+def test_progress_adds_up_to_the_evaluations() -> None:
+    sampler, _ = counting(num_inference_steps="5")
+    asked, steps = request((1, 2), frames=16), list[int]()
+    sampler.sample_with_progress(asked, steps.append)
+    assert sampler.evaluations(asked) == 5
+    assert sum(steps) == 2 * 5
+    assert len(steps) > 2
+
+
+class Posed(Counting):
+    def __call__(self, prompt: str, pose: Any, num_frames: int = 81) -> object:  # type: ignore[override]
+        return super().__call__(prompt, num_frames=num_frames)
+
+
+def test_an_argument_that_no_protocol_gives_is_named() -> None:
+    with pytest.raises(InputError, match="a Posed needs the argument pose, which no protocol gives"):
+        counting(Posed())
+
+
+def test_the_record_says_how_clips_were_made(saved: Callable[[str], Path]) -> None:
+    settings = made(saved("LTXPipeline"), fps=12.5, aspect="stretch").recorded_settings
+    expected = {
+        "class": "LTXPipeline",
+        "lengths": "8k + 1",
+        "native_height": 32,
+        "native_width": 32,
+        "native_frames": "next valid length",
+        "native_fps": 25.0,
+        "step": 2,
+        "resize": "antialias",
+        "aspect": "stretch",
+        "dtype": "fp32",
+        "num_inference_steps": 2,
+    }
+    assert settings is not None
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_too_few_frames_are_refused_with_both_numbers() -> None:
+    sampler, _ = counting(Counting(make=13))
+    with pytest.raises(InputError, match="made 13 frames where 17 were asked for, and 16 are needed"):
+        sampler.sample(request(frames=16))
+
+
+def test_lengths_are_those_of_the_autoencoder() -> None:
+    wan, cogvideox, motion = Lengths(4, 1), Lengths(8, 1), Lengths(most=32)
+    assert [frames for frames in range(1, 30) if frames in wan] == [1, 5, 9, 13, 17, 21, 25, 29]
+    assert [cogvideox.at_least(frames) for frames in (1, 2, 16, 17, 18)] == [1, 9, 17, 17, 25]
+    assert [wan.at_most(frames) for frames in (1, 4, 5, 16)] == [1, 1, 5, 13]
+    assert (motion.at_least(32), motion.at_least(33), motion.at_most(33)) == (32, None, 32)
+    assert [str(lengths) for lengths in (wan, motion, Lengths(16, 8, 24), Lengths(least=16, most=16))] == [
+        *("4k + 1", "any, at most 32", "16k + 8", "exactly 16")
+    ]
+
+
+# Context frames
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "frames_as", "used"),
+    [
+        *((VIDEO, 1, "video", 1), (VIDEO, 4, "video", 1), (VIDEO, 5, "video", 5), (VIDEO, 8, "video", 5)),
+        *(("LTXConditionPipeline", 8, "image", 1), ("LTXConditionPipeline", 9, "video", 9)),
+    ],
+)
+def test_a_video_holds_as_many_frames_as_are_encoded(
+    kind: str, given: int, frames_as: str, used: int, saved: Callable[[str], Path]
+) -> None:
+    sampler, asked = made(saved(kind)), request(given=given)
+    timing = sampler.check(asked)
+    assert (timing.frames_as, timing.context, timing.used[0]) == (frames_as, used, used)
+    clips = checked_samples(sampler.sample(asked), asked, "diffusers")
+    assert clips.shape == (1, 16, 32, 32, 3)
+
+
+@pytest.mark.parametrize("kind", [IMAGE, VIDEO, "WanVACEPipeline", "AnyFlowPipeline", "LTXConditionPipeline"])
+def test_context_frames_change_what_follows(kind: str, saved: Callable[[str], Path]) -> None:
+    sampler, asked = made(saved(kind)), request(given=9)
+    assert asked.context is not None
+    other = SampleRequest(asked.indices, asked.seeds, 16, 32, 32, context=255 - asked.context)
+    assert not np.array_equal(sampler.sample(asked)[:, 9:], sampler.sample(other)[:, 9:])
+
+
+def test_a_list_of_conditions_holds_one_video(saved: Callable[[str], Path]) -> None:
+    sampler, asked = made(saved("LTXConditionPipeline")), request(given=9)
+    assert asked.context is not None
+    arguments: dict[str, Any] = sampler._context_arguments(asked.context[0], sampler.check(asked))
+    assert [len(video) for video in arguments["video"]] == [9]
+
+
+def test_unknown_frames_are_masked(saved: Callable[[str], Path]) -> None:
+    sampler = made(saved("WanVACEPipeline"))
+    arguments = sampler._context_arguments(request(given=4).context[0], sampler.check(request(given=4)))
+    assert [np.asarray(frame).max() for frame in arguments["mask"]] == [0] * 4 + [255] * 13
+    assert len(arguments["video"]) == 17
+
+
+# What is refused, and when
+
+
+@pytest.fixture
+def without_weights(saved: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """The folder of a pipeline whose weights are gone: what is refused was refused before they are read."""
+
+    def copied(kind: str) -> Path:
+        copy = tmp_path / kind
+        shutil.copytree(saved(kind), copy)
+        for path in copy.rglob("*.safetensors"):
+            path.write_bytes(b"")
+        return copy
+
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        (TEXT, {"native_frames": "20"}, "does not make 20 frames: valid lengths are 4k \\+ 1; .*=17 or 21"),
+        (TEXT, {"native_frames": "9"}, "native_frames=9 is too few, 16 frames are needed; give 17"),
+        (
+            TEXT,
+            {"native_height": "40"},
+            "multiples of 16 pixels, not 40x32; give native_height=32 native_width=32",
+        ),
+        (TEXT, {"num_inference_step": "3"}, "'num_inference_step'; did you mean 'num_inference_steps'"),
+        (TEXT, {"native_frame": "17"}, "'native_frame'; did you mean 'native_frames'"),
+        (TEXT, {"height": "16"}, "the option height is named native_height"),
+        (TEXT, {"num_frames": "17"}, "the option num_frames is named native_frames"),
+        (TEXT, {"class": "WanPipelin"}, "pipeline class 'WanPipelin'; did you mean 'WanPipeline'"),
+        (TEXT, {"class": "StableDiffusionPipeline"}, "makes no videos from captions or context frames"),
+        (TEXT, {"scheduler": "UniPC"}, "unknown scheduler 'UniPC'"),
+        (TEXT, {"scheduler.shif": "3"}, "setting 'shif'; did you mean 'shift'"),
+        (TEXT, {"lora": "style.bin"}, "lora=style.bin must be a safetensors file"),
+        (TEXT, {"lora": "style.safetensors"}, "there is no file style.safetensors"),
+        ("LattePipeline", {"step": "2"}, "31 frames are needed, and a LattePipeline makes exactly 16"),
+        (IMAGE, {}, "makes clips from context frames, and this protocol gives none"),
+    ],
+)
+def test_bad_options_are_refused_before_weights_are_read(
+    kind: str, options: dict[str, str], words: str, without_weights: Callable[[str], Path]
+) -> None:
+    with pytest.raises(InputError, match=words):
+        made(without_weights(kind), **options).evaluations(request())
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (
-            {"num_inference_step": "3"},
-            "Pipeline option 'num_inference_step'; did you mean 'num_inference_steps'",
-        ),
-        ({"height": "16"}, "Pipeline option 'height'"),
         ({"batch": "0"}, "option batch=0 must be a whole number, 1 or more"),
         ({"dtype": "int8"}, "option dtype=int8 must be one of fp32, fp16, bf16"),
-        ({"pipeline": "/nowhere"}, "the pipeline /nowhere cannot be loaded"),
+        ({"vae_tiling": "perhaps"}, "option vae_tiling=perhaps must be one of true, false"),
+        ({"resize": "bilinear"}, "option resize=bilinear must be one of tf1-bilinear, half-pixel"),
+        ({"native_fps": "0"}, "option native_fps=0 must be a number, above 0"),
+        ({"lora_scale": "much"}, "option lora_scale=much must be a number"),
+        ({"device_map": "balanced", "offload": "model"}, "give one of the two"),
+        ({"offload": "model"}, "option offload=model keeps weights off a GPU; leave it out on the CPU"),
+        ({"pipeline": "/nowhere"}, "there is no folder /nowhere; give a folder, or a name on the Hub"),
     ],
 )
-def test_bad_options_are_refused(folder: Path, options: dict[str, str], words: str) -> None:
+def test_bad_values_are_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        made(folder, **options)
+        make_sampler("diffusers", SamplerSetup(Shapes("test"), {"pipeline": "/nowhere", **options}))
+
+
+def test_one_native_side_is_refused() -> None:
+    with pytest.raises(InputError, match="native_height and native_width together"):
+        make_sampler("diffusers", SamplerSetup(Shapes("test"), {"pipeline": "a/b", "native_width": "32"}))
+    with pytest.raises(InputError, match="needs --option pipeline=FOLDER_OR_NAME"):
+        make_sampler("diffusers", SamplerSetup(Shapes("test"), {}))
+
+
+def test_a_folder_that_is_not_a_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model_index.json is not there, so .* is not a pipeline"):
+        made(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        made(tmp_path)
+
+
+def test_a_class_of_a_later_version_is_told(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / TEXT
+    shutil.copytree(saved(TEXT), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "Wan9Pipeline"}))
+    with pytest.raises(
+        InputError, match=r"is a Wan9Pipeline, which diffusers .* does not have; upgrade diffusers"
+    ):
+        made(folder)
+
+
+def test_nothing_is_unpickled_and_no_code_is_run(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / TEXT
+    shutil.copytree(saved(TEXT), folder)
+    weights = next((folder / "vae").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(InputError, match="is not a safetensors file, and nothing else is loaded"):
+        made(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["own_vae", "OwnVae"]}))
+    with pytest.raises(InputError, match=r"the part vae of .* comes with code of its own, which is not run"):
+        made(folder)
+
+
+def test_damaged_weights_are_told_in_one_sentence(without_weights: Callable[[str], Path]) -> None:
+    sampler = made(without_weights(TEXT))
+    with pytest.raises(InputError, match=r"the pipeline .* cannot be loaded: ") as refused:
+        sampler.evaluations(request())
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_package_is_named(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved("WanVACEPipeline")
+    monkeypatch.delattr("diffusers.pipelines.wan.pipeline_wan_vace.ftfy")
+    with pytest.raises(InputError, match=r"a WanVACEPipeline needs the package ftfy; pip install ftfy"):
+        made(folder)
+
+
+def test_what_a_pipeline_does_not_take_is_refused(saved: Callable[[str], Path]) -> None:
+    labelled = SampleRequest((0,), (1,), 16, 32, 32, labels=np.array([3]))
+    with pytest.raises(InputError, match="takes no labels"):
+        made(saved(TEXT)).sample(labelled)
+    with pytest.raises(InputError, match=r"takes no context frames; give the option class=NAME"):
+        made(saved(TEXT)).sample(request(given=1))
+    with pytest.raises(InputError, match="takes no captions"):
+        made(saved("StableVideoDiffusionPipeline")).sample(request(captions=("a",), given=1))
+    wide = made(saved(IMAGE), native_width="64", aspect="center-crop")
+    with pytest.raises(InputError, match="would crop the context frames to 32x64"):
+        wide.sample(request(given=1))
+    for options, fps in (({"step": "2"}, None), ({}, 12.0)):  # its call makes 24 frames per second
+        with pytest.raises(InputError, match="frames would be 2 apart, but the 5 context frames"):
+            made(saved(VIDEO), fps, **options).check(request(given=5))
+    assert made(saved(VIDEO), 12.0, step="1").check(request(given=5)).used.step == 1
+
+
+def test_a_pipeline_can_be_loaded_as_another_class(saved: Callable[[str], Path]) -> None:
+    options = {"class": "LTXImageToVideoPipeline"}
+    sampler = made(saved("LTXPipeline"), **options)
+    assert sampler.sample(request(given=1)).shape == (1, 16, 32, 32, 3)
+    assert sampler.recorded_settings["class"] == "LTXImageToVideoPipeline"
+
+
+# Weights, words
+
+
+def test_weights_are_released_and_loaded_again(saved: Callable[[str], Path]) -> None:
+    sampler, asked = made(saved(TEXT)), request(captions=("a",))
+    first = sampler.sample(asked)
+    sampler.close()
+    assert sampler._pipeline is None
+    assert np.array_equal(sampler.sample(asked), first)
+
+
+def test_libraries_are_silent(saved: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
+    folder = saved("TextToVideoSDPipeline")
+    capfd.readouterr()
+    made(folder).sample(request())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_debug_lets_libraries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    with quiet():
+        assert not logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
+    assert logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
+    heard = []
+
+    @click.command
+    def listen() -> None:
+        with quiet():
+            heard.append(logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR))
+
+    monkeypatch.setitem(cli.commands, "listen", listen)
+    for options in ([], ["--debug"], []):
+        assert CliRunner().invoke(cli, [*options, "listen"]).exit_code == 0
+    assert heard == [False, True, False]
 
 
 @pytest.mark.parametrize(
     "text", ["~" * 9000 + "1", "not " * 2000 + "1", "1 ** " * 1900 + "1", "[" * 50_000, "{{}: 1}"]
 )
 def test_options_that_are_no_values_are_texts(text: str) -> None:
-    assert _value(text) == text
-    assert _value("[1, -2.5, None]") == [1, -2.5, None]
-
-
-def test_what_a_pipeline_does_not_take_is_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="needs --option pipeline=FOLDER_OR_NAME"):
-        make_sampler("diffusers", SamplerSetup(Shapes("test"), {}))
-    sampler = made(folder)
-    labelled = SampleRequest((0,), (1,), 4, 16, 16, labels=np.array([3]))
-    with pytest.raises(InputError, match="takes captions, not labels"):
-        sampler.sample(labelled)
-    given = SampleRequest((0,), (1,), 4, 16, 16, context=np.zeros((1, 1, 16, 16, 3), np.uint8))
-    with pytest.raises(InputError, match="takes captions, not context frames"):
-        sampler.sample(given)
+    assert read_value(text) == text
+    assert read_value("[1, -2.5, None]") == [1, -2.5, None]
