@@ -248,7 +248,7 @@ def test_a_child_that_does_not_read_is_ended_in_time(tmp_path: Path) -> None:
     [
         (
             "np.zeros((len(r.seeds), r.frames - 1, r.height, r.width, 3), np.uint8)",
-            r"returned shape \[64, 15, 32, 32, 3\]",
+            r"returned shape \[1, 15, 32, 32, 3\]",
         ),
         ("np.zeros((len(r.seeds), r.frames, r.height, r.width, 3))", "returned float64"),
     ],

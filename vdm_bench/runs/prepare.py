@@ -204,6 +204,11 @@ class Maker:
     seed: int
     evaluations: int | None
 
+    @property
+    def steps(self) -> tuple[int, str]:
+        """Steps of progress for one clip, and their unit."""
+        return (1, "clips") if self.evaluations is None else (self.evaluations, "evaluations")
+
 
 @dataclass(frozen=True)
 class PreparedRun:

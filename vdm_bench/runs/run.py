@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, write_record
@@ -24,6 +23,7 @@ from vdm_bench.runs.stages import (
     make_samples,
     measure_frames,
     score_samples,
+    try_sampler,
 )
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files
@@ -133,7 +133,7 @@ def execute(run: RunContext) -> Record:
         if processes.is_main:
             check_writable(run.out)
         prepared = prepare(run)
-        if _claim_folder(run, prepared.plan, alone):
+        if _claim_folder(run, prepared, alone):
             return find_finished(run)
         record = measure(run, prepared).record
         if processes.is_main:
@@ -187,12 +187,18 @@ def write_page(run: RunContext, record: Record) -> None:
         write_html([run.out], RunFolder(run.out).report, places=ClipPlaces(run.options.data_root, clips))
 
 
-def _claim_folder(run: RunContext, plan: Mapping[str, Any], alone: bool) -> bool:
-    """Keep the plan in the run folder, and clear it of what killed processes left; say if its record is there."""
+def _claim_folder(run: RunContext, prepared: PreparedRun, alone: bool) -> bool:
+    """Write the plan into the run folder, and remove temporary files there; return whether it has a record.
+
+    The sampler is tried first: the folder is not claimed for a sampler that cannot generate a single clip.
+    """
     main = run.processes.is_main
-    keep_plan(run.out, plan, writes=main)
+    keep_plan(run.out, prepared.plan, writes=False)  # refuses the folder of another run
     if main:
         # The other processes wait, and have written nothing yet.
         remove_temporary_files(run.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
+    run.processes.wait()
+    try_sampler(run, prepared)
+    keep_plan(run.out, prepared.plan, writes=main)
     run.processes.wait()
     return RunFolder(run.out).record.exists()
