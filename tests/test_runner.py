@@ -313,9 +313,7 @@ def test_a_sampler_that_fails_is_named(tmp_path: Path) -> None:
         def sample(self, request: SampleRequest) -> np.ndarray:
             raise RuntimeError("out of ideas")
 
-    with pytest.raises(
-        InputError, match=r"sampler Broken failed on clip 0 \(RuntimeError: out of ideas\)"
-    ):
+    with pytest.raises(InputError, match=r"sampler Broken failed on clip 0 \(RuntimeError: out of ideas\)"):
         run(small("shapes-unconditional"), out=tmp_path, sampler=Broken())
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5  # missing or broken ones that are printed
 _CHECK_HELP = """Show which data of PROTOCOL exist, which are missing, and whether the counts match the protocol.
+Its metrics are checked as well.
 
 Exit code 3 if they do not: a run is possible, but is marked and ranked separately.
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from vdm_bench.datasets.registry import DatasetEntry, Options, check_options, dataset_entry, dataset_names
 from vdm_bench.datasets.windows import WindowRule
+from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import SSIM_WINDOW, Aspect, ResizeRule
 from vdm_bench.video.view import View
 
@@ -186,6 +187,20 @@ class Protocol(BaseModel):
             return View(frames=self.frames)
         size = (self.resolution, self.resolution)
         return View(self.frames, size=size, rule=self.resize, aspect=self.aspect)
+
+    @property
+    def fitted_view(self) -> View:
+        """The frames and resolution of existing clips of any size, resized by the protocol's rule.
+
+        Raises:
+            InputError: the protocol has no resize rule, or is a prediction, whose clips begin with given pixels.
+        """
+        side = self.resolution
+        if self.task == "prediction":
+            raise InputError(f"{self.name} is a prediction, whose clips begin with given frames: leave out `fit`")
+        if self.resize is None:
+            raise InputError(f"{self.name} has no rule to resize by; resize the clips to {side}x{side} yourself")
+        return View(self.frames, size=(side, side), rule=self.resize, aspect=self.aspect)
 
     @property
     def digest(self) -> str:

@@ -42,6 +42,7 @@ def run(
     sampler: object | None = None,
     options: Mapping[str, str] | None = None,
     clips: str | Path | None = None,
+    fit: bool = False,
     data_root: str | Path | None = None,
     reference_stats: str | Path | None = None,
     seed: int = 0,
@@ -63,6 +64,7 @@ def run(
             object with `sample(request)`, or a function `f(request, **options)`.
         options: of a sampler given by name, or keyword arguments of a function.
         clips: folder or file of existing clips, instead of a sampler.
+        fit: resize `clips` of any size by the protocol's rule; the run is then marked as a departure.
         data_root: folder that the protocol's dataset lies in; `shapes` needs none.
         reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
             its clips.
@@ -83,7 +85,7 @@ def run(
     if not isinstance(protocol, Protocol):
         protocol = get_protocol(str(protocol))
     chosen = RunOptions(
-        source=source_of_clips(sampler, clips, options or {}, seed),
+        source=source_of_clips(sampler, clips, options or {}, seed, fit=fit),
         data_root=None if data_root is None else Path(data_root),
         reference_stats=None if reference_stats is None else Path(reference_stats),
         limit=limit,
@@ -97,7 +99,12 @@ def run(
 
 
 def source_of_clips(
-    sampler: object | None, clips: str | Path | None, options: Mapping[str, str], seed: int
+    sampler: object | None,
+    clips: str | Path | None,
+    options: Mapping[str, str],
+    seed: int,
+    *,
+    fit: bool = False,
 ) -> ClipSource:
     """Tell the two sources of clips apart: a sampler, or clips that exist.
 
@@ -107,6 +114,8 @@ def source_of_clips(
     if (sampler is None) == (clips is None):
         raise InputError("give one of the two: `sampler` or `clips`")
     if sampler is not None:
+        if fit:
+            raise InputError("`fit` works only with `clips`; leave it out")
         chosen = sampler if isinstance(sampler, str) else as_sampler(sampler, options)
         return SampledClips(chosen, dict(options), seed)
     if not isinstance(clips, str | Path):
@@ -116,7 +125,7 @@ def source_of_clips(
         )
     if options:
         raise InputError(f"{next(iter(options))!r} is an option of a sampler; leave it out, as `clips` are given")
-    return ExistingClips(Path(clips))
+    return ExistingClips(Path(clips), fit)
 
 
 def execute(run: RunContext) -> Record:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import Curve, Record, parse_record, read_bytes
 from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
@@ -23,6 +22,7 @@ from vdm_bench.metrics.choices import PRECISIONS, Precision
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.conditions import open_scored
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
 from vdm_bench.runs.plan import ExistingClips, RunOptions
 from vdm_bench.runs.prepare import open_run, prepare
@@ -238,7 +238,7 @@ def _verification(
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with scratch_folder() as folder:
         # First, as the reference must be at hand.
-        run = open_run(protocol, folder, _run_options(options, precision), reporter, ProcessGroup())
+        run = open_run(protocol, folder, _run_options(options, record, precision), reporter, ProcessGroup())
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
         auditor = Auditor(StoredFeatures(RunFolder(path.parent).features), frozenset(chosen.tolist()))
@@ -267,10 +267,10 @@ def _verification(
     )
 
 
-def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
+def _run_options(options: VerifyOptions, record: Record, precision: Precision) -> RunOptions:
     """Ask for the run of the record once more, of the clips that are there."""
     return RunOptions(
-        source=ExistingClips(options.samples),
+        source=ExistingClips(options.samples, fit=_is_fitted(record)),
         data_root=options.data_root,
         reference_stats=options.reference_stats,
         skip_broken=True,
@@ -278,6 +278,10 @@ def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
         workers=options.workers,
         recheck=options.recheck,
     )
+
+
+def _is_fitted(record: Record) -> bool:
+    return record.sampler.kind == "folder" and record.sampler.settings.get("fit") is True
 
 
 def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
@@ -320,7 +324,7 @@ def _same_clips(
     record: Record, protocol: Protocol, options: VerifyOptions, reporter: Reporter, checks: list[Check]
 ) -> int:
     """Compare the content of the clips before anything is computed from them; give their number."""
-    clips = open_clips(options.samples, protocol.scored_view)
+    clips = open_scored(options.samples, protocol, fit=_is_fitted(record))
     count = min(len(clips), protocol.generated_count)
     claimed = record.generated
     if claimed.digest is None:

@@ -2,7 +2,7 @@
 
 The harness writes one JSON object per line to the child's stdin and reads one per line from its stdout. Pixels
 are exchanged as `.npy` files in a scratch folder. docs/command-samplers.md describes the protocol, and
-`examples/command_sampler/client.py` implements the child's side.
+`client.py` implements the child's side.
 
     harness   {"type": "hello", "version": 1, "scratch": "/...", "options": {...}}
     child     {"type": "ready", "version": 1}
