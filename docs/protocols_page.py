@@ -9,10 +9,11 @@ from vdm_bench.protocols import Protocol, builtin_names, get_protocol
 _HEAD = """# Protocols
 
 This page is generated from the protocol files. A protocol fixes everything that affects a score. Its digest
-identifies it, and changes with every setting below. `(U)` marks settings that the papers do not state; there the
-value is this project's choice. You can also write your own protocol file: `vdm-bench run mine.toml ...`. A metric in
-it can be the path of a [recipe file](recipes.md), relative to the protocol file. `vdm-bench data check mine.toml`
-checks both. A package adds protocols by [entry points](adding-a-dataset.md#in-a-package-of-your-own).
+identifies it, and changes with every setting below. `(U)` marks settings that the papers do not state; there
+the value is this project's choice. You can also write your own protocol file: `vdm-bench run mine.toml ...`. A
+metric in it can be the path of a [recipe file](recipes.md), relative to the protocol file. `vdm-bench data
+check mine.toml` checks both. A package adds protocols by [entry
+points](adding-a-dataset.md#in-a-package-of-your-own).
 
 A run may deviate from its protocol (`--limit`, `--fit`, missing videos). It is then marked, has another digest,
 and is ranked separately.
