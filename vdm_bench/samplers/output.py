@@ -21,11 +21,7 @@ Target = TypeVar("Target")
 class ClipFormat:
     """The layout and value range of the clips that a sampler returns.
 
-    Use it as a decorator of a function or class, or as the attribute `clip_format` of a `vdm_bench.Sampler`:
-
-        @vdm_bench.ClipFormat(layout="NCTHW", value_range=(-1, 1))
-        def sample(request):
-            return pipeline(...)  # float tensor [N, 3, T, H, W] in [-1, 1]
+    Use it as a decorator of a function or class, or as the attribute `clip_format` of a `vdm_bench.Sampler`.
 
     Attributes:
         layout: order of the axes N (clips), T (frames), H, W and C (RGB).
@@ -34,6 +30,11 @@ class ClipFormat:
 
     Raises:
         InputError: the layout is not an order of these axes, or the range is not two finite numbers in order.
+
+    Example:
+        >>> @ClipFormat(layout="NCTHW", value_range=(-1, 1))
+        ... def sample(request):
+        ...     return pipeline(request.seeds)  # float tensor [N, 3, T, H, W] in [-1, 1]
     """
 
     layout: str = AXES
