@@ -94,6 +94,8 @@ def _read(path: Path) -> Any:
 def _write(path: Path, clips: Any) -> None:
     """Write an array, a tensor or a buffer to a `.npy` file of version 1."""
     array = clips.__array__() if hasattr(clips, "__array__") else clips
+    if getattr(getattr(array, "dtype", None), "hasobject", False):
+        raise TypeError("clips are an array of objects; return uint8 [N, T, H, W, 3]")
     pixels = memoryview(array)
     kind = array.dtype.str if hasattr(array, "dtype") else {"B": "|u1"}.get(pixels.format, pixels.format)
     header = repr({"descr": kind, "fortran_order": False, "shape": pixels.shape}).encode()
