@@ -191,7 +191,10 @@ def test_a_model_is_loaded_once_with_the_options(tmp_path: Path) -> None:
             "wrote clips to x.npy that cannot be read",
         ),
         (CLIENT + "client.serve(lambda r: 1 / 0)", "failed: ZeroDivisionError: division by zero"),
-        (CLIENT + "client.serve(lambda r: np.array([object()]))", "failed: TypeError: clips are an array of objects"),
+        (
+            CLIENT + "client.serve(lambda r: np.array([object()]))",
+            "failed: TypeError: clips are an array of objects",
+        ),
         (CLIENT + "client.serve()", r"failed: TypeError: serve\(\) needs a function"),
     ],
 )
