@@ -4,15 +4,18 @@ import sys
 from importlib import resources
 
 from vdm_bench.datasets.registry import DATASETS, known_options
-from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols import Protocol, builtin_names, get_protocol
 
 _HEAD = """# Protocols
 
 This page is generated from the protocol files. A protocol fixes everything that affects a score. Its digest
-identifies it, and changes with every setting below. `(U)` marks settings that the papers do not state; there the
-value is this project's choice. You can also write your own protocol file: `vdm-bench run mine.toml ...`.
+identifies it, and changes with every setting below. `(U)` marks settings that the papers do not state; there
+the value is this project's choice. You can also write your own protocol file: `vdm-bench run mine.toml ...`. A
+metric in it can be the path of a [recipe file](recipes.md), relative to the protocol file. `vdm-bench data
+check mine.toml` checks both. A package adds protocols by [entry
+points](adding-a-dataset.md#in-a-package-of-your-own).
 
-A run may deviate from its protocol (`--limit`, missing videos). It is then marked, has another digest,
+A run may deviate from its protocol (`--limit`, `--fit`, missing videos). It is then marked, has another digest,
 and is ranked separately.
 """
 
@@ -26,7 +29,7 @@ the others.
 
 def page() -> str:
     """Return the page as markdown."""
-    protocols = [get_protocol(name) for name in protocol_names()]
+    protocols = [get_protocol(name) for name in builtin_names()]
     parts = [_HEAD, _table(protocols), _FIELDS, _fields(), "## Where to get the data\n", _sources()]
     return "\n".join([*parts, *map(_section, protocols)])
 
@@ -53,7 +56,7 @@ def _given(protocol: Protocol) -> str:
 
 def _fields() -> str:
     rows = ["| field | meaning |", "| --- | --- |"]
-    for model, prefix in ((Protocol, ""), (type(get_protocol(protocol_names()[0]).reference), "reference.")):
+    for model, prefix in ((Protocol, ""), (type(get_protocol(builtin_names()[0]).reference), "reference.")):
         for name, field in model.model_fields.items():
             rows.append(f"| `{prefix}{name}` | {field.description} |")
             if field is Protocol.model_fields["dataset"]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vdm_bench.runtime.distributed import join_processes as join_processes
     from vdm_bench.samplers.base import Sampler as Sampler
     from vdm_bench.samplers.base import SampleRequest as SampleRequest
+    from vdm_bench.samplers.output import ClipFormat as ClipFormat
     from vdm_bench.scoring.score import ScoreOptions as ScoreOptions
     from vdm_bench.scoring.score import score as score
     from vdm_bench.scoring.score import score_record as score_record
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Clip": "video.clip",
     "ClipArchive": "video.archive:Archive",
+    "ClipFormat": "samplers.output",
     "ComputeConfig": "metrics.networks",
     "SampleRequest": "samplers.base",
     "Sampler": "samplers.base",

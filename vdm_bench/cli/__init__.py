@@ -27,6 +27,7 @@ from vdm_bench.cli.report import report
 from vdm_bench.cli.reproduce import reproduce
 from vdm_bench.cli.run import run
 from vdm_bench.cli.sample import sample
+from vdm_bench.cli.sampler_client import sampler_client
 from vdm_bench.cli.score import score
 from vdm_bench.cli.streams import accept_any_end, accept_any_text
 from vdm_bench.cli.train import train
@@ -172,7 +173,7 @@ def cli(debug: bool) -> None:
 
 _COMMANDS = (
     *(demo, list_things, score, run, report, leaderboard, reproduce, compare, check, verify, log),
-    *(explain, train, sample, data, weights),
+    *(explain, train, sample, data, weights, sampler_client),
 )
 for command in _COMMANDS:
     cli.add_command(command)

@@ -77,10 +77,11 @@ def _weights() -> list[Row]:
 
 
 def _datasets() -> list[Row]:
-    from vdm_bench.datasets.registry import DATASETS
+    from vdm_bench.datasets.registry import dataset_entry, dataset_names
 
     rows = []
-    for name, entry in DATASETS.items():
+    for name in dataset_names():
+        entry = dataset_entry(name)
         classes = f", {entry.classes} classes" if entry.classes else ""
         data = f"; below --data-root: {entry.layout}" if entry.needs_data else "; needs no data"
         rows.append({"name": name, "description": entry.title + classes + data})
@@ -90,9 +91,12 @@ def _datasets() -> list[Row]:
 def _samplers() -> list[Row]:
     from vdm_bench.samplers import describe_samplers
 
-    rows = [{"name": name, "description": text} for name, text in describe_samplers().items()]
-    own = "a Python callable of your own: f(request, **options) -> uint8 [N, T, H, W, 3]"
-    return [*rows, {"name": "module:object", "description": own}]
+    ways = {
+        "module:object": "a Python function or class of your own: f(request, **options) -> uint8 [N, T, H, W, 3]",
+        "--sampler-command CMD": "a program in another environment; `vdm-bench sampler-client` prints a client",
+        "--clips PATH": "existing clips, instead of a sampler",
+    }
+    return [{"name": name, "description": text} for name, text in (describe_samplers() | ways).items()]
 
 
 _LISTS: dict[str, Callable[[], list[Row]]] = {

@@ -28,6 +28,9 @@ _LONGEST_NAME = 100  # bytes in the name of a folder that is named after a comma
 )
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Sampler option; may be repeated.")
 @click.option("--clips", type=options.PATH, help="Existing clips, instead of a sampler.")
+@click.option(
+    "--fit", is_flag=True, help="Resize existing clips of other sizes by the protocol's rule; the run is marked."
+)
 @options.data_root
 @options.reference_stats
 @click.option("--out", type=options.PATH, help="Run folder.  [default: runs/PROTOCOL/SAMPLER]")
@@ -53,6 +56,7 @@ def run(
     sampler_timeout: float | None,
     pairs: tuple[str, ...],
     clips: Path | None,
+    fit: bool,
     data_root: Path | None,
     reference_stats: Path | None,
     out: Path | None,
@@ -92,7 +96,7 @@ def run(
     chosen, processes = get_protocol(protocol), join_processes()
     source, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
     asked = RunOptions(
-        source=source_of_clips(source, clips, settings, seed),
+        source=source_of_clips(source, clips, settings, seed, fit=fit),
         data_root=data_root,
         reference_stats=reference_stats,
         limit=limit,

@@ -1,18 +1,25 @@
 """The datasets that a protocol can name, one row each. No other file of the project names a dataset.
 
 A new dataset is one file in this folder and one row of `DATASETS`; see `docs/adding-a-dataset.md`. The file is
-imported when the dataset is opened; reading the table imports nothing.
+imported when the dataset is opened; reading the table imports nothing. Installed packages add datasets by entry
+points.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vdm_bench.errors import InputError
+from vdm_bench.runtime.choose import check_known
+from vdm_bench.runtime.plugins import installed, load_plugin
+
 if TYPE_CHECKING:
     from vdm_bench.datasets.windows import VideoSet
     from vdm_bench.video.clip import DescribedClips
+
+GROUP = "vdm_bench.datasets"  # of entry points, each a `DatasetEntry`
 
 OptionValue = str | int
 Options = Mapping[str, OptionValue]
@@ -35,7 +42,7 @@ class DatasetOption:
 class DatasetEntry:
     """What is known of a dataset before it is opened.
 
-    Exactly one of `videos` and `clips` is set: `module:name`, a module of this folder and what to call in it.
+    Exactly one of `videos` and `clips` is set: a callable, or `module:name` for one in a module of this folder.
 
     Attributes:
         title: its name for people.
@@ -54,8 +61,8 @@ class DatasetEntry:
     where: str
     licence: str
     layout: str
-    videos: str = ""
-    clips: str = ""
+    videos: "str | Callable[..., VideoSet]" = ""
+    clips: "str | Callable[..., DescribedClips]" = ""
     classes: int | None = None
     options: Mapping[str, DatasetOption] = field(default_factory=dict)
 
@@ -145,8 +152,31 @@ DATASETS = {
 ALWAYS_NAMED: Mapping[str, None] = {"camera": None, "split_list": None}
 
 
+def dataset_names() -> list[str]:
+    """Return the names of all datasets: those of the package, then those of other packages."""
+    return list(dict.fromkeys((*DATASETS, *installed(GROUP))))
+
+
+def dataset_entry(name: str) -> DatasetEntry:
+    """Return the entry of a dataset.
+
+    Raises:
+        InputError: there is no such dataset, or that of another package cannot be imported or is not an entry.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    check_known(name, dataset_names(), "dataset", "`vdm-bench list datasets` shows them")
+    entry = load_plugin(installed(GROUP)[name], "dataset")
+    if not isinstance(entry, DatasetEntry):
+        raise InputError(
+            f"the entry point {name} of {GROUP} is not a vdm_bench.datasets.registry.DatasetEntry, but of type "
+            f"{type(entry).__name__}; fix the package that declares it"
+        )
+    return entry
+
+
 def known_options() -> dict[str, DatasetOption]:
-    """Return the options of all datasets by name."""
+    """Return the options of the datasets of the package by name."""
     return {name: option for entry in DATASETS.values() for name, option in entry.options.items()}
 
 
@@ -156,7 +186,7 @@ def check_options(dataset: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one is missing or unknown, or its value is not allowed.
     """
-    own = DATASETS[dataset].options
+    own = dataset_entry(dataset).options
     for name in options.keys() - own.keys():
         owners = [other for other, entry in DATASETS.items() if name in entry.options]
         raise ValueError(f"{dataset} has no field {name}" + (f", which is of {owners[0]}" if owners else ""))
@@ -166,6 +196,8 @@ def check_options(dataset: str, options: Mapping[str, Any]) -> None:
             raise ValueError(f"{dataset} needs {name}, one of {', '.join(map(str, option.values))}")
 
 
-def _load(place: str) -> Any:
+def _load(place: str | Callable[..., Any]) -> Any:
+    if not isinstance(place, str):
+        return place
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(f"{__package__}.{module}"), name)

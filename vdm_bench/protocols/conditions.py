@@ -208,17 +208,28 @@ class CheckedClips:
     departures: list[str]
 
 
-def open_scored(folder: Path, protocol: Protocol) -> DescribedClips:
+def open_scored(folder: Path, protocol: Protocol, *, fit: bool = False) -> DescribedClips:
     """Open existing clips at the length and resolution at which the protocol scores them.
 
+    Args:
+        folder: of the clips, or an archive, or a run folder.
+        protocol: that scores them.
+        fit: resize clips of any size by the protocol's rule.
+
     Raises:
-        InputError: there are none.
+        InputError: there are none, or the protocol has no rule to fit them by.
     """
-    return open_clips(folder, protocol.scored_view)
+    return open_clips(folder, protocol.fitted_view if fit else protocol.scored_view)
 
 
 def open_existing(
-    folder: Path, conditions: Conditions, wanted: int, workers: int, *, skip_broken: bool = False
+    folder: Path,
+    conditions: Conditions,
+    wanted: int,
+    workers: int,
+    *,
+    skip_broken: bool = False,
+    fit: bool = False,
 ) -> CheckedClips:
     """Open existing clips, and check them.
 
@@ -228,24 +239,36 @@ def open_existing(
         wanted: number of clips that a sampler would have to generate.
         workers: threads that decode.
         skip_broken: skip clips that cannot be read.
+        fit: resize clips of any size by the protocol's rule, which is a departure from the protocol.
 
     Raises:
         InputError: there are none, they have another shape than the protocol's, or those of a prediction do not
             begin with their context frames.
     """
     protocol = conditions.protocol
-    clips = open_scored(folder, protocol)
+    clips = open_scored(folder, protocol, fit=fit)
     count = min(wanted, len(clips))
     departures = [f"{count} of {wanted} clips given"] if count < wanted else []
     found = first_shape(clips, count, GENERATED, workers, skip_broken=skip_broken)
     if found != (asked := (protocol.frames, protocol.resolution, protocol.resolution)):
-        raise InputError(f"the clips have (frames, height, width) {found}, {protocol.name} asks for {asked}")
+        way_out = ""
+        if protocol.resize and protocol.task != "prediction" and found[0] == asked[0]:
+            way_out = f"; give `fit` to resize them by its rule ({_resizing(protocol)}), which marks the run"
+        raise InputError(
+            f"the clips have (frames, height, width) {found}, {protocol.name} asks for {asked}{way_out}"
+        )
+    if fit:
+        departures.append(f"given clips resized to {asked[1]}x{asked[2]} by {_resizing(protocol)}")
     with contextlib.suppress(BrokenClipError):  # reported when the features are computed
         departures += _departures_of_first(protocol, FolderVideos(folder))
     if protocol.context_frames:
         unscaled = open_clips(folder, View(frames=protocol.frames))
         conditions.check_context(unscaled, count, folder, workers)
     return CheckedClips(clips, count, departures)
+
+
+def _resizing(protocol: Protocol) -> str:
+    return f"{protocol.resize}, {protocol.aspect}"
 
 
 def _departures_of_first(protocol: Protocol, videos: FolderVideos) -> Iterator[str]:

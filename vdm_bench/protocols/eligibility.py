@@ -10,7 +10,7 @@ from vdm_bench.leaderboards.ranking import records
 from vdm_bench.metrics.recipes import Recipe, recipes
 from vdm_bench.metrics.score import Signature
 from vdm_bench.metrics.weights import catalogue
-from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols import Protocol, builtin_names, get_protocol
 
 
 def with_apart(frame: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def why_unranked(row: Mapping[str, Any]) -> str:
     the published weights, in full precision, from losslessly stored clips.
     """
     name = row["protocol"]
-    if name not in protocol_names():
+    if name not in builtin_names():
         return "it follows no protocol of this package"
     protocol = get_protocol(name)
     if row["protocol_digest"] != protocol.digest:

@@ -14,6 +14,7 @@ from typing import Any
 from vdm_bench.datasets.windows import WindowedClips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.extraction import block_bounds
+from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.protocols import ClipChoice, Protocol
 from vdm_bench.protocols.clips import (
     check_data_root,
@@ -310,7 +311,7 @@ class SideCheck:
 def check_data(
     protocol: Protocol, data_root: Path | None, *, decode: bool, workers: int, reporter: Reporter
 ) -> list[SideCheck]:
-    """Check the data of both sides of a protocol.
+    """Check the data of both sides of a protocol, and its metrics.
 
     Args:
         protocol: determines the clips.
@@ -320,8 +321,10 @@ def check_data(
         reporter: where progress goes.
 
     Raises:
-        InputError: the dataset is missing.
+        InputError: the dataset is missing, or a metric is unknown or its file invalid.
     """
+    for metric in protocol.metrics:
+        get_recipes(metric)
     sides: list[tuple[str, ClipChoice, int, int]] = [
         ("reference", protocol.reference, protocol.reference_count, protocol.resolution),
         ("conditions", protocol.conditions, protocol.conditions_used, protocol.sample_size),

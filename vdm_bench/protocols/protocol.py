@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from vdm_bench.datasets.registry import DATASETS, DatasetEntry, Options, check_options
+from vdm_bench.datasets.registry import DatasetEntry, Options, check_options, dataset_entry, dataset_names
 from vdm_bench.datasets.windows import WindowRule
+from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import SSIM_WINDOW, Aspect, ResizeRule
 from vdm_bench.video.view import View
 
@@ -23,8 +25,8 @@ _LONGEST = 100  # characters of a name, which folders are named after
 
 
 def _known_dataset(name: str) -> str:
-    if name not in DATASETS:
-        raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(DATASETS)}")
+    if name not in (known := dataset_names()):
+        raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(known)}")
     return name
 
 
@@ -143,10 +145,20 @@ class Protocol(BaseModel):
             raise ValueError("rounds can be averaged only if condition_count is smaller than generated_count")
         return self
 
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Metrics that are files, by their paths: the paths as the protocol's file writes them."""
+
+    def with_metrics_in(self, folder: Path) -> Self:
+        """Return the protocol with metrics that are files, `*.toml`, looked up in a folder; the digest stays."""
+        places = {name: str(folder / name) if name.endswith(".toml") else name for name in self.metrics}
+        protocol = self.model_copy(update={"metrics": tuple(places.values())})
+        protocol._written = {place: name for name, place in places.items() if place != name}
+        return protocol
+
     @property
     def dataset_entry(self) -> DatasetEntry:
         """The dataset's row in the registry."""
-        return DATASETS[self.dataset]
+        return dataset_entry(self.dataset)
 
     @property
     def dataset_options(self) -> Options:
@@ -177,6 +189,20 @@ class Protocol(BaseModel):
         return View(self.frames, size=size, rule=self.resize, aspect=self.aspect)
 
     @property
+    def fitted_view(self) -> View:
+        """The frames and resolution of existing clips of any size, resized by the protocol's rule.
+
+        Raises:
+            InputError: the protocol has no resize rule, or is a prediction, whose clips begin with given pixels.
+        """
+        side = self.resolution
+        if self.task == "prediction":
+            raise InputError(f"{self.name} is a prediction, whose clips begin with given frames: leave out `fit`")
+        if self.resize is None:
+            raise InputError(f"{self.name} has no rule to resize by; resize the clips to {side}x{side} yourself")
+        return View(self.frames, size=(side, side), rule=self.resize, aspect=self.aspect)
+
+    @property
     def digest(self) -> str:
         """First 12 hex digits of a SHA-256 over everything that affects a score (title and fps do not).
 
@@ -184,4 +210,5 @@ class Protocol(BaseModel):
         it.
         """
         content = self.model_dump(mode="json", exclude={"title", "fps"}, exclude_defaults=True)
+        content["metrics"] = [self._written.get(name, name) for name in self.metrics]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]

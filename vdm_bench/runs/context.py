@@ -156,7 +156,7 @@ def find_finished(run: RunContext) -> Record:
         )
     reader = replace(run.extractor, skip_broken=True)
     if isinstance(source := run.options.source, ExistingClips):
-        clips = open_scored(source.path, run.protocol)
+        clips = open_scored(source.path, run.protocol, fit=source.fit)
         found = reader.collect(clips, min(run.count, len(clips)), run.features_folder, GENERATED)
         _require_same(run, found, record.generated, GENERATED)
     if run.options.recheck:
@@ -204,6 +204,11 @@ class Maker:
     seed: int
     evaluations: int | None
 
+    @property
+    def steps(self) -> tuple[int, str]:
+        """Steps of progress for one clip, and their unit."""
+        return (1, "clips") if self.evaluations is None else (self.evaluations, "evaluations")
+
 
 @dataclass(frozen=True)
 class PreparedRun:
@@ -229,11 +234,11 @@ def prepare(run: RunContext) -> PreparedRun:
         InputError: existing clips do not fit the protocol, or a network or the sampler is not available.
     """
     match run.options.source:
-        case ExistingClips(path=path):
+        case ExistingClips() as chosen_clips:
             with run.stopwatch.stage("samples"):
-                existing = check_existing(run, path)
+                existing = check_existing(run, chosen_clips)
             suite = load_suite(run)
-            info = _sampler_info(run, {})
+            info = _sampler_info(run, chosen_clips.settings)
             return PreparedRun(suite, existing, info, make_plan(run.asked, info, None, suite))
         case SampledClips() as chosen:
             # Before the sampler: its folder may contain modules with the names of those that networks import.
@@ -245,7 +250,7 @@ def prepare(run: RunContext) -> PreparedRun:
             return PreparedRun(suite, maker, info, make_plan(run.asked, info, sampler, suite))
 
 
-def check_existing(run: RunContext, path: Path) -> Samples:
+def check_existing(run: RunContext, source: ExistingClips) -> Samples:
     """Open existing clips as the protocol scores them.
 
     Raises:
@@ -253,7 +258,14 @@ def check_existing(run: RunContext, path: Path) -> Samples:
             their context frames.
     """
     options = run.options
-    given = open_existing(path, run.conditions, run.count, options.workers, skip_broken=options.skip_broken)
+    given = open_existing(
+        source.path,
+        run.conditions,
+        run.count,
+        options.workers,
+        skip_broken=options.skip_broken,
+        fit=source.fit,
+    )
     for note in given.clips.notes:
         run.reporter.note(note)
     return Samples(given.clips, given.count, given.departures)

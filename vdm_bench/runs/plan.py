@@ -103,9 +103,16 @@ class ExistingClips:
 
     Attributes:
         path: a folder, a file, a clip archive or a run folder.
+        fit: resize clips of any size by the protocol's rule.
     """
 
     path: Path
+    fit: bool = False
+
+    @property
+    def settings(self) -> dict[str, bool]:
+        """Settings of a record's sampler: how the clips are changed."""
+        return {"fit": True} if self.fit else {}
 
     @property
     def described(self) -> dict[str, Any]:
@@ -306,7 +313,7 @@ def _settings(protocol: Protocol, options: RunOptions) -> dict[str, Any] | None:
         "version": __version__,
         "recipes": hashlib.sha256(repr(recipes).encode()).hexdigest(),
         "networks": {recipe.network: _package(recipe.network) for recipe in recipes},
-        "options": chosen,
+        "options": source.settings if isinstance(source, ExistingClips) else chosen,
         "recorded": None if recorded is None else dict(recorded),
         "files": files,
         "precision": computing.precision,

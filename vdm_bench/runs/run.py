@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, write_record
@@ -24,6 +23,7 @@ from vdm_bench.runs.stages import (
     make_samples,
     measure_frames,
     score_samples,
+    try_sampler,
 )
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files
@@ -42,6 +42,7 @@ def run(
     sampler: object | None = None,
     options: Mapping[str, str] | None = None,
     clips: str | Path | None = None,
+    fit: bool = False,
     data_root: str | Path | None = None,
     reference_stats: str | Path | None = None,
     seed: int = 0,
@@ -63,6 +64,7 @@ def run(
             object with `sample(request)`, or a function `f(request, **options)`.
         options: options of a sampler given by name, or keyword arguments of a function.
         clips: folder or file of existing clips, instead of a sampler.
+<<<<<<< HEAD
         data_root: folder of the protocol's dataset; `shapes` needs none.
         reference_stats: file with the reference features (`vdm-bench data export-reference`), instead of the
             reference clips.
@@ -79,6 +81,22 @@ def run(
 
     Returns:
         The record, as in `run.json`.
+=======
+        fit: resize `clips` of any size by the protocol's rule; the run is then marked as a departure.
+        data_root: folder that the protocol's dataset lies in; `shapes` needs none.
+        reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
+            its clips.
+        seed: of the run, in [0, 2**32).
+        limit: generate only so many clips; the run is then marked as departing from its protocol. A run of fewer
+            clips in `out` goes on.
+        skip_broken: leave out given clips that cannot be read.
+        computing: how networks compute; on the CPU, if None.
+        workers: threads that decode.
+        name: how the run is called in tables; the sampler's name, if None.
+        reporter: where progress goes; nowhere by default.
+        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
+        recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
+>>>>>>> part-5
 
     Raises:
         InputError: bad input, or `out` holds a run with other settings.
@@ -86,7 +104,7 @@ def run(
     if not isinstance(protocol, Protocol):
         protocol = get_protocol(str(protocol))
     chosen = RunOptions(
-        source=source_of_clips(sampler, clips, options or {}, seed),
+        source=source_of_clips(sampler, clips, options or {}, seed, fit=fit),
         data_root=None if data_root is None else Path(data_root),
         reference_stats=None if reference_stats is None else Path(reference_stats),
         limit=limit,
@@ -100,7 +118,12 @@ def run(
 
 
 def source_of_clips(
-    sampler: object | None, clips: str | Path | None, options: Mapping[str, str], seed: int
+    sampler: object | None,
+    clips: str | Path | None,
+    options: Mapping[str, str],
+    seed: int,
+    *,
+    fit: bool = False,
 ) -> ClipSource:
     """Return the source of the clips: a sampler, or existing clips.
 
@@ -110,6 +133,8 @@ def source_of_clips(
     if (sampler is None) == (clips is None):
         raise InputError("give one of the two: `sampler` or `clips`")
     if sampler is not None:
+        if fit:
+            raise InputError("`fit` works only with `clips`; leave it out")
         chosen = sampler if isinstance(sampler, str) else as_sampler(sampler, options)
         return SampledClips(chosen, dict(options), seed)
     if not isinstance(clips, str | Path):
@@ -119,7 +144,7 @@ def source_of_clips(
         )
     if options:
         raise InputError(f"{next(iter(options))!r} is an option of a sampler; leave it out, as `clips` are given")
-    return ExistingClips(Path(clips))
+    return ExistingClips(Path(clips), fit)
 
 
 def execute(run: RunContext) -> Record:
@@ -136,7 +161,7 @@ def execute(run: RunContext) -> Record:
         if processes.is_main:
             check_writable(run.out)
         prepared = prepare(run)
-        if _claim_folder(run, prepared.plan, alone):
+        if _claim_folder(run, prepared, alone):
             return find_finished(run)
         record = measure(run, prepared).record
         if processes.is_main:
@@ -190,12 +215,23 @@ def write_page(run: RunContext, record: Record) -> None:
         write_html([run.out], RunFolder(run.out).report, places=ClipPlaces(run.options.data_root, clips))
 
 
+<<<<<<< HEAD
 def _claim_folder(run: RunContext, plan: Mapping[str, Any], alone: bool) -> bool:
     """Store the plan in the run folder and remove temporary files; return whether the run is complete."""
+=======
+def _claim_folder(run: RunContext, prepared: PreparedRun, alone: bool) -> bool:
+    """Write the plan into the run folder, and remove temporary files there; return whether it has a record.
+
+    The sampler is tried first: the folder is not claimed for a sampler that cannot generate a single clip.
+    """
+>>>>>>> part-5
     main = run.processes.is_main
-    keep_plan(run.out, plan, writes=main)
+    keep_plan(run.out, prepared.plan, writes=False)  # refuses the folder of another run
     if main:
         # The other processes wait; they have not written anything yet.
         remove_temporary_files(run.out, SAMPLES_FOLDER, FEATURES_FOLDER, shared=not alone)
+    run.processes.wait()
+    try_sampler(run, prepared)
+    keep_plan(run.out, prepared.plan, writes=main)
     run.processes.wait()
     return RunFolder(run.out).record.exists()

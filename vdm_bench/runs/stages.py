@@ -21,7 +21,7 @@ from vdm_bench.samplers.base import call_sampler
 from vdm_bench.scoring.features import ExtractedFeatures, FeatureSource
 from vdm_bench.scoring.frames import FrameEvaluator, FrameMeasures, score_frames
 from vdm_bench.scoring.suite import MetricSuite, Side, make_record
-from vdm_bench.video.archive import Archive, ArchiveWriter
+from vdm_bench.video.archive import Archive, ArchiveWriter, is_archive
 from vdm_bench.video.clip import Clip
 
 _SAMPLE_AGAIN = "delete their shards, and the same command samples them again"
@@ -59,6 +59,35 @@ def find_samples(run: RunContext, prepared: PreparedRun) -> Samples | MissingSam
             return MissingSamples(maker, prepared.info.spec, archive, archive.missing(run.count))
 
 
+def try_sampler(run: RunContext, prepared: PreparedRun) -> None:
+    """Have the sampler generate one clip before any expensive work, unless all clips exist.
+
+    A wrong dtype, layout, length or option is reported within seconds. The clip is discarded and the sampler
+    closed, so that its blocks are the same as without this request: for them, a program is started again.
+
+    Raises:
+        InputError: the sampler fails, or returns something else than requested.
+    """
+    maker = prepared.source
+    if not isinstance(maker, Maker) or (is_archive(RunFolder(run.out).samples) and _is_sampled(run, prepared)):
+        return
+    sampler, name, request = maker.sampler, prepared.info.spec, run.conditions.request([0], maker.seed)
+    steps, unit = maker.steps
+    sampler.set_scratch_folder(run.out)
+    with run.reporter.stage(f"one clip of {name} first", steps, unit) as advance, contextlib.closing(sampler):
+        clip = call_sampler(sampler, request, name, advance)[0]
+    if sampler.clip_format.seems_too_bright(clip[run.protocol.context_frames :]):
+        run.reporter.note(
+            f"no value in the first clip of {name} is below the middle of its value_range, "
+            f"{sampler.clip_format.value_range}; if its floats lie in [0, 1], declare (0, 1)"
+        )
+
+
+def _is_sampled(run: RunContext, prepared: PreparedRun) -> bool:
+    found = find_samples(run, prepared)
+    return isinstance(found, Samples) or not found.shards
+
+
 def extract_reference(run: RunContext, suite: MetricSuite) -> ExtractedFeatures:
     """Extract the features of the reference."""
     with run.stopwatch.stage("reference features"):
@@ -67,8 +96,8 @@ def extract_reference(run: RunContext, suite: MetricSuite) -> ExtractedFeatures:
 
 def make_samples(run: RunContext, missing: MissingSamples) -> Samples:
     """Sample the missing clips, 64 at a time, divided among the processes."""
-    sampler, evaluations, processes = missing.maker.sampler, missing.maker.evaluations, run.processes
-    steps, unit = (1, "clips") if evaluations is None else (evaluations, "evaluations")
+    sampler, processes = missing.maker.sampler, run.processes
+    steps, unit = missing.maker.steps
     found = run.count - sum(map(len, missing.shards.values()))
     stage = run.reporter.stage(f"samples of {missing.name}", run.count * steps, unit, found=found * steps)
     sampler.set_scratch_folder(run.out)  # a resumed run removes leftovers there

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_bench.datasets.folder import open_clips
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.leaderboards.record import Curve, Record, parse_record, read_bytes
 from vdm_bench.leaderboards.verified import Verification, record_digest, verified_file, write_verification
@@ -24,6 +23,7 @@ from vdm_bench.metrics.choices import PRECISIONS, Precision
 from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.score import Score, Signature
 from vdm_bench.protocols import Protocol, get_protocol
+from vdm_bench.protocols.conditions import open_scored
 from vdm_bench.runs.audit import Auditor, Findings, StoredFeatures
 from vdm_bench.runs.context import open_run, prepare
 from vdm_bench.runs.plan import ExistingClips, RunOptions
@@ -239,8 +239,13 @@ def _verification(
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with scratch_folder() as folder:
+<<<<<<< HEAD
         # First, because the reference must be available.
         run = open_run(protocol, folder, _run_options(options, precision), reporter, ProcessGroup())
+=======
+        # First, as the reference must be at hand.
+        run = open_run(protocol, folder, _run_options(options, record, precision), reporter, ProcessGroup())
+>>>>>>> part-5
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
         auditor = Auditor(StoredFeatures(RunFolder(path.parent).features), frozenset(chosen.tolist()))
@@ -272,10 +277,15 @@ def _verification(
     )
 
 
+<<<<<<< HEAD
 def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
     """Return the options that repeat the run of the record with the given clips."""
+=======
+def _run_options(options: VerifyOptions, record: Record, precision: Precision) -> RunOptions:
+    """Ask for the run of the record once more, of the clips that are there."""
+>>>>>>> part-5
     return RunOptions(
-        source=ExistingClips(options.samples),
+        source=ExistingClips(options.samples, fit=_is_fitted(record)),
         data_root=options.data_root,
         reference_stats=options.reference_stats,
         skip_broken=True,
@@ -285,7 +295,15 @@ def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
     )
 
 
+<<<<<<< HEAD
 def _valid_record(path: Path, data: bytes, checks: list[Check]) -> Record:
+=======
+def _is_fitted(record: Record) -> bool:
+    return record.sampler.kind == "folder" and record.sampler.settings.get("fit") is True
+
+
+def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
+>>>>>>> part-5
     try:
         record = parse_record(data, path)
     except InputError as error:
@@ -324,8 +342,13 @@ def _precision_of(record: Record, checks: list[Check]) -> Precision:
 def _same_clips(
     record: Record, protocol: Protocol, options: VerifyOptions, reporter: Reporter, checks: list[Check]
 ) -> int:
+<<<<<<< HEAD
     """Compare the content of the clips before anything is computed from them; return their number."""
     clips = open_clips(options.samples, protocol.scored_view)
+=======
+    """Compare the content of the clips before anything is computed from them; give their number."""
+    clips = open_scored(options.samples, protocol, fit=_is_fitted(record))
+>>>>>>> part-5
     count = min(len(clips), protocol.generated_count)
     claimed = record.generated
     if claimed.digest is None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vdm_bench.runtime.choose import check_known
+from vdm_bench.runtime.plugins import installed
 from vdm_bench.samplers.base import Sampler, SamplerSetup
 
 REFERENCE, DIFFUSERS = "reference", "diffusers"
+GROUP = "vdm_bench.samplers"  # of entry points, each a function, class or `Sampler` as for `module:object`
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,23 @@ def describe_samplers() -> dict[str, str]:
     from vdm_bench.samplers.baselines import BASELINES
 
     baselines = {name: (function.__doc__ or "").strip() for name, function in BASELINES.items()}
-    return baselines | {name: sampler.description for name, sampler in BUILT_IN.items()}
+    described = baselines | {name: sampler.description for name, sampler in BUILT_IN.items()}
+    others = {name: f"{entry.value}, of an installed package" for name, entry in installed(GROUP).items()}
+    return described | {name: text for name, text in others.items() if name not in described}
 
 
 def sampler_kind(spec: str) -> str:
     """Return the kind of a sampler, for the record."""
-    return "callable" if ":" in spec else spec if spec in BUILT_IN else "baseline"
+    from vdm_bench.samplers.baselines import BASELINES
+
+    return spec if spec in BUILT_IN else "baseline" if spec in BASELINES else "callable"
 
 
 def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
     """Build the sampler that the user named.
 
     Args:
-        spec: name of a baseline, `reference`, `diffusers`, or `module:object`.
+        spec: name of a baseline, `reference`, `diffusers` or an installed sampler; or `module:object`.
         setup: condition clips, options and device.
 
     Raises:
@@ -78,9 +84,13 @@ def make_sampler(spec: str, setup: SamplerSetup) -> Sampler:
         return load_callable(spec, setup.options)
     if spec in BUILT_IN:
         return BUILT_IN[spec].make(setup)
-    from vdm_bench.samplers.baselines import make_baseline
+    from vdm_bench.samplers.baselines import BASELINES, make_baseline
 
-    return make_baseline(spec, setup)
+    if spec in BASELINES:
+        return make_baseline(spec, setup)
+    from vdm_bench.samplers.callable import load_installed
+
+    return load_installed(spec, installed(GROUP)[spec], setup.options)
 
 
 def check_name(spec: str) -> None:

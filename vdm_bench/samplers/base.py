@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vdm_bench.errors import InputError, VdmBenchError
 from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Advance
+from vdm_bench.samplers.output import ClipFormat, suggest_format
 from vdm_bench.video.clip import ClipDataset
 
 Number = TypeVar("Number", bound=np.generic)
@@ -64,12 +65,19 @@ class Sampler(ABC):
     kind: str = "callable"
     """Kind of sampler, for the record."""
 
+    clip_format: ClipFormat = ClipFormat()
+    """Layout and value range of the clips that `sample` returns: uint8 [N, T, H, W, 3] by default."""
+
     def __init_subclass__(cls, **keywords: object) -> None:
-        """Refuse a plain method where a property is expected: it would never be called."""
+        """Refuse a plain method where a property is expected, which would never be called, and a wrong format."""
         super().__init_subclass__(**keywords)
         for name in ("spec", "recorded_settings", "code_module", "code_digest"):
             if inspect.isfunction(vars(cls).get(name)):
                 raise TypeError(f"{name} of the sampler {cls.__name__} is a method; write @property above it")
+        if not isinstance(cls.clip_format, ClipFormat):
+            raise TypeError(
+                f"clip_format of the sampler {cls.__name__} is not a vdm_bench.ClipFormat; make it one"
+            )
 
     @property
     def spec(self) -> str:
@@ -172,27 +180,36 @@ def sample_seed(run_seed: int, index: int) -> int:
     return int(word) >> 1
 
 
-def checked_samples(output: object, request: SampleRequest, name: str) -> NDArray[np.uint8]:
-    """Check the clips that a sampler returned; convert a torch tensor to an array.
+def checked_samples(
+    output: object, request: SampleRequest, name: str, clip_format: ClipFormat | None = None
+) -> NDArray[np.uint8]:
+    """Check the clips that a sampler returned, and convert them to uint8 [N, T, H, W, 3].
+
+    Args:
+        output: of the sampler: an array, or a torch tensor on any device.
+        request: that it answers.
+        name: of the sampler, for errors.
+        clip_format: that the sampler declares.
 
     Raises:
         InputError: wrong type, shape or dtype, a masked array, NaN, or changed context frames.
     """
+    clip_format = clip_format or ClipFormat()
     # Masked values would be read as pixels.
     if isinstance(output, np.ma.MaskedArray) and np.ma.is_masked(output):
-        raise InputError(
-            f"sampler {name} returned a masked array; it must return {_wanted(request)}, all of them set"
-        )
+        wanted = clip_format.describe(_shape(request))
+        raise InputError(f"sampler {name} returned a masked array; it must return {wanted}, all of them set")
     try:
-        # Tensors are recognised by their methods, because torch is not imported here.
-        clips = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
+        clips = clip_format.read(output)
+    except InputError as error:
+        raise InputError(f"sampler {name}: {error}") from error
     except Exception as error:
         raise InputError(
             f"sampler {name} returned {type(output).__name__}, which is not an array ({said(error)})"
         ) from error
     if np.issubdtype(clips.dtype, np.floating) and np.isnan(clips).any():
-        raise InputError(f"sampler {name} returned NaN; it must return {_wanted(request)}")
-    check_kind(clips.shape, clips.dtype, request, name)
+        raise InputError(f"sampler {name} returned NaN; it must return {clip_format.describe(_shape(request))}")
+    check_kind(clips.shape, clips.dtype, request, name, clip_format)
     if request.context is not None:
         count = request.context.shape[1]
         if not np.array_equal(clips[:, :count], request.context):
@@ -208,25 +225,41 @@ def said(error: BaseException) -> str:
         return f"its message fails with {type(failure).__name__}"
 
 
-def check_kind(shape: Sequence[int], dtype: np.dtype[Any], request: SampleRequest, name: str) -> None:
+def check_kind(
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    request: SampleRequest,
+    name: str,
+    clip_format: ClipFormat | None = None,
+) -> None:
     """Refuse clips whose shape or dtype is not that of the request.
+
+    Args:
+        shape: of the clips, in the order [N, T, H, W, 3].
+        dtype: of the clips.
+        request: that they answer.
+        name: of the sampler, for errors.
+        clip_format: that the sampler declares; None if it cannot declare one.
 
     Raises:
         InputError: the shape or the dtype differs.
     """
-    if dtype != np.uint8:
-        raise InputError(f"sampler {name} returned {printable(dtype, _SHOWN)}; it must return {_wanted(request)}")
-    if tuple(shape) != _shape(request):
-        shown = printable(list(shape), _SHOWN)
-        raise InputError(f"sampler {name} returned shape {shown}; it must return {_wanted(request)}")
+    wanted = _shape(request)
+    if dtype == np.uint8 and tuple(shape) == wanted:
+        return
+    hint = ""
+    if clip_format is not None:
+        shape = clip_format.shape(shape) if len(shape) == len(wanted) else shape  # as it was returned
+        hint = suggest_format(shape, wanted, clip_format, is_float=np.issubdtype(dtype, np.floating))
+    found = printable(dtype if dtype != np.uint8 else list(shape), _SHOWN)
+    raise InputError(
+        f"sampler {name} returned {'shape ' * (dtype == np.uint8)}{found}; it must return "
+        f"{(clip_format or ClipFormat()).describe(wanted)}{hint}"
+    )
 
 
 def _shape(request: SampleRequest) -> tuple[int, ...]:
     return (len(request), request.frames, request.height, request.width, 3)
-
-
-def _wanted(request: SampleRequest) -> str:
-    return f"uint8 [{', '.join(map(str, _shape(request)))}], RGB in 0..255"
 
 
 def call_sampler(sampler: Sampler, request: SampleRequest, name: str, advance: Advance) -> NDArray[np.uint8]:
@@ -248,11 +281,12 @@ def call_sampler(sampler: Sampler, request: SampleRequest, name: str, advance: A
     except VdmBenchError:
         raise
     except (Exception, SystemExit) as error:  # a sampler that exits must not set the exit code of the harness
+        first, last = request.indices[0], request.indices[-1]
         raise InputError(
-            f"sampler {name} failed on clips {request.indices[0]} to {request.indices[-1]} "
+            f"sampler {name} failed on {f'clip {first}' if first == last else f'clips {first} to {last}'} "
             f"({type(error).__name__}: {said(error)}); --debug shows where"
         ) from error
-    return checked_samples(clips, request, name)
+    return checked_samples(clips, request, name, sampler.clip_format)
 
 
 def _copied(array: NDArray[Number] | None) -> NDArray[Number] | None:

@@ -2,13 +2,18 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from vdm_bench.errors import InputError, VdmBenchError
+from vdm_bench.runtime.choose import check_known
+from vdm_bench.runtime.plugins import load_plugin
 from vdm_bench.samplers.base import Sampler, SampleRequest, file_digest, said
+from vdm_bench.samplers.output import format_of
 
 
 class CallableSampler(Sampler):
@@ -25,6 +30,7 @@ class CallableSampler(Sampler):
     ) -> None:
         self._function, self._options = function, dict(options)
         self._origin = function if origin is None else origin
+        self.clip_format = format_of(self._origin)
 
     @property
     def spec(self) -> str:
@@ -120,6 +126,7 @@ def as_sampler(target: object, options: Mapping[str, str], name: str = "") -> Sa
     if callable(method):
         return CallableSampler(method, {}, type(target))
     if callable(target):
+        _check_options(name or getattr(target, "__name__", type(target).__name__), target, options, given=1)
         return CallableSampler(target, options)
     shown = name or f"of type {type(target).__name__}"
     raise InputError(f"the sampler {shown} is neither a function nor an object with sample(request)")
@@ -149,17 +156,62 @@ def load_callable(spec: str, options: dict[str, str]) -> Sampler:
         ) from error
     except (Exception, SystemExit) as error:  # a script that exits must not set the exit code of the harness
         raise InputError(f"the sampler {spec} fails when it is imported ({_named(error)})") from error
-    if isinstance(target, type):
-        try:
-            target = target(**options)
-        except TypeError as error:
-            raise InputError(f"the sampler {spec} cannot be made with these options ({said(error)})") from error
-        except VdmBenchError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise InputError(f"the sampler {spec} fails when it is made ({_named(error)})") from error
-        options = {}
-    return as_sampler(target, options, spec)
+    return _build(spec, target, options)
+
+
+def load_installed(name: str, entry: EntryPoint, options: Mapping[str, str]) -> Sampler:
+    """Turn the entry point of an installed package into a sampler; see `load_callable`.
+
+    Raises:
+        InputError: it cannot be imported, or does not accept these options.
+    """
+    return _build(name, load_plugin(entry, "sampler"), options)
+
+
+def _build(spec: str, target: object, options: Mapping[str, str]) -> Sampler:
+    if not isinstance(target, type):
+        return as_sampler(target, options, spec)
+    _check_options(spec, target, options, given=0)
+    try:
+        made = target(**options)
+    except TypeError as error:
+        raise InputError(f"the sampler {spec} cannot be made with these options ({said(error)})") from error
+    except VdmBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"the sampler {spec} fails when it is made ({_named(error)})") from error
+    return as_sampler(made, {}, spec)
+
+
+def _check_options(name: str, function: Callable[..., Any], options: Mapping[str, str], given: int) -> None:
+    """Refuse unknown and missing options of a function or class.
+
+    Args:
+        name: of the sampler, for errors.
+        function: that gets the options as keyword arguments.
+        options: of the user.
+        given: number of positional arguments that it gets before them.
+
+    Raises:
+        InputError: an option is unknown (the message suggests the closest name) or missing.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return  # written in C
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keywords = [*positional[given:], *(p for p in parameters if p.kind == p.KEYWORD_ONLY)]
+    names = [parameter.name for parameter in keywords]
+    if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        for option in options:
+            hint = f"{name} takes {', '.join(names)}" if names else f"{name} has no options: leave it out"
+            check_known(option, names, f"option of {name}:", hint)
+    missing = [p.name for p in keywords if p.default is p.empty and p.name not in options]
+    if missing:
+        raise InputError(
+            f"the sampler {name} needs the option{'s' * (len(missing) > 1)} {', '.join(missing)}; give "
+            f"--option {missing[0]}=VALUE"
+        )
 
 
 def _named(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 The harness writes one JSON object per line to the child's stdin and reads one per line from its stdout. Pixels
 are exchanged as `.npy` files in a scratch folder. docs/command-samplers.md describes the protocol, and
-`examples/command_sampler/client.py` implements the child's side.
+`client.py` implements the child's side.
 
     harness   {"type": "hello", "version": 1, "scratch": "/...", "options": {...}}
     child     {"type": "ready", "version": 1}
@@ -84,7 +84,6 @@ class CommandSampler(Sampler):
         self._command, self._options, self._timeout = command, options, timeout
         self._scratch_parent = system_folder()
         self._child: _Child | None = None
-        self._requests = 0
 
     kind = "command"
 
@@ -112,8 +111,7 @@ class CommandSampler(Sampler):
                 raise self._child.fault(
                     f"speaks version {_shown(ready.get('version'))}, not {VERSION}; take another client"
                 )
-        number, self._requests = self._requests, self._requests + 1
-        return self._child.clips(number, request, self._timeout)
+        return self._child.clips(request, self._timeout)
 
     def set_scratch_folder(self, parent: Path) -> None:
         """Set the parent of the scratch folder, from the next start of the child on."""
@@ -132,6 +130,7 @@ class _Child:
     def __init__(self, command: str, arguments: list[str], scratch_parent: Path) -> None:
         self._command, self.closed = command, False
         self._number: int | None = None
+        self._requests = 0  # answered
         self.scratch = temporary_folder(scratch_parent, "scratch")
         self._unread = bytearray()  # output of the program that is not parsed yet
         try:
@@ -205,8 +204,9 @@ class _Child:
             raise self.fault(f"answered {_shown(message['type'])} where {answer!r} belongs")
         return message
 
-    def clips(self, number: int, request: SampleRequest, timeout: float | None) -> NDArray[Any]:
+    def clips(self, request: SampleRequest, timeout: float | None) -> NDArray[Any]:
         """Have the clips of a request generated, and read them."""
+        number, self._requests = self._requests, self._requests + 1
         context = None
         if request.context is not None:
             context = f"context-{number}.npy"

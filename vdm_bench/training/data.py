@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.datasets.registry import DATASETS
+from vdm_bench.datasets.registry import dataset_entry, dataset_names
 from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.metrics.choices import Aspect, ResizeRule
 from vdm_bench.reference_model.config import Preset
@@ -216,7 +216,7 @@ def _open(preset: Preset, data: Path | None) -> ClipDataset:
         from vdm_bench.datasets.folder import open_clips
 
         return open_clips(data)
-    dataset = DATASETS.get(training.dataset)
+    dataset = dataset_entry(training.dataset) if training.dataset in dataset_names() else None
     if dataset is None or dataset.needs_data:
         raise InputError(
             f"{preset.name} is trained on clips of yours; give --data PATH, a folder or a clip archive"

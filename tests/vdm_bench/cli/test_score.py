@@ -83,7 +83,7 @@ def sentence_of(result: Result) -> str:
             "give one of the two: --sampler or --clips",
         ),
         ("run shapes-unconditional --clips clips.npy --option a=b", "'a' is an option of a sampler"),
-        ("run shapes-unconditional --sampler bad_samplers:shape", "returned shape [65, 16, 32, 32, 3]"),
+        ("run shapes-unconditional --sampler bad_samplers:shape", "returned shape [2, 16, 32, 32, 3]"),
         ("run shapes-unconditional --sampler bad_samplers:dtype", "returned float32; it must return uint8"),
         ("run shapes-unconditional --sampler bad_samplers:nan", "returned NaN"),
         ("run shapes-unconditional --sampler bad_samplers:fails", "(KeyError: 'weights'); --debug shows where"),

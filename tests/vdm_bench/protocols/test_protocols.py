@@ -71,8 +71,9 @@ class Remembering:
         return clips
 
     @property
-    def only(self) -> SampleRequest:
-        (request,) = self.requests
+    def block(self) -> SampleRequest:
+        """The request for all clips; one clip was asked for first."""
+        _, request = self.requests
         return request
 
 
@@ -92,7 +93,7 @@ def run_small(
         data_root=data[protocol.dataset],
         computing=ComputeConfig(weights=weights),
     )
-    return record, sampler.only, protocol
+    return record, sampler.block, protocol
 
 
 def fields(record: Record, metric: str) -> dict[str, str]:
@@ -266,7 +267,7 @@ def test_shapes_twins_give_labels_and_captions(task: str, tmp_path: Path) -> Non
     record = run(protocol, out=tmp_path / "a", sampler=sampler)
     conditions = open_dataset(protocol, protocol.conditions)
     infos = [conditions.info(i) for i in range(12)]
-    request = sampler.only
+    request = sampler.block
     if task == "class":
         assert request.labels is not None
         assert (request.labels.tolist(), request.captions) == ([info.label for info in infos], None)
@@ -281,8 +282,8 @@ def test_labels_come_round_again_with_their_conditions(tmp_path: Path) -> None:
     counts = {"reference_count": 64, "condition_count": 5, "generated_count": 10, "metrics": ("embedded/is",)}
     protocol, sampler = get_protocol("shapes-class").model_copy(update=counts), Remembering()
     run(protocol, out=tmp_path, sampler=sampler)
-    assert sampler.only.labels is not None
-    labels = sampler.only.labels.tolist()
+    assert sampler.block.labels is not None
+    labels = sampler.block.labels.tolist()
     assert (
         labels[5:] == labels[:5] == [open_dataset(protocol, protocol.conditions).info(i).label for i in range(5)]
     )

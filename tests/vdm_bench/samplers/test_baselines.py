@@ -172,7 +172,7 @@ def test_functions_classes_and_objects_are_samplers(
         ("no_such_module:sample", "No module named 'no_such_module'"),
         ("my_sampler_of_tests:nothing", "no attribute 'nothing'"),
         ("my_sampler_of_tests:number", "neither a function nor an object"),
-        ("my_sampler_of_tests:Model", "cannot be made with these options"),
+        ("my_sampler_of_tests:Model", "needs the option level; give --option level=VALUE"),
         ("reel", "did you mean 'real'"),
         ("xyzzy", "list samplers"),
     ],

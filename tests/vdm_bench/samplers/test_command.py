@@ -192,7 +192,10 @@ def test_a_model_is_loaded_once_with_the_options(tmp_path: Path) -> None:
             "wrote clips to x.npy that cannot be read",
         ),
         (CLIENT + "client.serve(lambda r: 1 / 0)", "failed: ZeroDivisionError: division by zero"),
-        (CLIENT + "client.serve(lambda r: np.array([object()]))", "failed: ValueError: Object arrays"),
+        (
+            CLIENT + "client.serve(lambda r: np.array([object()]))",
+            "failed: TypeError: clips are an array of objects",
+        ),
         (CLIENT + "client.serve()", r"failed: TypeError: serve\(\) needs a function"),
     ],
 )
@@ -249,7 +252,7 @@ def test_a_child_that_does_not_read_is_ended_in_time(tmp_path: Path) -> None:
     [
         (
             "np.zeros((len(r.seeds), r.frames - 1, r.height, r.width, 3), np.uint8)",
-            r"returned shape \[64, 15, 32, 32, 3\]",
+            r"returned shape \[1, 15, 32, 32, 3\]",
         ),
         ("np.zeros((len(r.seeds), r.frames, r.height, r.width, 3))", "returned float64"),
     ],
@@ -285,8 +288,8 @@ def test_a_run_goes_on_after_its_child_was_killed(tmp_path: Path, monkeypatch: p
         assert (tmp_path / "a" / "samples" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_the_client_is_short_and_needs_numpy_alone() -> None:
+def test_the_client_is_short_and_needs_the_standard_library_alone() -> None:
     lines = (EXAMPLE / "client.py").read_text("utf-8").splitlines()
-    assert len(lines) <= 100
+    assert len(lines) <= 110
     imports = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
-    assert imports - set(sys.stdlib_module_names) == {"numpy"}
+    assert imports <= set(sys.stdlib_module_names)

@@ -220,7 +220,7 @@ def test_a_run_uses_what_a_sampler_defines(tmp_path: Path) -> None:
         "settings": {"steps": 4, "eta": None},
         "seed": 0,
     }
-    assert sampler.calls == ["run", 64, 6, "closed"]
+    assert sampler.calls == ["run", 1, "closed", "run", 64, 6, "closed"]
     assert reporter.stages["samples of mine v2"] == (280, 280, "evaluations")
     assert forecast(small(), RunOptions(source=SampledClips(sampler))).evaluations == 4
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from vdm_bench.datasets.objects import ArrayDataset
+from vdm_bench.datasets.in_memory import ArrayDataset
 from vdm_bench.video.sheet import write_contact_sheet
 
 

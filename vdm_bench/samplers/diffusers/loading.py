@@ -16,7 +16,7 @@ from typing import Any
 
 from vdm_bench.errors import InputError
 from vdm_bench.runtime.choose import check_known
-from vdm_bench.runtime.outside import is_of_the_machine, machine_error, parse_json, read_file, refuse_file
+from vdm_bench.runtime.input_files import is_of_the_machine, machine_error, parse_json, read_file, refuse_file
 from vdm_bench.runtime.printable import printable
 from vdm_bench.samplers.diffusers.capabilities import Capabilities, Config, capabilities_of
 from vdm_bench.samplers.diffusers.options import Options

@@ -12,7 +12,7 @@ from inspect import Parameter
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES, Aspect, ResizeRule
 from vdm_bench.runtime.choose import check_known
-from vdm_bench.runtime.outside import whole_number
+from vdm_bench.runtime.input_files import whole_number
 from vdm_bench.samplers.diffusers.capabilities import LENGTHS, MASKS, Capabilities
 
 DTYPES = ("fp32", "fp16", "bf16")
