@@ -64,7 +64,7 @@ def run(
             object with `sample(request)`, or a function `f(request, **options)`.
         options: options of a sampler given by name, or keyword arguments of a function.
         clips: folder or file of existing clips, instead of a sampler.
-<<<<<<< HEAD
+        fit: resize `clips` of any size by the rule of the protocol; the record then names this as a departure.
         data_root: folder of the protocol's dataset; `shapes` needs none.
         reference_stats: file with the reference features (`vdm-bench data export-reference`), instead of the
             reference clips.
@@ -81,22 +81,6 @@ def run(
 
     Returns:
         The record, as in `run.json`.
-=======
-        fit: resize `clips` of any size by the protocol's rule; the run is then marked as a departure.
-        data_root: folder that the protocol's dataset lies in; `shapes` needs none.
-        reference_stats: file with the features of the reference (`vdm-bench data export-reference`), instead of
-            its clips.
-        seed: of the run, in [0, 2**32).
-        limit: generate only so many clips; the run is then marked as departing from its protocol. A run of fewer
-            clips in `out` goes on.
-        skip_broken: leave out given clips that cannot be read.
-        computing: how networks compute; on the CPU, if None.
-        workers: threads that decode.
-        name: how the run is called in tables; the sampler's name, if None.
-        reporter: where progress goes; nowhere by default.
-        processes: those that share the work, of `vdm_bench.join_processes`; this one alone by default.
-        recheck: read and hash every clip, whatever is remembered of its file; of a finished run, too.
->>>>>>> part-5
 
     Raises:
         InputError: bad input, or `out` holds a run with other settings.
@@ -215,16 +199,11 @@ def write_page(run: RunContext, record: Record) -> None:
         write_html([run.out], RunFolder(run.out).report, places=ClipPlaces(run.options.data_root, clips))
 
 
-<<<<<<< HEAD
-def _claim_folder(run: RunContext, plan: Mapping[str, Any], alone: bool) -> bool:
-    """Store the plan in the run folder and remove temporary files; return whether the run is complete."""
-=======
 def _claim_folder(run: RunContext, prepared: PreparedRun, alone: bool) -> bool:
-    """Write the plan into the run folder, and remove temporary files there; return whether it has a record.
+    """Store the plan in the run folder and remove temporary files; return whether the run is complete.
 
-    The sampler is tried first: the folder is not claimed for a sampler that cannot generate a single clip.
+    The sampler is tried first, so that the plan of a sampler that cannot generate a single clip is not stored.
     """
->>>>>>> part-5
     main = run.processes.is_main
     keep_plan(run.out, prepared.plan, writes=False)  # refuses the folder of another run
     if main:

@@ -239,13 +239,8 @@ def _verification(
     precision = _precision_of(record, checks)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with scratch_folder() as folder:
-<<<<<<< HEAD
         # First, because the reference must be available.
-        run = open_run(protocol, folder, _run_options(options, precision), reporter, ProcessGroup())
-=======
-        # First, as the reference must be at hand.
         run = open_run(protocol, folder, _run_options(options, record, precision), reporter, ProcessGroup())
->>>>>>> part-5
         count = _same_clips(record, protocol, options, reporter, checks)
         chosen = np.random.default_rng(seed).choice(count, math.ceil(options.share * count), replace=False)
         auditor = Auditor(StoredFeatures(RunFolder(path.parent).features), frozenset(chosen.tolist()))
@@ -277,13 +272,8 @@ def _verification(
     )
 
 
-<<<<<<< HEAD
-def _run_options(options: VerifyOptions, precision: Precision) -> RunOptions:
-    """Return the options that repeat the run of the record with the given clips."""
-=======
 def _run_options(options: VerifyOptions, record: Record, precision: Precision) -> RunOptions:
-    """Ask for the run of the record once more, of the clips that are there."""
->>>>>>> part-5
+    """Return the options that repeat the run of the record with the given clips."""
     return RunOptions(
         source=ExistingClips(options.samples, fit=_is_fitted(record)),
         data_root=options.data_root,
@@ -295,15 +285,11 @@ def _run_options(options: VerifyOptions, record: Record, precision: Precision) -
     )
 
 
-<<<<<<< HEAD
-def _valid_record(path: Path, data: bytes, checks: list[Check]) -> Record:
-=======
 def _is_fitted(record: Record) -> bool:
     return record.sampler.kind == "folder" and record.sampler.settings.get("fit") is True
 
 
-def _sound_record(path: Path, data: bytes, checks: list[Check]) -> Record:
->>>>>>> part-5
+def _valid_record(path: Path, data: bytes, checks: list[Check]) -> Record:
     try:
         record = parse_record(data, path)
     except InputError as error:
@@ -342,13 +328,8 @@ def _precision_of(record: Record, checks: list[Check]) -> Precision:
 def _same_clips(
     record: Record, protocol: Protocol, options: VerifyOptions, reporter: Reporter, checks: list[Check]
 ) -> int:
-<<<<<<< HEAD
     """Compare the content of the clips before anything is computed from them; return their number."""
-    clips = open_clips(options.samples, protocol.scored_view)
-=======
-    """Compare the content of the clips before anything is computed from them; give their number."""
     clips = open_scored(options.samples, protocol, fit=_is_fitted(record))
->>>>>>> part-5
     count = min(len(clips), protocol.generated_count)
     claimed = record.generated
     if claimed.digest is None:
