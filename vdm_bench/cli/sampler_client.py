@@ -2,6 +2,8 @@
 
 import click
 
+from vdm_bench.cli.options import show_text
+
 
 @click.command("sampler-client", short_help="Print the Python client of --sampler-command.")
 def sampler_client() -> None:
@@ -15,4 +17,4 @@ def sampler_client() -> None:
     """
     from importlib import resources
 
-    click.echo(resources.files("vdm_bench.samplers").joinpath("client.py").read_text("utf-8"), nl=False)
+    show_text(resources.files("vdm_bench.samplers").joinpath("client.py").read_text("utf-8"))
