@@ -1,8 +1,8 @@
-"""`vdm-bench data prepare` beside PyAV alone, on the same films: how much of the bare decoding rate is left.
+"""How much of PyAV's decoding rate `vdm-bench data prepare` reaches on the same videos.
 
-    python benchmarks/prepare.py FOLDER      # a folder of films; those of fewer than 16 frames are passed over
+    python benchmarks/prepare.py FOLDER      # a folder of videos; those with fewer than 16 frames are skipped
 
-All decode the first frames of each film, several films at a time, a thread each. PyAV alone throws the pictures
+All decode the first frames of each video, several videos at a time, a thread each. PyAV alone throws the pictures
 away; once more, it makes RGB arrays of them, which is the least that any use of them takes. `data prepare` also
 checks the file to its end, resizes, hashes, and writes the clips. The order is by turns, and the best of each
 counts: machines are shared.
@@ -30,27 +30,27 @@ def main() -> None:
     """Print the two rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--frames", type=int, default=16, help="of each film")
+    parser.add_argument("--frames", type=int, default=16, help="of each video")
     parser.add_argument("--size", type=int, default=64, help="height and width of the clips")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--copies", type=int, default=4, help="each film counts so many times")
+    parser.add_argument("--copies", type=int, default=4, help="each video counts so many times")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
-    films = list(sound_films(arguments.folder, arguments.frames)) * arguments.copies
+    videos = list(readable_videos(arguments.folder, arguments.frames)) * arguments.copies
     bare, rgb, ours = [], [], []
     for _ in range(arguments.turns):
-        bare.append(seconds_bare(films, arguments.frames, arguments.workers, rgb=False))
-        rgb.append(seconds_bare(films, arguments.frames, arguments.workers, rgb=True))
-        ours.append(seconds_prepare(films, arguments.frames, arguments.size, arguments.workers))
-    frames = len(films) * arguments.frames
-    print(f"{len(films)} films, {arguments.frames} frames each, {arguments.workers} threads")
+        bare.append(seconds_bare(videos, arguments.frames, arguments.workers, rgb=False))
+        rgb.append(seconds_bare(videos, arguments.frames, arguments.workers, rgb=True))
+        ours.append(seconds_prepare(videos, arguments.frames, arguments.size, arguments.workers))
+    frames = len(videos) * arguments.frames
+    print(f"{len(videos)} videos, {arguments.frames} frames each, {arguments.workers} threads")
     print(f"PyAV alone    {frames / min(bare):8.0f} frames/s")
     print(f"PyAV to RGB   {frames / min(rgb):8.0f} frames/s, {min(bare) / min(rgb):.0%} of it")
     print(f"data prepare  {frames / min(ours):8.0f} frames/s, {min(bare) / min(ours):.0%}")
 
 
-def sound_films(folder: Path, frames: int) -> list[Path]:
-    """Return the films below a folder that are whole and long enough."""
+def readable_videos(folder: Path, frames: int) -> list[Path]:
+    """Return the videos below a folder that are intact and long enough."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     found = []
     for path in paths:
@@ -62,7 +62,7 @@ def sound_films(folder: Path, frames: int) -> list[Path]:
     return found
 
 
-def seconds_bare(films: list[Path], frames: int, workers: int, *, rgb: bool) -> float:
+def seconds_bare(videos: list[Path], frames: int, workers: int, *, rgb: bool) -> float:
     """Decode by PyAV alone, to arrays in RGB or to nothing."""
 
     def decode(path: Path) -> int:
@@ -75,22 +75,22 @@ def seconds_bare(films: list[Path], frames: int, workers: int, *, rgb: bool) -> 
             return sum(1 for _ in decoded)
 
     start = time.perf_counter()
-    if sum(ordered_map(decode, films, workers)) != len(films) * frames:
+    if sum(ordered_map(decode, videos, workers)) != len(videos) * frames:
         raise SystemExit("PyAV decoded another number of frames")
     return time.perf_counter() - start
 
 
-def seconds_prepare(films: list[Path], frames: int, size: int, workers: int) -> float:
-    """Prepare the same films as the clips of a protocol."""
-    choice = ClipChoice(split="films", seed=0)
+def seconds_prepare(videos: list[Path], frames: int, size: int, workers: int) -> float:
+    """Prepare the same videos as the clips of a protocol."""
+    choice = ClipChoice(split="videos", seed=0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "films"
+        folder = Path(name) / "videos"
         folder.mkdir()
-        for number, path in enumerate(films):
+        for number, path in enumerate(videos):
             (folder / f"{number:05}{path.suffix}").symlink_to(path.resolve())
         protocol = Protocol(
-            name="films",
-            title="films",
+            name="videos",
+            title="videos",
             task="unconditional",
             dataset="folder",
             frames=frames,
@@ -99,9 +99,9 @@ def seconds_prepare(films: list[Path], frames: int, size: int, workers: int) -> 
             resize="antialias",
             aspect="center-crop",
             reference=choice,
-            reference_count=len(films),
+            reference_count=len(videos),
             conditions=choice,
-            generated_count=len(films),
+            generated_count=len(videos),
             metrics=("fvd",),
         )
         start = time.perf_counter()
@@ -109,8 +109,8 @@ def seconds_prepare(films: list[Path], frames: int, size: int, workers: int) -> 
             protocol, Path(name), Path(name) / "made", workers=workers, skip_broken=False, reporter=Silent()
         )
         seconds = time.perf_counter() - start
-        if made.clips != len(films):
-            raise SystemExit(f"{made.clips} of {len(films)} clips were prepared")
+        if made.clips != len(videos):
+            raise SystemExit(f"{made.clips} of {len(videos)} clips were prepared")
         return seconds
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/recheck.py [--clips 640] [--rounds 5]
 
-640 clips of 16x64x64 as films, frame folders, arrays and a clip archive. Each round reads and hashes all of them
+640 clips of 16x64x64 as videos, frame folders, arrays and a clip archive. Each round reads and hashes all of them
 (`--recheck`), then takes them from memory with the sample that is read again, and without it; then it scores them
 against others with all features there, likewise. Medians of the rounds, one thread. Two minutes on two cores.
 """
