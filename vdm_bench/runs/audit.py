@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
-from vdm_bench.scoring.feature_files import array_name, read_features, read_header
-from vdm_bench.scoring.features import ExtractedFeatures, compute_layers, layers_of
+from vdm_bench.scoring.feature_files import array_name, layers_of, read_features, read_header
+from vdm_bench.scoring.features import ExtractedFeatures, compute_layers
 from vdm_bench.scoring.partial import PartialBlock
 from vdm_bench.video.contents import LoadedClip
 

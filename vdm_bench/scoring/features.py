@@ -37,6 +37,8 @@ from vdm_bench.scoring.feature_files import (
     FEATURES_VERSION,
     BlockHeader,
     array_name,
+    layers_of,
+    network_names,
     read_features,
     read_header,
     write_features,
@@ -125,7 +127,7 @@ def compute_layers(
     Raises:
         InputError: no network takes the clips.
     """
-    partial.open(networks, network_names(networks), [item.digest for item in clips])
+    partial.open(networks, [item.digest for item in clips])
     pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(networks[0].device)
     arrays: Features = {}
     refused: dict[str, str] = {}
@@ -215,6 +217,13 @@ class FeatureExtractor:
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
+    def count_missing(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> int:
+        """Count the clips whose features are not stored, without reading one; arguments as in `collect`."""
+        store = BlockStore(folder, "features", self.reporter, self.processes)
+        bounds = block_bounds(count)
+        known = self._recall(ContentCache(dataset, bounds, folder, self.workers), len(bounds), store, title)
+        return sum(stop - start for (start, stop), facts in zip(bounds, known, strict=True) if facts is None)
+
     def _describe(
         self,
         cache: ContentCache,
@@ -300,6 +309,8 @@ class FeatureExtractor:
     def _is_unchanged(self, cache: ContentCache, known: Sequence[BlockMetadata | None], title: str) -> bool:
         """Read a sample of the clips of known blocks; if one has changed, delete all cached facts."""
         taken = [(number, facts) for number, facts in enumerate(known) if facts is not None]
+        if not taken:  # in any process
+            return True
         mine = [block for place, block in enumerate(taken) if self.processes.owner(place) == self.processes.rank]
         changed = cache.first_changed(mine)
         if self.processes.all_true([changed is None])[0]:
@@ -419,20 +430,6 @@ class FeatureExtractor:
             refused=refused,
             plays=_plays(dataset, facts),
         )
-
-
-def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
-    """Return the dimensions of each layer of the networks, by its `array_name`."""
-    return {
-        array_name(number, layer): width
-        for number, network in enumerate(networks)
-        for layer, width in network.spec.layers.items()
-    }
-
-
-def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
-    """Name networks by all that decides the features of a clip, but the device."""
-    return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
 def _plays(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> Plays:

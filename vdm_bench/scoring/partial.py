@@ -22,7 +22,7 @@ from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.runtime.progress import Advance
 from vdm_bench.scoring.blocks import BlockStore, write_block
-from vdm_bench.scoring.feature_files import array_name
+from vdm_bench.scoring.feature_files import array_name, network_names
 
 # Seconds of work between two writes. A kill may also cost the pass that is being computed; together they stay
 # below a minute unless a single pass takes half of one.
@@ -52,15 +52,14 @@ class PartialBlock:
         self._facts: dict[str, Any] = {}
         self._lock, self._written = Lock(), clock()
 
-    def open(self, networks: Sequence[FeatureNetwork], names: Sequence[str], digests: Sequence[str]) -> None:
+    def open(self, networks: Sequence[FeatureNetwork], digests: Sequence[str]) -> None:
         """Take the passes from the file, if it has some of these networks and clips.
 
         Args:
             networks: the networks that compute the block.
-            names: their names, by all that decides the features of a clip.
             digests: SHA-256 of the clips.
         """
-        self._facts = {"networks": list(names), "digests": list(digests)}
+        self._facts = {"networks": network_names(networks), "digests": list(digests)}
         read = self._store.find(self._path, lambda path: _read(path, self._facts), len(digests)) or {}
         self._passes = {
             place: {layer: torch.from_numpy(values) for layer, values in layers.items()}
