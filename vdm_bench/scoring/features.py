@@ -43,7 +43,7 @@ from vdm_bench.scoring.feature_files import (
     read_header,
     write_features,
 )
-from vdm_bench.scoring.partial import PartialBlock
+from vdm_bench.scoring.partial import PartialBlock, remove_finished
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import (
     SKIP_BROKEN,
@@ -195,6 +195,7 @@ class FeatureExtractor:
                 not give is `refused` in its features, with a note.
         """
         remove_temporary_files(folder, shared=True)  # wherever it lies, in a run or in the user's cache
+        remove_finished(folder)
         store = BlockStore(folder, "features", self.reporter, self.processes)
         bounds = block_bounds(count)
         cache = ContentCache(dataset, bounds, folder, self.workers)

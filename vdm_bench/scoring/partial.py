@@ -100,6 +100,13 @@ class PartialBlock:
             self._written = self._clock()
 
 
+def remove_finished(folder: Path) -> None:
+    """Remove the partial files of blocks that are finished, left by a process killed just before it did so."""
+    for path in folder.glob(f"*{_SUFFIX}"):
+        if path.with_suffix(".safetensors").exists():
+            path.unlink(missing_ok=True)
+
+
 def _read(path: Path, facts: dict[str, Any]) -> dict[_Place, dict[str, NDArray[np.float32]]]:
     """Read the passes of a file; none if it is of other networks or clips than the facts say.
 

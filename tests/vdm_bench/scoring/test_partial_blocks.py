@@ -116,6 +116,17 @@ def test_passes_of_several_networks_are_kept(tmp_path: Path) -> None:
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+def test_a_file_that_a_killed_process_did_not_remove_goes(tmp_path: Path) -> None:
+    """The process was killed after it wrote the block: the next one has nothing to compute, and removes the file."""
+    killed(tmp_path / "killed", 120.0)
+    (path,) = (tmp_path / "killed").glob("*.partial")
+    data = path.read_bytes()
+    collect(tmp_path / "killed", [Slow()])
+    path.write_bytes(data)
+    collect(tmp_path / "killed", [Slow()])
+    assert not path.exists()
+
+
 def test_nothing_is_kept_of_the_first_seconds(tmp_path: Path) -> None:
     killed(tmp_path, KEEP_EVERY - 1)
     assert contents(tmp_path) == {}
