@@ -117,7 +117,7 @@ def test_passes_of_several_networks_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_that_a_killed_process_did_not_remove_goes(tmp_path: Path) -> None:
-    """The process was killed after it wrote the block: the next one has nothing to compute, and removes the file."""
+    """The process was killed after it wrote the block: the next one computes nothing, and removes the file."""
     killed(tmp_path / "killed", 120.0)
     (path,) = (tmp_path / "killed").glob("*.partial")
     data = path.read_bytes()
