@@ -39,6 +39,7 @@ from vdm_bench.video.clip import ClipDataset
 _ENOUGH_SECONDS, _ENOUGH_EVALUATIONS = 2.0, 3
 _LONGEST_SECONDS = 10.0
 _WARM_UP = 2.0  # seconds; a first pass that takes longer is not repeated
+_ENOUGH_OF_A_NETWORK = 0.5  # seconds of passes after the first
 
 _PREFIXES = ("B", "kB", "MB", "GB", "TB")
 
@@ -270,11 +271,13 @@ def _measure_network(network: FeatureNetwork, clip: torch.Tensor) -> float:
     parallel = torch.get_num_threads() if network.spec.concurrent and network.device.type == "cpu" else 1
     batches = min(parallel, math.ceil(BLOCK_CLIPS / size))
     clips = clip.expand(batches * size, -1, -1, -1, -1).to(network.device)
-    seconds = math.inf
-    for _ in range(2):
-        start = time.monotonic()
+    start = time.monotonic()
+    compute_features(network, clips)
+    first = time.monotonic() - start
+    if first > _WARM_UP:  # preparations hardly count
+        return first / len(clips)
+    rounds, start = 0, time.monotonic()
+    while not rounds or time.monotonic() - start < _ENOUGH_OF_A_NETWORK:
         compute_features(network, clips)
-        seconds = time.monotonic() - start
-        if seconds > _WARM_UP:  # preparations hardly count
-            break
-    return seconds / len(clips)
+        rounds += 1
+    return (time.monotonic() - start) / rounds / len(clips)
