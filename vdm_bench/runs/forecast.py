@@ -53,7 +53,7 @@ class Forecast:
         shape: (T, H, W) of a clip.
         reference: number of reference clips.
         stored: number of samples that are stored already.
-        missing: number of clips of both sides whose features are not stored.
+        featured: number of clips of both sides whose features are stored already.
         evaluations: network evaluations per clip; None if the sampler does not report them.
         sample_bytes: size of the clip archive.
         feature_bytes: size of the features of both sides.
@@ -69,7 +69,7 @@ class Forecast:
     shape: tuple[int, int, int]
     reference: int
     stored: int = 0
-    missing: int = 0
+    featured: int = 0
     evaluations: int | None = None
     sample_bytes: int = 0
     feature_bytes: int = 0
@@ -91,8 +91,8 @@ class Forecast:
             work = f"; {self.evaluations:,} network evaluations per clip, {total:,} in total"
         size = "x".join(map(str, self.shape))
         kept = f"; {self.stored:,} of them are stored" if self.stored else ""
-        disk, known = amount(self.feature_bytes), self.clips + self.reference - self.missing
-        found = f"; those of {known:,} clips are stored" if known else ""
+        disk = amount(self.feature_bytes)
+        found = f"; those of {self.featured:,} clips are stored" if self.featured else ""
         lines = [
             first,
             f"samples: {self.clips:,} clips of {size}, {amount(self.sample_bytes)}{kept}{work}",
@@ -107,7 +107,7 @@ class Forecast:
         parts, total = [], 0.0
         for what, seconds, count in (
             ("samples", self.sample_seconds, self.clips - self.stored),
-            ("features", self.feature_seconds, self.missing),
+            ("features", self.feature_seconds, self.clips + self.reference - self.featured),
         ):
             if seconds is not None and count:
                 parts.append(f"{what} {duration(seconds * count)} ({seconds:.2g} s per clip)")
@@ -140,18 +140,24 @@ def forecast(protocol: Protocol, options: RunOptions, out: Path | None = None) -
     if out is not None and is_finished(out, run.asked, options.source):
         return replace(made, finished=out)
     suite = _load_present(protocol, options.computing, absent)
-    if isinstance(options.source, SampledClips):
-        made = _forecast_samples(made, run, suite, build_maker(run, options.source), out)
+    existing: ClipDataset | None = None
+    match options.source:
+        case SampledClips() as source:
+            made = _forecast_samples(made, run, suite, build_maker(run, source), out)
+        case ExistingClips(path=path):
+            existing = open_scored(path, protocol)
+            made = replace(made, clips=min(run.count, len(existing)))
     if suite is None:
-        return replace(made, missing=run.count + protocol.reference_count)
+        return made
+    total = made.clips + made.reference
     # A block is stored with the features of all networks.
-    missing = run.count + protocol.reference_count if absent else _missing_features(run, suite, made.stored)
-    seconds, refusals = _measure_networks(suite.networks, protocol, measure=missing > 0)
+    featured = 0 if absent else _count_featured(run, suite, made, existing)
+    seconds, refusals = _measure_networks(suite.networks, protocol, measure=featured < total)
     width = sum(sum(network.spec.layers.values()) for network in suite.networks)
     return replace(
         made,
-        missing=missing,
-        feature_bytes=4 * width * (run.count + protocol.reference_count),
+        featured=featured,
+        feature_bytes=4 * width * total,
         feature_seconds=seconds,
         refusals=refusals,
     )
@@ -176,20 +182,16 @@ def _forecast_samples(
         )
 
 
-def _missing_features(run: RunContext, suite: MetricSuite, stored: int) -> int:
-    """Count the clips of both sides whose features are not stored, without reading a clip."""
+def _count_featured(run: RunContext, suite: MetricSuite, made: Forecast, clips: ClipDataset | None) -> int:
+    """Count the clips of both sides whose features are stored, without reading a clip."""
     extractor = replace(run.extractor, networks=suite.networks, reporter=Silent())
-    missing = run.reference.count_missing(extractor)
-    clips: ClipDataset | None = None
-    match run.options.source:
-        case ExistingClips(path=path):
-            clips = open_scored(path, run.protocol)
-        case SampledClips() if stored == run.count:
-            archive = Archive(RunFolder(run.out).samples, run.count)
-            clips = ViewedArchive(archive, run.protocol.scored_view)
-        case SampledClips():  # features are computed when all samples are there
-            return missing + run.count
-    return missing + extractor.count_missing(clips, min(run.count, len(clips)), run.features_folder, GENERATED)
+    count = run.reference.count_featured(extractor)
+    if clips is None:
+        if made.stored < made.clips:  # features are computed when all samples are there
+            return count
+        archive = Archive(RunFolder(run.out).samples, made.clips)
+        clips = ViewedArchive(archive, run.protocol.scored_view)
+    return count + extractor.count_featured(clips, made.clips, run.features_folder, GENERATED)
 
 
 def amount(size: int) -> str:

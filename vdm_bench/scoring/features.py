@@ -218,12 +218,12 @@ class FeatureExtractor:
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
-    def count_missing(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> int:
-        """Count the clips whose features are not stored, without reading one; arguments as in `collect`."""
+    def count_featured(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> int:
+        """Count the clips whose features are stored, without reading one; arguments as in `collect`."""
         store = BlockStore(folder, "features", self.reporter, self.processes)
         bounds = block_bounds(count)
         known = self._recall(ContentCache(dataset, bounds, folder, self.workers), len(bounds), store, title)
-        return sum(stop - start for (start, stop), facts in zip(bounds, known, strict=True) if facts is None)
+        return sum(stop - start for (start, stop), facts in zip(bounds, known, strict=True) if facts is not None)
 
     def _describe(
         self,

@@ -218,10 +218,10 @@ class ReferenceClips:
         """Compute the features, or find them in the user's cache."""
         return collect_reference(self.protocol, self.clips, extractor)
 
-    def count_missing(self, extractor: FeatureExtractor) -> int:
-        """Count the clips whose features are not in the user's cache, without reading them."""
+    def count_featured(self, extractor: FeatureExtractor) -> int:
+        """Count the clips whose features are in the user's cache, without reading them."""
         count = min(len(self.clips), self.protocol.reference_count)
-        return extractor.count_missing(self.clips, count, _cache(), _TITLE)
+        return extractor.count_featured(self.clips, count, _cache(), _TITLE)
 
 
 @dataclass(frozen=True)
@@ -246,9 +246,9 @@ class ReferenceFile:
         """Read the features of the extractor's networks."""
         return read_reference(self.path, self.protocol, extractor.networks)
 
-    def count_missing(self, extractor: FeatureExtractor) -> int:
-        """Return 0: the file has all features."""
-        return 0
+    def count_featured(self, extractor: FeatureExtractor) -> int:
+        """Return the number of all clips: the file has their features."""
+        return self.protocol.reference_count
 
 
 Reference: TypeAlias = ReferenceClips | ReferenceFile

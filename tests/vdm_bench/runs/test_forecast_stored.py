@@ -123,4 +123,4 @@ def test_what_is_stored_is_neither_computed_nor_counted(monkeypatch: pytest.Monk
     assert re.search(r"samples .* s per clip\), features .* s per clip\); measured on a few passes", time)
     options = RunOptions(source=SampledClips("noise"), limit=100)
     made = forecast(get_protocol("shapes-unconditional"), options, Path("run"))
-    assert (made.clips, made.stored, made.missing) == (100, 64, 64 + 100)
+    assert (made.clips, made.stored, made.featured) == (100, 64, 1024 - 64)
