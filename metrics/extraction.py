@@ -7,7 +7,8 @@ the same others: its features are equal to the last bit for any number of worker
 On a CPU each forward pass uses one thread, and as many passes run in parallel as there are threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,12 @@ from vdm_bench.runtime.threads import mapped
 BLOCK_CLIPS = 64
 
 Features = dict[str, NDArray[np.float32]]
+
+Pass: TypeAlias = Callable[[], dict[str, Tensor]]
+"""A forward pass of one batch: float32 [B, d] for each layer, on the CPU."""
+
+PassHook: TypeAlias = Callable[[int, Pass], dict[str, Tensor]]
+"""Called with the number of each batch of a block and its pass, maybe by several threads; returns the layers."""
 
 
 def block_bounds(count: int) -> list[tuple[int, int]]:
@@ -55,22 +62,31 @@ def not_finite(network: FeatureNetwork, layer: str, clips: str = "these clips") 
     return f"{network.spec.name} gives NaN or infinity in its layer {layer!r} for {clips}"
 
 
-def compute_features(network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor) -> Features:
+def compute_pass(number: int, forward: Pass) -> dict[str, Tensor]:
+    """Compute a pass: the `PassHook` that keeps nothing."""
+    return forward()
+
+
+def compute_features(
+    network: FeatureNetwork, clips: NDArray[np.uint8] | Tensor, hook: PassHook = compute_pass
+) -> Features:
     """Compute the layers of one block of clips like `extract_features`, but allow values that are not finite."""
     spec = network.spec
     pixels = torch.as_tensor(clips).to(network.device)
     if not len(pixels):
         return {name: np.empty((0, d), np.float32) for name, d in spec.layers.items()}
+
+    def computed(item: tuple[int, Tensor]) -> dict[str, Tensor]:
+        number, batch = item
+        return hook(number, lambda: _forward(network, batch))
+
+    batches = list(enumerate(torch.split(pixels, spec.batch_size)))
     with arithmetic(spec.precision, network.device):
-        parts = _computed(network, torch.split(pixels, spec.batch_size))
-    return {name: torch.cat([part[name] for part in parts]).float().numpy() for name in parts[0]}
-
-
-def _computed(network: FeatureNetwork, batches: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-    """Compute the layers of each batch."""
-    if not network.spec.concurrent:
-        return [_forward(network, batch) for batch in batches]
-    return mapped(lambda batch: _forward(network, batch), batches, network.device)
+        if spec.concurrent:
+            parts = mapped(computed, batches, network.device)
+        else:
+            parts = [computed(item) for item in batches]
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
 def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:
@@ -79,4 +95,4 @@ def _forward(network: FeatureNetwork, batch: Tensor) -> dict[str, Tensor]:
         batch = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])])
     # Autocast is set per thread, and a network of another package may not set its precision itself.
     with arithmetic(network.spec.precision, network.device):
-        return {name: layer[:count].cpu() for name, layer in network(batch).items()}
+        return {name: layer[:count].cpu().float() for name, layer in network(batch).items()}

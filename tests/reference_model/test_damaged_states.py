@@ -10,7 +10,7 @@ from vdm_bench.errors import DamagedError
 from vdm_bench.reference_model.training.state import TrainingProgress, read_state, write_state
 
 
-@pytest.mark.parametrize("seconds", [10**400, -(10**400)])
+@pytest.mark.parametrize("seconds", [10**400, -(10**400)], ids=["huge", "negative"])
 def test_seconds_that_no_float_can_hold_are_refused(tmp_path: Path, seconds: int) -> None:
     write_state(tmp_path, {"weight": torch.zeros(2)}, TrainingProgress(step=3, seconds=seconds))
     with pytest.raises(DamagedError) as caught:

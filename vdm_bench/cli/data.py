@@ -58,7 +58,9 @@ def _entries_of(names: Sequence[str]) -> dict[str, DatasetEntry]:
 def check(protocol: str, data_root: Path | None, decode: bool, workers: int, as_json: bool) -> None:
     """Show which data of PROTOCOL exist, which are missing, and whether the counts match the protocol.
 
-    The metrics of PROTOCOL are checked too. Exit code 3 if the counts do not match: a run is possible, but is marked and ranked separately.
+    The metrics of PROTOCOL are checked too.
+
+    Exit code 3 if the counts do not match: a run is possible, but is marked and ranked separately.
 
     `vdm-bench data where PROTOCOL` says where to get the data.
     """

@@ -106,11 +106,11 @@ def run(
         name=name,
         recheck=recheck,
     )
+    folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
     if dry_run:
-        show(*forecast(chosen, asked).lines())
+        show(*forecast(chosen, asked, folder).lines())
         return
     trackers = {spec: open_tracker(spec) for spec in specs}  # before hours of work
-    folder = out or Path("runs", chosen.name, _folder_name(sampler or sampler_command or str(clips)))
     opened = open_run(chosen, folder, asked, Console(), processes)
     record = execute(opened)
     if processes.is_main:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
 from vdm_bench.metrics.networks.base import FeatureNetwork
-from vdm_bench.scoring.feature_files import array_name, read_features, read_header
-from vdm_bench.scoring.features import ExtractedFeatures, compute_layers, layers_of
+from vdm_bench.scoring.feature_files import array_name, layers_of, read_features, read_header
+from vdm_bench.scoring.features import ExtractedFeatures, compute_layers
+from vdm_bench.scoring.partial import PartialBlock
 from vdm_bench.video.contents import LoadedClip
 
 
@@ -114,13 +115,14 @@ class Auditor:
         self._errors: dict[str, float] = {}  # the largest, by layer
 
     def __call__(
-        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip], partial: PartialBlock
     ) -> tuple[Features, dict[str, str]]:
         """Return the layers of all networks for the clips of one block, and the reasons for missing layers."""
         widths = layers_of(networks)
         known = [self._stored.rows(clip.digest, widths) for clip in clips]
         again = [n for n, clip in enumerate(clips) if known[n] is None or clip.index in self._chosen]
-        computed, refused = compute_layers(networks, [clips[n] for n in again]) if again else ({}, {})
+        chosen = [clips[n] for n in again]
+        computed, refused = compute_layers(networks, chosen, partial) if again else ({}, {})
         both = [(place, rows) for place, n in enumerate(again) if (rows := known[n]) is not None]
         self._computed += len(again)
         self._compared += len(both)

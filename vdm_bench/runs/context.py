@@ -244,10 +244,8 @@ def prepare(run: RunContext) -> PreparedRun:
             # Before the sampler: its folder may contain modules with the names of those that networks import.
             suite = load_suite(run)
             maker = build_maker(run, chosen)
-            sampler = maker.sampler
-            settings = chosen.options if sampler.recorded_settings is None else sampler.recorded_settings
-            info = _sampler_info(run, settings)
-            return PreparedRun(suite, maker, info, make_plan(run.asked, info, sampler, suite))
+            info = describe_sampler(run, maker.sampler)
+            return PreparedRun(suite, maker, info, make_plan(run.asked, info, maker.sampler, suite))
 
 
 def check_existing(run: RunContext, source: ExistingClips) -> Samples:
@@ -296,6 +294,16 @@ def build_maker(run: RunContext, source: SampledClips) -> Maker:
     run.conditions.check_labels_and_captions(run.count)
     evaluations = sampler.evaluations(run.conditions.request([0], source.seed))
     return Maker(sampler, source.seed, evaluations)
+
+
+def describe_sampler(run: RunContext, sampler: Sampler) -> SamplerInfo:
+    """Return what the record says of a sampler: its own settings, or else the options of the run.
+
+    Raises:
+        InputError: the settings cannot be recorded.
+    """
+    options = run.options.source.options if isinstance(run.options.source, SampledClips) else {}
+    return _sampler_info(run, options if sampler.recorded_settings is None else sampler.recorded_settings)
 
 
 def _sampler_info(run: RunContext, settings: Mapping[str, Any]) -> SamplerInfo:

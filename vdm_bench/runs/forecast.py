@@ -1,79 +1,102 @@
-"""Estimate the size and duration of a run, without writing anything.
+"""What a run would compute, and how long it would take; nothing is written.
 
-A few clips are sampled and passed through the networks to measure the time. Networks whose weights are not in the
-cache are not timed.
+The time is measured on a few evaluations of the sampler's network and a few passes of the feature networks, so it
+takes seconds even if a clip takes minutes. Samples and features that are stored already are neither computed nor
+counted. Networks whose weights are not on this machine are not measured.
 """
 
 import contextlib
 import itertools
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from vdm_bench.datasets.folder import ViewedArchive
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.extraction import compute_features
+from vdm_bench.metrics.extraction import BLOCK_CLIPS, compute_features
 from vdm_bench.metrics.networks import ComputeConfig
+from vdm_bench.metrics.networks.base import FeatureNetwork, check_frames
 from vdm_bench.metrics.recipes import get_recipes
 from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
-from vdm_bench.runs.context import Maker, RunContext, build_maker, open_run
-from vdm_bench.runs.plan import ExistingClips, RunOptions, SampledClips
+from vdm_bench.protocols.conditions import GENERATED, open_scored
+from vdm_bench.runs.context import Maker, RunContext, build_maker, describe_sampler, open_run
+from vdm_bench.runs.plan import ExistingClips, RunOptions, SampledClips, is_finished, make_plan, maker_of_clips
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
-from vdm_bench.samplers.base import call_sampler
+from vdm_bench.runtime.run_folder import RunFolder
+from vdm_bench.samplers.base import Sampler, call_sampler
 from vdm_bench.scoring.suite import MetricSuite
+from vdm_bench.video.archive import Archive, ArchiveWriter, is_archive
+from vdm_bench.video.clip import ClipDataset
 
-_TIMED = 2  # clips
-Pixels = NDArray[np.uint8]
+# Sampling is measured until both are reached, or for the longest time; an evaluation is never cut short.
+_ENOUGH_SECONDS, _ENOUGH_EVALUATIONS = 2.0, 3
+_LONGEST_SECONDS = 10.0
+_WARM_UP = 2.0  # seconds; a first pass that takes longer is not repeated
+_ENOUGH_OF_A_NETWORK = 0.5  # seconds of passes after the first
 
 _PREFIXES = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The size and duration of a run.
+    """What a run would compute.
 
     Attributes:
-        clips: number of clips to generate.
-        shape: (T, H, W) of these clips.
+        clips: number of clips that are scored.
+        shape: (T, H, W) of a clip.
         reference: number of reference clips.
+        stored: number of samples that are stored already.
+        featured: number of clips of both sides whose features are stored already.
         evaluations: network evaluations per clip; None if the sampler does not report them.
         sample_bytes: size of the clip archive.
         feature_bytes: size of the features of both sides.
-        sample_seconds: time to sample one clip; None for existing clips.
-        feature_seconds: time for the features of one clip, all networks together; None if weights are missing.
-        absent: networks whose weights are not in the cache.
-        refusals: why some networks cannot process the clips; metrics that need them will have no value.
+        sample_seconds: per clip; None if no clips are sampled.
+        feature_seconds: per clip, all networks together; None if weights are missing or all features are stored.
+        absent: networks whose weights are not on this machine.
+        refusals: why some networks do not take the clips; metrics that need them will have no value.
         departures: deviations from the protocol.
+        finished: the run folder, if it holds this run already, complete.
     """
 
     clips: int
     shape: tuple[int, int, int]
     reference: int
-    evaluations: int | None
-    sample_bytes: int
-    feature_bytes: int
-    sample_seconds: float | None
-    feature_seconds: float | None
-    absent: list[str]
-    refusals: list[str]
-    departures: list[str]
+    stored: int = 0
+    featured: int = 0
+    evaluations: int | None = None
+    sample_bytes: int = 0
+    feature_bytes: int = 0
+    sample_seconds: float | None = None
+    feature_seconds: float | None = None
+    absent: Sequence[str] = ()
+    refusals: Sequence[str] = ()
+    departures: Sequence[str] = ()
+    finished: Path | None = None
 
     def lines(self) -> list[str]:
-        """Return the forecast as lines of text."""
+        """Return the forecast as text, line by line."""
+        first = "a dry run: nothing is written"
+        if self.finished is not None:
+            return [first, f"{self.finished} holds this run already, complete; there is nothing to do"]
         work = ""
         if self.evaluations is not None:
-            total = self.evaluations * self.clips
-            work = f"; {self.evaluations:,} evaluations of the network a clip, {total:,} in all"
+            total = self.evaluations * (self.clips - self.stored)
+            work = f"; {self.evaluations:,} network evaluations per clip, {total:,} in total"
         size = "x".join(map(str, self.shape))
+        kept = f"; {self.stored:,} of them are stored" if self.stored else ""
+        disk = amount(self.feature_bytes)
+        found = f"; those of {self.featured:,} clips are stored" if self.featured else ""
         lines = [
-            "a dry run: nothing is written",
-            f"samples: {self.clips:,} clips of {size}, {amount(self.sample_bytes)}{work}",
-            f"features: {self.clips:,} clips and {self.reference:,} real ones, {amount(self.feature_bytes)}",
+            first,
+            f"samples: {self.clips:,} clips of {size}, {amount(self.sample_bytes)}{kept}{work}",
+            f"features: {self.clips:,} clips and {self.reference:,} real ones, {disk}{found}",
             f"time: {self._time()}",
         ]
         lines += [f"weights to download: {', '.join(self.absent)}"] if self.absent else []
@@ -83,57 +106,96 @@ class Forecast:
     def _time(self) -> str:
         parts, total = [], 0.0
         for what, seconds, count in (
-            ("samples", self.sample_seconds, self.clips),
-            ("features", self.feature_seconds, self.clips + self.reference),
+            ("samples", self.sample_seconds, self.clips - self.stored),
+            ("features", self.feature_seconds, self.clips + self.reference - self.featured),
         ):
-            if seconds is not None:
-                parts.append(f"{what} {duration(seconds * count)} ({seconds:.2g} s a clip)")
+            if seconds is not None and count:
+                parts.append(f"{what} {duration(seconds * count)} ({seconds:.2g} s per clip)")
                 total += seconds * count
         if not parts:
-            return "not known"
-        return f"about {duration(total)} with one process: {', '.join(parts)}; timed on a few clips"
+            return "unknown" if self.absent else "seconds; samples and features are stored"
+        return f"about {duration(total)} with one process: {', '.join(parts)}; measured on a few passes"
 
 
-def forecast(protocol: Protocol, options: RunOptions) -> Forecast:
-    """Estimate the size and duration of a run.
+def forecast(protocol: Protocol, options: RunOptions, out: Path | None = None) -> Forecast:
+    """Find out what a run would compute.
 
     Args:
-        protocol: the protocol of the run.
+        protocol: protocol of the run.
         options: options of the run.
+        out: its folder; None: a new one.
 
     Raises:
-        InputError: whatever the run itself would refuse.
+        InputError: as the run itself.
     """
-    run = open_run(protocol, Path(), options, Silent(), ProcessGroup())
-    side = protocol.sample_size
-    shape = (protocol.frames, side, side)
-    clips, seconds, evaluations, sample_bytes = None, None, None, 0
+    run = open_run(protocol, out or Path(), options, Silent(), ProcessGroup())
+    absent = missing_networks(protocol, options.computing)
+    made = Forecast(
+        clips=run.count,
+        shape=(protocol.frames, protocol.sample_size, protocol.sample_size),
+        reference=protocol.reference_count,
+        absent=absent,
+        departures=list(run.departures),
+    )
+    if out is not None and is_finished(out, run.asked, options.source):
+        return replace(made, finished=out)
+    suite = _load_present(protocol, options.computing, absent)
+    existing: ClipDataset | None = None
     match options.source:
         case SampledClips() as source:
-            maker = build_maker(run, source)
-            clips, seconds = _try_sampler(run, maker)
-            evaluations, sample_bytes = maker.evaluations, run.count * int(np.prod(shape)) * 3
-        case ExistingClips():
-            pass
-    feature_bytes, feature_seconds, absent, refusals = _try_networks(protocol, options, clips)
-    reference = protocol.reference_count
-    return Forecast(
-        clips=run.count,
-        shape=shape,
-        reference=reference,
-        evaluations=evaluations,
-        sample_bytes=sample_bytes,
-        feature_bytes=feature_bytes * (run.count + reference),
-        sample_seconds=seconds,
-        feature_seconds=feature_seconds,
-        absent=absent,
+            made = _forecast_samples(made, run, suite, build_maker(run, source), out)
+        case ExistingClips(path=path, fit=fit):
+            existing = open_scored(path, protocol, fit=fit)
+            made = replace(made, clips=min(run.count, len(existing)))
+    if suite is None:
+        return made
+    total = made.clips + made.reference
+    # A block is stored with the features of all networks.
+    featured = 0 if absent else _count_featured(run, suite, made, existing)
+    seconds, refusals = _measure_networks(suite.networks, protocol, measure=featured < total)
+    width = sum(sum(network.spec.layers.values()) for network in suite.networks)
+    return replace(
+        made,
+        featured=featured,
+        feature_bytes=4 * width * total,
+        feature_seconds=seconds,
         refusals=refusals,
-        departures=list(run.departures),
     )
 
 
+def _forecast_samples(
+    made: Forecast, run: RunContext, suite: MetricSuite | None, maker: Maker, out: Path | None
+) -> Forecast:
+    with contextlib.closing(maker.sampler):
+        stored = 0
+        folder = RunFolder(run.out).samples
+        if suite is not None and out is not None and is_archive(folder):
+            plan = make_plan(run.asked, describe_sampler(run, maker.sampler), maker.sampler, suite)
+            missing = ArchiveWriter(folder, made.shape, maker=maker_of_clips(plan)).missing(run.count)
+            stored = run.count - sum(map(len, missing.values()))
+        return replace(
+            made,
+            stored=stored,
+            evaluations=maker.evaluations,
+            sample_bytes=run.count * int(np.prod(made.shape)) * 3,
+            sample_seconds=_measure_sampler(run, maker) if stored < run.count else None,
+        )
+
+
+def _count_featured(run: RunContext, suite: MetricSuite, made: Forecast, clips: ClipDataset | None) -> int:
+    """Count the clips of both sides whose features are stored, without reading a clip."""
+    extractor = replace(run.extractor, networks=suite.networks, reporter=Silent())
+    count = run.reference.count_featured(extractor)
+    if clips is None:
+        if made.stored < made.clips:  # features are computed when all samples are there
+            return count
+        archive = Archive(RunFolder(run.out).samples, made.clips)
+        clips = ViewedArchive(archive, run.protocol.scored_view)
+    return count + extractor.count_featured(clips, made.clips, run.features_folder, GENERATED)
+
+
 def amount(size: int) -> str:
-    """Format a number of bytes.
+    """Return a number of bytes as text.
 
     >>> amount(5_033_164_800)
     '5.03 GB'
@@ -145,49 +207,79 @@ def amount(size: int) -> str:
 
 
 def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
-    """Return the networks of a protocol's metrics whose weights are not in the cache."""
+    """Return the networks of a protocol's metrics whose weights are not on this machine."""
     recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
     names = dict.fromkeys(recipe.network for recipe in recipes)
     here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
     return [name for name in names if computing.needs_download(name) and name not in here]
 
 
-def _try_sampler(run: RunContext, maker: Maker) -> tuple[Pixels, float]:
-    """Sample a few clips; return them, and the seconds per clip."""
-    sampler, request = maker.sampler, run.conditions.request(range(_TIMED), maker.seed)
-    with contextlib.closing(sampler):
-        start = time.monotonic()
-        clips = call_sampler(sampler, request, "of this run", lambda steps: None)
-        seconds = (time.monotonic() - start) / _TIMED
-    return clips, seconds
+def _load_present(protocol: Protocol, computing: ComputeConfig, absent: Sequence[str]) -> MetricSuite | None:
+    """Load the networks whose weights are on this machine; None if there are none."""
+    metrics = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
+    return MetricSuite.of(metrics, computing, Silent()) if metrics else None
 
 
-def _try_networks(
-    protocol: Protocol, options: RunOptions, clips: Pixels | None
-) -> tuple[int, float | None, list[str], list[str]]:
-    """Return feature bytes per clip, seconds per clip, networks without weights, and refusals."""
-    absent = missing_networks(protocol, options.computing)
-    present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
-    if not present:
-        return 0, None, absent, []
-    suite = MetricSuite.of(present, options.computing, Silent())
-    size = 4 * sum(sum(network.spec.layers.values()) for network in suite.networks)
+class _Enough(BaseException):
+    """Ends a sampler's work that has been measured; not an `Exception`, which samplers may catch."""
+
+
+def _measure_sampler(run: RunContext, maker: Maker, clock: Callable[[], float] = time.monotonic) -> float:
+    """Return the seconds per clip: of a few network evaluations if the sampler reports them, else of one clip."""
+    sampler = maker.sampler
+    reports = type(sampler).sample_with_progress is not Sampler.sample_with_progress
+    # A block, as in the run itself, because samplers choose their batches by it.
+    count = min(BLOCK_CLIPS, run.count) if reports else 1
+    # Evaluations that run at the same time are reported at the same time.
+    least = _ENOUGH_EVALUATIONS * (torch.get_num_threads() if reports else 1)
+    calls = steps = 0
+    start = clock()
+    elapsed = 0.0
+
+    def advance(done: int) -> None:
+        nonlocal calls, steps, elapsed
+        calls, steps, elapsed = calls + 1, steps + done, clock() - start
+        if elapsed >= _LONGEST_SECONDS or (elapsed >= _ENOUGH_SECONDS and calls >= least):
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        call_sampler(sampler, run.conditions.request(range(count), maker.seed), "of this run", advance)
+    elapsed = elapsed or clock() - start
+    return elapsed / steps * (maker.evaluations or 1) if steps else elapsed / count
+
+
+def _measure_networks(
+    networks: Sequence[FeatureNetwork], protocol: Protocol, *, measure: bool
+) -> tuple[float | None, list[str]]:
+    """Return the seconds per clip of all networks, and the errors of those that refuse the clips."""
     side, seconds = protocol.resolution, 0.0
     errors: list[InputError] = []
-    pixels = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
-    if clips is not None and clips.shape[2:4] == (side, side):
-        pixels = torch.from_numpy(np.array(clips[:1]))
-    for network in suite.networks:
-        # A full batch, because smaller ones are padded to it; the first pass is a warm-up.
-        batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
+    clip = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
+    for network in networks:
         try:
-            compute_features(network, batch)
+            check_frames(protocol.frames, network.spec)
+            if measure:
+                seconds += _measure_network(network, clip)
         except InputError as error:
             errors.append(error)
-            continue
-        start = time.monotonic()
-        compute_features(network, batch)
-        seconds += (time.monotonic() - start) / len(batch)
-    if len(errors) == len(suite.networks):
+    if errors and len(errors) == len(networks):
         raise errors[0]
-    return size, seconds, absent, [str(error) for error in errors]
+    return seconds if measure else None, [str(error) for error in errors]
+
+
+def _measure_network(network: FeatureNetwork, clip: torch.Tensor) -> float:
+    """Return the seconds per clip of as many passes as run at the same time."""
+    size = network.spec.batch_size
+    parallel = torch.get_num_threads() if network.spec.concurrent and network.device.type == "cpu" else 1
+    batches = min(parallel, math.ceil(BLOCK_CLIPS / size))
+    clips = clip.expand(batches * size, -1, -1, -1, -1).to(network.device)
+    start = time.monotonic()
+    compute_features(network, clips)
+    first = time.monotonic() - start
+    if first > _WARM_UP:  # preparations hardly count
+        return first / len(clips)
+    rounds, start = 0, time.monotonic()
+    while not rounds or time.monotonic() - start < _ENOUGH_OF_A_NETWORK:
+        compute_features(network, clips)
+        rounds += 1
+    return (time.monotonic() - start) / rounds / len(clips)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vdm_bench.errors import DamagedError
 from vdm_bench.metrics.extraction import Features
+from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.runtime.checksums import StoredArrays, open_arrays
 from vdm_bench.scoring.blocks import write_block
 from vdm_bench.video.clip import is_digest
@@ -21,6 +22,20 @@ FEATURES_VERSION = 5
 def array_name(number: int, layer: str) -> str:
     """Return the name of a layer in the files of features, by the index of its network."""
     return f"{number}.{layer}"
+
+
+def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
+    """Return the dimensions of each layer of the networks, by its `array_name`."""
+    return {
+        array_name(number, layer): width
+        for number, network in enumerate(networks)
+        for layer, width in network.spec.layers.items()
+    }
+
+
+def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
+    """Name networks by all that decides the features of a clip, but the device."""
+    return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
 @dataclass(frozen=True)

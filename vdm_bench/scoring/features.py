@@ -12,7 +12,9 @@ block and sends it to the others.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,17 +30,20 @@ from vdm_bench.metrics.networks.base import FeatureNetwork
 from vdm_bench.metrics.rates import FrameRates
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import remove_temporary_files
-from vdm_bench.runtime.progress import Reporter
+from vdm_bench.runtime.progress import Advance, Reporter
 from vdm_bench.runtime.threads import ordered_map
 from vdm_bench.scoring.blocks import BlockStore, content_key
 from vdm_bench.scoring.feature_files import (
     FEATURES_VERSION,
     BlockHeader,
     array_name,
+    layers_of,
+    network_names,
     read_features,
     read_header,
     write_features,
 )
+from vdm_bench.scoring.partial import PartialBlock, remove_finished
 from vdm_bench.video.clip import ClipDataset
 from vdm_bench.video.contents import (
     SKIP_BROKEN,
@@ -100,15 +105,20 @@ class FeatureSource(Protocol):
     """Computes, or looks up, the features of the clips of one block."""
 
     def __call__(
-        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+        self, networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip], partial: PartialBlock
     ) -> tuple[Features, dict[str, str]]:
         """Return what `compute_layers` returns for the same clips."""
 
 
 def compute_layers(
-    networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip]
+    networks: Sequence[FeatureNetwork], clips: Sequence[LoadedClip], partial: PartialBlock
 ) -> tuple[Features, dict[str, str]]:
     """Compute the layers of all networks for the clips of one block.
+
+    Args:
+        networks: the networks.
+        clips: the clips.
+        partial: passes of an interrupted run are taken from it, and new ones are kept in it.
 
     Returns:
         The layers, and the reasons for missing layers: a network does not accept the clips, or returns NaN for
@@ -117,13 +127,14 @@ def compute_layers(
     Raises:
         InputError: no network accepts the clips.
     """
+    partial.open(networks, [item.digest for item in clips])
     pixels = torch.from_numpy(np.stack([item.clip.frames for item in clips])).to(networks[0].device)
     arrays: Features = {}
     refused: dict[str, str] = {}
     errors: list[InputError] = []
     for number, network in enumerate(networks):
         try:
-            layers = compute_features(network, pixels)
+            layers = compute_features(network, pixels, partial.hook(number))
         except InputError as error:
             errors.append(error)
             refused |= {array_name(number, layer): str(error) for layer in network.spec.layers}
@@ -153,6 +164,7 @@ class FeatureExtractor:
         recheck: read and hash every clip, even if its hash is cached.
         way_out: what to do if clips cannot be read, for error messages.
         source: returns the features of a block; the networks compute them by default.
+        clock: returns seconds; decides when the passes of an unfinished block are kept.
     """
 
     networks: Sequence[FeatureNetwork]
@@ -163,6 +175,7 @@ class FeatureExtractor:
     recheck: bool = False
     way_out: str = SKIP_BROKEN
     source: FeatureSource = compute_layers
+    clock: Callable[[], float] = time.monotonic
 
     def collect(
         self, dataset: ClipDataset, count: int, folder: Path, title: str, name: str | None = None
@@ -182,20 +195,12 @@ class FeatureExtractor:
                 layers of the others are `refused` in their features, with a note.
         """
         remove_temporary_files(folder, shared=True)  # in a run or in the user's cache
+        remove_finished(folder)
         store = BlockStore(folder, "features", self.reporter, self.processes)
-        facts: list[BlockMetadata] = []
-        shape: Shape | None = None
         bounds = block_bounds(count)
-        with self.reporter.stage(f"{'features' if self.networks else 'content'} of {title}", count) as advance:
-            for block in self._blocks(
-                ContentCache(dataset, bounds, folder, self.workers), dataset, bounds, store, title
-            ):
-                facts.append(block)
-                shape = shape or block.shape
-                if shape and block.shape and shape != block.shape:
-                    raise unlike((f"the first clips of {title}", shape), ("a later one", block.shape))
-                start, stop = bounds[len(facts) - 1]
-                advance(stop - start)
+        cache = ContentCache(dataset, bounds, folder, self.workers)
+        known = self._recall(cache, len(bounds), store, title)
+        facts = self._describe(cache, known, dataset, bounds, store, title)
         broken = [BrokenClipError(source, reason) for block in facts for source, reason in block.broken]
         if broken and not self.skip_broken:
             raise BrokenClipsError(title, count, broken, self.way_out)
@@ -213,57 +218,110 @@ class FeatureExtractor:
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
-    def _blocks(
+    def count_featured(self, dataset: ClipDataset, count: int, folder: Path, title: str) -> int:
+        """Count the clips whose features are stored, without reading one; arguments as in `collect`."""
+        store = BlockStore(folder, "features", self.reporter, self.processes)
+        bounds = block_bounds(count)
+        known = self._recall(ContentCache(dataset, bounds, folder, self.workers), len(bounds), store, title)
+        return sum(stop - start for (start, stop), facts in zip(bounds, known, strict=True) if facts is not None)
+
+    def _describe(
         self,
-        memory: ContentCache,
+        cache: ContentCache,
+        known: Sequence[BlockMetadata | None],
         dataset: ClipDataset,
-        bounds: list[tuple[int, int]],
+        bounds: Sequence[tuple[int, int]],
         store: BlockStore,
         title: str,
+    ) -> list[BlockMetadata]:
+        """Return the facts of all blocks, after their features are stored.
+
+        Progress counts the network passes of this process, so that it moves with the first clips.
+        """
+        steps = [self._steps(stop - start) for start, stop in bounds]
+        owners = self._owners(known)
+        found = sum(steps) - sum(steps[number] for number in owners)
+        mine = sum(steps[number] for number, owner in owners.items() if owner == self.processes.rank)
+        what, unit = ("features", "passes") if self.networks else ("content", "clips")
+        with self.reporter.stage(f"{what} of {title}", found + mine, unit, found=found) as advance:
+            if self._is_unchanged(cache, known, title):
+                facts: list[BlockMetadata] = []
+                shape: Shape | None = None
+                for block in self._blocks(cache, known, dataset, bounds, store, advance):
+                    facts.append(block)
+                    shape = shape or block.shape
+                    if shape and block.shape and shape != block.shape:
+                        raise unlike((f"the first clips of {title}", shape), ("a later one", block.shape))
+                return facts
+        return self._describe(cache, [None] * len(bounds), dataset, bounds, store, title)
+
+    def _owners(self, known: Sequence[BlockMetadata | None]) -> dict[int, int]:
+        """Return which process computes each missing block."""
+        missing = (number for number, facts in enumerate(known) if facts is None)
+        return {number: self.processes.owner(place) for place, number in enumerate(missing)}
+
+    def _steps(self, clips: int) -> int:
+        """Return the steps of progress for a block of so many clips: network passes, or clips if only hashed."""
+        if not self.networks:
+            return clips
+        return sum(math.ceil(clips / network.spec.batch_size) for network in self.networks)
+
+    def _blocks(
+        self,
+        cache: ContentCache,
+        known: Sequence[BlockMetadata | None],
+        dataset: ClipDataset,
+        bounds: Sequence[tuple[int, int]],
+        store: BlockStore,
+        advance: Advance,
     ) -> Iterator[BlockMetadata]:
         """Yield the facts of each block, computing missing features while the next clips are decoded."""
-        known = self._believed(memory, len(bounds), store, title)
-        missing = [number for number, facts in enumerate(known) if facts is None]
-        owners = {number: self.processes.owner(place) for place, number in enumerate(missing)}
-        mine = [number for number in missing if owners[number] == self.processes.rank]
+        owners = self._owners(known)
+        mine = [number for number, owner in owners.items() if owner == self.processes.rank]
         indices = [index for number in mine for index in range(*bounds[number])]
         decoded = ordered_map(lambda index: load_clip(dataset, index), indices, self.workers)
         computed: dict[int, BlockMetadata] = {}
         if self.processes.size > 1:
             for number in mine:
-                computed[number] = self._compute([next(decoded) for _ in range(*bounds[number])], store)
+                loaded = [next(decoded) for _ in range(*bounds[number])]
+                computed[number] = self._compute(loaded, store, advance)
         for number, facts in enumerate(known):
             if facts is not None:
                 yield facts
                 continue
             if self.processes.size == 1:
-                found = self._compute([next(decoded) for _ in range(*bounds[number])], store)
+                found = self._compute([next(decoded) for _ in range(*bounds[number])], store, advance)
             else:
                 found = self._exchange(computed.get(number), store, owners[number])
-            memory.keep(number, found)
+            cache.keep(number, found)
             yield found
 
-    def _believed(
-        self, memory: ContentCache, count: int, store: BlockStore, title: str
+    def _recall(
+        self, cache: ContentCache, count: int, store: BlockStore, title: str
     ) -> list[BlockMetadata | None]:
-        """Return the facts of blocks that need not be read: stored, with a random sample of clips unchanged."""
-        known = [None] * count if self.recheck else memory.recall()
-        for path in memory.damaged:
+        """Return the cached facts of each block whose features are stored too; None for the others."""
+        known = [None] * count if self.recheck else cache.recall()
+        for path in cache.damaged:
             self.reporter.note(f"what {path} remembered of {title} was damaged; its clips are read again")
         # Processes may see different folders: a block counts as stored only if all have it.
         there = self.processes.all_true([facts is not None and self._stored(store, facts) for facts in known])
-        found = [facts if flag else None for facts, flag in zip(known, there, strict=True)]
-        taken = [(number, facts) for number, facts in enumerate(found) if facts is not None]
+        return [facts if flag else None for facts, flag in zip(known, there, strict=True)]
+
+    def _is_unchanged(self, cache: ContentCache, known: Sequence[BlockMetadata | None], title: str) -> bool:
+        """Read a sample of the clips of known blocks; if one has changed, delete all cached facts."""
+        taken = [(number, facts) for number, facts in enumerate(known) if facts is not None]
+        if not taken:  # in any process
+            return True
         mine = [block for place, block in enumerate(taken) if self.processes.owner(place) == self.processes.rank]
-        changed = memory.first_changed(mine)
+        changed = cache.first_changed(mine)
         if self.processes.all_true([changed is None])[0]:
-            return found
-        memory.forget()
+            return True
+        cache.forget()
         self.reporter.note(
             f"{title}: {changed or 'a clip'} is not what it was when it was last read, though its file looks the "
             f"same; all {title} are read again"
         )
-        return [None] * count
+        return False
 
     def _exchange(self, computed: BlockMetadata | None, store: BlockStore, owner: int) -> BlockMetadata:
         """Send a block from the process that has computed it to all others."""
@@ -275,17 +333,31 @@ class FeatureExtractor:
             raise store.lost()
         return facts
 
-    def _compute(self, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore) -> BlockMetadata:
+    def _compute(
+        self, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore, advance: Advance
+    ) -> BlockMetadata:
         """Compute the features of a block that has been read, unless those of the same content are stored."""
-        facts = BlockMetadata.of(loaded)
+        facts, left = BlockMetadata.of(loaded), self._steps(len(loaded))
+
+        def count(steps: int) -> None:
+            nonlocal left
+            left -= steps
+            advance(steps)
+
         if not self._stored(store, facts):
-            self._extract_to(self._path(store.folder, facts), loaded)
+            self._extract_to(self._path(store.folder, facts), loaded, store, count)
+        advance(left)  # passes that were not needed
         return facts
 
-    def _extract_to(self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError]) -> None:
+    def _extract_to(
+        self, path: Path, loaded: Sequence[LoadedClip | BrokenClipError], store: BlockStore, advance: Advance
+    ) -> None:
         clips = [item for item in loaded if isinstance(item, LoadedClip)]
         digests = [clip.digest for clip in clips]
-        write_features(path, network_names(self.networks), digests, *self.source(self.networks, clips))
+        partial = PartialBlock(path, store, advance, self.clock)
+        layers, refused = self.source(self.networks, clips, partial)
+        write_features(path, network_names(self.networks), digests, layers, refused)
+        partial.remove()
 
     def _stored(self, store: BlockStore, facts: BlockMetadata) -> bool:
         """Return whether all required features of a block are stored, according to its header."""
@@ -320,7 +392,7 @@ class FeatureExtractor:
         if [item.digest for item in loaded if isinstance(item, LoadedClip)] != block.facts.digests:
             changed = f"the clips of {block.title} that its features are of have changed since they were read"
             raise DamagedError(block.path, changed, "start again")
-        self._extract_to(block.path, loaded)
+        self._extract_to(block.path, loaded, block.store, lambda steps: None)
 
     def _path(self, folder: Path, facts: BlockMetadata) -> Path:
         named = zip(network_names(self.networks), self.networks, strict=True)
@@ -359,20 +431,6 @@ class FeatureExtractor:
             refused=refused,
             frame_rates=_frame_rates(dataset, facts),
         )
-
-
-def layers_of(networks: Sequence[FeatureNetwork]) -> dict[str, int]:
-    """Return the dimensions of each layer of the networks, by its `array_name`."""
-    return {
-        array_name(number, layer): width
-        for number, network in enumerate(networks)
-        for layer, width in network.spec.layers.items()
-    }
-
-
-def network_names(networks: Sequence[FeatureNetwork]) -> list[str]:
-    """Return the names of networks, with everything but the device that determines the features of a clip."""
-    return [f"{network.spec.cache_key} {','.join(network.spec.layers)}" for network in networks]
 
 
 def _frame_rates(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> FrameRates:

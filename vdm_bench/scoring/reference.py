@@ -34,6 +34,7 @@ FORMAT = "vdm-bench reference features"
 VERSION = 2
 _FIRST_VERSION = 1  # without checksums
 _ROWS = 4096  # read at a time
+_TITLE = "the reference"  # in progress and errors
 _WAY_OUT = "fetch it again, or create it again with `vdm-bench data export-reference`"
 _OLD_FACTS = "vdm_bench"  # metadata key of files of version 1
 
@@ -71,8 +72,11 @@ def collect_reference(protocol: Protocol, clips: ClipDataset, collector: Feature
         InputError: clips cannot be read.
     """
     count = min(len(clips), protocol.reference_count)
-    folder, name = cache_folder() / "features", source_of(protocol, protocol.reference)
-    return collector.collect(clips, count, folder, "the reference", name)
+    return collector.collect(clips, count, _cache(), _TITLE, source_of(protocol, protocol.reference))
+
+
+def _cache() -> Path:
+    return cache_folder() / "features"
 
 
 def write_reference(
@@ -214,6 +218,11 @@ class ReferenceClips:
         """Compute the features, or find them in the user's cache."""
         return collect_reference(self.protocol, self.clips, extractor)
 
+    def count_featured(self, extractor: FeatureExtractor) -> int:
+        """Count the clips whose features are in the user's cache, without reading them."""
+        count = min(len(self.clips), self.protocol.reference_count)
+        return extractor.count_featured(self.clips, count, _cache(), _TITLE)
+
 
 @dataclass(frozen=True)
 class ReferenceFile:
@@ -236,6 +245,10 @@ class ReferenceFile:
     def features(self, extractor: FeatureExtractor) -> ExtractedFeatures:
         """Read the features of the extractor's networks."""
         return read_reference(self.path, self.protocol, extractor.networks)
+
+    def count_featured(self, extractor: FeatureExtractor) -> int:
+        """Return the number of all clips: the file has their features."""
+        return self.protocol.reference_count
 
 
 Reference: TypeAlias = ReferenceClips | ReferenceFile

@@ -233,7 +233,7 @@ def test_score_prints_a_table_and_keeps_a_record(here: Path) -> None:
         assert score.digest in result.stdout
     again = command("score clips.npy --reference other.npy --out kept --name mine --json --workers 1")
     assert json.loads(again.stdout)["scores"] == json.loads(record.model_dump_json())["scores"]
-    assert "features of clips.npy: 24 clips" in result.stderr
+    assert "features of clips.npy: 3 passes" in result.stderr
 
 
 def test_the_python_api_gives_the_same_scores(here: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import miniatures
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from tiny_model import TINY
@@ -31,7 +32,7 @@ def test_counts_bytes_and_time_are_said_and_nothing_is_written(tmp_path: Path) -
     assert samples == f"samples: 100 clips of 16x32x32, {amount(100 * 16 * 32 * 32 * 3)}"
     assert features.startswith("features: 100 clips and 1,024 real ones, ")
     assert time.startswith("time: about ")
-    assert "s a clip); timed on a few clips" in time
+    assert "s per clip); measured on a few passes" in time
     assert departure == "departs from the protocol: generated 100 of 1024 clips"
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +45,7 @@ def test_evaluations_of_the_network_are_counted(tmp_path: Path) -> None:
     result = dry("shapes-unconditional", "--sampler", "reference", *arguments)
     assert result.exit_code == 0, result.output
     # Three predictor steps, and a correction after each but the last.
-    assert "; 5 evaluations of the network a clip, 5,120 in all" in result.stdout
+    assert "; 5 network evaluations per clip, 5,120 in total" in result.stdout
 
 
 def test_weights_that_are_not_here_are_named_and_not_fetched(tmp_path: Path) -> None:
@@ -58,9 +59,12 @@ def test_weights_that_are_not_here_are_named_and_not_fetched(tmp_path: Path) -> 
 
 
 def test_ready_clips_and_bad_input_are_looked_at_as_in_a_run(tmp_path: Path) -> None:
-    result = dry("shapes-unconditional", "--clips", tmp_path)
+    assert "holds no clips" in dry("shapes-unconditional", "--clips", tmp_path).stderr
+    np.save(tmp_path / "clips.npy", np.zeros((2, 16, 32, 32, 3), np.uint8))
+    result = dry("shapes-unconditional", "--clips", tmp_path / "clips.npy")
     assert result.exit_code == 0, result.output
-    assert "samples: 1,024 clips of 16x32x32, 0 B" in result.stdout
+    assert "samples: 2 clips of 16x32x32, 0 B" in result.stdout
+    assert "are stored" not in result.stdout
     assert dry("shapes-unconditional").exit_code == 2
     assert "give --data-root" in dry("bair-prediction", "--sampler", "real").stderr
 

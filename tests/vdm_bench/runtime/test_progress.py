@@ -24,7 +24,7 @@ def test_a_stage_says_how_far_it_is_and_how_long_it_will_take(
     """On a clock of the test's own: ten clips in 20 seconds, said every 45."""
     now = 100.0
     monkeypatch.setattr("vdm_bench.runtime.progress.time.monotonic", lambda: now)
-    with Console(quiet=45.0).stage("samples", 50) as advance:
+    with Console(every=45.0).stage("samples", 50) as advance:
         for _ in range(5):
             now += 20.0
             advance(10)
@@ -40,7 +40,7 @@ def test_what_was_there_before_tells_nothing_of_the_rate(
     """As above, with 1,000 clips that an interrupted run has left."""
     now = 100.0
     monkeypatch.setattr("vdm_bench.runtime.progress.time.monotonic", lambda: now)
-    with Console(quiet=45.0).stage("samples", 1050, found=1000) as advance:
+    with Console(every=45.0).stage("samples", 1050, found=1000) as advance:
         for _ in range(5):
             now += 20.0
             advance(10)
