@@ -7,7 +7,7 @@ from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.ranking import BEST, TIE
 from vdm_bench.leaderboards.tables.views import LEGEND, SYMBOLS
 from vdm_bench.leaderboards.tables.wide.appendix import appendix
-from vdm_bench.leaderboards.tables.wide.table import UNRANKED, Block, WideCell, WideRow, WideTable
+from vdm_bench.leaderboards.tables.wide.table import UNRANKED, RowBlock, WideCell, WideRow, WideTable
 from vdm_bench.leaderboards.text import (
     NOTHING,
     interval_title,
@@ -87,7 +87,7 @@ def _text(table: WideTable) -> str:
     return "".join(f"{printable(line, None).rstrip()}\n" for line in lines)
 
 
-def _head(block: Block) -> WideRow:
+def _head(block: RowBlock) -> WideRow:
     """Return the row above the rows of a block: its numbers of clips, and a digest per metric."""
     return WideRow(block.clips, block.notes, block.digests)
 
@@ -190,7 +190,7 @@ def _latex_rows(table: WideTable, *, numbered: bool = False) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _latex_head(block: Block, numbered: bool) -> str:
+def _latex_head(block: RowBlock, numbered: bool) -> str:
     cells = [rf"{{\footnotesize {latex_text(block.clips)}}}{_latex_numbers(block.notes, numbered)}"]
     for digest in block.digests:
         text = (

@@ -58,7 +58,7 @@ class WideRow:
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Comparable rows of a wide table.
 
     Attributes:
@@ -92,7 +92,7 @@ class WideTable:
     protocol: str
     metrics: tuple[tuple[str, bool], ...]
     levels: tuple[float, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[RowBlock, ...]
     footnotes: tuple[str, ...]
     unranked: bool
     scores: tuple[Score, ...]
@@ -225,7 +225,7 @@ def _block(
     marks: Mapping[int, str],
     footnotes: Mapping[str, int],
     levels: Sequence[float],
-) -> Block:
+) -> RowBlock:
     first = next(metric for metric in metrics if metric in group.digests)
     runs = sorted(group.runs, key=lambda run: _sort_key(run.record, first))
     rows = []
@@ -242,14 +242,14 @@ def _block(
         rows.append(WideRow(title, _sorted(footnotes, common), cells))
     digests = (group.digests.get(metric, "")[:SHORT_DIGEST] for metric in metrics)
     heads = tuple(WideCell(digest) if digest else None for digest in digests)
-    return _with_common_notes(Block(_clips(group), (), heads, tuple(rows)))
+    return _with_common_notes(RowBlock(_clips(group), (), heads, tuple(rows)))
 
 
 def _sorted(footnotes: Mapping[str, int], texts: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted(footnotes[text] for text in texts))
 
 
-def _with_common_notes(block: Block) -> Block:
+def _with_common_notes(block: RowBlock) -> RowBlock:
     """Move the footnotes that all rows, or all scores of a metric, have to the head of the block."""
     notes = _common([row.notes for row in block.rows])
     columns = [[row.cells[place] for row in block.rows] for place in range(len(block.digests))]
@@ -264,7 +264,7 @@ def _with_common_notes(block: Block) -> Block:
             for cell, common in zip(row.cells, of_columns, strict=True)
         )
         rows.append(WideRow(row.name, _without(row.notes, notes), cells))
-    return Block(block.clips, notes, digests, tuple(rows))
+    return RowBlock(block.clips, notes, digests, tuple(rows))
 
 
 def _common(notes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
