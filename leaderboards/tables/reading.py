@@ -1,4 +1,4 @@
-"""A score in words: whether it can be distinguished from real clips, and whether there are enough clips."""
+"""What a score means: whether it can be distinguished from real clips, and whether there are enough clips."""
 
 MOST_FLOOR = 0.25  # largest share of the value that the floor may have before more clips are advised
 

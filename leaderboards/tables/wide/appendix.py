@@ -100,7 +100,7 @@ def _network(signature: Signature, network: str) -> str:
 
 
 def _input(text: str) -> str:
-    """Return `16x32x32>32:antialias:stretch` in words."""
+    """Return `16x32x32>32:antialias:stretch` as text."""
     found = re.fullmatch(r"(\d+)x(\d+)x(\d+)(?:>(\d+):([\w-]+):([\w-]+))?", text)
     if found is None:
         return f"input {text}"
