@@ -7,12 +7,11 @@ from pathlib import Path
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.checks.history import ScoreHistory, ScorePoint
 from vdm_bench.leaderboards.tables.comparisons import notes, titled, value_of, values_and_change
-from vdm_bench.leaderboards.text import NOTHING, interval_title, rounded, text_table, useful_decimals
+from vdm_bench.leaderboards.text import NOTHING, UNFOLDED, interval_title, rounded, text_table, useful_decimals
 from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
 from vdm_bench.runtime.printable import printable
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
-_UNLIMITED = 10_000  # characters: a folded row is harder to read than a long one
 _SUBJECT = 50  # characters of a commit message
 _WIDTH, _HEIGHT = 7.0, 2.2  # inches of the plot of a score
 
@@ -25,7 +24,7 @@ def format_history(histories: Sequence[ScoreHistory]) -> str:
         titles = ("date", "commit", "score", interval_title(levels), "change", "verdict", "message")
         rows = [_row(point) for point in history.points]
         lines += [f"{history.title}: {titled(history.latest)}", ""]
-        lines += text_table(titles, rows, right=("score", "change"), width=_UNLIMITED)
+        lines += text_table(titles, rows, right=("score", "change"), width=UNFOLDED)
         compared = [point.compared for point in history.points if point.compared]
         lines += [*dict.fromkeys(notes(compared)), ""]
     return "".join(f"{printable(line, None).rstrip()}\n" for line in lines[:-1]) or "no scores\n"

@@ -10,6 +10,7 @@ from vdm_bench.leaderboards.tables.wide.appendix import appendix
 from vdm_bench.leaderboards.tables.wide.table import UNRANKED, RowBlock, WideCell, WideRow, WideTable
 from vdm_bench.leaderboards.text import (
     NOTHING,
+    UNFOLDED,
     interval_title,
     latex_text,
     markdown_line,
@@ -21,7 +22,6 @@ from vdm_bench.runtime.printable import printable
 
 WideFormat = Literal["text", "markdown", "latex"]
 WITHOUT_PROTOCOL = "no protocol"
-_UNLIMITED = 10_000  # characters: a folded row is harder to read than a long one
 _LATEX_TIE = "$^{=}$"
 
 
@@ -81,7 +81,7 @@ def _text(table: WideTable) -> str:
     lines = [
         table.protocol or WITHOUT_PROTOCOL,
         "",
-        *text_table(titles, rows, right=values, width=_UNLIMITED),
+        *text_table(titles, rows, right=values, width=UNFOLDED),
         *_notes(table),
     ]
     return "".join(f"{printable(line, None).rstrip()}\n" for line in lines)

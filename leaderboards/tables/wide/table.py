@@ -145,8 +145,8 @@ def _table(protocol: str, runs: Sequence[StoredRecord]) -> WideTable:
     scores = [score for run in runs for score in run.record.scores]
     metrics = dict.fromkeys(score.metric for score in scores)
     directions = {score.metric: score.higher_is_better for score in scores}
-    groups = _groups(runs)
-    footnotes = numbered(text for group in groups for run in group.runs for text in _all_notes(run.record))
+    groups = _groups(runs, list(metrics))
+    footnotes = numbered(text for group in groups for text in _all_notes(group))
     marks = _marks(runs)
     levels = tuple(sorted({score.interval.level for score in scores if score.interval}))
     return WideTable(
@@ -160,8 +160,11 @@ def _table(protocol: str, runs: Sequence[StoredRecord]) -> WideTable:
     )
 
 
-def _groups(runs: Sequence[StoredRecord]) -> list[_Group]:
-    """Put runs into groups; a run with many metrics comes first, so that those with fewer can join it."""
+def _groups(runs: Sequence[StoredRecord], metrics: Sequence[str]) -> list[_Group]:
+    """Put runs into groups, each sorted by its first metric.
+
+    Runs with many metrics come first, so that those with fewer can join them.
+    """
     groups: list[_Group] = []
     for run in sorted(runs, key=lambda run: -len(run.record.scores)):
         digests = {score.metric: score.digest for score in run.record.scores}
@@ -170,6 +173,9 @@ def _groups(runs: Sequence[StoredRecord]) -> list[_Group]:
             groups.append(group := _Group())
         group.digests.update(digests)
         group.runs.append(run)
+    for group in groups:
+        first = next(metric for metric in metrics if metric in group.digests)
+        group.runs.sort(key=lambda run: _sort_key(run.record, first))
     return sorted(groups, key=lambda group: (-len(group.runs), -_most_clips(group)))
 
 
@@ -226,10 +232,8 @@ def _block(
     footnotes: Mapping[str, int],
     levels: Sequence[float],
 ) -> RowBlock:
-    first = next(metric for metric in metrics if metric in group.digests)
-    runs = sorted(group.runs, key=lambda run: _sort_key(run.record, first))
     rows = []
-    for name, run in zip(distinct_names(runs), runs, strict=True):
+    for name, run in zip(distinct_names(group.runs), group.runs, strict=True):
         scores = {score.metric: score for score in run.record.scores}
         common = _run_notes(run.record)
         cells = tuple(
@@ -325,9 +329,13 @@ def _range_of(counts: Sequence[int]) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _all_notes(record: Record) -> list[str]:
-    common = _run_notes(record)
-    return [*common, *(text for score in record.scores for text in _cell_notes(score, common))]
+def _all_notes(group: _Group) -> list[str]:
+    """Return all footnotes of a group: first those of whole runs, then those of scores."""
+    of_runs = [(run.record, _run_notes(run.record)) for run in group.runs]
+    return [
+        *(text for _, common in of_runs for text in common),
+        *(text for record, common in of_runs for score in record.scores for text in _cell_notes(score, common)),
+    ]
 
 
 def _run_notes(record: Record) -> list[str]:
