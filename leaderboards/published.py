@@ -28,6 +28,7 @@ REAL = "real data"  # the "method" of real clips
 
 CSV_FILE = "published.csv"
 BIB_FILE = "published.bib"
+METRICS_BIB_FILE = "metrics.bib"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,12 @@ def citation(source: str) -> str:
 
 
 @functools.cache
+def bibtex_entries() -> Mapping[str, str]:
+    """Return the BibTeX entries of the papers that define metrics, by source such as `arXiv:1812.01717`."""
+    return parse_entries(_read(METRICS_BIB_FILE), METRICS_BIB_FILE)
+
+
+@functools.cache
 def _package_rows() -> tuple[PublishedRow, ...]:
     rows = parse_rows(_read(CSV_FILE), CSV_FILE)
     for row in rows:
@@ -211,7 +218,7 @@ def parse_entries(text: str, file: str) -> dict[str, str]:
     """
     entries: dict[str, str] = {}
     for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE)[1:]:
-        eprint = re.search(r"^ *eprint = \{(\d{4}\.\d{5})\}", entry, re.MULTILINE)
+        eprint = re.search(r"^ *eprint = \{(\d{4}\.\d{4,5})\}", entry, re.MULTILINE)
         if eprint is None:
             raise InputError(f"{file}: {entry.splitlines()[0]!r} has no arXiv eprint")
         source = f"arXiv:{eprint[1]}"

@@ -46,6 +46,7 @@ _ALL_DIGITS = 17
 # Powers of ten between which a number is printed without an exponent.
 _PLAIN_EXPONENTS = range(-5, 9)
 TEXT_WIDTH = 100
+UNFOLDED = 10_000  # width of a table whose rows must stay on one line
 NOTHING = "-"  # in a cell
 
 

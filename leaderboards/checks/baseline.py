@@ -13,7 +13,7 @@ from vdm_bench.leaderboards.record import (
     first_wrong_field,
     json_text,
     parse_json,
-    read_record,
+    parse_record,
     require_unchanged,
     sealed_record,
     unambiguous_json,
@@ -72,10 +72,14 @@ class Baseline:
             path = path / RECORD_FILE
         if not path.exists():
             return cls(path, {}, exists=False)
-        data = read_file(path, _unreadable)
+        return cls.parse(read_file(path, _unreadable), path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> "Baseline":
+        """Parse a baseline from `data`, the bytes of the file `path`; see `read`."""
         content = parse_json(data, path)
         if not isinstance(content, dict) or "baseline_version" not in content:
-            return cls(path, _by_key([read_record(path)], path), single=True)
+            return cls(path, _by_key([parse_record(data, path)], path), single=True)
         return cls(path, _by_key(_parse(data, content, path), path))
 
     def run_for(self, record: Record) -> Record | None:
@@ -84,20 +88,31 @@ class Baseline:
             return next(iter(self.runs.values()))
         return self.runs.get(key_of(record))
 
-    def updated(self, records: Iterable[Record]) -> "Baseline":
-        """Return the baseline with runs added; each replaces the run with its protocol and name.
+    def changes(self, records: Iterable[Record], *, only_new: bool = False) -> "list[BaselineChange]":
+        """Return what storing runs would change: each replaces the run with its protocol and name.
 
         A run with the same scores as the one in the baseline does not replace it, to keep the file unchanged.
+
+        Args:
+            records: the runs.
+            only_new: whether to leave all runs in the baseline as they are.
 
         Raises:
             InputError: two of the runs have the same name and protocol.
         """
-        changed = {
-            key: record
-            for key, record in _by_key(records, "what is checked").items()
-            if key not in self.runs or self.runs[key].scores != record.scores
-        }
-        return Baseline(self.path, {**self.runs, **changed})
+        found = [
+            BaselineChange(run, self.runs.get(key)) for key, run in _by_key(records, "what is checked").items()
+        ]
+        return [
+            change
+            for change in found
+            if change.replaced is None or not (only_new or change.replaced.scores == change.run.scores)
+        ]
+
+    def updated(self, records: Iterable[Record], *, only_new: bool = False) -> "Baseline":
+        """Return the baseline after the changes of `changes`."""
+        changes = self.changes(records, only_new=only_new)
+        return Baseline(self.path, {**self.runs, **{key_of(change.run): change.run for change in changes}})
 
     def write(self) -> None:
         """Write the file atomically, sorted by protocol and name; equal baselines give equal bytes.
@@ -109,6 +124,19 @@ class Baseline:
             raise InputError(f"{self.path} is the record of a run; give another --baseline FILE to write to")
         runs = [sealed_record(self.runs[key]) for key in sorted(self.runs)]
         write_text(self.path, json_text({"baseline_version": BASELINE_VERSION, "runs": runs}))
+
+
+@dataclass(frozen=True)
+class BaselineChange:
+    """A run that is stored in a baseline.
+
+    Attributes:
+        run: the run.
+        replaced: the run that it replaces, or None if it is added.
+    """
+
+    run: Record
+    replaced: Record | None
 
 
 def _by_key(records: Iterable[Record], source: object) -> dict[Key, Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vdm_bench.errors import InputError, NotComparableError
-from vdm_bench.leaderboards.checks.baseline import Baseline, title_of
+from vdm_bench.leaderboards.checks.baseline import Baseline, BaselineChange, title_of
 from vdm_bench.leaderboards.checks.compare import Comparison, Verdict, compare_scores
 from vdm_bench.leaderboards.checks.tolerances import NO_WORSE, ToleranceRule, check_patterns
 from vdm_bench.leaderboards.record import Record, read_record
@@ -212,7 +212,9 @@ def check_runs(run: Path, baseline: Path, fail_on: Sequence[str] = (), *, strict
     return check_records(_runs(run), Baseline.read(baseline), rules, strict=strict)
 
 
-def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | None = None) -> bool:
+def update_baseline(
+    run: Path, baseline: Path, *, only_new: bool = False, note: Callable[[str], None] | None = None
+) -> list[BaselineChange]:
     """Store a run, or all runs in a folder, in a baseline file, which is created if it does not exist.
 
     Concurrent updates of the file wait for each other, so that no run is lost.
@@ -220,10 +222,11 @@ def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | 
     Args:
         run: run folder, folder of run folders, or `run.json`.
         baseline: baseline file.
+        only_new: whether to store only runs that the baseline lacks.
         note: called with a sentence if another process is waited for.
 
     Returns:
-        Whether the file changed; it does not if it already has these scores.
+        The runs that were stored; none if the file already has their scores.
 
     Raises:
         InputError: a file cannot be used.
@@ -231,11 +234,11 @@ def update_baseline(run: Path, baseline: Path, *, note: Callable[[str], None] | 
     refuse_stream(baseline)
     with hold_file(baseline, "check", way_out="wait for it, or choose another --baseline", note=note):
         old = Baseline.read(baseline)
-        new = old.updated(record for _, record in _runs(run))
-        if old.exists and new.runs == old.runs and not old.single:
-            return False
-        new.write()
-        return True
+        records = [record for _, record in _runs(run)]
+        changes = old.changes(records, only_new=only_new)
+        if changes or not old.exists or old.single:
+            old.updated(records, only_new=only_new).write()
+        return changes
 
 
 def refuse_stream(baseline: Path) -> None:

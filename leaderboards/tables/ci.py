@@ -8,12 +8,15 @@ from vdm_bench.leaderboards.checks.check import CheckResult, Finding, RunCheck
 from vdm_bench.leaderboards.tables.comparisons import sentence
 from vdm_bench.runtime.printable import printable
 
+NO_LIMIT = "no --fail-on covers the metric"
+
 
 def junit_xml(result: CheckResult) -> bytes:
     """Return a check as JUnit XML, with one suite per run and one case per metric.
 
-    A regression is a failure; a checked score that cannot be compared is an error; a metric without a limit is
-    skipped. The same check gives the same bytes.
+    A regression is a failure; a checked score that cannot be compared is an error. A metric without a limit
+    passes, and its output says how it changed; it is skipped only if there is nothing to compare. The same check
+    gives the same bytes.
     """
     root = ET.Element("testsuites", {"name": "vdm-bench check", **_counts(result.findings)})
     for check in result.runs:
@@ -34,7 +37,7 @@ def _counts(findings: tuple[Finding, ...]) -> dict[str, str]:
         "tests": len(outcomes),
         "failures": outcomes.count("failed"),
         "errors": outcomes.count("no answer"),
-        "skipped": outcomes.count("not gated"),
+        "skipped": sum(map(_is_skipped, findings)),
     }
     return {name: str(number) for name, number in numbers.items()}
 
@@ -46,12 +49,17 @@ def _add_outcome(case: ET.Element, finding: Finding) -> None:
             ET.SubElement(case, "failure", type="regression", message=message).text = message
         case "no answer":
             ET.SubElement(case, "error", type=finding.mark, message=message).text = message
-        case "not gated":
-            ET.SubElement(case, "skipped", message="no --fail-on covers it")
+        case "not gated" if _is_skipped(finding):
+            ET.SubElement(case, "skipped", message=f"not checked: {NO_LIMIT}; {message}")
+
+
+def _is_skipped(finding: Finding) -> bool:
+    return finding.outcome == "not gated" and finding.mark in ("missing", "not comparable")
 
 
 def _details(check: RunCheck, finding: Finding) -> Iterator[str]:
-    yield printable(sentence(finding))
+    unchecked = f"; not checked: {NO_LIMIT}" if finding.outcome == "not gated" else ""
+    yield printable(sentence(finding)) + unchecked
     if finding.compared:
         yield printable(f"baseline: {finding.compared.first.signature}")
         yield printable(f"run: {finding.compared.second.signature} in {check.path}")

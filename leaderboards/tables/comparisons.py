@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from vdm_bench.leaderboards.checks.baseline import title_of
+from vdm_bench.leaderboards.checks.baseline import BaselineChange, title_of
 from vdm_bench.leaderboards.checks.check import (
     FINE,
     NOT_COMPARABLE,
@@ -267,6 +267,33 @@ def format_closing(result: CheckResult, update: str) -> str:
     if result.exit_code != FINE:
         lines.append(f"if the change is intended, update the baseline with {update}")
     return _lines(lines)
+
+
+def format_changes(changes: Sequence[BaselineChange], baseline: str, *, only_new: bool = False) -> list[str]:
+    """Return lines that say what was stored in a baseline.
+
+    Args:
+        changes: the runs that were stored.
+        baseline: path of the baseline.
+        only_new: whether only runs that the baseline lacked were to be stored.
+    """
+    if not changes:
+        return [f"{baseline} has these {'runs' if only_new else 'scores'} already"]
+    lines = [f"wrote {baseline}"]
+    for change in changes:
+        before = {score.metric: score for score in change.replaced.scores} if change.replaced else {}
+        lines.append(f"{'replaced' if change.replaced else 'added'} {title_of(change.run)}")
+        lines += [f"  {_stored(score, before.get(score.metric))}" for score in change.run.scores]
+        lost = before.keys() - {score.metric for score in change.run.scores}
+        lines += [f"  {metric}: no longer in the baseline" for metric in sorted(lost)]
+    return lines
+
+
+def _stored(score: Score, before: Score | None) -> str:
+    value = "no value" if score.value is None else value_of(score)
+    if before is None or before.value is None or score.value == before.value:
+        return f"{titled(score)} {value}"
+    return f"{titled(score)} {value} (was {value_of(before)})"
 
 
 def markdown_check(result: CheckResult) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from vdm_bench.leaderboards.checks.compare import differing_keys
 from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, Row, ScoreGroup, plain_rows
+from vdm_bench.leaderboards.tables.reading import reading
 from vdm_bench.leaderboards.text import NOTHING, interval_title, percent, rounded, useful_decimals
 
 SYMBOLS = {BEST: "*", TIE: "="}
@@ -160,9 +161,23 @@ def footnotes_of(row: Row) -> list[str]:
     """Return the footnotes of a row of `load_runs`."""
     return [
         *([] if row["status"] == "ok" else [f"no value: {row['status']}"]),
+        *filter(None, [_reading(row)]),
         *row["marks"],
         *(f"departs from its protocol: {departure}" for departure in row["departures"]),
     ]
+
+
+def _reading(row: Row) -> str:
+    if row["floor"] is None:
+        return ""
+    return reading(
+        row["value"],
+        None if row["level"] is None else (row["low"], row["high"]),
+        row["floor"],
+        n_reference=row["n_reference"],
+        n_generated=row["n_generated"],
+        higher_is_better=row["higher_is_better"],
+    )
 
 
 def _leading(row: Row, links: Links) -> dict[TableColumn, Cell]:

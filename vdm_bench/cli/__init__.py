@@ -19,6 +19,7 @@ from vdm_bench.cli.compare import compare
 from vdm_bench.cli.data import data
 from vdm_bench.cli.demo import demo
 from vdm_bench.cli.explain import explain
+from vdm_bench.cli.history import history
 from vdm_bench.cli.leaderboard import leaderboard
 from vdm_bench.cli.listing import list_things
 from vdm_bench.cli.log import log
@@ -172,8 +173,8 @@ def cli(debug: bool) -> None:
 
 
 _COMMANDS = (
-    *(demo, list_things, score, run, report, leaderboard, reproduce, compare, check, verify, log),
-    *(explain, train, sample, data, weights, sampler_client),
+    *(demo, list_things, score, run, report, leaderboard, reproduce, compare, check, history, verify),
+    *(log, explain, train, sample, data, weights, sampler_client),
 )
 for command in _COMMANDS:
     cli.add_command(command)

@@ -9,6 +9,7 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.options import say, show_json, show_text
+from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.checks.check import CheckResult
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     help="Show the changes, and store the run in the baseline; it replaces the run with its protocol and name.",
 )
 @click.option(
+    "--add-new",
+    is_flag=True,
+    help="Store runs that the baseline lacks, by protocol and name; check the others as usual.",
+)
+@click.option(
     "--github/--no-github",
     default=lambda: os.environ.get("GITHUB_ACTIONS") == "true",
     show_default="on in GitHub's workflows",
@@ -47,6 +53,7 @@ def check(
     strict: bool,
     junit: Path | None,
     update_baseline: bool,
+    add_new: bool,
     github: bool,
     as_json: bool,
 ) -> None:
@@ -58,25 +65,27 @@ def check(
     \b
     vdm-bench check runs/mine --baseline baseline.json --update-baseline
     vdm-bench check runs/mine --baseline baseline.json
-    vdm-bench check runs/mine --baseline baseline.json --fail-on fvd:5% --junit check.xml
+    vdm-bench check runs/mine --baseline baseline.json --fail-on embedded/fvd:5% --junit check.xml
+    vdm-bench check runs/ --baseline baseline.json --add-new
 
     Exit codes: 0 fine, 1 regression, 2 wrong usage or bad input, 3 not comparable or no baseline.
     """
     from vdm_bench.leaderboards.checks.check import check_runs, refuse_stream
-    from vdm_bench.leaderboards.checks.check import update_baseline as update
     from vdm_bench.leaderboards.tables.ci import junit_xml
     from vdm_bench.leaderboards.tables.comparisons import format_check, format_closing
     from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
-    from vdm_bench.runtime.progress import Console
 
-    if update_baseline:
+    if update_baseline and add_new:
+        raise InputError("--update-baseline stores new runs, too; leave out --add-new")
+    if update_baseline or add_new:
         refuse_stream(baseline)
     result = check_runs(run, baseline, fail_on, strict=strict)
     text = format_check(result)
-    if update_baseline:
-        changed = update(run, baseline, note=Console().note)
-        say(f"wrote {baseline}" if changed else f"{baseline} has these scores already")
+    if update_baseline or add_new:
+        _store(run, baseline, only_new=add_new)
         result = check_runs(run, baseline, fail_on, strict=strict)
+    if add_new:
+        text = format_check(result)
     if result.exit_code or not update_baseline:
         text += format_closing(result, "--update-baseline")
     if junit:
@@ -89,6 +98,16 @@ def check(
     if github:
         _report_to_github(result, to_stderr=as_json)
     ctx.exit(result.exit_code)
+
+
+def _store(run: Path, baseline: Path, *, only_new: bool) -> None:
+    from vdm_bench.leaderboards.checks.check import update_baseline
+    from vdm_bench.leaderboards.tables.comparisons import format_changes
+    from vdm_bench.runtime.progress import Console
+
+    changes = update_baseline(run, baseline, only_new=only_new, note=Console().note)
+    for line in format_changes(changes, str(baseline), only_new=only_new):
+        say(line)
 
 
 def _print_text(text: str, github: bool) -> None:

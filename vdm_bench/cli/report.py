@@ -1,7 +1,7 @@
 """`vdm-bench report`: tables of runs, or a page with plots and clips."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -10,7 +10,9 @@ from vdm_bench.cli.options import say
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from vdm_bench.leaderboards.record import StoredRecord
     from vdm_bench.leaderboards.tables.formats import Format
+    from vdm_bench.leaderboards.tables.wide.formats import WideFormat
 
 _MEGABYTE = 1_000_000
 
@@ -25,6 +27,14 @@ _MEGABYTE = 1_000_000
     show_default=True,
     help="Format: parquet needs the extra `parquet`; html is a page with tables, plots and clips.",
 )
+@click.option(
+    "--wide/--by-metric",
+    default=None,
+    help="One table with a row per run and a column per metric, or a ranked table per metric, with all details.  "
+    "[default: --wide for text and latex if there are several metrics]",
+)
+@click.option("--rows-only", is_flag=True, help="For latex: only the rows of the wide table, for your own table.")
+@click.option("--citation", is_flag=True, help="Print the BibTeX entries of the metrics' papers instead.")
 @options.output
 @options.data_root
 @click.option(
@@ -45,6 +55,9 @@ _MEGABYTE = 1_000_000
 def report(
     runs: tuple[Path, ...],
     form: "Format | Literal['parquet', 'html']",
+    wide: bool | None,
+    rows_only: bool,
+    citation: bool,
     output: Path | None,
     data_root: Path | None,
     named: tuple[str, ...],
@@ -52,21 +65,39 @@ def report(
 ) -> None:
     """Print tables of RUNS: run folders, folders of them, or run.json files.
 
-    Only scores with the same signature are ranked together; others are in separate tables.
+    Only scores with the same signature are ranked together; others are in separate tables or rows.
 
     \b
     vdm-bench report runs/
+    vdm-bench report runs/ --by-metric
+    vdm-bench report runs/ --format latex -o table.tex
+    vdm-bench report runs/ --citation -o references.bib
     vdm-bench report runs/ --format html -o report.html
     vdm-bench report runs/mine --format html -o report.html --clips theirs=other/samples
     """
     if named and form != "html":
         raise InputError("--clips needs --format html; add it, or leave out --clips")
+    _check_layout(form, wide, rows_only, citation)
     if form == "html":
         _write_page(runs, _needed(output, form), data_root, named, embed)
         return
-    from vdm_bench.leaderboards.store import load_runs
+    from vdm_bench.leaderboards.store import frame_of_records, read_records
 
-    frame = load_runs(runs, note=options.say_left_out)
+    records = read_records(runs, note=options.say_left_out)
+    if citation:
+        from vdm_bench.leaderboards.tables.wide.appendix import citations
+
+        scores = [score for run in records for score in run.record.scores]
+        options.write_or_print(citations(scores) or "% no papers to cite\n", output)
+        return
+    if wide or rows_only or (wide is None and form in ("text", "latex") and _has_several_metrics(records)):
+        from vdm_bench.leaderboards.tables.wide.formats import format_wide
+        from vdm_bench.leaderboards.tables.wide.table import wide_tables
+
+        text = format_wide(wide_tables(records), cast("WideFormat", form), rows_only=rows_only)
+        options.write_or_print(text, output)
+        return
+    frame = frame_of_records(records, note=options.say_left_out)
     if form == "parquet":
         from vdm_bench.leaderboards.tables.formats import write_parquet
 
@@ -76,6 +107,21 @@ def report(
     from vdm_bench.leaderboards.tables.formats import format_tables
 
     options.write_or_print(format_tables(frame, form), output)
+
+
+def _check_layout(form: str, wide: bool | None, rows_only: bool, citation: bool) -> None:
+    if rows_only and (form != "latex" or wide is False):
+        raise InputError("--rows-only is for wide LaTeX tables; add --format latex, and leave out --by-metric")
+    if wide and form not in ("text", "markdown", "latex"):
+        raise InputError(
+            f"--format {form} has no wide table; leave out --wide, or choose text, markdown or latex"
+        )
+    if citation and (form != "text" or wide is not None):
+        raise InputError("--citation prints BibTeX; leave out --format, --wide and --by-metric")
+
+
+def _has_several_metrics(records: "list[StoredRecord]") -> bool:
+    return len({score.metric for run in records for score in run.record.scores}) > 1
 
 
 def _needed(output: Path | None, form: str) -> Path:

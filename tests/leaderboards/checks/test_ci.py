@@ -122,7 +122,7 @@ def test_the_headline_says_how_it_ended(make_record: MakeRecord, make_score: Mak
 
 def test_junit_counts_and_says_what_failed(checked: Callable[..., CheckResult]) -> None:
     root = ET.fromstring(junit_xml(checked()))
-    counts = {"tests": "5", "failures": "1", "errors": "2", "skipped": "1"}
+    counts = {"tests": "5", "failures": "1", "errors": "2", "skipped": "0"}
     assert root.attrib == {"name": "vdm-bench check", **counts}
     (suite,) = root
     assert suite.attrib == {"name": "model on bair-prediction", **counts}
@@ -130,7 +130,7 @@ def test_junit_counts_and_says_what_failed(checked: Callable[..., CheckResult]) 
     assert cases == {
         "fvd": ["failure", "system-out"],
         "is": ["system-out"],
-        "kvd": ["skipped", "system-out"],
+        "kvd": ["system-out"],
         "unlike": ["error", "system-out"],
         "gone": ["error", "system-out"],
     }
@@ -138,7 +138,23 @@ def test_junit_counts_and_says_what_failed(checked: Callable[..., CheckResult]) 
     assert failure is not None
     assert failure.attrib["message"].startswith("fvd got worse: 100.0 to 120.0")
     assert "baseline: unlike|n:10|v:0.1.0" in "".join(suite.itertext())
+    kvd = next(case for case in suite if case.attrib["name"] == "kvd")
+    assert "kvd changed within noise" in "".join(kvd.itertext())
+    assert "; not checked: no --fail-on covers the metric\n" in "".join(kvd.itertext())
     assert junit_xml(checked()) == junit_xml(checked())
+
+
+def test_junit_skips_only_unchecked_scores_without_a_comparison(make_record: Make, make_score: Make) -> None:
+    old = Baseline(Path("b"), {}).updated([make_record("m", make_score(1.0), make_score(1.0, metric="kvd"))])
+    run = make_record("m", make_score(1.0), make_score(1.0, metric="kvd", n=64), make_score(2.0, metric="new"))
+    result = check_records([("", run)], old, [ToleranceRule.parse("fvd:0")])
+    root = ET.fromstring(junit_xml(result))
+    assert root.attrib["skipped"] == "2"
+    messages = [element.attrib["message"] for element in root.iter("skipped")]
+    assert messages == [
+        "not checked: no --fail-on covers the metric; kvd is not comparable with the baseline: n 256 v 64",
+        "not checked: no --fail-on covers the metric; new cannot be checked: the baseline has no such score",
+    ]
 
 
 def test_github_gets_errors_and_good_news(checked: Callable[..., CheckResult]) -> None:

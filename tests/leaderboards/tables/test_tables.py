@@ -110,13 +110,13 @@ def test_what_differs_in_a_group_is_shown_row_by_row(
 ) -> None:
     frame = make_frame(
         make_record("a", make_score(7.0, ends=(6.5, 7.5), floor=1.0, n_reference=128)),
-        make_record("b", make_score(8.0, ends=(7.6, 8.4), level=0.9, floor=2.0)),
+        make_record("b", make_score(8.0, ends=(7.6, 8.4), level=0.9, floor=1.9)),
     )
     lines = format_tables(frame, "text").splitlines()
     assert lines[1] == "256 generated clips"
     assert lines[3] == "rank       name   value   interval            floor   reference"
     assert lines[5] == "   1   *   a       7.00   [6.50, 7.50] 95 %   1.000         128"
-    assert lines[6] == "   2       b       8.00   [7.60, 8.40] 90 %   2.000         256"
+    assert lines[6] == "   2       b       8.00   [7.60, 8.40] 90 %   1.900         256"
 
 
 def test_text_is_as_wide_as_asked_and_has_no_colours(

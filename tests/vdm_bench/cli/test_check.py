@@ -132,7 +132,13 @@ def test_a_baseline_is_made_held_and_moved(here: Path) -> None:
     assert not Path(BASELINE).exists()
 
     result = command(f"check runs/blurred --baseline {BASELINE} --update-baseline")
-    assert (result.exit_code, result.stderr) == (0, "wrote baseline.json\n")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "wrote baseline.json",
+        "added blurred on shapes-unconditional",
+        "  embedded/fvd ↓ 52.5",
+        "  embedded/is ↑ 39.9",
+    ]
     assert command(f"check runs/blurred --baseline {BASELINE}").exit_code == 0
     again = command(f"check runs/blurred --baseline {BASELINE} --update-baseline")
     assert (again.exit_code, again.stderr) == (0, "baseline.json has these scores already\n")
@@ -146,9 +152,32 @@ def test_a_baseline_is_made_held_and_moved(here: Path) -> None:
     assert command(f"check runs/blurred --baseline {BASELINE} --fail-on embedded/is:0").exit_code == 0
 
     result = command(f"check runs/blurred --baseline {BASELINE} --update-baseline --fail-on embedded/fvd:1%")
-    assert (result.exit_code, result.stderr) == (0, "wrote baseline.json\n")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "wrote baseline.json",
+        "replaced blurred on shapes-unconditional",
+        "  embedded/fvd ↓ 63.1 (was 52.5)",
+        "  embedded/is ↑ 47.9 (was 39.9)",
+    ]
     assert "FAIL" in result.stdout  # what changed is shown
     assert command(f"check runs/blurred --baseline {BASELINE}").exit_code == 0
+
+
+def test_new_runs_are_added_and_the_others_are_checked(here: Path) -> None:
+    assert command(f"check runs/blurred --baseline {BASELINE} --update-baseline").exit_code == 0
+    changed("blurred", 1.2)
+    result = command(f"check runs --baseline {BASELINE} --add-new")
+    assert result.exit_code == 1
+    assert "\nregression: embedded/fvd\n" in result.stdout
+    assert [line for line in result.stderr.splitlines() if line.startswith("added")] == [
+        f"added {name} on shapes-unconditional" for name in ("more", "noise", "real")
+    ]
+    assert "replaced" not in result.stderr
+    again = command(f"check runs --baseline {BASELINE} --add-new")
+    assert (again.exit_code, again.stderr) == (1, "baseline.json has these runs already\n")
+    both = command(f"check runs --baseline {BASELINE} --add-new --update-baseline")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "leave out --add-new" in both.stderr
 
 
 def test_a_folder_of_runs_has_one_baseline(here: Path) -> None:
