@@ -44,7 +44,7 @@ def test_evaluations_of_the_network_are_counted(tmp_path: Path) -> None:
     result = dry("shapes-unconditional", "--sampler", "reference", *arguments)
     assert result.exit_code == 0, result.output
     # Three predictor steps, and a correction after each but the last.
-    assert "; 5 evaluations of the network a clip, 5,120 in all" in result.stdout
+    assert "; 5 network evaluations per clip, 5,120 in total" in result.stdout
 
 
 def test_weights_that_are_not_here_are_named_and_not_fetched(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def run(
     from vdm_bench.runtime.run_folder import RunFolder
 
     chosen, processes = get_protocol(protocol), join_processes()
-    source, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
+    source, settings = _sampler(
+        sampler, sampler_command, sampler_timeout, options.key_values(pairs), has_clips=clips is not None
+    )
     asked = RunOptions(
         source=source_of_clips(source, clips, settings, seed),
         data_root=data_root,
@@ -119,12 +121,16 @@ def run(
 
 
 def _sampler(
-    sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
+    sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str], *, has_clips: bool
 ) -> tuple["str | Sampler | None", dict[str, str]]:
     """Return the sampler, and the options that it does not have yet."""
     from vdm_bench.samplers.command import CommandSampler
 
     if command is None:
+        if sampler is None and not has_clips:
+            raise InputError(
+                "no clips to score: give --sampler NAME, --sampler-command CMD, or --clips PATH of existing ones"
+            )
         if timeout is not None:
             raise InputError("--sampler-timeout works only with --sampler-command; leave it out")
         return sampler, settings

@@ -5,7 +5,6 @@ cache are not timed.
 """
 
 import contextlib
-import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_bench.errors import InputError
-from vdm_bench.metrics.extraction import compute_features
-from vdm_bench.metrics.networks import ComputeConfig
 from vdm_bench.metrics.recipes import get_recipes
-from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
 from vdm_bench.runs.context import Maker, RunContext, build_maker, open_run
 from vdm_bench.runs.plan import ExistingClips, RunOptions, SampledClips
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.samplers.base import call_sampler
-from vdm_bench.scoring.suite import MetricSuite
+from vdm_bench.scoring.suite import MetricSuite, missing_weights, recipes_of
 
 _TIMED = 2  # clips
 Pixels = NDArray[np.uint8]
@@ -68,7 +63,8 @@ class Forecast:
         work = ""
         if self.evaluations is not None:
             total = self.evaluations * self.clips
-            work = f"; {self.evaluations:,} evaluations of the network a clip, {total:,} in all"
+            noun = "evaluation" if self.evaluations == 1 else "evaluations"
+            work = f"; {self.evaluations:,} network {noun} per clip, {total:,} in total"
         size = "x".join(map(str, self.shape))
         lines = [
             "a dry run: nothing is written",
@@ -144,14 +140,6 @@ def amount(size: int) -> str:
     raise AssertionError
 
 
-def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
-    """Return the networks of a protocol's metrics whose weights are not in the cache."""
-    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
-    names = dict.fromkeys(recipe.network for recipe in recipes)
-    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
-    return [name for name in names if computing.needs_download(name) and name not in here]
-
-
 def _try_sampler(run: RunContext, maker: Maker) -> tuple[Pixels, float]:
     """Sample a few clips; return them, and the seconds per clip."""
     sampler, request = maker.sampler, run.conditions.request(range(_TIMED), maker.seed)
@@ -166,28 +154,17 @@ def _try_networks(
     protocol: Protocol, options: RunOptions, clips: Pixels | None
 ) -> tuple[int, float | None, list[str], list[str]]:
     """Return feature bytes per clip, seconds per clip, networks without weights, and refusals."""
-    absent = missing_networks(protocol, options.computing)
+    absent = missing_weights(recipes_of(protocol.metrics), options.computing)
     present = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
     if not present:
         return 0, None, absent, []
     suite = MetricSuite.of(present, options.computing, Silent())
     size = 4 * sum(sum(network.spec.layers.values()) for network in suite.networks)
-    side, seconds = protocol.resolution, 0.0
-    errors: list[InputError] = []
+    side = protocol.resolution
     pixels = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
     if clips is not None and clips.shape[2:4] == (side, side):
         pixels = torch.from_numpy(np.array(clips[:1]))
-    for network in suite.networks:
-        # A full batch, because smaller ones are padded to it; the first pass is a warm-up.
-        batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
-        try:
-            compute_features(network, batch)
-        except InputError as error:
-            errors.append(error)
-            continue
-        start = time.monotonic()
-        compute_features(network, batch)
-        seconds += (time.monotonic() - start) / len(batch)
+    seconds, errors = suite.time_clip(pixels)
     if len(errors) == len(suite.networks):
         raise errors[0]
     return size, seconds, absent, [str(error) for error in errors]

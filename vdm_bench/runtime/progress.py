@@ -71,7 +71,8 @@ class Console:
         seconds = time.monotonic() - start
         rate = f", {done / seconds:.3g} {unit}/s" if seconds > 0.1 else ""
         there = f", {found:,} were there" if found else ""
-        self.note(f"{title}: {done:,} {unit} in {duration(seconds)}{rate}{there}")
+        counted = unit.removesuffix("s") if done == 1 else unit
+        self.note(f"{title}: {done:,} {counted} in {duration(seconds)}{rate}{there}")
 
     def note(self, text: str) -> None:
         """Print a line to stderr."""

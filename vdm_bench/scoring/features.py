@@ -213,6 +213,14 @@ class FeatureExtractor:
             self.reporter.note(f"{title}: {reason}; metrics that need this have no value")
         return ExtractedFeatures(sets, broken, digest_of_clips(digests), digests)
 
+    def count_stored(self, dataset: ClipDataset, count: int, folder: Path) -> int:
+        """Return how many of clips 0 to count - 1 have their features stored in `folder`; no clip is read."""
+        bounds, store = block_bounds(count), BlockStore(folder, "features", self.reporter, self.processes)
+        known = zip(Memory(dataset, bounds, folder, self.workers).recall(), bounds, strict=True)
+        return sum(
+            stop - start for facts, (start, stop) in known if facts is not None and self._stored(store, facts)
+        )
+
     def _blocks(
         self, memory: Memory, dataset: ClipDataset, bounds: list[tuple[int, int]], store: BlockStore, title: str
     ) -> Iterator[BlockMetadata]:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from torch import Tensor
+
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import (
     ClipCounts,
@@ -21,11 +23,13 @@ from vdm_bench.leaderboards.record import (
     SkippedClip,
 )
 from vdm_bench.metrics.evaluation import Evaluation
+from vdm_bench.metrics.extraction import compute_features
 from vdm_bench.metrics.networks import ComputeConfig, check_computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.metrics.weights import provide
+from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import one_thread
@@ -71,7 +75,7 @@ class MetricSuite:
         Raises:
             InputError: a metric is unknown, or weights or the device are not available.
         """
-        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
+        return cls.of_recipes(recipes_of(metrics), computing, reporter)
 
     @classmethod
     def of_recipes(cls, recipes: Sequence[Recipe], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
@@ -83,9 +87,7 @@ class MetricSuite:
                 f"no metric asked for uses the network {idle[0]!r}; leave out --weights {idle[0]}=..."
             )
         check_computing(names, computing)
-        for name in names:
-            if computing.needs_download(name):
-                provide(name, reporter=reporter)
+        provide_weights([name for name in names if computing.needs_download(name)], reporter)
         loaded = {name: load_network(name, computing) for name in names}
         layers: dict[tuple[str, NetworkSettings], dict[str, None]] = {}
         passes = [(recipe.network, _settings(recipe, computing)) for recipe in recipes]
@@ -97,6 +99,13 @@ class MetricSuite:
         ]
         order = list(layers)
         return cls(recipes, networks, [order.index(key) for key in passes])
+
+    @property
+    def lengths(self) -> tuple[int, int | None]:
+        """The least and the most frames that all networks accept; None for the latter if there is no limit."""
+        specs = [network.spec for network in self.networks]
+        limits = [spec.max_frames for spec in specs if spec.max_frames is not None]
+        return max(spec.min_frames for spec in specs), min(limits, default=None)
 
     def check_frames(self, frames: int) -> None:
         """Refuse a number of frames that no network accepts, before any clip is processed.
@@ -114,6 +123,29 @@ class MetricSuite:
                 errors.append(error)
         if errors and len(errors) == len(self.networks):
             raise errors[0]
+
+    def time_clip(self, pixels: Tensor) -> tuple[float, list[InputError]]:
+        """Measure how long the networks take for a clip.
+
+        Args:
+            pixels: a clip, uint8 [1, T, H, W, 3].
+
+        Returns:
+            Seconds per clip, all networks together, and the errors of networks that do not accept the clip.
+        """
+        seconds, errors = 0.0, list[InputError]()
+        for network in self.networks:
+            # A full batch, because smaller ones are padded to it; the first pass is a warm-up.
+            batch = pixels.expand(network.spec.batch_size, -1, -1, -1, -1).to(network.device)
+            try:
+                compute_features(network, batch)
+            except InputError as error:
+                errors.append(error)
+                continue
+            start = time.monotonic()
+            compute_features(network, batch)
+            seconds += (time.monotonic() - start) / len(batch)
+        return seconds, errors
 
     def scores(
         self,
@@ -152,6 +184,40 @@ class MetricSuite:
                 ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]
+
+
+def provide_weights(names: Sequence[str], reporter: Reporter) -> None:
+    """Download the weights that are not in the cache.
+
+    Raises:
+        InputError: weights are not available; all of them are named.
+    """
+    errors = []
+    for name in names:
+        try:
+            provide(name, reporter=reporter)
+        except InputError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        raise InputError("; ".join(map(str, errors)))
+    if errors:
+        raise errors[0]
+
+
+def recipes_of(metrics: Sequence[str]) -> list[Recipe]:
+    """Return the recipes of metrics, given by names or TOML files.
+
+    Raises:
+        InputError: a metric is unknown, or a file is not a recipe.
+    """
+    return [recipe for metric in metrics for recipe in get_recipes(metric)]
+
+
+def missing_weights(recipes: Sequence[Recipe], computing: ComputeConfig) -> list[str]:
+    """Return the networks of recipes whose weights are not in the cache."""
+    names = dict.fromkeys(recipe.network for recipe in recipes)
+    cached = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
+    return [name for name in names if computing.needs_download(name) and name not in cached]
 
 
 def _settings(recipe: Recipe, computing: ComputeConfig) -> NetworkSettings:
