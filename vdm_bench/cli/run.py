@@ -10,6 +10,9 @@ from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vdm_bench.leaderboards.trackers import Tracker
     from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.samplers.base import Sampler
 
@@ -78,8 +81,7 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.leaderboards.record import StoredRecord
-    from vdm_bench.leaderboards.trackers import log_record, open_tracker
+    from vdm_bench.leaderboards.trackers import open_tracker
     from vdm_bench.protocols import get_protocol
     from vdm_bench.runs.context import open_run
     from vdm_bench.runs.forecast import forecast
@@ -87,7 +89,6 @@ def run(
     from vdm_bench.runs.run import execute, source_of_clips, write_page
     from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.runtime.run_folder import RunFolder
 
     chosen, processes = get_protocol(protocol), join_processes()
     source, settings = _sampler(
@@ -114,10 +115,18 @@ def run(
     if processes.is_main:
         print_record(record, as_json)
         write_page(opened, record)
-        if trackers:
-            for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers):
-                say(f"Warning: {sentence}")
+        _log(folder, trackers)
         require_values(record)
+
+
+def _log(folder: Path, trackers: "Mapping[str, Tracker]") -> None:
+    """Send the record of a run folder to trackers; failures are warnings."""
+    from vdm_bench.leaderboards.record import StoredRecord
+    from vdm_bench.leaderboards.trackers import log_record
+    from vdm_bench.runtime.run_folder import RunFolder
+
+    for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers) if trackers else ():
+        say(f"Warning: {sentence}")
 
 
 def _sampler(
