@@ -1,6 +1,7 @@
 """Score generated clips against reference clips without a protocol: `vdm-bench score`."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +172,8 @@ def check_sources(
         ClipsDifferError: with settings that fit the clips of both sides.
     """
     error = _difference(sources, recipes, options, reporter) if processes.is_main else None
-    message = processes.broadcast(str(error or "").encode() if processes.is_main else None, 0).decode()
+    found = processes.broadcast(json.dumps(error and str(error)).encode() if processes.is_main else None, 0)
+    message = json.loads(found)
     if error or message:
         raise error or InputError(message)
 
