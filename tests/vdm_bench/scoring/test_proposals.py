@@ -5,9 +5,12 @@ from fractions import Fraction
 
 import pytest
 
-from vdm_bench.errors import BrokenClipError
+from vdm_bench.errors import BrokenClipError, InputError
+from vdm_bench.runtime.distributed import ProcessGroup
+from vdm_bench.runtime.progress import Silent
 from vdm_bench.scoring.headers import ClipHeader, Header
 from vdm_bench.scoring.proposal import ClipsDifferError, Lengths, SideHeaders, check_headers
+from vdm_bench.scoring.score import ScoreOptions, check_sources
 from vdm_bench.video.view import View
 
 Kind = tuple[int, int, int] | tuple[int, int, int, str]  # frames, height, width, frame rate
@@ -122,3 +125,24 @@ def test_the_lines_count_clips_by_size_and_frame_rate() -> None:
         "       1  cannot be read: generated/x0.mp4: is empty",
     )
     assert lines[-2:] == ("       3  of 3 other sizes and frame rates", "shortest: generated/2.mp4, 9 frames")
+
+
+class OtherProcess(ProcessGroup):
+    """The second process of a job, whose first one sends `data`."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(rank=1, size=2)
+        self._data = data
+
+    def broadcast(self, data: bytes | None, owner: int) -> bytes:
+        assert (data, owner) == (None, 0)
+        return self._data
+
+
+def test_every_process_refuses_what_the_first_one_found() -> None:
+    def check(data: bytes) -> None:
+        check_sources({}, [], ScoreOptions(), Silent(), OtherProcess(data))
+
+    check(b"null")
+    with pytest.raises(InputError, match="the generated clips differ"):
+        check(b'"the generated clips differ"')
