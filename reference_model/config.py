@@ -370,6 +370,7 @@ class Preset:
 
     def override(self, section: str, **values: object) -> "Preset":
         """Return a copy with some values of a section (`model`, `training` or `sampling`) replaced."""
+        check_known(section, ("model", "training", "sampling"), "section of a preset")
         old = dataclasses.asdict(getattr(self, section))
         changed = from_table(type(getattr(self, section)), {**old, **values}, f"{self.name}, {section}")
         return dataclasses.replace(self, **{section: changed})

@@ -272,12 +272,15 @@ def packaged_models() -> list[str]:
 
 
 def checkpoint_path(source: str | Path) -> Path:
-    """Return the path of a checkpoint; a bare name is that of a model in the package.
+    """Return the path of a checkpoint, for a path, the folder of a training run, or the name of a packaged model.
 
     Raises:
         InputError: the package has no model of this name.
     """
     path = Path(source)
+    trained = path / f"model{SUFFIX}"  # of a training run
+    if trained.is_file():
+        return trained
     if path.suffix or len(path.parts) != 1 or path.exists():
         return path
     names = packaged_models()

@@ -53,14 +53,25 @@ class _Commands(click.Group):
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        arguments = tuple(args[1] if len(args) > 1 else kwargs["args"])
         with _errors_as_sentences():  # `--help` and `--version` are printed before any verb is invoked
-            return super().make_context(*args, **kwargs)
+            context = super().make_context(*args, **kwargs)
+        context.meta[options.ARGUMENTS] = arguments
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         with _errors_as_sentences(ctx), _warnings_in_a_sentence():
             _check_build_time()
             check_threads()  # before NumPy is imported
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs in their groups."""
+        width = max(map(len, self.commands))
+        for title, verbs in _GROUPS.items():
+            with formatter.section(title):
+                rows = [(str(verb.name).ljust(width), verb.get_short_help_str(formatter.width)) for verb in verbs]
+                formatter.write_dl(rows)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which a new user needs them
@@ -172,12 +183,15 @@ def cli(debug: bool) -> None:
         click.get_current_context().call_on_close(lambda: logger.setLevel(logging.NOTSET))
 
 
-_COMMANDS = (
-    *(demo, list_things, score, run, report, leaderboard, reproduce, compare, check, history, verify),
-    *(log, explain, train, sample, data, weights, sampler_client),
-)
-for command in _COMMANDS:
-    cli.add_command(command)
+_GROUPS: dict[str, tuple[click.Command, ...]] = {
+    "Measure": (demo, score, run, explain),
+    "Compare": (report, leaderboard, compare, check, history, verify, log),
+    "Reference model": (train, sample, reproduce),
+    "Data, weights and samplers": (list_things, data, weights, sampler_client),
+}
+for group in _GROUPS.values():
+    for command in group:
+        cli.add_command(command)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.options import show_json, show_text
+from vdm_bench.cli.proposal import proposing
 
 if TYPE_CHECKING:
     from vdm_bench.metrics.choices import Aspect, ResizeRule
@@ -61,7 +62,8 @@ def explain(
         computing=computing,
         workers=workers,
     )
-    found = compute(generated, reference, start, goal, chosen, Console())
+    with proposing():
+        found = compute(generated, reference, start, goal, chosen, Console())
     if as_json:
         show_json(found.to_dict())
     else:

@@ -24,11 +24,13 @@ from vdm_bench.runtime.printable import printable
 
 if TYPE_CHECKING:
     from vdm_bench.leaderboards.record import Record
+    from vdm_bench.leaderboards.tables.formats import Format
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACKERS = "mlflow[:URI], wandb[:[ENTITY/]PROJECT], tensorboard:DIR; may be repeated."
+ARGUMENTS = "vdm_bench.arguments"  # in the meta of a context: the command line, without the program
 RESUMES = "vdm_bench.resumes"  # in the meta of a context: rerunning the verb resumes it
 PATH: click.Path = click.Path(path_type=Path)
 FORMATS = ("text", "csv", "markdown", "latex", "json")
@@ -183,6 +185,24 @@ class Size(click.ParamType[tuple[int, int]]):
         return sides[-1], sides[0]
 
 
+class ResizeChoice(click.Choice[str]):
+    """A resize rule; `bilinear` alone is refused, because libraries mean different rules by it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Look up the rule."""
+        if str(value).lower() in ("bilinear", "linear"):
+            self.fail(f"{value!r} is another rule in each library; which one? choose {_BILINEAR}", param, ctx)
+        rule: str = super().convert(value, param, ctx)
+        return rule
+
+
+_BILINEAR = (
+    "antialias (Pillow), half-pixel (PyTorch, OpenCV), align-corners (PyTorch with align_corners=True) or "
+    "tf1-bilinear (TensorFlow 1, as in the original FVD)"
+)
+resize_rule = ResizeChoice(RESIZE_RULES)
+
+
 class Rate(click.ParamType["Fraction | str"]):
     """A frame rate: `8`, `23.976`, `30000/1001` or `stored`."""
 
@@ -210,7 +230,7 @@ _CLIPS = (
         "their times.  [default: each video at its own constant rate]",
     ),
     click.option("--size", type=Size(), help="Resize all clips of both sides; needs --resize."),
-    click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule of --size."),
+    click.option("--resize", type=resize_rule, help="Resize rule of --size."),
     click.option(
         "--aspect",
         type=click.Choice(ASPECTS),
@@ -289,15 +309,15 @@ def show_json(content: Any) -> None:
     click.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def print_record(record: "Record", as_json: bool) -> None:
-    """Print a record as a table, or as JSON."""
+def print_record(record: "Record", as_json: bool, form: "Format" = "text") -> None:
+    """Print a record as a table in some format, or as JSON."""
     if as_json:
         show_json(record.model_dump(mode="json"))
         return
     from vdm_bench.leaderboards.store import frame_of
     from vdm_bench.leaderboards.tables.formats import format_tables
 
-    show_text(format_tables(frame_of(record), "text"))
+    show_text(format_tables(frame_of(record), form))
 
 
 def require_values(record: "Record") -> None:

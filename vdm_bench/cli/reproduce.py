@@ -94,7 +94,7 @@ def reproduce(
     vdm-bench reproduce table2 --data-root datasets/bair --checkpoint bair.safetensors
     vdm-bench reproduce table5 --on-shapes
     """
-    from vdm_bench.reproduction.execute import check_checkpoints, execute
+    from vdm_bench.reproduction.execute import check_inputs, execute
     from vdm_bench.reproduction.experiments import ReproductionOptions
     from vdm_bench.reproduction.tables import format_outcome, plan_lines
     from vdm_bench.runtime.files import check_file_writable
@@ -116,7 +116,7 @@ def reproduce(
         recheck=recheck,
     )
     if dry_run:
-        check_checkpoints(plan, chosen)
+        check_inputs(plan, chosen)
         options.write_or_print("\n".join(plan_lines(plan, chosen)) + "\n", output)
         return
     options.write_or_print(format_outcome(plan, execute(plan, chosen, Console()), form), output)

@@ -10,6 +10,9 @@ from vdm_bench.cli.options import print_record, require_values, say, show
 from vdm_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vdm_bench.leaderboards.trackers import Tracker
     from vdm_bench.metrics.networks import ComputeConfig
     from vdm_bench.samplers.base import Sampler
 
@@ -82,8 +85,7 @@ def run(
     vdm-bench run shapes-unconditional --clips samples/
     vdm-bench run shapes-unconditional --sampler-command "other/bin/python sampler.py"
     """
-    from vdm_bench.leaderboards.record import StoredRecord
-    from vdm_bench.leaderboards.trackers import log_record, open_tracker
+    from vdm_bench.leaderboards.trackers import open_tracker
     from vdm_bench.protocols import get_protocol
     from vdm_bench.runs.context import open_run
     from vdm_bench.runs.forecast import forecast
@@ -91,10 +93,11 @@ def run(
     from vdm_bench.runs.run import execute, source_of_clips, write_page
     from vdm_bench.runtime.distributed import join_processes
     from vdm_bench.runtime.progress import Console
-    from vdm_bench.runtime.run_folder import RunFolder
 
     chosen, processes = get_protocol(protocol), join_processes()
-    source, settings = _sampler(sampler, sampler_command, sampler_timeout, options.key_values(pairs))
+    source, settings = _sampler(
+        sampler, sampler_command, sampler_timeout, options.key_values(pairs), has_clips=clips is not None
+    )
     asked = RunOptions(
         source=source_of_clips(source, clips, settings, seed, fit=fit),
         data_root=data_root,
@@ -116,19 +119,31 @@ def run(
     if processes.is_main:
         print_record(record, as_json)
         write_page(opened, record)
-        if trackers:
-            for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers):
-                say(f"Warning: {sentence}")
+        _log(folder, trackers)
         require_values(record)
 
 
+def _log(folder: Path, trackers: "Mapping[str, Tracker]") -> None:
+    """Send the record of a run folder to trackers; failures are warnings."""
+    from vdm_bench.leaderboards.record import StoredRecord
+    from vdm_bench.leaderboards.trackers import log_record
+    from vdm_bench.runtime.run_folder import RunFolder
+
+    for sentence in log_record(StoredRecord.read(RunFolder(folder).record), trackers) if trackers else ():
+        say(f"Warning: {sentence}")
+
+
 def _sampler(
-    sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str]
+    sampler: str | None, command: str | None, timeout: float | None, settings: dict[str, str], *, has_clips: bool
 ) -> tuple["str | Sampler | None", dict[str, str]]:
     """Return the sampler, and the options that it does not have yet."""
     from vdm_bench.samplers.command import CommandSampler
 
     if command is None:
+        if sampler is None and not has_clips:
+            raise InputError(
+                "no clips to score: give --sampler NAME, --sampler-command CMD, or --clips PATH of existing ones"
+            )
         if timeout is not None:
             raise InputError("--sampler-timeout works only with --sampler-command; leave it out")
         return sampler, settings

@@ -9,7 +9,6 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.options import show
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.choices import RESIZE_RULES
 from vdm_bench.runtime.input_files import whole_number
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     "--context", type=options.PATH, help="Clips with the context frames: the first frames of clip i for sample i."
 )
 @click.option("--context-frames", type=click.IntRange(1), help="Number of context frames.")
-@click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule of the context frames.")
+@click.option("--resize", type=options.resize_rule, help="Resize rule of the context frames.")
 @click.option("--preset", help="Refuse a checkpoint of another preset.")
 @click.option("--fps", type=float, default=8.0, show_default=True, help="Frame rate stored in the output.")
 @click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:1, ...")
@@ -100,7 +99,7 @@ def sample(
     device: str,
     **settings: object,
 ) -> None:
-    """Sample clips from the model CHECKPOINT: a .safetensors file, or the name of a packaged model.
+    """Sample clips from the model CHECKPOINT: a .safetensors file, a training run, or a packaged model's name.
 
     Clip i depends only on --seed and i. Rerun an interrupted command to resume it.
 
@@ -129,7 +128,7 @@ def sample(
     clips = "clip" if made.count == 1 else "clips"
     show(
         f"wrote {made.count} {clips} of {shape} to {target.path} as {target.form}; "
-        f"{made.evaluations} network evaluations a clip"
+        f"{made.evaluations} network evaluation{'' if made.evaluations == 1 else 's'} per clip"
     )
 
 

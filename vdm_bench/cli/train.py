@@ -10,7 +10,7 @@ import click
 from vdm_bench.cli import options
 from vdm_bench.cli.options import say
 from vdm_bench.errors import InputError
-from vdm_bench.metrics.choices import ASPECTS, RESIZE_RULES
+from vdm_bench.metrics.choices import ASPECTS
 from vdm_bench.runtime.input_files import parse_toml
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SECTIONS = ("model", "training", "sampling")
 @click.argument("preset")
 @click.option("--out", type=options.PATH, required=True, help="Run folder; an existing run in it is resumed.")
 @click.option("--data", type=options.PATH, help="Clips to train on: a folder or a clip archive.")
-@click.option("--resize", type=click.Choice(RESIZE_RULES), help="Resize rule for clips of another size.")
+@click.option("--resize", type=options.resize_rule, help="Resize rule for clips of another size.")
 @click.option(
     "--aspect",
     type=click.Choice(ASPECTS),

@@ -6,13 +6,18 @@ import click
 
 from vdm_bench.cli import options
 from vdm_bench.cli.options import show
+from vdm_bench.errors import InputError
 
 REFUTED = 1
 
 
 @click.command(short_help="Verify a record against its clips.")
 @click.argument("record", type=options.PATH)
-@click.option("--samples", type=options.PATH, required=True, help="The clips: a clip archive, or a run folder.")
+@click.option(
+    "--samples",
+    type=options.PATH,
+    help="The clips: a clip archive, a folder or a run folder.  [default: those in the folder of RECORD]",
+)
 @click.option("--protocol", help="Protocol file of the record, if the protocol is not built in.")
 @click.option(
     "--share",
@@ -36,7 +41,7 @@ REFUTED = 1
 def verify(
     context: click.Context,
     record: Path,
-    samples: Path,
+    samples: Path | None,
     protocol: str | None,
     share: float,
     seed: int | None,
@@ -53,7 +58,8 @@ def verify(
     This does not prove that a model generated the clips.
 
     \b
-    vdm-bench verify their-run/run.json --samples their-run/samples
+    vdm-bench verify their-run
+    vdm-bench verify their-run/run.json --samples elsewhere/samples
     Exit codes: 0 verified, 1 not verified, 2 wrong usage, or something required is missing.
     """
     from vdm_bench.metrics.networks import ComputeConfig, pick_device
@@ -62,7 +68,7 @@ def verify(
     from vdm_bench.runtime.progress import Console
 
     chosen = VerifyOptions(
-        samples=samples,
+        samples=samples or _samples_of(record),
         protocol=protocol,
         share=share,
         seed=seed,
@@ -78,3 +84,14 @@ def verify(
     fault = checks[-1].fault
     show("verified" if fault is None else f"not verified: {checks[-1].name}")
     context.exit(REFUTED if fault else 0)
+
+
+def _samples_of(record: Path) -> Path:
+    """Return the clips in the folder of a record."""
+    from vdm_bench.runtime.run_folder import RunFolder
+
+    folder = record if record.is_dir() else record.parent
+    samples = RunFolder(folder).samples
+    if not samples.is_dir():
+        raise InputError(f"there are no clips in {samples}; name them with --samples PATH")
+    return samples

@@ -338,6 +338,11 @@ class ViewedArchive(ViewedClips, DescribedClips):
         super().__init__(archive, view, str(archive.folder))
         self._archive, self._notes = archive, tuple(notes)
 
+    @property
+    def archive(self) -> Archive:
+        """The archive itself."""
+        return self._archive
+
     def info(self, index: int) -> ClipInfo:
         """Return a clip's key, label and caption."""
         entry = self._archive.entry(index)

@@ -81,6 +81,11 @@ class JoinedClips:
         self._parts, self.view = parts, view
         self._ends = list(itertools.accumulate(map(len, parts)))
 
+    @property
+    def parts(self) -> Sequence[ClipDataset]:
+        """The datasets."""
+        return self._parts
+
     def __len__(self) -> int:
         return self._ends[-1]
 

@@ -23,6 +23,10 @@ Form: TypeAlias = Literal["archive", "mp4", "webm", "gif", "grid"]
 
 PLAN_FILE = "sample.json"
 _SUFFIXES: dict[str, Form] = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".png": "grid"}
+# Suffixes that promise a file which is not written; a folder may have any other.
+_NOT_WRITTEN = frozenset(
+    {".avi", ".jpeg", ".jpg", ".mkv", ".mov", ".mpg", ".npy", ".npz", ".ts", ".webp", ".zip"}
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class OutputSpec:
         """
         encoding_rate(fps)
         said = _SUFFIXES.get(path.suffix.lower()) if path is not None else None
+        if path is not None and form is None and path.suffix.lower() in _NOT_WRITTEN:
+            raise InputError(
+                f"--out {path}: {path.suffix} files cannot be written; choose {', '.join(_SUFFIXES)}, or a name "
+                "without a suffix for a folder with a clip archive"
+            )
         form = form or said or "archive"
         if path is None:
             path = Path("samples.png" if form == "grid" else "samples")

@@ -18,11 +18,12 @@ from vdm_bench.reference_model.checkpoint import load_model
 from vdm_bench.reference_model.config import get_preset
 from vdm_bench.reference_model.model import checkpoint_path, packaged_models
 from vdm_bench.reproduction.experiments import Claim, Experiment, Model, ReproductionOptions, ReproductionPlan
-from vdm_bench.runs.forecast import missing_networks
 from vdm_bench.runs.run import run
 from vdm_bench.runtime.locks import hold
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.stopping import Stop
+from vdm_bench.samplers.reference_model import check_options
+from vdm_bench.scoring.suite import missing_weights, recipes_of
 
 
 class StoppedError(VdmBenchError):
@@ -130,7 +131,7 @@ def execute(plan: ReproductionPlan, options: ReproductionOptions, reporter: Repo
         InputError: bad input; or `options.out` holds other runs.
         StoppedError: a signal stopped the training.
     """
-    check_checkpoints(plan, options)
+    check_inputs(plan, options)
     with hold(options.out, "reproduce", note=reporter.note):  # each run cleans up its own folder
         return _execute(plan, options, reporter)
 
@@ -148,12 +149,14 @@ def _execute(plan: ReproductionPlan, options: ReproductionOptions, reporter: Rep
     return Outcome(records, lacking, _verdicts(plan, records))
 
 
-def check_checkpoints(plan: ReproductionPlan, options: ReproductionOptions) -> None:
-    """Check the given checkpoints before hours of runs.
+def check_inputs(plan: ReproductionPlan, options: ReproductionOptions) -> None:
+    """Check the given checkpoints and sampler options before hours of runs.
 
     Raises:
-        InputError: one is missing, damaged, of another preset, or trained with other settings.
+        InputError: a checkpoint is missing, damaged, of another preset, or trained with other settings; or an
+            option is unknown or out of range.
     """
+    check_options(options.options)
     for name, source in options.checkpoints.items():
         _check_checkpoint(plan, plan.models[name], source)
 
@@ -172,7 +175,7 @@ def _check_checkpoint(plan: ReproductionPlan, model: Model, source: str) -> None
 
 def _fetch_weights(case: Experiment, options: ReproductionOptions, reporter: Reporter) -> list[str]:
     lacks = []
-    for network in missing_networks(case.protocol, options.computing):
+    for network in missing_weights(recipes_of(case.protocol.metrics), options.computing):
         try:
             provide(network, reporter=reporter)
         except InputError as error:

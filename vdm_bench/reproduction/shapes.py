@@ -62,7 +62,7 @@ def _langevin(table: str, steps: int, training_steps: int | None) -> _Parts:
         Experiment("ancestral", ancestral, protocol, "shapes", {"sampler": "ancestral", "steps": str(steps)}),
         Experiment("langevin", langevin, protocol, "shapes", corrected),
     )
-    return cases, (PACKAGED,), (f"both make {steps} evaluations of the network a clip",)
+    return cases, (PACKAGED,), (f"both make {steps} network evaluations per clip",)
 
 
 def _joint(table: str, steps: int, training_steps: int | None) -> _Parts:

@@ -12,7 +12,7 @@ from vdm_bench.leaderboards.text import NOTHING, rounded, useful_decimals
 from vdm_bench.metrics.score import Estimate, Interval, Score
 from vdm_bench.reproduction.execute import Outcome, Verdict, missing_for
 from vdm_bench.reproduction.experiments import Experiment, ReproductionOptions, ReproductionPlan
-from vdm_bench.runs.forecast import missing_networks
+from vdm_bench.scoring.suite import missing_weights, recipes_of
 
 Format = Literal["text", "markdown", "latex", "json"]
 VERDICTS = {True: "holds", False: "does not hold here", None: "not decided by so few clips"}
@@ -25,7 +25,9 @@ def plan_lines(plan: ReproductionPlan, options: ReproductionOptions) -> list[str
     missing = {case.key: missing_for(plan, case, options) for case in plan.cases}
     protocols = dict.fromkeys(case.protocol for case in plan.cases)
     absent = dict.fromkeys(
-        name for protocol in protocols for name in missing_networks(protocol, options.computing)
+        name
+        for protocol in protocols
+        for name in missing_weights(recipes_of(protocol.metrics), options.computing)
     )
     sections = {
         "runs": runs,

@@ -6,8 +6,6 @@ counted. Networks whose weights are not on this machine are not measured.
 """
 
 import contextlib
-import itertools
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +15,9 @@ import numpy as np
 import torch
 
 from vdm_bench.datasets.folder import ViewedArchive
-from vdm_bench.errors import InputError
-from vdm_bench.metrics.extraction import BLOCK_CLIPS, compute_features
+from vdm_bench.metrics.extraction import BLOCK_CLIPS
 from vdm_bench.metrics.networks import ComputeConfig
-from vdm_bench.metrics.networks.base import FeatureNetwork, check_frames
 from vdm_bench.metrics.recipes import get_recipes
-from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.protocols import Protocol
 from vdm_bench.protocols.conditions import GENERATED, open_scored
 from vdm_bench.runs.context import Maker, RunContext, build_maker, describe_sampler, open_run
@@ -31,15 +26,13 @@ from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent, duration
 from vdm_bench.runtime.run_folder import RunFolder
 from vdm_bench.samplers.base import Sampler, call_sampler
-from vdm_bench.scoring.suite import MetricSuite
+from vdm_bench.scoring.suite import MetricSuite, missing_weights, recipes_of
 from vdm_bench.video.archive import Archive, ArchiveWriter, is_archive
 from vdm_bench.video.clip import ClipDataset
 
 # Sampling is measured until both are reached, or for the longest time; an evaluation is never cut short.
 _ENOUGH_SECONDS, _ENOUGH_EVALUATIONS = 2.0, 3
 _LONGEST_SECONDS = 10.0
-_WARM_UP = 2.0  # seconds; a first pass that takes longer is not repeated
-_ENOUGH_OF_A_NETWORK = 0.5  # seconds of passes after the first
 
 _PREFIXES = ("B", "kB", "MB", "GB", "TB")
 
@@ -88,7 +81,8 @@ class Forecast:
         work = ""
         if self.evaluations is not None:
             total = self.evaluations * (self.clips - self.stored)
-            work = f"; {self.evaluations:,} network evaluations per clip, {total:,} in total"
+            noun = "evaluation" if self.evaluations == 1 else "evaluations"
+            work = f"; {self.evaluations:,} network {noun} per clip, {total:,} in total"
         size = "x".join(map(str, self.shape))
         kept = f"; {self.stored:,} of them are stored" if self.stored else ""
         disk = amount(self.feature_bytes)
@@ -129,7 +123,7 @@ def forecast(protocol: Protocol, options: RunOptions, out: Path | None = None) -
         InputError: as the run itself.
     """
     run = open_run(protocol, out or Path(), options, Silent(), ProcessGroup())
-    absent = missing_networks(protocol, options.computing)
+    absent = missing_weights(recipes_of(protocol.metrics), options.computing)
     made = Forecast(
         clips=run.count,
         shape=(protocol.frames, protocol.sample_size, protocol.sample_size),
@@ -152,7 +146,7 @@ def forecast(protocol: Protocol, options: RunOptions, out: Path | None = None) -
     total = made.clips + made.reference
     # A block is stored with the features of all networks.
     featured = 0 if absent else _count_featured(run, suite, made, existing)
-    seconds, refusals = _measure_networks(suite.networks, protocol, measure=featured < total)
+    seconds, refusals = _measure_networks(suite, protocol, measure=featured < total)
     width = sum(sum(network.spec.layers.values()) for network in suite.networks)
     return replace(
         made,
@@ -206,14 +200,6 @@ def amount(size: int) -> str:
     raise AssertionError
 
 
-def missing_networks(protocol: Protocol, computing: ComputeConfig) -> list[str]:
-    """Return the networks of a protocol's metrics whose weights are not on this machine."""
-    recipes = list(itertools.chain.from_iterable(map(get_recipes, protocol.metrics)))
-    names = dict.fromkeys(recipe.network for recipe in recipes)
-    here = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
-    return [name for name in names if computing.needs_download(name) and name not in here]
-
-
 def _load_present(protocol: Protocol, computing: ComputeConfig, absent: Sequence[str]) -> MetricSuite | None:
     """Load the networks whose weights are on this machine; None if there are none."""
     metrics = [metric for metric in protocol.metrics if get_recipes(metric)[0].network not in absent]
@@ -248,38 +234,13 @@ def _measure_sampler(run: RunContext, maker: Maker, clock: Callable[[], float] =
     return elapsed / steps * (maker.evaluations or 1) if steps else elapsed / count
 
 
-def _measure_networks(
-    networks: Sequence[FeatureNetwork], protocol: Protocol, *, measure: bool
-) -> tuple[float | None, list[str]]:
+def _measure_networks(suite: MetricSuite, protocol: Protocol, *, measure: bool) -> tuple[float | None, list[str]]:
     """Return the seconds per clip of all networks, and the errors of those that refuse the clips."""
-    side, seconds = protocol.resolution, 0.0
-    errors: list[InputError] = []
-    clip = torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8)
-    for network in networks:
-        try:
-            check_frames(protocol.frames, network.spec)
-            if measure:
-                seconds += _measure_network(network, clip)
-        except InputError as error:
-            errors.append(error)
-    if errors and len(errors) == len(networks):
+    if not measure:
+        suite.check_frames(protocol.frames)
+        return None, [str(error) for error in suite.frame_errors(protocol.frames)]
+    side = protocol.resolution
+    seconds, errors = suite.time_clip(torch.zeros(1, protocol.frames, side, side, 3, dtype=torch.uint8))
+    if len(errors) == len(suite.networks):
         raise errors[0]
-    return seconds if measure else None, [str(error) for error in errors]
-
-
-def _measure_network(network: FeatureNetwork, clip: torch.Tensor) -> float:
-    """Return the seconds per clip of as many passes as run at the same time."""
-    size = network.spec.batch_size
-    parallel = torch.get_num_threads() if network.spec.concurrent and network.device.type == "cpu" else 1
-    batches = min(parallel, math.ceil(BLOCK_CLIPS / size))
-    clips = clip.expand(batches * size, -1, -1, -1, -1).to(network.device)
-    start = time.monotonic()
-    compute_features(network, clips)
-    first = time.monotonic() - start
-    if first > _WARM_UP:  # preparations hardly count
-        return first / len(clips)
-    rounds, start = 0, time.monotonic()
-    while not rounds or time.monotonic() - start < _ENOUGH_OF_A_NETWORK:
-        compute_features(network, clips)
-        rounds += 1
-    return (time.monotonic() - start) / rounds / len(clips)
+    return seconds, [str(error) for error in errors]

@@ -7,7 +7,7 @@ parallel: there a clip is bit-identical for any number of threads and any other 
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -220,6 +220,19 @@ def make_reference(setup: SamplerSetup) -> ReferenceSampler:
     source = checkpoint_path(options.pop("checkpoint", DEFAULT_CHECKPOINT))
     preset, text = options.pop("preset", None), options.pop("text", None)
     device = options.pop("device", setup.device)
-    chosen = settings_from_text(options, ("checkpoint", "preset", "text", "device"))
+    chosen = settings_from_text(options, _OTHERS)
     model = load_reference_model(source, preset=preset, device=device)
     return ReferenceSampler(model, model.sampling.override(chosen), text=text, source=source_of(source))
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Refuse options of `--sampler reference` that are unknown or out of range, without loading a model.
+
+    Raises:
+        InputError: an option is unknown or out of range.
+    """
+    settings = {name: text for name, text in options.items() if name not in _OTHERS}
+    SamplingConfig().override(settings_from_text(settings, _OTHERS))
+
+
+_OTHERS = ("checkpoint", "preset", "text", "device")  # options that are not settings of `SamplingConfig`

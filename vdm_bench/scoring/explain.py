@@ -12,7 +12,7 @@ from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.progress import Reporter, Silent
-from vdm_bench.scoring.score import Clips, ScoreOptions, collect_sides, open_sources
+from vdm_bench.scoring.score import Clips, ScoreOptions, check_sources, collect_sides, open_sources
 from vdm_bench.scoring.suite import MetricSuite, Stopwatch
 
 # The order in which settings are changed: those in which implementations differ, largest effect first.
@@ -89,6 +89,8 @@ def explain(
     walk = [(("", ""), first), *_changes(first, last)]
     recipes = [dataclasses.replace(recipe, name=f"step {n}") for n, (_, recipe) in enumerate(walk)]
     sources = open_sources(generated, reference, options, reporter)
+    options = dataclasses.replace(options, out=None)
+    check_sources(sources, recipes, options, reporter, ProcessGroup())
     suite = MetricSuite.of_recipes(recipes, options.computing, reporter)
     with scratch_folder() as folder:
         sides = collect_sides(sources, suite, options, folder, reporter, Stopwatch(), ProcessGroup())

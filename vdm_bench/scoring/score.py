@@ -1,6 +1,7 @@
 """Score generated clips against reference clips without a protocol: `vdm-bench score`."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from vdm_bench.datasets.folder import ViewedClips, open_clips
 from vdm_bench.datasets.in_memory import ArrayDataset, JoinedClips, Range, are_paths
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import Record, SamplerInfo, check_name, name_of, write_record
+from vdm_bench.metrics.extraction import block_bounds
 from vdm_bench.metrics.networks import ComputeConfig
-from vdm_bench.metrics.recipes import Recipe, get_recipes
+from vdm_bench.metrics.recipes import Recipe
 from vdm_bench.metrics.score import Score
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.files import check_writable, remove_temporary_files, scratch_folder
@@ -23,9 +25,19 @@ from vdm_bench.runtime.printable import printable
 from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.run_folder import FEATURES_FOLDER, RunFolder
 from vdm_bench.scoring.features import FeatureExtractor
-from vdm_bench.scoring.suite import MetricSuite, Side, Stopwatch, make_record, on_main
+from vdm_bench.scoring.headers import read_headers
+from vdm_bench.scoring.proposal import ClipsDifferError, Lengths, SideHeaders, check_headers
+from vdm_bench.scoring.suite import (
+    MetricSuite,
+    Side,
+    Stopwatch,
+    make_record,
+    missing_weights,
+    on_main,
+    recipes_of,
+)
 from vdm_bench.video.clip import ClipDataset
-from vdm_bench.video.contents import first_shape
+from vdm_bench.video.contents import ContentCache, first_shape
 from vdm_bench.video.timing import Fps
 from vdm_bench.video.view import View
 
@@ -103,10 +115,16 @@ def score_record(
     """
     processes = processes or ProcessGroup()
     reporter = reporter if reporter and processes.is_main else Silent()
-    recipes = [recipe for name in options.metrics for recipe in get_recipes(name)]
+    recipes = recipes_of(options.metrics)
     sources = open_sources(generated, reference, options, reporter)
-    with _writing(options.out, processes, reporter):
-        return _compared(generated, sources, recipes, options, reporter, processes)
+    check_sources(sources, recipes, options, reporter, processes)
+    with _writing(options.out, processes, reporter), _feature_folder(options.out) as folder:
+        suite, stopwatch = MetricSuite.of_recipes(recipes, options.computing, reporter), Stopwatch()
+        sides = collect_sides(sources, suite, options, folder, reporter, stopwatch, processes)
+        record = on_main(processes, lambda: _record(generated, sides, suite, options, stopwatch))
+        if options.out is not None and processes.is_main:
+            write_record(record, RunFolder(options.out).record)
+        return record
 
 
 @contextlib.contextmanager
@@ -125,24 +143,6 @@ def _writing(out: Path | None, processes: ProcessGroup, reporter: Reporter) -> I
         yield
 
 
-def _compared(
-    generated: Clips,
-    sources: Mapping[str, tuple[str, ClipDataset]],
-    recipes: Sequence[Recipe],
-    options: ScoreOptions,
-    reporter: Reporter,
-    processes: ProcessGroup,
-) -> Record:
-    suite = MetricSuite.of_recipes(recipes, options.computing, reporter)
-    stopwatch = Stopwatch()
-    with _feature_folder(options.out) as folder:
-        sides = collect_sides(sources, suite, options, folder, reporter, stopwatch, processes)
-        record = on_main(processes, lambda: _record(generated, sides, suite, options, stopwatch))
-    if options.out is not None and processes.is_main:
-        write_record(record, RunFolder(options.out).record)
-    return record
-
-
 def open_sources(
     generated: Clips, reference: Clips, options: ScoreOptions, reporter: Reporter
 ) -> dict[str, tuple[str, ClipDataset]]:
@@ -155,6 +155,62 @@ def open_sources(
         side: (_describe(source, side), _open(source, side, options, reporter))
         for side, source in (("generated", generated), ("reference", reference))
     }
+
+
+def check_sources(
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    recipes: Sequence[Recipe],
+    options: ScoreOptions,
+    reporter: Reporter,
+    processes: ProcessGroup,
+) -> None:
+    """Read the headers of all files of both sides, and refuse clips that differ in size or length.
+
+    Sides whose features are stored, and clips in memory, are checked when they are read.
+
+    Raises:
+        ClipsDifferError: with settings that fit the clips of both sides.
+    """
+    error = _difference(sources, recipes, options, reporter) if processes.is_main else None
+    found = processes.broadcast(json.dumps(error and str(error)).encode() if processes.is_main else None, 0)
+    message = json.loads(found)
+    if error or message:
+        raise error or InputError(message)
+
+
+def _difference(
+    sources: Mapping[str, tuple[str, ClipDataset]],
+    recipes: Sequence[Recipe],
+    options: ScoreOptions,
+    reporter: Reporter,
+) -> ClipsDifferError | None:
+    def accepted() -> Lengths:
+        absent = missing_weights(recipes, options.computing)
+        known = [recipe for recipe in recipes if recipe.network not in absent]
+        return MetricSuite.of_recipes(known, options.computing, Silent()).lengths if known else (1, None)
+
+    sides = []
+    for name, (title, dataset) in sources.items():
+        if not options.recheck and _is_stored(name, dataset, options):
+            continue
+        parts = dataset.parts if isinstance(dataset, JoinedClips) else [dataset]
+        headers = read_headers(parts, title, options.workers, reporter)
+        if headers is not None:
+            sides.append(SideHeaders(name, title, headers))
+    try:
+        check_headers(sides, options.view, accepted, skip_broken=options.skip_broken)
+    except ClipsDifferError as error:
+        return error
+    return None
+
+
+def _is_stored(name: str, dataset: ClipDataset, options: ScoreOptions) -> bool:
+    """Return whether the content of all clips of a side, and their one shape, is known from an earlier run."""
+    if options.out is None:
+        return False
+    folder = RunFolder(options.out).features / name
+    blocks = ContentCache(dataset, block_bounds(len(dataset)), folder, options.workers).recall()
+    return None not in blocks and len({block.shape for block in blocks if block is not None}) == 1
 
 
 def collect_sides(

@@ -1,6 +1,7 @@
 """Scores of extracted features, and the record of a run: what `score` and `run` share."""
 
 import contextlib
+import math
 import platform
 import subprocess
 import time
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.record import (
@@ -21,11 +25,13 @@ from vdm_bench.leaderboards.record import (
     SkippedClip,
 )
 from vdm_bench.metrics.evaluation import Evaluation
+from vdm_bench.metrics.extraction import BLOCK_CLIPS, compute_features
 from vdm_bench.metrics.networks import ComputeConfig, check_computing, load_network
 from vdm_bench.metrics.networks.base import FeatureNetwork, NetworkSettings, check_frames
 from vdm_bench.metrics.recipes import Recipe, get_recipes
 from vdm_bench.metrics.score import Score
 from vdm_bench.metrics.weights import provide
+from vdm_bench.metrics.weights.library import default_library
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Reporter
 from vdm_bench.runtime.threads import one_thread
@@ -34,6 +40,9 @@ from vdm_bench.version import __version__
 
 # Packages that can affect a score or the decoding of a clip.
 _PACKAGES = ("torch", "numpy", "av", "pillow", "safetensors")
+
+# Seconds. A first pass that takes longer than the former is not repeated; else passes of the latter are measured.
+_WARM_UP, _ENOUGH = 2.0, 0.5
 
 
 @dataclass
@@ -71,7 +80,7 @@ class MetricSuite:
         Raises:
             InputError: a metric is unknown, or weights or the device are not available.
         """
-        return cls.of_recipes([recipe for name in metrics for recipe in get_recipes(name)], computing, reporter)
+        return cls.of_recipes(recipes_of(metrics), computing, reporter)
 
     @classmethod
     def of_recipes(cls, recipes: Sequence[Recipe], computing: ComputeConfig, reporter: Reporter) -> "MetricSuite":
@@ -97,6 +106,13 @@ class MetricSuite:
         order = list(layers)
         return cls(recipes, networks, [order.index(key) for key in passes])
 
+    @property
+    def lengths(self) -> tuple[int, int | None]:
+        """The least and the most frames that all networks accept; None for the latter if there is no limit."""
+        specs = [network.spec for network in self.networks]
+        limits = [spec.max_frames for spec in specs if spec.max_frames is not None]
+        return max(spec.min_frames for spec in specs), min(limits, default=None)
+
     def check_frames(self, frames: int) -> None:
         """Refuse a number of frames that no network accepts, before any clip is processed.
 
@@ -105,14 +121,37 @@ class MetricSuite:
         Raises:
             InputError: no network accepts clips of so many frames.
         """
+        errors = self.frame_errors(frames)
+        if errors and len(errors) == len(self.networks):
+            raise errors[0]
+
+    def frame_errors(self, frames: int) -> list[InputError]:
+        """Return the errors of the networks that do not accept so many frames."""
         errors: list[InputError] = []
         for network in self.networks:
             try:
                 check_frames(frames, network.spec)
             except InputError as error:
                 errors.append(error)
-        if errors and len(errors) == len(self.networks):
-            raise errors[0]
+        return errors
+
+    def time_clip(self, pixels: Tensor) -> tuple[float, list[InputError]]:
+        """Measure how long the networks take for a clip.
+
+        Args:
+            pixels: a clip, uint8 [1, T, H, W, 3].
+
+        Returns:
+            Seconds per clip, all networks together, and the errors of networks that do not accept the clip.
+        """
+        seconds, errors = 0.0, list[InputError]()
+        for network in self.networks:
+            try:
+                check_frames(pixels.shape[1], network.spec)
+                seconds += _seconds_per_clip(network, pixels)
+            except InputError as error:
+                errors.append(error)
+        return seconds, errors
 
     def scores(
         self,
@@ -151,6 +190,40 @@ class MetricSuite:
                 ).score(recipe, self.networks[place].spec)
                 for recipe, place in zip(self.recipes, self.places, strict=True)
             ]
+
+
+def recipes_of(metrics: Sequence[str]) -> list[Recipe]:
+    """Return the recipes of metrics, given by names or TOML files.
+
+    Raises:
+        InputError: a metric is unknown, or a file is not a recipe.
+    """
+    return [recipe for metric in metrics for recipe in get_recipes(metric)]
+
+
+def missing_weights(recipes: Sequence[Recipe], computing: ComputeConfig) -> list[str]:
+    """Return the networks of recipes whose weights are not in the cache."""
+    names = dict.fromkeys(recipe.network for recipe in recipes)
+    cached = [row["name"] for row in default_library().describe() if row["state"] == "in cache"]
+    return [name for name in names if computing.needs_download(name) and name not in cached]
+
+
+def _seconds_per_clip(network: FeatureNetwork, clip: Tensor) -> float:
+    """Measure as many passes as run at the same time."""
+    size = network.spec.batch_size
+    parallel = torch.get_num_threads() if network.spec.concurrent and network.device.type == "cpu" else 1
+    batches = min(parallel, math.ceil(BLOCK_CLIPS / size))
+    clips = clip.expand(batches * size, -1, -1, -1, -1).to(network.device)
+    start = time.monotonic()
+    compute_features(network, clips)
+    first = time.monotonic() - start
+    if first > _WARM_UP:  # preparations hardly count
+        return first / len(clips)
+    rounds, start = 0, time.monotonic()
+    while not rounds or time.monotonic() - start < _ENOUGH:
+        compute_features(network, clips)
+        rounds += 1
+    return (time.monotonic() - start) / rounds / len(clips)
 
 
 def _settings(recipe: Recipe, computing: ComputeConfig) -> NetworkSettings:

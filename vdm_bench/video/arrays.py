@@ -79,6 +79,12 @@ class ArrayClips:
         with self._lock, open_clip(self._path) as file:
             return self._layout_of(file).shape[0]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array: [N, T, H, W, 1 or 3]."""
+        with self._lock, open_clip(self._path) as file:
+            return self._layout_of(file).shape
+
     def read(self, row: int, frames: int | None = None) -> NDArray[np.uint8]:
         """Read a clip, or at most its first `frames` frames: uint8 [T, H, W, 3], read-only."""
         with ExitStack() as stack:

@@ -118,7 +118,7 @@ def test_explain_prints_a_table_that_adds_up() -> None:
     assert lines[2].startswith("resize   tf1-bilinear > half-pixel")
     assert lines[3].split()[0] == "fvd/half-pixel"
     same = call(f"explain few.npy --reference few.npy --to fvd {weights}")
-    assert same.stdout.splitlines()[-1] == "the two metrics are made in the same way for these clips"
+    assert same.stdout.splitlines()[-1] == "the two metrics have the same settings for these clips"
 
 
 def test_a_recipe_that_crops_says_so() -> None:

@@ -83,10 +83,10 @@ def clips_of(line: str | list[str], out: str) -> np.ndarray:
 
 def test_it_says_what_it_wrote_and_how_often_the_network_was_evaluated(here: Path) -> None:
     result = made("tiny.safetensors")
-    assert result.stdout == "wrote 16 clips of 4x8x8 to samples as archive; 2 network evaluations a clip\n"
+    assert result.stdout == "wrote 16 clips of 4x8x8 to samples as archive; 2 network evaluations per clip\n"
     assert result.stderr.startswith("sampling: 32 evaluations in ")
     result = made("tiny.safetensors --sampler predictor-corrector --frames 6 --count 2 --out b")
-    assert result.stdout == "wrote 2 clips of 6x8x8 to b as archive; 6 network evaluations a clip\n"
+    assert result.stdout == "wrote 2 clips of 6x8x8 to b as archive; 6 network evaluations per clip\n"
 
 
 def test_clip_i_depends_on_the_seed_and_i_alone(here: Path) -> None:

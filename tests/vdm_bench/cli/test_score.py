@@ -77,7 +77,7 @@ def sentence_of(result: Result) -> str:
     [
         ("run shapes-unconditionel --sampler real", "did you mean 'shapes-unconditional'?"),
         ("run shapes-unconditional --sampler reel", "did you mean 'real'?"),
-        ("run shapes-unconditional", "give one of the two: --sampler or --clips"),
+        ("run shapes-unconditional", "give --sampler NAME, --sampler-command CMD, or --clips PATH"),
         (
             "run shapes-unconditional --sampler real --clips clips.npy",
             "give one of the two: --sampler or --clips",
@@ -198,10 +198,14 @@ def test_mixed_resolutions_need_a_resize_rule(here: Path) -> None:
     Path("mixed").mkdir()
     for name in ("clips.npy", "large.npy"):
         shutil.copy(name, "mixed")
-    message = sentence_of(call("score", "mixed", "--reference", "clips.npy"))
-    assert "16 frames of 32x32" in message
-    assert "16 frames of 64x64" in message
-    assert "--resize" in message
+    refused = call("score", "mixed", "--reference", "clips.npy")
+    assert refused.exit_code == 2
+    lines = refused.stderr.splitlines()
+    assert lines[0] == "Error: the generated clips differ in size"
+    assert "  32x32, 16 frames" in refused.stderr
+    assert "  64x64, 16 frames" in refused.stderr
+    fit = "--size 32 --resize antialias --aspect center-crop"
+    assert lines[-1] == f"  vdm-bench score mixed --reference clips.npy {fit}"
     resized = command("score mixed --reference clips.npy --size 32 --resize antialias")
     assert resized.exit_code == 0, resized.output
 
