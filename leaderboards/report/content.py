@@ -4,9 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vdm_bench.leaderboards.published import Paper
-from vdm_bench.leaderboards.ranking import plain_rows
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.report.charts import Metric, count_charts, curve_charts, guidance_charts, score_chart
+from vdm_bench.leaderboards.report.charts import (
+    Metric,
+    count_charts,
+    curve_charts,
+    guidance_charts,
+    score_chart,
+    time_charts,
+)
 from vdm_bench.leaderboards.report.gallery import Gallery
 from vdm_bench.leaderboards.report.metric_tables import MetricTable, RankedGroup
 from vdm_bench.leaderboards.report.plots import Chart, Plot, draw
@@ -152,7 +158,7 @@ def make_page(runs: Runs, scores: Scores, frame: PageFrame, galleries: Sequence[
     """
     plotter = _Plotter()
     parts = _parts(scores, runs, plotter)
-    rows = [row for table in scores.tables for group in table.groups for row in plain_rows(group.board.rows)]
+    rows = [row for table in scores.tables for group in table.groups for row in group.board.plain]
     count_plots = plotter.draw(count_charts(row for row in rows if row["path"] in runs.by_path))
     if plotter.omitted:
         frame = PageFrame(frame.title, (*frame.about, f"{plotter.omitted} more plots are not drawn."), frame.home)
@@ -236,11 +242,12 @@ class _Plotter:
 
 
 def _charts(table: MetricTable, group: RankedGroup, runs: Runs) -> list[Chart]:
-    metric, rows = Metric(table.metric, table.higher_is_better), plain_rows(group.board.rows)
+    metric, rows = Metric(table.metric, table.higher_is_better), group.board.plain
     return [
         *score_chart(metric, rows),
         *curve_charts(metric, rows, runs.by_path),
         *guidance_charts(metric, rows, runs.by_path),
+        *time_charts(metric, rows, runs.by_path),
     ]
 
 

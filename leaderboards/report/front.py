@@ -7,6 +7,7 @@ from vdm_bench.leaderboards.report.content import PageFrame
 from vdm_bench.leaderboards.report.metric_tables import MetricTable, RankedGroup, ScoreRow
 
 MOST_BEST = 12  # of a protocol that are not folded
+MOST_FOLDED = 88
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,12 @@ class Card:
     @property
     def folded(self) -> tuple[Best, ...]:
         """Those that are shown on request."""
-        return self.best[MOST_BEST:]
+        return self.best[MOST_BEST:][:MOST_FOLDED]
+
+    @property
+    def omitted(self) -> int:
+        """Number of those that are on the page of the protocol alone."""
+        return max(len(self.best) - MOST_BEST - MOST_FOLDED, 0)
 
 
 @dataclass(frozen=True)

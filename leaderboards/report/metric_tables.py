@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vdm_bench.leaderboards.published import REAL, Paper, paper
-from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, Row, plain_rows
+from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, TIE, Board, Row
 from vdm_bench.leaderboards.report.signatures import Reading, read_signature
 from vdm_bench.leaderboards.tables.formats import csv_text, write_tables
 from vdm_bench.leaderboards.tables.matrix import ProtocolSummary, group_title, notes_of
@@ -221,7 +221,7 @@ def _metric_table(anchor: str, groups: Sequence[RankedGroup], *, focus_runs: boo
 
 
 def _group(table: Table, board: Board, summary: ProtocolSummary) -> RankedGroup:
-    rows = plain_rows(board.rows)
+    rows = board.plain
     about: tuple[str, ...] = ()
     if board.apart is not None:
         reasons = dict.fromkeys(row["apart"] for row in rows if row["apart"])
@@ -319,7 +319,7 @@ def _signatures(groups: Iterable[RankedGroup]) -> Iterable[Reading]:
         row["digest"]: row["signature"]
         for group in groups
         if group.has_runs
-        for row in plain_rows(group.board.rows)
+        for row in group.board.plain
         if row["signature"]
     }
     return [read_signature(text) for text in list(seen.values())[:MOST_SIGNATURES]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, Board, Row, plain_rows
+from vdm_bench.leaderboards.ranking import BEST, PUBLISHED, Board, Row
 from vdm_bench.leaderboards.tables.views import NAME, Table, TableRow, footnotes_of, numbered, tables_with_boards
 from vdm_bench.leaderboards.text import NOTHING, TEXT_WIDTH, text_table
 from vdm_bench.runtime.printable import printable
@@ -101,7 +101,7 @@ def make_matrices(tables: Sequence[tuple[Table, Board]]) -> list[Matrix]:
         matrix = matrices.setdefault(board.protocol, Matrix(board.protocol, {}, {}))
         matrix.metrics[board.metric] = f"{board.metric} {'↑' if board.higher_is_better else '↓'}"
         title = group_title(board)
-        for row, shown in zip(plain_rows(board.rows), table.rows, strict=True):
+        for row, shown in zip(board.plain, table.rows, strict=True):
             key = (row["path"],) if row["path"] else (board.protocol, title, row["table"], row["name"])
             if key not in rows:
                 link = shown.cells[table.columns.index(NAME)].link
