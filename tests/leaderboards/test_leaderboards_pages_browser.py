@@ -178,6 +178,50 @@ def test_rows_are_filtered_and_counted_aloud(opened: Callable[..., Watched]) -> 
     assert watched.behaved()
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_all_groups_but_the_chosen_one_are_dimmed(opened: Callable[..., Watched], script: bool) -> None:
+    """By the style alone: without a script, too."""
+    watched = opened("site/bair-prediction.html", java_script_enabled=script)
+    table = watched.page.locator("table.scores").first
+    cells = [table.get_by_role("cell", name=text, exact=True) for text in ("66.92", "62 ± 0.1")]
+
+    def colours() -> list[str]:
+        return [cell.evaluate("cell => getComputedStyle(cell).color") for cell in cells]
+
+    first = colours()
+    assert first[0] != first[1]
+    table.get_by_role("radio", name="another camera view").check()
+    assert colours() == first[::-1]
+
+
+def test_rows_are_filtered_by_their_conditions(opened: Callable[..., Watched]) -> None:
+    watched = opened("site/bair-prediction.html")
+    table = watched.page.locator("table.scores").first
+    watched.page.get_by_label("camera").first.select_option("main")
+    assert names(table) == ["Video Diffusion Langevin 256 steps", "Video Diffusion ancestral 512 steps"]
+    assert not table.get_by_role("radio", name="another camera view").is_visible()
+    watched.page.get_by_label("camera").first.select_option("all")
+    assert "MAGVIT-L-FP" in names(table)
+    assert watched.behaved()
+
+
+def test_tables_and_signatures_are_copied(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html", permissions=["clipboard-read", "clipboard-write"])
+    watched.page.get_by_text("Copy as LaTeX or CSV").first.click()
+    for name in ("LaTeX", "CSV"):
+        button = watched.page.get_by_role("button", name=f"Copy {name}").first
+        button.click()
+        watched.page.get_by_role("button", name="Copied").first.wait_for()
+        copied = watched.page.evaluate("navigator.clipboard.readText()")
+        assert copied == watched.page.locator(f"#table-1-{name}").text_content()
+    assert copied.startswith("group,rank,model,value,")
+    watched.page.get_by_text("Signatures of the runs").first.click()
+    watched.page.get_by_role("button", name="Copy", exact=True).first.click()
+    watched.page.wait_for_timeout(300)
+    assert watched.page.evaluate("navigator.clipboard.readText()") == "fvd|n:256|v:0.1.0"
+    assert watched.behaved()
+
+
 def test_a_name_leads_to_the_runs_details(opened: Callable[..., Watched]) -> None:
     watched = opened("report.html")
     details = watched.page.locator("details.run", has_text="guided 4")

@@ -1,18 +1,24 @@
 """Tables of a page: groups with their conditions, the best of each group, and signatures in plain words."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from records import with_reasons
+from records import build_note, with_reasons
 
 from vdm_bench.leaderboards.published import paper, published_rows
 from vdm_bench.leaderboards.ranking import make_boards
+from vdm_bench.leaderboards.record import write_record
+from vdm_bench.leaderboards.report import PageOptions, read_runs, write_report
 from vdm_bench.leaderboards.report.front import PageLink, make_card
 from vdm_bench.leaderboards.report.metric_tables import MetricTable, metric_tables
 from vdm_bench.leaderboards.report.signatures import read_signature
 from vdm_bench.leaderboards.store import load_runs
 from vdm_bench.leaderboards.tables.views import tables_with_boards
+from vdm_bench.leaderboards.verified import write_verification
 from vdm_bench.metrics.score import SIGNATURE_KEYS
 from vdm_bench.pages.summaries import summaries, summary_of
 from vdm_bench.protocols import get_protocol
@@ -80,6 +86,19 @@ def test_own_groups_say_why_they_are_apart(make_frame: Make, make_record: Make, 
         ("generated clips", "256"),
         ("generated clips", "64"),
     ]
+
+
+def test_verified_runs_have_a_badge(tmp_path: Path, make_record: Make, make_score: Make) -> None:
+    for name in ("checked", "claimed"):
+        write_record(make_record(name, make_score(1.0)), tmp_path / name / "run.json")
+    record = tmp_path / "checked" / "run.json"
+    write_verification(build_note(record.read_bytes()), record)
+    runs = read_runs([tmp_path])
+    write_report(replace(runs, frame=with_reasons(runs.frame)), tmp_path / "page.html", PageOptions())
+    page = (tmp_path / "page.html").read_text("utf-8")
+    badge = r'</a> <span class="badge">verified</span></th>'
+    assert re.findall(rf">(checked|claimed){badge}", page) == ["checked"]
+    assert "other rows are as reported" in page
 
 
 def test_a_copy_as_csv_is_what_is_shown() -> None:
