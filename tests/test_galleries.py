@@ -77,8 +77,9 @@ def test_of_a_prediction_what_really_followed_stands_first(runs: Path) -> None:
 
 def test_the_worst_and_best_clips_of_a_prediction_are_shown(runs: Path) -> None:
     gallery = galleries(runs)["shapes-prediction"]
-    assert gallery.notes[0] == "The 3 clips of real with the lowest psnr, and the 3 with the highest."
-    truth, samples = Shapes("test", seed=1), Archive(runs / "shapes-prediction" / "real" / "samples")
+    # Those of the best run would be the truth itself: all have the same value.
+    assert gallery.notes[0] == "The 3 clips of blurred with the lowest psnr, and the 3 with the highest."
+    truth, samples = Shapes("test", seed=1), Archive(runs / "shapes-prediction" / "blurred" / "samples")
     pairs = [(samples[i].frames[None, 4:], truth[i].frames[None, 4:]) for i in range(20)]
     values = [float(FRAME_METRICS["psnr"](*pair).mean()) for pair in pairs]
     order = sorted(range(20), key=lambda index: values[index])
@@ -90,7 +91,7 @@ def test_the_worst_and_best_clips_of_a_prediction_are_shown(runs: Path) -> None:
 
 def test_without_stored_frame_metrics_the_first_clips_are_shown(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "shapes-prediction", tmp_path / "runs")
-    for path in (tmp_path / "runs" / "real" / "features").glob("frames-*.safetensors"):
+    for path in (tmp_path / "runs").glob("*/features/frames-*.safetensors"):
         path.write_bytes(b"damaged")
     gallery = galleries(tmp_path / "runs")["shapes-prediction"]
     assert [row.label for row in gallery.rows] == [f"clip {index}" for index in range(MOST_ROWS)]

@@ -74,6 +74,7 @@ class _Columns:
     fps: float = _FPS
     without: list[str] = field(default_factory=list)
     values: Mapping[int, float] = field(default_factory=dict)
+    values_of: str = ""
 
 
 def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = None) -> list[Gallery]:
@@ -127,8 +128,8 @@ def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str
             low, high = _FPS_RANGE
             columns.fps = archive.fps if low <= archive.fps <= high else _FPS
             columns.labels = functools.partial(_label, archive)
-            if not columns.sources:
-                columns.values = _clip_values(RunFolder(run.folder), archive)
+            if not columns.values_of and _differ(values := _clip_values(RunFolder(run.folder), archive)):
+                columns.values, columns.values_of = values, name
         clips = named[name] if archive is None else archive
         columns.sources.append(_Source(name, _frames_of(clips)))
     if len(columns.sources) > MOST_COLUMNS - 1:
@@ -156,17 +157,28 @@ def _clip_values(folder: RunFolder, archive: Archive) -> dict[int, float]:
     return {index: value for index, value in found.items() if math.isfinite(value)}
 
 
+def _ends(values: Mapping[int, float]) -> tuple[list[int], list[int]]:
+    """Return the clips with the lowest and with the highest values, half a gallery each."""
+    order = sorted(values, key=lambda index: (values[index], index))
+    return order[: MOST_ROWS // 2], order[-(MOST_ROWS // 2) :]
+
+
+def _differ(values: Mapping[int, float]) -> bool:
+    """Say whether there are more clips than a gallery shows, with differing values."""
+    low, high = _ends(values)
+    return len(values) > MOST_ROWS and values[low[-1]] < values[high[0]]
+
+
 def _chosen(columns: _Columns) -> dict[int, str]:
     """Return which clips are shown, with their labels: the worst and best of the best run, or the first ones."""
-    if len(columns.values) <= MOST_ROWS:
+    if not columns.values_of:
         return {index: columns.labels(index) for index in range(MOST_ROWS)}
-    order = sorted(columns.values, key=lambda index: (columns.values[index], index))
-    half = MOST_ROWS // 2
-    name = columns.sources[0].name
+    low, high = _ends(columns.values)
     columns.notes.append(
-        f"The {half} clips of {name} with the lowest {PER_CLIP}, and the {half} with the highest."
+        f"The {len(low)} clips of {columns.values_of} with the lowest {PER_CLIP}, and the {len(high)} with the "
+        "highest."
     )
-    shown = [(index, "low") for index in order[:half]] + [(index, "high") for index in order[-half:]]
+    shown = [*((index, "low") for index in low), *((index, "high") for index in high)]
     return {
         index: f"{columns.labels(index)}; {end} {PER_CLIP}, {columns.values[index]:.2f}" for index, end in shown
     }
