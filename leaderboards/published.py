@@ -84,6 +84,32 @@ class PublishedRow:
         return f"{self.text} ± {self.spread_text}" if self.spread_text else self.text
 
 
+@dataclass(frozen=True)
+class Paper:
+    """A paper that states results.
+
+    Attributes:
+        source: such as `arXiv:2204.03458`.
+        title: of the paper.
+        authors: the first one, `et al.` if there are more.
+        year: of the paper.
+        url: of the paper.
+        code: of its models; empty if it has none.
+    """
+
+    source: str
+    title: str
+    authors: str
+    year: int
+    url: str
+    code: str = ""
+
+    @property
+    def short_title(self) -> str:
+        """The title without its subtitle."""
+        return self.title.partition(":")[0]
+
+
 _Number = Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")]
 _Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
@@ -150,6 +176,29 @@ def citation(source: str) -> str:
 def bibtex_entries() -> Mapping[str, str]:
     """Return the BibTeX entries of the papers that define metrics, by source such as `arXiv:1812.01717`."""
     return parse_entries(_read(METRICS_BIB_FILE), METRICS_BIB_FILE)
+
+
+@functools.cache
+def paper(source: str) -> Paper:
+    """Return the paper of a source such as `arXiv:2204.03458`, from its BibTeX entry.
+
+    Raises:
+        InputError: no published row has that source.
+
+    Example:
+        >>> paper("arXiv:2212.05199").short_title, paper("arXiv:2212.05199").year
+        ('MAGVIT', 2022)
+    """
+    fields = dict(re.findall(r"^ *(\w+) = \{(.*)\},?$", citation(source), re.MULTILINE))
+    first, *others = fields["author"].split(" and ")
+    return Paper(
+        source=source,
+        title=fields["title"].translate({ord(brace): None for brace in "{}"}),
+        authors=f"{first.partition(',')[0]}{' et al.' if others else ''}",
+        year=int(fields["year"]),
+        url=fields["url"],
+        code=fields.get("code", ""),
+    )
 
 
 @functools.cache

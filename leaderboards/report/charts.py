@@ -5,7 +5,8 @@ Numbers too large to draw are omitted from plots; the tables have them.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from vdm_bench.leaderboards.ranking import Row
 from vdm_bench.leaderboards.report.runs import ReportedRun
@@ -119,6 +120,7 @@ class LineChart:
         lines: at most `MOST_LINES`.
         note: how to read it, and what is omitted.
         inverse: x is the inverse of a number of clips; infinitely many are at zero.
+        dates: x is a day.
     """
 
     title: str
@@ -127,6 +129,7 @@ class LineChart:
     lines: tuple[Line, ...]
     note: str
     inverse: bool = False
+    dates: bool = False
 
     @property
     def alt(self) -> str:
@@ -219,6 +222,26 @@ def guidance_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, Repo
     return charts
 
 
+def time_charts(metric: Metric, rows: Sequence[Row], runs: Mapping[str, ReportedRun]) -> list[LineChart]:
+    """Chart comparable runs over the days they ended on, with the best so far; no chart for a single day."""
+    points: dict[float, Point] = {}
+    for row, run in _own(rows, runs):  # best first
+        day = run.record.created.date()
+        points.setdefault(
+            day.toordinal(), Point(day.toordinal(), str(day), row["value"], row["low"], row["high"])
+        )
+    if len(points) < 2:
+        return []
+    by_day = sorted(points.values(), key=lambda point: point.x)
+    better = max if metric.higher_is_better else min
+    best_values = accumulate((point.value for point in by_day), better)
+    best = [
+        replace(point, value=value, low=None, high=None) for point, value in zip(by_day, best_values, strict=True)
+    ]
+    lines = [_line("best of the day", by_day), _line("best so far", best)]
+    return _line_charts(f"{metric.name} over time", "day", metric.axis, lines, "", dates=True)
+
+
 def _differing(settings: frozenset[tuple[str, str]], shared: frozenset[tuple[str, str]]) -> str:
     """Return the settings that distinguish a line, or its sampler if there is only one line."""
     if not shared:
@@ -260,7 +283,14 @@ def _towards_infinity(rows: Sequence[Row]) -> list[Point]:
 
 
 def _line_charts(
-    title: str, x_axis: str, y_axis: str, lines: Sequence[Line], note: str, *, inverse: bool = False
+    title: str,
+    x_axis: str,
+    y_axis: str,
+    lines: Sequence[Line],
+    note: str,
+    *,
+    inverse: bool = False,
+    dates: bool = False,
 ) -> list[LineChart]:
     lines = [line for line in lines if line.points]
     shown, left_out = tuple(lines[:MOST_LINES]), len(lines) - MOST_LINES
@@ -268,7 +298,7 @@ def _line_charts(
         return []
     if left_out > 0:
         note += f" The first {MOST_LINES} of {len(lines)} lines are drawn."
-    return [LineChart(title, x_axis, y_axis, shown, note, inverse)]
+    return [LineChart(title, x_axis, y_axis, shown, note, inverse, dates)]
 
 
 def _line(label: str, points: Iterable[Point]) -> Line:

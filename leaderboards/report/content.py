@@ -1,66 +1,49 @@
 """The contents of a page, built from its runs."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from vdm_bench.leaderboards.ranking import TIE, Board, Row, plain_rows
+from vdm_bench.leaderboards.published import Paper
 from vdm_bench.leaderboards.record import Record
-from vdm_bench.leaderboards.report.charts import Metric, count_charts, curve_charts, guidance_charts, score_chart
+from vdm_bench.leaderboards.report.charts import (
+    Metric,
+    count_charts,
+    curve_charts,
+    guidance_charts,
+    score_chart,
+    time_charts,
+)
 from vdm_bench.leaderboards.report.gallery import Gallery
+from vdm_bench.leaderboards.report.metric_tables import MetricTable, RankedGroup
 from vdm_bench.leaderboards.report.plots import Chart, Plot, draw
 from vdm_bench.leaderboards.report.runs import WITHOUT_PROTOCOL, ReportedRun, Runs
-from vdm_bench.leaderboards.tables.views import LEGEND, Cell, Table, TableRow
-from vdm_bench.leaderboards.text import NOTHING
+from vdm_bench.leaderboards.tables.matrix import Matrix, ProtocolSummary
+from vdm_bench.leaderboards.tables.views import LEGEND, VERIFIED, numbered
 
-# Titles of columns, by kind, whose titles in other formats are a symbol or an abbreviation.
-_TITLES = {"mark": "place", "notes": "notes"}
 MOST_PLOTS = 60  # of a page
 _MOST_NAMES = 4
+_RANKED = (
+    "Ranks count within a group: scores of different groups were made in different ways and are not comparable."
+)
+_PUBLISHED = (
+    "Published numbers are printed as their papers state them: they have no signature, and what ± means is up to "
+    "the paper."
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of comparable scores, with its plots.
+    """The scores of one metric, and their plots.
 
     Attributes:
-        anchor: identifies it within a page.
-        table: as `table_of_page` gives it.
-        plots: its plots.
+        table: the scores.
+        plots: of the group that is not dimmed.
+        more_plots: of the other groups.
     """
 
-    anchor: str
-    table: Table
+    table: MetricTable
     plots: tuple[Plot, ...]
-
-    @property
-    def notes(self) -> list[str]:
-        """The notes below the table; `best` needs no legend on a page."""
-        return [*([LEGEND[TIE]] if TIE in self.table.legend else []), *self.table.notes]
-
-
-def table_of_page(table: Table) -> Table:
-    """Return a table as a page shows it: marks spelt out, and empty columns removed."""
-    rows = [[_cell(table, row, place) for place in range(len(table.columns))] for row in table.rows]
-    filled = [
-        place
-        for place, column in enumerate(table.columns)
-        # Without a tie the rank says what is best.
-        if (TIE in table.legend if column.kind == "mark" else any(row[place].text != NOTHING for row in rows))
-    ]
-    columns = [replace(column, title=_TITLES.get(column.kind, column.title)) for column in table.columns]
-    return replace(
-        table,
-        columns=tuple(columns[place] for place in filled),
-        rows=tuple(
-            replace(row, cells=tuple(cells[place] for place in filled))
-            for row, cells in zip(table.rows, rows, strict=True)
-        ),
-    )
-
-
-def _cell(table: Table, row: TableRow, place: int) -> Cell:
-    text = row.mark if table.columns[place].kind == "mark" else row.cells[place].text
-    return replace(row.cells[place], text=text or NOTHING)
+    more_plots: tuple[Plot, ...]
 
 
 @dataclass(frozen=True)
@@ -73,17 +56,36 @@ class Caveat:
 
 @dataclass(frozen=True)
 class Part:
-    """The tables of one protocol.
+    """The scores of one protocol.
 
     Attributes:
         anchor: identifies it within a page.
         title: of the part.
-        sections: tables of scores with their plots.
+        sentence: about the protocol; may be empty.
+        matrix: all metrics in one table; None for a single metric.
+        sections: one per metric.
     """
 
     anchor: str
     title: str
+    sentence: str
+    matrix: Matrix | None
     sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class PageFrame:
+    """What is around the contents of a page.
+
+    Attributes:
+        title: of the page.
+        about: lines below the title.
+        home: address of the index page; empty if there is none.
+    """
+
+    title: str
+    about: tuple[str, ...] = ()
+    home: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,25 @@ class Page:
     """A page of runs.
 
     Attributes:
-        title: of the page.
-        about: lines below the title.
-        home: address of the index page; empty if there is none.
+        frame: title and links.
+        sentences: what to know before reading; at most three.
         warnings: about the runs.
         left_out: a sentence about each record that was refused.
-        parts: tables of scores by protocol.
+        parts: scores by protocol.
+        notes: footnotes of all tables, numbered.
+        papers: that state the published numbers.
         count_plots: scores against the number of clips.
         galleries: clips side by side, with their addresses.
         runs: each in full.
     """
 
-    title: str
-    about: tuple[str, ...]
-    home: str
+    frame: PageFrame
+    sentences: tuple[str, ...]
     warnings: tuple[Caveat, ...]
     left_out: tuple[str, ...]
     parts: tuple[Part, ...]
+    notes: Mapping[str, int]
+    papers: tuple[Paper, ...]
     count_plots: tuple[Plot, ...]
     galleries: tuple[Gallery, ...]
     runs: tuple[ReportedRun, ...]
@@ -116,64 +120,109 @@ class Page:
     def contents(self) -> list[tuple[str, str]]:
         """Anchors and titles of the parts that are not empty."""
         entries = [
-            ("warnings", "Before you read", self.warnings or self.left_out),
+            ("warnings", "Before you read", self.sentences),
             *((part.anchor, part.title, part.sections) for part in self.parts),
             ("counts", "Number of clips", self.count_plots),
             ("clips", "Clips", self.galleries),
+            ("notes", "Notes", self.notes or self.papers),
             ("runs", "Runs", self.runs),
         ]
         return [(anchor, text) for anchor, text, content in entries if content]
 
 
-def make_page(
-    runs: Runs,
-    tables: Sequence[tuple[Table, Board]],
-    *,
-    title: str,
-    about: Sequence[str] = (),
-    home: str = "",
-    galleries: Sequence[Gallery] = (),
-) -> Page:
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a page.
+
+    Attributes:
+        tables: one per protocol and metric.
+        matrices: one per protocol.
+        published: number of published numbers.
+        summaries: of the protocols, by name; may lack some.
+    """
+
+    tables: Sequence[MetricTable]
+    matrices: Sequence[Matrix]
+    published: int
+    summaries: Mapping[str, ProtocolSummary] = field(default_factory=dict)
+
+
+def make_page(runs: Runs, scores: Scores, frame: PageFrame, galleries: Sequence[Gallery] = ()) -> Page:
     """Build a page.
 
     Args:
         runs: shown in full.
-        tables: their scores, with published rows, as `tables_with_boards` returns them.
-        title: of the page.
-        about: lines below the title.
-        home: address of the index page, if there is one.
+        scores: of the runs, with published rows.
+        frame: title and links.
         galleries: clips side by side, with their addresses.
     """
     plotter = _Plotter()
-    rows = [plain_rows(board.rows) for _, board in tables]
-    parts = _parts(tables, rows, runs, plotter)
-    count_plots = plotter.draw(
-        count_charts(row for of_table in rows for row in of_table if row["path"] in runs.by_path)
-    )
+    parts = _parts(scores, runs, plotter)
+    rows = [row for table in scores.tables for group in table.groups for row in group.board.plain]
+    count_plots = plotter.draw(count_charts(row for row in rows if row["path"] in runs.by_path))
+    if plotter.omitted:
+        frame = PageFrame(frame.title, (*frame.about, f"{plotter.omitted} more plots are not drawn."), frame.home)
+    shown = [row for table in scores.tables for row in table.rows]
+    warnings = tuple(_warnings(runs.runs))
     return Page(
-        title=title,
-        about=(*about, *([f"{plotter.omitted} more plots are not drawn."] if plotter.omitted else [])),
-        home=home,
-        warnings=tuple(_warnings(runs.runs)),
+        frame=frame,
+        sentences=tuple(_sentences(scores.tables, runs, warnings)),
+        warnings=warnings,
         left_out=runs.left_out,
         parts=parts,
+        notes=numbered(_notes(scores.tables)),
+        papers=tuple(dict.fromkeys(row.paper for row in shown if row.paper)),
         count_plots=count_plots,
         galleries=tuple(galleries),
         runs=runs.runs,
     )
 
 
-def _parts(
-    tables: Sequence[tuple[Table, Board]], rows: Sequence[Sequence[Row]], runs: Runs, plotter: "_Plotter"
-) -> tuple[Part, ...]:
+def _sentences(tables: Sequence[MetricTable], runs: Runs, warnings: Sequence[Caveat]) -> Iterator[str]:
+    """Say in three sentences what a reader has to know."""
+    if any(len(table.groups) > 1 for table in tables):
+        yield _RANKED
+    if any(row.published for table in tables for row in table.rows):
+        yield _PUBLISHED
+    counts = [
+        *([_counted(len(warnings), "warning")] if warnings else []),
+        *([f"{_counted(len(runs.left_out), 'record')} left out"] if runs.left_out else []),
+    ]
+    if counts:
+        yield f"About the {_counted(len(runs.runs), 'run')} of this page: {' and '.join(counts)}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _notes(tables: Sequence[MetricTable]) -> Iterator[str]:
+    for table in tables:
+        if any(row.verified for row in table.rows):
+            yield VERIFIED
+        if table.has_ties:
+            yield LEGEND["tie"]
+        for row in table.rows:
+            yield from row.notes
+
+
+def _parts(scores: Scores, runs: Runs, plotter: "_Plotter") -> tuple[Part, ...]:
+    matrices = {matrix.protocol: matrix for matrix in scores.matrices if len(matrix.metrics) > 1}
     sections: dict[str, list[Section]] = {}
-    for number, ((table, board), of_table) in enumerate(zip(tables, rows, strict=True), start=1):
-        plots = plotter.draw(_charts(Metric(board.metric, board.higher_is_better), of_table, runs))
-        section = Section(f"table-{number}", table_of_page(table), plots)
-        sections.setdefault(board.protocol, []).append(section)
+    for table in scores.tables:
+        of_group = [_charts(table, group, runs) for group in table.groups]
+        others = [chart for place, charts in enumerate(of_group) if place != table.focus for chart in charts]
+        section = Section(table, plotter.draw(of_group[table.focus]), plotter.draw(others))
+        sections.setdefault(table.protocol, []).append(section)
     title = "Scores" if len(sections) == 1 else "Scores: {}"
     return tuple(
-        Part(f"scores-{number}", title.format(protocol or WITHOUT_PROTOCOL), tuple(of_protocol))
+        Part(
+            anchor=f"scores-{number}",
+            title=title.format(protocol or WITHOUT_PROTOCOL),
+            sentence=scores.summaries.get(protocol, ProtocolSummary()).sentence,
+            matrix=matrices.get(protocol),
+            sections=tuple(of_protocol),
+        )
         for number, (protocol, of_protocol) in enumerate(sections.items(), start=1)
     )
 
@@ -192,11 +241,13 @@ class _Plotter:
         return tuple(map(draw, shown))
 
 
-def _charts(metric: Metric, rows: Sequence[Row], runs: Runs) -> list[Chart]:
+def _charts(table: MetricTable, group: RankedGroup, runs: Runs) -> list[Chart]:
+    metric, rows = Metric(table.metric, table.higher_is_better), group.board.plain
     return [
         *score_chart(metric, rows),
         *curve_charts(metric, rows, runs.by_path),
         *guidance_charts(metric, rows, runs.by_path),
+        *time_charts(metric, rows, runs.by_path),
     ]
 
 

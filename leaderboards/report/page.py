@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from vdm_bench.runtime.printable import printable
 
+_SCRIPTS = ("tables.js", "clips.js")
+
 
 def render(template: str, page: object, *, linked: bool = False) -> str:
     """Return the HTML of a page.
@@ -24,10 +26,10 @@ def render(template: str, page: object, *, linked: bool = False) -> str:
         page: its contents, available to the template as `page`.
         linked: whether the page refers to video files next to it.
     """
-    style, script = _read("report.css"), _read("report.js")
+    style, scripts = _read("report.css"), [_read(name) for name in _SCRIPTS]
     policy = {
         "default-src": "'none'",
-        "script-src": _hash(script),
+        "script-src": " ".join(map(_hash, scripts)),
         "style-src": _hash(style),
         "img-src": "data:",
         "media-src": "data: 'self'" if linked else "data:",
@@ -42,7 +44,7 @@ def render(template: str, page: object, *, linked: bool = False) -> str:
             policy="; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
             # The package's own files, whose hashes are in the policy: not escaped.
             style=Markup(style),
-            script=Markup(script),
+            scripts=[Markup(script) for script in scripts],
         )
     )
 

@@ -25,7 +25,7 @@ _WIDTH, _ROW, _MARGIN, _HEIGHT = 5.2, 0.27, 0.95, 3.1  # inches
 _LABEL = 28  # characters
 _LOGARITHMIC = 50  # ratio of the largest number to the smallest from which an axis is logarithmic
 _LARGEST_RATIO = 1e6  # of numbers that an axis across zero distinguishes
-_FEWEST_POINTS_APART = 0.08  # of an axis, between two labels
+_COUNTS_APART, _DATES_APART = 0.08, 0.25  # of an axis, between two labels
 
 # Ink and grid are drawn in placeholder colours, which the theme replaces. The others have a contrast of at least
 # 3:1 on white and on black, and every line also has its own marker.
@@ -122,8 +122,8 @@ def _lines(chart: LineChart) -> Figure:
             linestyle="--" if chart.inverse else "-",
         )
     _scale(axes, chart.lines, None, "y")
-    if chart.inverse:
-        _label_counts(axes, [point for line in chart.lines for point in line.points])
+    if chart.inverse or chart.dates:
+        _label_points(axes, list(_points(chart.lines)), _DATES_APART if chart.dates else _COUNTS_APART)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=all(p.x.is_integer() for p in _points(chart.lines))))
     axes.set_xlabel(printable(chart.x_axis))
@@ -163,13 +163,13 @@ def _scale(axes: Axes, lines: Sequence[Line], floor: float | None, which: str) -
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
-def _label_counts(axes: Axes, points: Sequence[Point]) -> None:
-    """Label the axis of 1/N with the numbers of clips, as many as fit."""
+def _label_points(axes: Axes, points: Sequence[Point], apart: float) -> None:
+    """Label the axis with the texts of points that are at least this part of it apart."""
     places = {point.x: point.x_text for point in points}
-    reach = max(places)
+    reach = max(places) - min(places)
     kept: dict[float, str] = {}
     for x in sorted(places):
-        if not kept or x - max(kept) > _FEWEST_POINTS_APART * reach:
+        if not kept or x - max(kept) > apart * reach:
             kept[x] = places[x]
     axes.set_xticks(list(kept), list(kept.values()))
 

@@ -34,7 +34,10 @@ def leaderboard(
     """Print published results of PROTOCOL, or of all protocols, ranked with your runs.
 
     A run is ranked with published results if it follows the protocol exactly. Published rows and runs that
-    deviate from the protocol are in separate tables, with the reason.
+    deviate from the protocol are in separate groups, with the reason.
+
+    As text, each protocol is one table that fits on a screen: a row per model, a column per metric. The other
+    formats have one table per group, with all rows.
 
     \b
     vdm-bench leaderboard ucf101-unconditional --runs runs/
@@ -61,12 +64,16 @@ def leaderboard(
     from vdm_bench.leaderboards.ranking import make_boards
     from vdm_bench.leaderboards.store import load_runs
     from vdm_bench.leaderboards.tables.formats import format_boards
+    from vdm_bench.leaderboards.tables.matrix import text_of_boards
+    from vdm_bench.pages.summaries import summaries
     from vdm_bench.protocols.eligibility import with_apart
 
     frame = load_runs(runs, note=options.say_left_out)
     if name is not None:
         frame = frame[frame["protocol"] == name].reset_index(drop=True)
-    options.write_or_print(format_boards(make_boards(published, with_apart(frame)), form), output)
+    boards = make_boards(published, with_apart(frame))
+    text = text_of_boards(boards, summaries()) if form == "text" else format_boards(boards, form)
+    options.write_or_print(text, output)
 
 
 def _write_site(runs: tuple[Path, ...], folder: Path, data_root: Path | None) -> None:

@@ -22,6 +22,7 @@ from vdm_bench.leaderboards.report.runs import ReportedRun, Runs
 from vdm_bench.protocols import Protocol, get_protocol, protocol_names
 from vdm_bench.protocols.clips import open_dataset
 from vdm_bench.protocols.conditions import Conditions
+from vdm_bench.runtime.checksums import open_arrays
 from vdm_bench.runtime.files import scratch_folder
 from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.run_folder import RunFolder
@@ -33,6 +34,7 @@ __all__ = ["ClipPlaces"]
 
 MOST_ROWS = 6
 MOST_COLUMNS = MOST_VIDEOS // MOST_ROWS
+PER_CLIP = "psnr"  # metric that has a value per clip; higher is better
 REAL = "real clips"
 FOLLOWED = "what really followed"
 _FPS = 8.0  # of clips without a frame rate
@@ -73,6 +75,8 @@ class _Columns:
     labels: Callable[[int], str] = "clip {}".format
     fps: float = _FPS
     without: list[str] = field(default_factory=list)
+    values: Mapping[int, float] = field(default_factory=dict)
+    values_of: str = ""
 
 
 def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = None) -> list[Gallery]:
@@ -93,8 +97,9 @@ def make_galleries(runs: Runs, places: ClipPlaces, reporter: Reporter | None = N
         _add_runs(columns, sorted(own, key=_order), named)
         columns.sources += further
         if columns.sources:
+            rows = _chosen(columns)
             _add_real(columns, own[0].record.protocol, places.data_root)
-            galleries.append(_encoded(own[0], columns, reporter or Silent()))
+            galleries.append(_encoded(own[0], columns, rows, reporter or Silent()))
     return galleries
 
 
@@ -125,6 +130,8 @@ def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str
             low, high = _FPS_RANGE
             columns.fps = archive.fps if low <= archive.fps <= high else _FPS
             columns.labels = functools.partial(_label, archive)
+            if not columns.values_of and _differ(values := _clip_values(RunFolder(run.folder), archive)):
+                columns.values, columns.values_of = values, name
         clips = named[name] if archive is None else archive
         columns.sources.append(_Source(name, _frames_of(clips)))
     if len(columns.sources) > MOST_COLUMNS - 1:
@@ -134,6 +141,49 @@ def _add_runs(columns: _Columns, runs: Sequence[ReportedRun], named: Mapping[str
         shown, more = columns.without[:3], len(columns.without) - 3
         names = ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
         columns.notes.append(f"Without clips in the run's folder: {names}.")
+
+
+def _clip_values(folder: RunFolder, archive: Archive) -> dict[int, float]:
+    """Return the value of each clip of a run, averaged over frames, as far as its frame metrics are stored."""
+    by_digest: dict[str, float] = {}
+    for path in sorted(folder.features.glob("frames-*.safetensors")):
+        try:
+            with open_arrays(path) as stored:
+                values, digests = stored.read(PER_CLIP).mean(axis=1), stored.facts["clips"]
+        except (InputError, KeyError):
+            continue  # damaged, or without this metric: clips without a value are not chosen
+        by_digest.update(zip(digests, values.tolist(), strict=True))
+    if not by_digest:
+        return {}
+    found = {index: by_digest.get(archive.entry(index).sha256, math.nan) for index in range(len(archive))}
+    return {index: value for index, value in found.items() if math.isfinite(value)}
+
+
+def _ends(values: Mapping[int, float]) -> tuple[list[int], list[int]]:
+    """Return the clips with the lowest and with the highest values, half a gallery each."""
+    order = sorted(values, key=lambda index: (values[index], index))
+    return order[: MOST_ROWS // 2], order[-(MOST_ROWS // 2) :]
+
+
+def _differ(values: Mapping[int, float]) -> bool:
+    """Say whether there are more clips than a gallery shows, with differing values."""
+    low, high = _ends(values)
+    return len(values) > MOST_ROWS and values[low[-1]] < values[high[0]]
+
+
+def _chosen(columns: _Columns) -> dict[int, str]:
+    """Return which clips are shown, with their labels: the worst and best of the best run, or the first ones."""
+    if not columns.values_of:
+        return {index: columns.labels(index) for index in range(MOST_ROWS)}
+    low, high = _ends(columns.values)
+    columns.notes.append(
+        f"The {len(low)} clips of {columns.values_of} with the lowest {PER_CLIP}, and the {len(high)} with the "
+        "highest."
+    )
+    shown = [*((index, "low") for index in low), *((index, "high") for index in high)]
+    return {
+        index: f"{columns.labels(index)}; {end} {PER_CLIP}, {columns.values[index]:.2f}" for index, end in shown
+    }
 
 
 def _label(archive: Archive, index: int) -> str:
@@ -176,11 +226,11 @@ def _real(protocol: Protocol, data_root: Path | None) -> _Source:
     return _Source(REAL, _frames_of(open_dataset(protocol, protocol.reference, data_root)))
 
 
-def _encoded(run: ReportedRun, columns: _Columns, reporter: Reporter) -> Gallery:
+def _encoded(run: ReportedRun, columns: _Columns, labels: Mapping[int, str], reporter: Reporter) -> Gallery:
     info = run.record.protocol
     rows = []
     with reporter.stage("clips of the report", MOST_ROWS * len(columns.sources)) as advance:
-        for index in range(MOST_ROWS):
+        for index, label in labels.items():
             clips: list[EncodedClip | None] = []
             for source in columns.sources:
                 try:
@@ -192,7 +242,7 @@ def _encoded(run: ReportedRun, columns: _Columns, reporter: Reporter) -> Gallery
                     clips.append(None)
                 advance(1)
             if any(clips):
-                rows.append(GalleryRow(columns.labels(index), tuple(clips)))
+                rows.append(GalleryRow(label, tuple(clips)))
     return Gallery(
         protocol=run.protocol,
         title=info.name if info else "Without a protocol",

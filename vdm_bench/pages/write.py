@@ -7,6 +7,7 @@ from pathlib import Path
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
 from vdm_bench.leaderboards.report.writing import EMBEDDED_BYTES, PageOptions, write_report, write_site
 from vdm_bench.pages.galleries import ClipPlaces, make_galleries
+from vdm_bench.pages.summaries import summaries
 from vdm_bench.protocols.eligibility import with_apart
 from vdm_bench.runtime.files import remove_temporary_files
 from vdm_bench.runtime.locks import hold
@@ -37,7 +38,7 @@ def write_html(
     """
     runs, reporter = _read(paths, reporter)
     galleries = make_galleries(runs, places or ClipPlaces(), reporter)
-    write_report(runs, Path(page), PageOptions(galleries, embed))
+    write_report(runs, Path(page), PageOptions(galleries, embed, summaries(), reporter))
 
 
 def write_html_site(
@@ -62,7 +63,7 @@ def write_html_site(
     way_out = "wait for it, or choose another --html"
     with hold(folder, "leaderboard", way_out=way_out, note=reporter.note) as alone:
         remove_temporary_files(folder, shared=not alone)
-        return write_site(runs, folder, PageOptions(galleries, embed))
+        return write_site(runs, folder, PageOptions(galleries, embed, summaries(), reporter))
 
 
 def _read(paths: str | Path | Iterable[str | Path], reporter: Reporter | None) -> tuple[Runs, Reporter]:

@@ -91,8 +91,13 @@ def own_table(watched: Watched) -> Any:
     return watched.page.locator("table.scores", has_text="guided 0").first
 
 
-def names(table: Any) -> list[str]:
-    return table.locator("tbody tr:visible th").all_inner_texts()
+def own_group(watched: Watched) -> Any:
+    """Their group in that table."""
+    return own_table(watched).locator("tbody", has_text="guided 0")
+
+
+def names(part: Any) -> list[str]:
+    return part.locator("tr.row:visible th").all_inner_texts()
 
 
 @pytest.mark.parametrize("name", ["report.html", "site/index.html", "site/bair-prediction.html"])
@@ -130,17 +135,18 @@ def test_rows_are_sorted_by_the_buttons_in_the_titles(opened: Callable[..., Watc
     table = own_table(watched)
     title = table.get_by_role("columnheader", name="95 % interval")
     guided = ["guided 1", "guided 0", "guided 4"]
-    assert names(table)[:3] == guided
+    group = own_group(watched)
+    assert names(group)[:3] == guided
     assert title.get_attribute("aria-sort") is None
     title.get_by_role("button").click()
-    assert (title.get_attribute("aria-sort"), names(table)[:3]) == ("ascending", guided)
+    assert (title.get_attribute("aria-sort"), names(group)[:3]) == ("ascending", guided)
     title.get_by_role("button").click()
-    assert (title.get_attribute("aria-sort"), names(table)[:3]) == ("descending", guided[::-1])
-    assert sorted(names(table)[3:]) == sorted(ATTACKS)  # they have no interval, and stay last
-    other = table.get_by_role("columnheader", name="name")
+    assert (title.get_attribute("aria-sort"), names(group)[:3]) == ("descending", guided[::-1])
+    assert sorted(names(group)[3:]) == sorted(ATTACKS)  # they have no interval, and stay last
+    other = table.get_by_role("columnheader", name="model")
     other.get_by_role("button").click()
     assert (title.get_attribute("aria-sort"), other.get_attribute("aria-sort")) == (None, "ascending")
-    assert [name for name in names(table) if name in guided] == sorted(guided)
+    assert [name for name in names(group) if name in guided] == sorted(guided)
     assert watched.behaved()
 
 
@@ -151,24 +157,68 @@ def test_a_table_is_sorted_from_the_keyboard(opened: Callable[..., Watched]) -> 
     watched.page.keyboard.press("Shift+Tab")
     watched.page.keyboard.press("Enter")
     watched.page.keyboard.press("Space")
-    assert table.get_by_role("columnheader", name="name").get_attribute("aria-sort") == "descending"
+    assert table.get_by_role("columnheader", name="model").get_attribute("aria-sort") == "descending"
     assert watched.behaved()
 
 
 def test_rows_are_filtered_and_counted_aloud(opened: Callable[..., Watched]) -> None:
     watched = opened("report.html")
     count = watched.page.locator("#shown")
-    total = watched.page.locator("table.scores tbody tr").count()
+    total = watched.page.locator("[data-hide] tr.row").count()
     assert count.get_attribute("role") == "status"
     assert count.inner_text() == f"{total} of {total} rows shown"
     box = watched.page.get_by_role("searchbox", name="Show rows with")
     box.fill("GUIDED 4")
     assert names(own_table(watched)) == ["guided 4"]
-    assert count.inner_text() == f"2 of {total} rows shown"  # in fvd and psnr
+    assert count.inner_text() == f"3 of {total} rows shown"  # in fvd, psnr and all metrics
     box.fill("no such row")
     assert count.inner_text() == f"0 of {total} rows shown"
     box.fill("")
     assert count.inner_text() == f"{total} of {total} rows shown"
+    assert watched.behaved()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_all_groups_but_the_chosen_one_are_dimmed(opened: Callable[..., Watched], script: bool) -> None:
+    """By the style alone: without a script, too."""
+    watched = opened("site/bair-prediction.html", java_script_enabled=script)
+    table = watched.page.locator("table.scores").first
+    cells = [table.get_by_role("cell", name=text, exact=True) for text in ("66.92", "62 ± 0.1")]
+
+    def colours() -> list[str]:
+        return [cell.evaluate("cell => getComputedStyle(cell).color") for cell in cells]
+
+    first = colours()
+    assert first[0] != first[1]
+    table.get_by_role("radio", name="another camera view").check()
+    assert colours() == first[::-1]
+
+
+def test_rows_are_filtered_by_their_conditions(opened: Callable[..., Watched]) -> None:
+    watched = opened("site/bair-prediction.html")
+    table = watched.page.locator("table.scores").first
+    watched.page.get_by_label("camera").first.select_option("main")
+    assert names(table) == ["Video Diffusion Langevin 256 steps", "Video Diffusion ancestral 512 steps"]
+    assert not table.get_by_role("radio", name="another camera view").is_visible()
+    watched.page.get_by_label("camera").first.select_option("all")
+    assert "MAGVIT-L-FP" in names(table)
+    assert watched.behaved()
+
+
+def test_tables_and_signatures_are_copied(opened: Callable[..., Watched]) -> None:
+    watched = opened("report.html", permissions=["clipboard-read", "clipboard-write"])
+    watched.page.get_by_text("Copy as LaTeX or CSV").first.click()
+    for name in ("LaTeX", "CSV"):
+        button = watched.page.get_by_role("button", name=f"Copy {name}").first
+        button.click()
+        watched.page.get_by_role("button", name="Copied").first.wait_for()
+        copied = watched.page.evaluate("navigator.clipboard.readText()")
+        assert copied == watched.page.locator(f"#table-1-{name}").text_content()
+    assert copied.startswith("group,rank,model,value,")
+    watched.page.get_by_text("Signatures of the runs").first.click()
+    watched.page.get_by_role("button", name="Copy", exact=True).first.click()
+    watched.page.wait_for_timeout(300)
+    assert watched.page.evaluate("navigator.clipboard.readText()") == "fvd|n:256|v:0.1.0"
     assert watched.behaved()
 
 
@@ -189,7 +239,7 @@ def test_hostile_names_stay_text(opened: Callable[..., Watched], name: str) -> N
     for attack in ATTACKS:
         assert text.count(attack) > 10, attack
         assert attack in names(own_table(watched))
-    assert watched.page.locator("script, style").count() == 2
+    assert watched.page.locator("script, style").count() == 3
     assert watched.page.locator("iframe, object, embed, svg, base, form, link").count() == 0
     attributes = watched.page.evaluate(
         "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
@@ -271,13 +321,17 @@ def test_on_paper_all_runs_are_open_and_nothing_is_cut(opened: Callable[..., Wat
     assert not watched.page.get_by_role("searchbox").is_visible()
 
 
-def test_on_a_phone_tables_scroll_in_their_own_box(opened: Callable[..., Watched]) -> None:
-    watched = opened("report.html", viewport={"width": 360, "height": 700})
+@pytest.mark.parametrize("name", ["report.html", "site/index.html", "site/bair-prediction.html"])
+@pytest.mark.parametrize("width", [390, 360])
+def test_on_a_phone_no_cell_is_cut(opened: Callable[..., Watched], name: str, width: int) -> None:
+    watched = opened(name, viewport={"width": width, "height": 700})
     watched.page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
-    assert watched.page.evaluate("document.documentElement.scrollWidth") == 360
-    assert watched.page.locator(".scroll").evaluate_all(
-        "boxes => boxes.some(box => box.scrollWidth > box.clientWidth)"
-    )
+    assert watched.page.evaluate("document.documentElement.scrollWidth") == width
+    cut = f"all => all.filter(x => x.getBoundingClientRect().right > {width}).map(x => x.textContent)"
+    cells = watched.page.locator("tbody th, tbody td")
+    assert cells.count() > 40
+    assert cells.evaluate_all(cut) == []
+    assert watched.page.locator(".scroll").evaluate_all("all => all.every(x => x.scrollWidth <= x.clientWidth)")
 
 
 def test_without_script_everything_can_be_read(opened: Callable[..., Watched]) -> None:
@@ -297,5 +351,6 @@ def test_the_index_leads_to_the_pages_and_back(opened: Callable[..., Watched]) -
 
 def test_a_record_that_is_not_sound_is_named_and_the_others_shown(opened: Callable[..., Watched]) -> None:
     watched = opened("report.html")
+    watched.page.get_by_text("All warnings").click()
     left = watched.page.locator("#warnings li", has_text="Left out").inner_text()
     assert "broken/run.json is not a run record: name: the field is missing" in left

@@ -3,6 +3,7 @@
 import base64
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vdm_bench.leaderboards.report.charts import (
     curve_charts,
     guidance_charts,
     score_chart,
+    time_charts,
 )
 from vdm_bench.leaderboards.report.plots import draw
 from vdm_bench.leaderboards.report.runs import Runs, read_runs
@@ -206,6 +208,24 @@ def test_scores_stand_over_one_over_n_and_the_extrapolation_at_zero(
     text = svg_of(chart)
     for tick in ("∞", "1,000", "100"):
         assert f">{tick}</text>" in text
+
+
+def test_runs_of_several_days_are_drawn_over_time(read: Make, make_record: Make, make_score: Make) -> None:
+    days = [(3, 9.0), (1, 7.0), (2, 8.0), (2, 5.0)]
+    records = [
+        make_record(f"m{number}", make_score(value), created=datetime(2026, 3, day, tzinfo=UTC))
+        for number, (day, value) in enumerate(days)
+    ]
+    runs = read(*records)
+    (chart,) = time_charts(FVD, rows_of(runs), runs.by_path)
+    assert chart.titles == ["day", "best of the day", "best so far"]
+    assert chart.rows == [
+        ["2026-03-01", "7.000", "7.000"],
+        ["2026-03-02", "5.000", "5.000"],
+        ["2026-03-03", "9.000", "5.000"],
+    ]
+    assert ">2026-03-01</text>" in svg_of(chart)
+    assert time_charts(FVD, rows_of(runs)[:1], runs.by_path) == []
 
 
 def test_no_more_lines_than_can_be_told_apart(read: Make, make_record: Make, make_score: Make) -> None:

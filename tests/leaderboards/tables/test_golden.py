@@ -102,11 +102,13 @@ def boards(frame: pd.DataFrame) -> list[Board]:
 
 
 def tables_of_page(folder: Path, page: Path) -> str:
-    """The tables of a page with their headings and notes; the digests of the runs are left out."""
+    """The tables of a page with their headings, and the notes; the digests of the runs are left out."""
     runs = read_runs([folder])
     runs = replace(runs, frame=with_reasons(runs.frame, departures_only))
     write_report(runs, page, PageOptions())
-    found = re.findall(r"<h3 id=\"table-.*?</ul>", page.read_text("utf-8"), re.DOTALL)
+    found = re.findall(
+        r"<h3 id=\"table-.*?</table>|<ol class=\"notes\">.*?</ul>", page.read_text("utf-8"), re.DOTALL
+    )
     return re.sub(r"#run-[0-9a-f]{12}", "#run", "\n".join(found)) + "\n"
 
 

@@ -49,16 +49,41 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_placed_among_published_rows(runs: Path) -> None:
     result = call(f"leaderboard bair-prediction --runs {runs}")
     assert result.exit_code == 0, result.output
-    first, *others = result.stdout.split("\n\nfvd ↓\n")
-    ranked = [line.split() for line in first.splitlines() if line.startswith("   ")]
-    assert [(line[0], "your" in line) for line in ranked] == [("1", False), ("2", False), ("3", True)]
-    assert ranked[2][1:3] == ["mine", "80.00"]
-    assert "MAGVIT (appendix C)" in first
-    assert "they have no signature" in first
-    apart = next(text for text in others if "other-weights" in text)
-    assert "(1) not ranked with published rows: its network has the weights 00000000" in apart
-    assert any(text.startswith("bair-prediction, but: another camera view\n") for text in others)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    start = next(place for place, row in enumerate(rows) if row[:4] == ["as", "the", "protocol", "says"])
+    assert ["*66.92" in rows[start], "68.19" in rows[start + 1]] == [True, True]
+    assert rows[start + 2][:3] == ["mine", "80.00", "run"]
+    assert rows[start + 3][:5] == ["another", "camera", "view", "MAGVIT-L-FP", "*62"]
+    text = " ".join(result.stdout.split())
+    assert "MAGVIT (appendix C)" in text
+    assert "have no signature" in text
+    assert "your runs other-weights 80.00 run" in text
+    assert "ranked separately: its network has the weights 00000000" in text
     assert "noise" not in result.stdout  # a run of another protocol
+
+
+def test_all_protocols_fit_on_a_screen_each_with_every_number() -> None:
+    text = call("leaderboard").stdout
+    assert len(text.splitlines()) < 250  # 795 with a table per group
+    blocks = text.split("\n\n")
+    assert len(blocks) == len({row.protocol for row in published_rows()}) + 1
+    assert max(block.count("\n") for block in blocks) < 45
+    for protocol in {row.protocol for row in published_rows()}:
+        (block,) = [block for block in blocks if block.startswith(f"{protocol}\n")]
+        for row in published_rows(protocol):
+            assert row.text in block, row
+
+
+def test_many_runs_leave_the_rest_to_another_format(runs: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        record = json.loads((runs / "shapes" / "run.json").read_text())
+        del record["checksum"]
+        target = tmp_path / str(number) / "run.json"
+        target.parent.mkdir()
+        target.write_text(json.dumps(record | {"name": f"model {number}"}))
+    text = call(f"leaderboard shapes-unconditional --runs {tmp_path}").stdout
+    assert "4 more rows: vdm-bench leaderboard shapes-unconditional --format markdown" in text
+    assert len(text.splitlines()) < 55
 
 
 def test_without_a_protocol_all_are_shown(runs: Path) -> None:

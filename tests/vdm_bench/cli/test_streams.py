@@ -134,7 +134,7 @@ def test_a_file_is_utf_8_whatever_the_console(tmp_path: Path) -> None:
     link.symlink_to("deep/table.txt")
     result = CliRunner(charset="ascii").invoke(cli, ["leaderboard", "bair-prediction", "-o", str(link)])
     assert (result.exit_code, result.stderr) == (0, f"wrote {link}\n")
-    assert target.read_text("utf-8").splitlines()[0] == "fvd ↓"
+    assert "fvd ↓" in target.read_text("utf-8")
     assert link.is_symlink()
 
 

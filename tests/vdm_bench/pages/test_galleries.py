@@ -17,6 +17,7 @@ from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.leaderboards.report.gallery import MOST_VIDEOS, EncodedClip, Gallery
 from vdm_bench.leaderboards.report.runs import read_runs
+from vdm_bench.metrics.frame_metrics import FRAME_METRICS
 from vdm_bench.pages.galleries import FOLLOWED, MOST_COLUMNS, MOST_ROWS, REAL, ClipPlaces, make_galleries
 from vdm_bench.protocols import get_protocol
 from vdm_bench.video.archive import Archive, ArchiveWriter
@@ -68,9 +69,32 @@ def test_real_clips_stand_first_and_the_best_run_next(runs: Path) -> None:
 def test_of_a_prediction_what_really_followed_stands_first(runs: Path) -> None:
     gallery = galleries(runs)["shapes-prediction"]
     assert gallery.columns == (FOLLOWED, "real", "blurred")
-    assert gallery.notes == ("The first 4 frames are context.",)
-    for place, row in enumerate(gallery.rows):
+    assert gallery.notes[1:] == ("The first 4 frames are context.",)
+    for row in gallery.rows:
+        place = int(row.label.split()[1].strip(";"))
         assert_same(row.clips[0], Shapes("test", seed=1)[place].frames)
+
+
+def test_the_worst_and_best_clips_of_a_prediction_are_shown(runs: Path) -> None:
+    gallery = galleries(runs)["shapes-prediction"]
+    # Those of the best run would be the truth itself: all have the same value.
+    assert gallery.notes[0] == "The 3 clips of blurred with the lowest psnr, and the 3 with the highest."
+    truth, samples = Shapes("test", seed=1), Archive(runs / "shapes-prediction" / "blurred" / "samples")
+    pairs = [(samples[i].frames[None, 4:], truth[i].frames[None, 4:]) for i in range(20)]
+    values = [float(FRAME_METRICS["psnr"](*pair).mean()) for pair in pairs]
+    order = sorted(range(20), key=lambda index: values[index])
+    ends = [*((index, "low") for index in order[:3]), *((index, "high") for index in order[-3:])]
+    assert [row.label for row in gallery.rows] == [
+        f"clip {index}; {end} psnr, {values[index]:.2f}" for index, end in ends
+    ]
+
+
+def test_without_stored_frame_metrics_the_first_clips_are_shown(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "shapes-prediction", tmp_path / "runs")
+    for path in (tmp_path / "runs").glob("*/features/frames-*.safetensors"):
+        path.write_bytes(b"damaged")
+    gallery = galleries(tmp_path / "runs")["shapes-prediction"]
+    assert [row.label for row in gallery.rows] == [f"clip {index}" for index in range(MOST_ROWS)]
 
 
 def test_the_same_clips_give_the_same_bytes(runs: Path) -> None:
