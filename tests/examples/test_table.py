@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import click
+from paths import ROOT
 
 from vdm_bench.cli import cli
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 TEXT = (EXAMPLES / "README.md").read_text("utf-8")
 
 
