@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from paths import ROOT
 
 from vdm_bench import run
 from vdm_bench.cli import cli
@@ -35,7 +36,7 @@ from vdm_bench.samplers.diffusers.sampler import DiffusersSampler
 pytest.importorskip("diffusers")
 from tiny_pipelines import PIPELINES, Tiny  # needs diffusers
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-a-diffusers-model.md"
+PAGE = ROOT / "docs" / "run-a-diffusers-model.md"
 SMALL = {"native_height": "32", "native_width": "32", "num_inference_steps": "2"}
 BY_KIND = {tiny.kind: tiny for tiny in PIPELINES}
 TEXT, IMAGE, VIDEO = (
