@@ -5,6 +5,7 @@ import pytest
 import torch
 from gaussian_data import Counted
 from gaussian_process import autoregressive, conditional_law, frame_denoiser, regression
+from observed import matrix_of, normal
 from torch import Tensor
 
 from vdm_bench.errors import InputError
@@ -18,10 +19,8 @@ from vdm_bench.reference_model.guidance import (
 )
 from vdm_bench.reference_model.noise import NoiseStream
 from vdm_bench.reference_model.observations import (
-    RULES,
     Chain,
     Downsample,
-    DownsamplingRule,
     Frames,
     Observation,
     Operator,
@@ -30,10 +29,6 @@ from vdm_bench.reference_model.process import Denoise, Prediction, alpha_sigma, 
 from vdm_bench.reference_model.samplers import StepState, ancestral, evaluations, sample
 
 LEVEL = torch.tensor(0.7, dtype=torch.float64)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def linear(matrix: Tensor) -> Denoise:
@@ -88,69 +83,6 @@ def test_the_oracle_of_two_correlated_frames(
 
 
 # Observation operators against matrices written down without them.
-
-
-def line_weights(size: int, factor: int, rule: DownsamplingRule) -> np.ndarray:
-    """How a line becomes shorter, pixel by pixel."""
-    weights = np.zeros((size // factor, size))
-    for row in range(size // factor):
-        block = range(row * factor, (row + 1) * factor)
-        if rule == "area":
-            weights[row, list(block)] = 1 / factor
-        elif rule == "bilinear":
-            position = (row + 0.5) * factor - 0.5
-            left = int(np.floor(position))
-            weights[row, left] += 1 - (position - left)
-            if position > left:
-                weights[row, left + 1] += position - left
-        else:
-            for pixel in range(size):
-                weights[row, pixel] = max(0.0, 1 - abs((pixel + 0.5) / factor - (row + 0.5)))
-            weights[row] /= weights[row].sum()
-    return weights
-
-
-def matrix_of(
-    shape: tuple[int, int, int, int], frames: Sequence[int], factor: int, rule: DownsamplingRule
-) -> np.ndarray:
-    """The operator "these frames, made smaller" on flattened clips (C, T, H, W)."""
-    channels, count, height, width = shape
-    picked = np.eye(count)[list(frames)]
-    matrix = np.kron(np.eye(channels), picked)
-    return np.kron(np.kron(matrix, line_weights(height, factor, rule)), line_weights(width, factor, rule))
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("size", "factor"), [((8, 12), 1), ((8, 12), 2), ((9, 6), 3), ((8, 16), 4)])
-def test_downsampling_is_as_defined_and_its_gradient_the_transpose(
-    rule: DownsamplingRule, size: tuple[int, int], factor: int
-) -> None:
-    clips = normal(2, 3, 2, *size).requires_grad_()
-    rows, columns = (line_weights(side, factor, rule) for side in size)
-    small = Downsample(factor, rule)(clips)
-    np.testing.assert_allclose(small.detach(), rows @ clips.detach().numpy() @ columns.T, atol=1e-14)
-    other = normal(*small.shape, seed=1)
-    (adjoint,) = torch.autograd.grad((small * other).sum(), clips)
-    np.testing.assert_allclose(adjoint, rows.T @ other.numpy() @ columns, atol=1e-14)
-
-
-def test_downsampling_rules_are_those_known_elsewhere() -> None:
-    clips = normal(1, 2, 3, 8, 12)
-    images = clips[0]
-    pooled = clips.numpy().reshape(1, 2, 3, 2, 4, 3, 4).mean((4, 6))
-    np.testing.assert_allclose(Downsample(4, "area")(clips), pooled, atol=1e-14)
-    for rule, antialias in (("bilinear", False), ("antialias", True)):
-        resized = torch.nn.functional.interpolate(images, (2, 3), mode="bilinear", antialias=antialias)
-        torch.testing.assert_close(Downsample(4, rule)(clips)[0], resized)  # type: ignore[arg-type]
-    torch.testing.assert_close(Downsample(2, "bilinear")(clips), Downsample(2, "area")(clips))
-    assert not torch.allclose(Downsample(2, "antialias")(clips), Downsample(2, "area")(clips))
-
-
-def test_frames_are_picked_in_the_order_named() -> None:
-    clips = normal(2, 3, 5, 4, 4)
-    assert torch.equal(Frames((3, 0))(clips), torch.stack([clips[:, :, 3], clips[:, :, 0]], 2))
-    assert Frames.first(2) == Frames((0, 1))
-    assert torch.equal(Chain((Frames((4,)), Downsample(2)))(clips), Downsample(2)(clips[:, :, 4:]))
 
 
 # Reconstruction guidance on a linear-Gaussian model.
