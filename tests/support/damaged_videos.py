@@ -11,11 +11,7 @@ from vdm_bench.errors import BrokenClipError
 from vdm_bench.video.decode import read_video
 
 Encode = Callable[..., Path]
-
-
 Clip = NDArray[np.uint8]
-
-
 H264 = {"codec": "libx264", "pixel_format": "yuv420p"}
 TORCHCODEC = "torchcodec/test/resources"
 
