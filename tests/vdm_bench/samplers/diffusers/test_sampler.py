@@ -1,23 +1,17 @@
 """Pipelines of diffusers under protocols: tiny ones of every family, saved and loaded by diffusers itself."""
 
-import functools
 import itertools
-import json
-import logging
 import re
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import miniatures
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from paths import ROOT
 
 from vdm_bench import run
@@ -25,53 +19,18 @@ from vdm_bench.cli import cli
 from vdm_bench.datasets.shapes.dataset import Shapes
 from vdm_bench.errors import InputError
 from vdm_bench.metrics.resize import fit
-from vdm_bench.protocols import Protocol, get_protocol
-from vdm_bench.samplers import make_sampler, sampler_kind
+from vdm_bench.protocols import get_protocol
+from vdm_bench.samplers import make_sampler
 from vdm_bench.samplers.base import SampleRequest, SamplerSetup, checked_samples
 from vdm_bench.samplers.diffusers.capabilities import Lengths, capabilities_of
-from vdm_bench.samplers.diffusers.loading import quiet
-from vdm_bench.samplers.diffusers.options import read_options, read_value
+from vdm_bench.samplers.diffusers.options import read_options
 from vdm_bench.samplers.diffusers.sampler import DiffusersSampler
 
 pytest.importorskip("diffusers")
-from tiny_pipelines import PIPELINES, Tiny  # needs diffusers
+from diffusers_samplers import IMAGE, SMALL, TEXT, VIDEO, made, request, small  # needs diffusers
+from tiny_pipelines import PIPELINES, Tiny
 
 PAGE = ROOT / "docs" / "run-a-diffusers-model.md"
-SMALL = {"native_height": "32", "native_width": "32", "num_inference_steps": "2"}
-BY_KIND = {tiny.kind: tiny for tiny in PIPELINES}
-TEXT, IMAGE, VIDEO = (
-    "WanPipeline",
-    "CogVideoXImageToVideoPipeline",
-    "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
-)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a pipeline by its class, saved when it is first asked for."""
-    folder = tmp_path_factory.mktemp("diffusers")
-    return functools.cache(lambda kind: BY_KIND[kind].save(folder))
-
-
-def made(folder: Path, fps: float | None = None, **options: str) -> DiffusersSampler:
-    of_class = BY_KIND[folder.name].options if folder.name in BY_KIND else {}
-    texts = {"pipeline": str(folder), **SMALL, **of_class, **options}
-    sampler = make_sampler("diffusers", SamplerSetup(Shapes("test"), texts, fps=fps))
-    assert sampler_kind("diffusers") == "diffusers"
-    assert isinstance(sampler, DiffusersSampler)
-    return sampler
-
-
-def request(
-    seeds: tuple[int, ...] = (3,), captions: tuple[str, ...] | None = None, frames: int = 16, given: int = 0
-) -> SampleRequest:
-    clips = Shapes("test", seed=5, resolution=32, frames=frames)
-    context = np.stack([clips[row].frames[:given] for row in range(len(seeds))]) if given else None
-    return SampleRequest(tuple(range(len(seeds))), seeds, frames, 32, 32, context=context, captions=captions)
-
-
-def small(name: str, **changes: object) -> Protocol:
-    return get_protocol(name).model_copy(update={"generated_count": 2, "reference_count": 64, **changes})
 
 
 # Every family
@@ -425,140 +384,6 @@ def test_unknown_frames_are_masked(saved: Callable[[str], Path]) -> None:
 # What is refused, and when
 
 
-@pytest.fixture
-def without_weights(saved: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """The folder of a pipeline whose weights are gone: what is refused was refused before they are read."""
-
-    def copied(kind: str) -> Path:
-        copy = tmp_path / kind
-        shutil.copytree(saved(kind), copy)
-        for path in copy.rglob("*.safetensors"):
-            path.write_bytes(b"")
-        return copy
-
-    return copied
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "words"),
-    [
-        (TEXT, {"native_frames": "20"}, "does not make 20 frames: valid lengths are 4k \\+ 1; .*=17 or 21"),
-        (TEXT, {"native_frames": "9"}, "native_frames=9 is too few, 16 frames are needed; give 17"),
-        (
-            TEXT,
-            {"native_height": "40"},
-            "multiples of 16 pixels, not 40x32; give native_height=32 native_width=32",
-        ),
-        (TEXT, {"num_inference_step": "3"}, "'num_inference_step'; did you mean 'num_inference_steps'"),
-        (TEXT, {"native_frame": "17"}, "'native_frame'; did you mean 'native_frames'"),
-        (TEXT, {"height": "16"}, "the option height is named native_height"),
-        (TEXT, {"num_frames": "17"}, "the option num_frames is named native_frames"),
-        (TEXT, {"class": "WanPipelin"}, "pipeline class 'WanPipelin'; did you mean 'WanPipeline'"),
-        (TEXT, {"class": "StableDiffusionPipeline"}, "makes no videos from captions or context frames"),
-        (TEXT, {"scheduler": "UniPC"}, "unknown scheduler 'UniPC'"),
-        (TEXT, {"scheduler.shif": "3"}, "setting 'shif'; did you mean 'shift'"),
-        (TEXT, {"lora": "style.bin"}, "lora=style.bin must be a safetensors file"),
-        (TEXT, {"lora": "style.safetensors"}, "there is no file style.safetensors"),
-        ("LattePipeline", {"step": "2"}, "31 frames are needed, and a LattePipeline makes exactly 16"),
-        (IMAGE, {}, "makes clips from context frames, and this protocol gives none"),
-    ],
-)
-def test_bad_options_are_refused_before_weights_are_read(
-    kind: str, options: dict[str, str], words: str, without_weights: Callable[[str], Path]
-) -> None:
-    with pytest.raises(InputError, match=words):
-        made(without_weights(kind), **options).evaluations(request())
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"batch": "0"}, "option batch=0 must be a whole number, 1 or more"),
-        ({"dtype": "int8"}, "option dtype=int8 must be one of fp32, fp16, bf16"),
-        ({"vae_tiling": "perhaps"}, "option vae_tiling=perhaps must be one of true, false"),
-        ({"resize": "bilinear"}, "option resize=bilinear must be one of tf1-bilinear, half-pixel"),
-        ({"native_fps": "0"}, "option native_fps=0 must be a number, above 0"),
-        ({"lora_scale": "much"}, "option lora_scale=much must be a number"),
-        ({"device_map": "balanced", "offload": "model"}, "give one of the two"),
-        ({"offload": "model"}, "option offload=model keeps weights off a GPU; leave it out on the CPU"),
-        ({"pipeline": "/nowhere"}, "there is no folder /nowhere; give a folder, or a name on the Hub"),
-    ],
-)
-def test_bad_values_are_refused(options: dict[str, str], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        make_sampler("diffusers", SamplerSetup(Shapes("test"), {"pipeline": "/nowhere", **options}))
-
-
-def test_one_native_side_is_refused() -> None:
-    with pytest.raises(InputError, match="native_height and native_width together"):
-        make_sampler("diffusers", SamplerSetup(Shapes("test"), {"pipeline": "a/b", "native_width": "32"}))
-    with pytest.raises(InputError, match="needs --option pipeline=FOLDER_OR_NAME"):
-        make_sampler("diffusers", SamplerSetup(Shapes("test"), {}))
-
-
-def test_a_folder_that_is_not_a_pipeline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"model_index.json is not there, so .* is not a pipeline"):
-        made(tmp_path)
-    (tmp_path / "model_index.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as JSON"):
-        made(tmp_path)
-
-
-def test_a_class_of_a_later_version_is_told(saved: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = tmp_path / TEXT
-    shutil.copytree(saved(TEXT), folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "Wan9Pipeline"}))
-    with pytest.raises(
-        InputError, match=r"is a Wan9Pipeline, which diffusers .* does not have; upgrade diffusers"
-    ):
-        made(folder)
-
-
-def test_nothing_is_unpickled_and_no_code_is_run(saved: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = tmp_path / TEXT
-    shutil.copytree(saved(TEXT), folder)
-    weights = next((folder / "vae").glob("*.safetensors"))
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(InputError, match="is not a safetensors file, and nothing else is loaded"):
-        made(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["own_vae", "OwnVae"]}))
-    with pytest.raises(InputError, match=r"the part vae of .* comes with code of its own, which is not run"):
-        made(folder)
-
-
-def test_damaged_weights_are_told_in_one_sentence(without_weights: Callable[[str], Path]) -> None:
-    sampler = made(without_weights(TEXT))
-    with pytest.raises(InputError, match=r"the pipeline .* cannot be loaded: ") as refused:
-        sampler.evaluations(request())
-    assert "\n" not in str(refused.value)
-
-
-def test_a_missing_package_is_named(saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved("WanVACEPipeline")
-    monkeypatch.delattr("diffusers.pipelines.wan.pipeline_wan_vace.ftfy")
-    with pytest.raises(InputError, match=r"a WanVACEPipeline needs the package ftfy; pip install ftfy"):
-        made(folder)
-
-
-def test_what_a_pipeline_does_not_take_is_refused(saved: Callable[[str], Path]) -> None:
-    labelled = SampleRequest((0,), (1,), 16, 32, 32, labels=np.array([3]))
-    with pytest.raises(InputError, match="takes no labels"):
-        made(saved(TEXT)).sample(labelled)
-    with pytest.raises(InputError, match=r"takes no context frames; give the option class=NAME"):
-        made(saved(TEXT)).sample(request(given=1))
-    with pytest.raises(InputError, match="takes no captions"):
-        made(saved("StableVideoDiffusionPipeline")).sample(request(captions=("a",), given=1))
-    wide = made(saved(IMAGE), native_width="64", aspect="center-crop")
-    with pytest.raises(InputError, match="would crop the context frames to 32x64"):
-        wide.sample(request(given=1))
-    for options, fps in (({"step": "2"}, None), ({}, 12.0)):  # its call makes 24 frames per second
-        with pytest.raises(InputError, match="frames would be 2 apart, but the 5 context frames"):
-            made(saved(VIDEO), fps, **options).check(request(given=5))
-    assert made(saved(VIDEO), 12.0, step="1").check(request(given=5)).used.step == 1
-
-
 def test_a_pipeline_can_be_loaded_as_another_class(saved: Callable[[str], Path]) -> None:
     options = {"class": "LTXImageToVideoPipeline"}
     sampler = made(saved("LTXPipeline"), **options)
@@ -575,35 +400,3 @@ def test_weights_are_released_and_loaded_again(saved: Callable[[str], Path]) -> 
     sampler.close()
     assert sampler._pipeline is None
     assert np.array_equal(sampler.sample(asked), first)
-
-
-def test_libraries_are_silent(saved: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
-    folder = saved("TextToVideoSDPipeline")
-    capfd.readouterr()
-    made(folder).sample(request())
-    assert capfd.readouterr() == ("", "")
-
-
-def test_debug_lets_libraries_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    with quiet():
-        assert not logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
-    assert logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR)
-    heard = []
-
-    @click.command
-    def listen() -> None:
-        with quiet():
-            heard.append(logging.getLogger("diffusers.models").isEnabledFor(logging.ERROR))
-
-    monkeypatch.setitem(cli.commands, "listen", listen)
-    for options in ([], ["--debug"], []):
-        assert CliRunner().invoke(cli, [*options, "listen"]).exit_code == 0
-    assert heard == [False, True, False]
-
-
-@pytest.mark.parametrize(
-    "text", ["~" * 9000 + "1", "not " * 2000 + "1", "1 ** " * 1900 + "1", "[" * 50_000, "{{}: 1}"]
-)
-def test_options_that_are_no_values_are_texts(text: str) -> None:
-    assert read_value(text) == text
-    assert read_value("[1, -2.5, None]") == [1, -2.5, None]
