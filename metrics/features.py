@@ -18,6 +18,8 @@ from vdm_bench.metrics.jackknife import Groups, group_bounds
 from vdm_bench.metrics.moments import Moments, S, checked_features, merge_all
 from vdm_bench.metrics.uncertainty import FEWEST_CLIPS, can_extrapolate, group_count
 
+__all__ = ["Features"]
+
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[int, int]]
 

@@ -23,6 +23,8 @@ from vdm_bench.reference_model.samplers import Callback, sample
 _REPLACEMENT, _CORRECTOR = 0, 1  # purposes of the forks of the noise
 _LARGEST = 1.001  # of the context's absolute values; rounding may exceed 1
 
+__all__ = ["Context", "WindowSampler", "conditioned", "sample_with_context", "window_sampler"]
+
 
 @dataclass(frozen=True, eq=False)
 class Context:

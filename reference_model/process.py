@@ -15,6 +15,8 @@ from torch import Tensor
 
 from vdm_bench.errors import InputError
 
+__all__ = ["CosineSchedule", "Denoise", "Prediction", "Space", "from_uint8", "to_uint8"]
+
 Space: TypeAlias = Literal["x", "eps", "v"]
 SPACES: tuple[Space, ...] = ("x", "eps", "v")
 

@@ -20,7 +20,7 @@ _FEWEST = 2  # clips of a side, for any metric
 _MOST_LINES = 8  # about the clips of a side
 _MOST_NAMED = 3  # clips that cannot be read
 
-Lengths: TypeAlias = tuple[int, int | None]  # least and most frames that the networks accept
+FrameRange: TypeAlias = tuple[int, int | None]  # least and most frames that the networks accept
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ClipsDifferError(InputError):
 
 
 def check_headers(
-    sides: Sequence[SideHeaders], view: View, accepted: Callable[[], Lengths], *, skip_broken: bool = False
+    sides: Sequence[SideHeaders], view: View, accepted: Callable[[], FrameRange], *, skip_broken: bool = False
 ) -> None:
     """Refuse clips that `view` does not bring to one size and length on each side.
 

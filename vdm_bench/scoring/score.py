@@ -26,7 +26,7 @@ from vdm_bench.runtime.progress import Reporter, Silent
 from vdm_bench.runtime.run_folder import FEATURES_FOLDER, RunFolder
 from vdm_bench.scoring.features import FeatureExtractor
 from vdm_bench.scoring.headers import read_headers
-from vdm_bench.scoring.proposal import ClipsDifferError, Lengths, SideHeaders, check_headers
+from vdm_bench.scoring.proposal import ClipsDifferError, FrameRange, SideHeaders, check_headers
 from vdm_bench.scoring.suite import (
     MetricSuite,
     Side,
@@ -184,7 +184,7 @@ def _difference(
     options: ScoreOptions,
     reporter: Reporter,
 ) -> ClipsDifferError | None:
-    def accepted() -> Lengths:
+    def accepted() -> FrameRange:
         absent = missing_weights(recipes, options.computing)
         known = [recipe for recipe in recipes if recipe.network not in absent]
         return MetricSuite.of_recipes(known, options.computing, Silent()).lengths if known else (1, None)
