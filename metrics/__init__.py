@@ -32,6 +32,7 @@ _HOMES = {
     "inception_score": "inception",
     "kernel_distance": "kernel",
 }
-__all__ = list(_HOMES)
+# `import *` works without torchmetrics.
+__all__ = [name for name, home in _HOMES.items() if home != "modules"]
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -198,7 +198,7 @@ def test_a_baseline_that_is_no_file_is_refused_and_not_waited_for(
     (ended,) = race(command_line, [arguments], tmp_path / "logs")
     assert ended.status == 2
     wanted = (
-        f"Error: {place} is a pipe or a device, and no baseline can be kept there; give a file by --baseline\n"
+        f"Error: {place} is a pipe or a device and cannot store a baseline; give a file with --baseline\n"
     )
     assert ended.said == wanted
 

@@ -26,7 +26,7 @@ def why_unranked(row: Mapping[str, Any]) -> str:
     the published weights, in full precision, from losslessly stored clips.
     """
     name = row["protocol"]
-    if name not in builtin_names():
+    if pd.isna(name) or name not in builtin_names():
         return "it follows no protocol of this package"
     protocol = get_protocol(name)
     if row["protocol_digest"] != protocol.digest:

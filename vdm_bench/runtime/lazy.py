@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+_HOMES: dict[str, Mapping[str, str]] = {}  # of each package that is lazy
+
 
 def lazy(
     package: str, homes: Mapping[str, str], libraries: Sequence[str] = ()
@@ -18,6 +20,8 @@ def lazy(
         homes: for each public name, the module that defines it, relative to the package.
         libraries: subpackages that are quick to import, whose public names are proposed too.
     """
+
+    _HOMES[package] = homes
 
     def attribute(name: str) -> Any:
         if name not in homes:
@@ -44,7 +48,8 @@ def _proposal(name: str, package: str, homes: Iterable[str], libraries: Sequence
     public: dict[str, str] = {}
     for library in libraries:
         full = f"{package}.{library}"
-        public |= {_folded(other): f"{full}.{other}" for other in import_module(full).__all__}
+        import_module(full)
+        public |= {_folded(other): f"{full}.{other}" for other in _HOMES[full]}
     others = (*modules, *vars(module), *homes)  # the last of those that fold alike: `Moments`, not its module
     public |= {_folded(other): other for other in others if not other.startswith("_")}
     near = difflib.get_close_matches(_folded(name), public, 1)

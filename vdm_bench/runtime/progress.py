@@ -114,8 +114,7 @@ class _Lines:
             seconds = time.monotonic() - self._start
             rate = f", {self._done / seconds:.3g} {self._unit}/s" if seconds > 0.1 and self._done else ""
             there = f", {self._found:,} were there" if self._found else ""
-            unit = self._unit.removesuffix("s") if self._done == 1 else self._unit
-            self._note(f"{self._title}: {self._done:,} {unit} in {duration(seconds)}{rate}{there}")
+            self._note(f"{self._title}: {self._done:,} {_unit(self._done, self._unit)} in {duration(seconds)}{rate}{there}")
 
     def _print_if_due(self) -> None:
         now = time.monotonic()
@@ -124,6 +123,17 @@ class _Lines:
         self._printed, done = now, self._found + self._done
         pace = _pace(self._done, self._total - done, self._unit, now - self._start)
         self._note(f"{self._title}: {done:,} of {self._total:,} {self._unit}, {pace}")
+
+
+def _unit(count: int, plural: str) -> str:
+    """Return a unit, in the singular for one.
+
+    >>> _unit(1, "clips"), _unit(1, "passes"), _unit(2, "passes")
+    ('clip', 'pass', 'passes')
+    """
+    if count != 1:
+        return plural
+    return plural.removesuffix("es" if plural.endswith("sses") else "s")
 
 
 def _pace(done: int, left: int, unit: str, seconds: float) -> str:

@@ -28,7 +28,7 @@ def call(text: str) -> Result:
 
 def test_every_verb_is_in_one_group_of_the_help() -> None:
     text = call("--help").stdout
-    titles = ["Measure:", "Compare:", "Reference model:", "Data and weights:"]
+    titles = ["Measure:", "Compare:", "Reference model:", "Data, weights and samplers:"]
     places = [text.index(f"\n{title}\n") for title in titles]
     assert places == sorted(places)
     listed = [line.split()[0] for line in text[places[0] :].splitlines() if line[:2] == "  " and line[2] != " "]

@@ -122,7 +122,7 @@ def test_a_file_is_recognised_whatever_its_name_and_exported(here: Path) -> None
     )
     stored.unlink()
     assert call("import", "copy.safetensors").stdout == f"made-up: {stored}\n"
-    assert call("verify").stdout == f"made-up: sound, content {digest}\n"
+    assert call("verify").stdout == f"made-up: valid, content {digest}\n"
 
 
 def test_a_name_alone_is_no_file_to_import() -> None:

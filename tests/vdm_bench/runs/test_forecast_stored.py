@@ -13,7 +13,7 @@ from vdm_bench.cli import cli
 from vdm_bench.protocols import get_protocol
 from vdm_bench.runs.forecast import _measure_sampler, forecast
 from vdm_bench.runs.plan import RunOptions, SampledClips
-from vdm_bench.runs.prepare import build_maker, open_run
+from vdm_bench.runs.context import build_maker, open_run
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Advance, Silent
 
