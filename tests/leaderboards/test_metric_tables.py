@@ -136,7 +136,7 @@ def test_papers_have_a_year_a_title_and_links() -> None:
         ),
         (
             "shapes-class",
-            "Moving shapes: given a class, generate 16 frames of 32x32 pixels. 1,024 generated clips are "
+            "Procedural shapes: given a class, generate 16 frames of 32x32 pixels. 1,024 generated clips are "
             "compared with 1,024 real ones (split test, first frames).",
         ),
     ],

@@ -197,9 +197,7 @@ def test_a_baseline_that_is_no_file_is_refused_and_not_waited_for(
     arguments = ("check", str(finished), "--baseline", place, "--update-baseline")
     (ended,) = race(command_line, [arguments], tmp_path / "logs")
     assert ended.status == 2
-    wanted = (
-        f"Error: {place} is a pipe or a device and cannot store a baseline; give a file with --baseline\n"
-    )
+    wanted = f"Error: {place} is a pipe or a device and cannot store a baseline; give a file with --baseline\n"
     assert ended.said == wanted
 
 

@@ -2,23 +2,17 @@
 
 from collections.abc import Mapping
 
+from vdm_bench.datasets.registry import dataset_entry
 from vdm_bench.leaderboards.tables.matrix import ProtocolSummary
-from vdm_bench.protocols import Protocol, get_protocol, protocol_names
+from vdm_bench.protocols import Protocol, builtin_names, get_protocol
 
-_DATASETS = {
-    "bair": "BAIR robot pushing",
-    "captioned": "Captioned videos",
-    "kinetics600": "Kinetics-600",
-    "shapes": "Moving shapes",
-    "ucf101": "UCF101",
-}
 _TASKS = {"unconditional": "generate", "class": "given a class, generate", "text": "given a caption, generate"}
 _WINDOWS = {"first": "first frames", "random": "random windows", "every": "every window"}
 
 
 def summaries() -> Mapping[str, ProtocolSummary]:
     """Return the summaries of the built-in protocols, by name."""
-    return {name: summary_of(get_protocol(name)) for name in protocol_names()}
+    return {name: summary_of(get_protocol(name)) for name in builtin_names()}
 
 
 def summary_of(protocol: Protocol) -> ProtocolSummary:
@@ -47,8 +41,9 @@ def _sentence(protocol: Protocol) -> str:
     each = f" ({rounds} for each of {protocol.conditions_used:,} conditions)" if rounds > 1 else ""
     options = [f"{name} {value}" for name, value in protocol.dataset_options.items() if name == "camera"]
     real = ", ".join([f"split {protocol.reference.split}", _WINDOWS[protocol.reference.windows], *options])
+    dataset = dataset_entry(protocol.dataset).title.partition(",")[0]
     return (
-        f"{_DATASETS.get(protocol.dataset, protocol.dataset)}: {task} {made} of {protocol.resolution}x"
+        f"{dataset[0].upper()}{dataset[1:]}: {task} {made} of {protocol.resolution}x"
         f"{protocol.resolution} pixels. {protocol.generated_count:,} generated clips{each} are compared with "
         f"{protocol.reference_count:,} real ones ({real})."
     )

@@ -20,7 +20,6 @@ def lazy(
         homes: for each public name, the module that defines it, relative to the package.
         libraries: subpackages that are quick to import, whose public names are proposed too.
     """
-
     _HOMES[package] = homes
 
     def attribute(name: str) -> Any:

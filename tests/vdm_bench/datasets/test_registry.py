@@ -201,7 +201,8 @@ def test_what_is_known_of_videos_is_known_of_their_clips(tmp_path: Path) -> None
 def test_the_example_of_the_docs_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VDM_BENCH_CACHE", str(tmp_path / "cache"))
     text = (ROOT / "docs/adding-a-dataset.md").read_text("utf-8")
-    blocks = dict(re.findall(r"^```(python|py|toml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    found = re.findall(r"^```(python|py|toml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = dict(reversed(found))  # the first of each
     module = ModuleType("vdm_bench.datasets.rolling_digits")
     exec(compile(blocks["python"], "adding-a-dataset.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 import vdm_bench
 from vdm_bench.cli import cli
 from vdm_bench.protocols import get_protocol
+from vdm_bench.runs.context import build_maker, open_run
 from vdm_bench.runs.forecast import _measure_sampler, forecast
 from vdm_bench.runs.plan import RunOptions, SampledClips
-from vdm_bench.runs.context import build_maker, open_run
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Advance, Silent
 
@@ -104,7 +104,7 @@ def test_what_is_stored_is_neither_computed_nor_counted(monkeypatch: pytest.Monk
 
     Path("run/run.json").unlink()
     with monkeypatch.context() as patched:
-        patched.setattr("vdm_bench.runs.forecast.compute_features", lambda *arguments: pytest.fail("computed"))
+        patched.setattr("vdm_bench.scoring.suite.compute_features", lambda *arguments: pytest.fail("computed"))
         patched.setattr("vdm_bench.runs.forecast.call_sampler", lambda *arguments: pytest.fail("sampled"))
         _, samples, features, time, *_ = dry_run()
     assert samples.endswith("; 100 of them are stored")

@@ -50,7 +50,10 @@ client.serve(make)
 
 
 @pytest.mark.parametrize("program", [WITHOUT_NUMPY, WITH_NUMPY], ids=["without NumPy", "with NumPy"])
-def test_the_printed_client_is_all_that_a_program_needs(program: str, tmp_path: Path) -> None:
+def test_the_printed_client_is_all_that_a_program_needs(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)  # a program finds the files next to it
     printed = CliRunner().invoke(cli, ["sampler-client"])
     (tmp_path / "client.py").write_text(printed.output)
     (tmp_path / "program.py").write_text(program)
