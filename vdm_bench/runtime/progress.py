@@ -114,9 +114,8 @@ class _Lines:
             seconds = time.monotonic() - self._start
             rate = f", {self._done / seconds:.3g} {self._unit}/s" if seconds > 0.1 and self._done else ""
             there = f", {self._found:,} were there" if self._found else ""
-            self._note(
-                f"{self._title}: {self._done:,} {_unit(self._done, self._unit)} in {duration(seconds)}{rate}{there}"
-            )
+            unit = _unit(self._done, self._unit)
+            self._note(f"{self._title}: {self._done:,} {unit} in {duration(seconds)}{rate}{there}")
 
     def _print_if_due(self) -> None:
         now = time.monotonic()
