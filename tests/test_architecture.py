@@ -109,7 +109,7 @@ def test_the_tests_mirror_the_packages() -> None:
 @pytest.mark.parametrize(
     ("file", "text", "expected"),
     [
-        ("film/test_a.py", "", "does not have"),
+        ("movie/test_a.py", "", "does not have"),
         ("video/test_video_a.py", "", "repeats the name of its folder"),
         ("video/test_a.py", f"class TestA:\n    def test_{'x' * 66}(self): ...", "shorten it"),
     ],

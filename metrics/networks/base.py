@@ -15,7 +15,7 @@ from vdm_bench.metrics.choices import Aspect, Padding, Precision, ResizeRule
 from vdm_bench.metrics.precision import arithmetic, check_precision
 from vdm_bench.metrics.resize import fit
 
-__all__ = ["FeatureNetwork", "NetworkSpec", "Preprocessing", "TorchNetwork"]
+__all__ = ["FeatureNetwork", "NetworkSettings", "NetworkSpec", "Preprocessing", "TorchNetwork"]
 
 
 @dataclass(frozen=True)

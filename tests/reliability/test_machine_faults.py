@@ -176,29 +176,29 @@ def test_what_ffmpeg_says_is_held_against_what_the_system_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FFmpeg says "input/output error" and the like of damaged files, too."""
-    film = put(tmp_path, "film", "mp4", CLIPS[0])
+    video = put(tmp_path, "video", "mp4", CLIPS[0])
     made_up = {}
     for number in (errno.EIO, errno.ENOSYS):
-        made_up[number] = av.error.OSError(number, os.strerror(number), "film")
-    made_up[errno.EAGAIN] = av.error.BlockingIOError(errno.EAGAIN, "again", "film")  # type: ignore[assignment]
-    made_up[errno.ENOMEM] = av.error.MemoryError(errno.ENOMEM, "no memory", "film")  # type: ignore[assignment]
+        made_up[number] = av.error.OSError(number, os.strerror(number), "video")
+    made_up[errno.EAGAIN] = av.error.BlockingIOError(errno.EAGAIN, "again", "video")  # type: ignore[assignment]
+    made_up[errno.ENOMEM] = av.error.MemoryError(errno.ENOMEM, "no memory", "video")  # type: ignore[assignment]
     for number, error in made_up.items():
         with monkeypatch.context() as patched:
-            fail_at(patched, av, "open", film, error)
-            with pytest.raises(BrokenClipError, match=r"film\.mp4: damaged: it cannot be opened"):
-                read_video(film)
+            fail_at(patched, av, "open", video, error)
+            with pytest.raises(BrokenClipError, match=r"video\.mp4: damaged: it cannot be opened"):
+                read_video(video)
             if number != errno.ENOMEM:
                 patched.setattr(reader, "open_file", lambda path: _unreadable(path))
             else:
                 patched.setattr(reader, "_ENOUGH_MEMORY", 1 << 62)
-            with pytest.raises(MachineError, match=r"film\.mp4 cannot be read now"):
-                read_video(film)
+            with pytest.raises(MachineError, match=r"video\.mp4 cannot be read now"):
+                read_video(video)
     for number in (errno.EMFILE, errno.ENFILE, errno.ESTALE):
         with monkeypatch.context() as patched:
-            fail_at(patched, av, "open", film, av.error.OSError(number, os.strerror(number), "film"))
-            with pytest.raises(MachineError, match=r"film\.mp4 cannot be read now"):
-                read_video(film)
-    assert read_video(film).shape == CLIPS[0].shape
+            fail_at(patched, av, "open", video, av.error.OSError(number, os.strerror(number), "video"))
+            with pytest.raises(MachineError, match=r"video\.mp4 cannot be read now"):
+                read_video(video)
+    assert read_video(video).shape == CLIPS[0].shape
 
 
 def _unreadable(path: Path) -> Any:

@@ -28,7 +28,7 @@ CLIPS = [Shapes("test")[i] for i in range(12)]
 LINK = "is a link to what is not there"
 
 
-def write_films(folder: Path, count: int = 12) -> Path:
+def write_videos(folder: Path, count: int = 12) -> Path:
     for number, clip in enumerate(CLIPS[:count]):
         write_clip(folder / f"{number:02}.mp4", clip.frames)
     return folder
@@ -57,7 +57,7 @@ def real(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["06b.webm", "06b.npy", "06b.npz", "06b.gif", "06b", "06b/0.png"])
 def test_a_link_to_nothing_is_a_broken_clip(name: str, real: Path, tmp_path: Path) -> None:
-    folder = write_films(tmp_path / "films")
+    folder = write_videos(tmp_path / "videos")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(tmp_path / "nowhere" / name)
     score = ("score", folder, "--reference", real, "--metric", "embedded/fvd")
@@ -83,7 +83,7 @@ def test_a_frame_that_is_a_link_to_nothing_is_not_left_out_of_its_clip(tmp_path:
 
 
 def test_a_link_that_is_no_clip_by_its_name_is_ignored(tmp_path: Path) -> None:
-    folder = write_films(tmp_path / "films", 2)
+    folder = write_videos(tmp_path / "videos", 2)
     (folder / "notes.txt").symlink_to("nowhere")
     dataset = FolderDataset(folder)
     assert len(dataset) == 2
@@ -91,24 +91,24 @@ def test_a_link_that_is_no_clip_by_its_name_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_link_in_a_circle_is_a_broken_clip(tmp_path: Path) -> None:
-    folder = write_films(tmp_path / "films", 2)
+    folder = write_videos(tmp_path / "videos", 2)
     (folder / "a.mp4").symlink_to("b.mp4")
     (folder / "b.mp4").symlink_to("a.mp4")
     made = FeatureExtractor([EmbeddedNetwork()], 2, True, Silent()).collect(
-        open_clips(folder), 4, tmp_path / "features", "films"
+        open_clips(folder), 4, tmp_path / "features", "videos"
     )
     assert [Path(error.source).name for error in made.broken] == ["a.mp4", "b.mp4"]
 
 
 def test_a_pipe_is_a_broken_clip_and_is_not_waited_for(tmp_path: Path) -> None:
-    folder = write_films(tmp_path / "films", 2)
+    folder = write_videos(tmp_path / "videos", 2)
     os.mkfifo(folder / "pipe.mp4")
     with pytest.raises(BrokenClipError, match="is a pipe or a device"):
         open_clips(folder)[2]
 
 
 def test_hidden_files_are_not_even_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_films(tmp_path / "clips", 2)
+    write_videos(tmp_path / "clips", 2)
     write_frame_folder(tmp_path / "clips" / "frames", CLIPS[0].frames)
     for folder in (tmp_path / "clips", tmp_path / "clips" / "frames"):
         (folder / ".gone.mp4").symlink_to("nowhere.mp4")
@@ -134,11 +134,11 @@ class Vanishing(FolderDataset):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("form", ["films", "arrays", "frames"])
+@pytest.mark.parametrize("form", ["videos", "arrays", "frames"])
 def test_what_vanishes_in_mid_run_is_a_broken_clip(form: str, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
-    if form == "films":
-        write_films(folder)
+    if form == "videos":
+        write_videos(folder)
     for number, clip in enumerate(CLIPS):
         if form == "frames":
             write_frame_folder(folder / f"{number:02}", clip.frames)
@@ -153,12 +153,12 @@ def test_what_vanishes_in_mid_run_is_a_broken_clip(form: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("read", [read_video, count_frames, probe])
-def test_a_film_that_vanishes_just_when_it_is_opened_is_a_broken_clip(
+def test_a_video_that_vanishes_just_when_it_is_opened_is_a_broken_clip(
     read: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vdm_bench.video.stream.check_container", lambda path: None)  # it was still there
-    with pytest.raises(BrokenClipError, match=r"film\.mp4: no such file"):
-        read(tmp_path / "film.mp4")  # type: ignore[operator]
+    with pytest.raises(BrokenClipError, match=r"video\.mp4: no such file"):
+        read(tmp_path / "video.mp4")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("suffix", ["npy", "json"])
@@ -198,7 +198,7 @@ def test_a_source_that_is_itself_a_link_to_nothing_is_named(tmp_path: Path) -> N
 
 
 def test_listed_videos_that_vanish_are_broken_clips(tmp_path: Path) -> None:
-    write_films(tmp_path, 3)
+    write_videos(tmp_path, 3)
     (tmp_path / "captions.jsonl").write_text(
         "".join(json.dumps({"file": f"{n:02}.mp4", "caption": "a shape"}) + "\n" for n in range(3))
     )
@@ -216,7 +216,7 @@ def test_kinetics_skips_hidden_videos_and_dead_links_are_broken(tmp_path: Path) 
     write_clip(tmp_path / "val" / "abcdefghij0_000000_000010.mp4", CLIPS[0].frames)
     (tmp_path / "val" / "abcdefghij1_000000_000010.mp4").symlink_to("nowhere.mp4")
     (tmp_path / "val" / ".part").mkdir()
-    (tmp_path / "val" / ".part" / "abcdefghij2_000000_000010.mp4").write_bytes(b"half a film")
+    (tmp_path / "val" / ".part" / "abcdefghij2_000000_000010.mp4").write_bytes(b"half a video")
     videos = open_kinetics600(tmp_path, "val")
     assert (len(videos), list(videos.missing)) == (2, ["abcdefghij2_000000_000010"])
     # Of every rule a video that cannot be read is one broken clip, and not the end.

@@ -37,7 +37,7 @@ def write_ucf101(root: Path, count: int = 4, frames: int = 24) -> Path:
     (lists / "trainlist01.txt").write_bytes("".join(train).encode())
     (lists / "testlist01.txt").write_bytes("\r\n".join(names[half:]).encode())
     for i, name in enumerate(names):
-        write_film(root / "UCF-101" / name, i, frames)
+        write_video(root / "UCF-101" / name, i, frames)
     return root
 
 
@@ -47,25 +47,25 @@ def write_kinetics600(root: Path, count: int = 4, frames: int = 24, missing: int
     for i in range(count + missing):
         rows.append(f"class {i % 2},id-{i},{i},{i + 10},test")
         if i < count:
-            write_film(root / "test" / f"class {i % 2}" / f"id-{i}_{i:06}_{i + 10:06}.mp4", i, frames)
+            write_video(root / "test" / f"class {i % 2}" / f"id-{i}_{i:06}_{i + 10:06}.mp4", i, frames)
     (root / "annotations").mkdir()
     (root / "annotations/test.csv").write_text("\n".join(rows))
     return root
 
 
 def write_captioned(root: Path, count: int = 4, frames: int = 24) -> Path:
-    """Films, and a list with their captions."""
+    """Videos, and a list with their captions."""
     lines = ["file,caption"]
     for i in range(count):
-        write_film(root / "test" / f"film{i}.mp4", i, frames)
-        lines.append(f"film{i}.mp4,{clips(count, frames).info(i).caption!r}".replace("'", '"'))
+        write_video(root / "test" / f"video{i}.mp4", i, frames)
+        lines.append(f"video{i}.mp4,{clips(count, frames).info(i).caption!r}".replace("'", '"'))
     (root / "test/captions.csv").write_text("\n".join(lines))
     return root
 
 
-def write_film(path: Path, index: int, frames: int) -> None:
-    """Write clip `index` as a film, whatever the suffix: what is in a file is told by its content."""
+def write_video(path: Path, index: int, frames: int) -> None:
+    """Write clip `index` as a video, whatever the suffix: what is in a file is told by its content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    film = path.with_suffix(".mp4")
-    write_clip(film, clips(100, frames)[index].frames)
-    film.rename(path)
+    video = path.with_suffix(".mp4")
+    write_clip(video, clips(100, frames)[index].frames)
+    video.rename(path)

@@ -89,7 +89,7 @@ class Sampler(ABC):
         """Generate the clips of a request.
 
         Returns:
-            uint8 [N, T, H, W, 3], RGB, starting with the context frames: an array, or a torch tensor on any
+            uint8 [N, T, H, W, 3], RGB, starting with the context frames; an array, or a torch tensor on any
             device.
         """
 

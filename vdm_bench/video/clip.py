@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Clip", "ClipDataset", "ClipInfo"]
+__all__ = ["Clip", "ClipDataset", "ClipInfo", "DescribedClips", "clip_digest"]
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -85,16 +85,16 @@ def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def gallery(rows: int, columns: int, size: int = 100) -> Gallery:
-    """A gallery of films that are no films, of a size each."""
+    """A gallery of videos that are no videos, of a size each."""
 
-    def film(row: int, column: int) -> EncodedClip:
+    def video(row: int, column: int) -> EncodedClip:
         return EncodedClip(bytes([row, column]) * (size // 2), b"poster", 16)
 
     names = tuple(f"model {number}" for number in range(columns))
-    films = [
-        GalleryRow(f"clip {row}", tuple(film(row, column) for column in range(columns))) for row in range(rows)
+    videos = [
+        GalleryRow(f"clip {row}", tuple(video(row, column) for column in range(columns))) for row in range(rows)
     ]
-    return Gallery("bair-prediction", "bair-prediction", names, tuple(films), 8.0)
+    return Gallery("bair-prediction", "bair-prediction", names, tuple(videos), 8.0)
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -247,18 +247,18 @@ def test_copies_of_a_run_have_anchors_of_their_own(folder: Path, tmp_path: Path)
     assert second.anchor == f"{first.anchor}-2"
 
 
-def test_films_are_embedded_by_rows_while_the_budget_lasts(tmp_path: Path) -> None:
+def test_videos_are_embedded_by_rows_while_the_budget_lasts(tmp_path: Path) -> None:
     (done,) = with_addresses([gallery(rows=3, columns=2, size=100)], tmp_path / "my page.html", budget=450)
-    linked = [[film is not None and film.linked for film in row.clips] for row in done.rows]
+    linked = [[video is not None and video.linked for video in row.clips] for row in done.rows]
     assert linked == [[False, False], [False, False], [True, True]]
-    film = done.rows[2].clips[1]
-    assert film is not None
-    assert film.address == f"my%20page-clips/{hashlib.sha256(film.video).hexdigest()[:16]}.mp4"
-    assert (tmp_path / "my page-clips" / Path(film.address).name).read_bytes() == film.video
+    video = done.rows[2].clips[1]
+    assert video is not None
+    assert video.address == f"my%20page-clips/{hashlib.sha256(video.video).hexdigest()[:16]}.mp4"
+    assert (tmp_path / "my page-clips" / Path(video.address).name).read_bytes() == video.video
     assert len(list((tmp_path / "my page-clips").iterdir())) == 2
 
 
-def test_films_beside_the_page_are_all_that_the_policy_opens(folder: Path, tmp_path: Path) -> None:
+def test_videos_beside_the_page_are_all_that_the_policy_opens(folder: Path, tmp_path: Path) -> None:
     options = PageOptions((gallery(1, 1),), embed=0)
     write_report(read(folder / "0"), tmp_path / "page.html", options)
     assert "media-src data: &#39;self&#39;;" in (tmp_path / "page.html").read_text()

@@ -40,7 +40,9 @@ def test_a_folder_with_another_run_is_refused(trained: Path) -> None:
 
 
 def test_settings_that_do_not_change_the_result_may_change(trained: Path) -> None:
+    weights = (trained / "model.safetensors").read_bytes()
     train_tiny(trained, tiny(steps=2), log_every=1, checkpoint_every=5, checkpointing=True)
+    assert (trained / "model.safetensors").read_bytes() == weights
 
 
 def test_a_run_may_be_made_longer_under_a_constant_learning_rate_alone(trained: Path, tmp_path: Path) -> None:

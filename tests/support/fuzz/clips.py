@@ -1,4 +1,4 @@
-"""Readers of clips and of data sets: films, pictures, arrays and archives; lists, records and prepared clips."""
+"""Readers of clips and of data sets: videos, pictures, arrays and archives; lists, records and prepared clips."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from vdm_bench.video.clip import Clip
 from vdm_bench.video.write import write_clip
 
 
-def _film(name: str, codec: str = "") -> Callable[[Path], None]:
+def _video(name: str, codec: str = "") -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         if not codec:
             write_clip(folder / name, FRAMES[0])
@@ -102,7 +102,7 @@ def _read_videos(videos: VideoSet) -> None:
             continue
 
 
-def _with_films(*names: str, and_then: Callable[[Path], object]) -> Callable[[Path], None]:
+def _with_videos(*names: str, and_then: Callable[[Path], object]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -184,12 +184,12 @@ def _read_prepared(folder: Path) -> None:
 
 
 CLIPS: dict[str, Reader] = {
-    "video mp4": Reader(_film("a.mp4"), _read_clips),
-    "video webm": Reader(_film("a.webm"), _read_clips),
-    "video gif": Reader(_film("a.gif"), _read_clips),
-    "video mkv": Reader(_film("a.mkv", "libx264"), _read_clips),
-    "video avi": Reader(_film("a.avi", "mpeg4"), _read_clips),
-    "video ts": Reader(_film("a.ts", "mpeg2video"), _read_clips),
+    "video mp4": Reader(_video("a.mp4"), _read_clips),
+    "video webm": Reader(_video("a.webm"), _read_clips),
+    "video gif": Reader(_video("a.gif"), _read_clips),
+    "video mkv": Reader(_video("a.mkv", "libx264"), _read_clips),
+    "video avi": Reader(_video("a.avi", "mpeg4"), _read_clips),
+    "video ts": Reader(_video("a.ts", "mpeg2video"), _read_clips),
     "animated png": Reader(_animation("a.png"), _read_clips),
     "animated webp": Reader(_animation("a.webp"), _read_clips),
     "frames png": Reader(_pictures(".png"), _read_clips),
@@ -201,22 +201,22 @@ CLIPS: dict[str, Reader] = {
     "clip archive": Reader(_archive, _read_archive),
     "prepared clips": Reader(_prepared, _read_prepared, "*/*.json"),
     "captions csv": Reader(
-        _with_films("a.gif", "b.gif", and_then=write("captions.csv", _CAPTIONS_CSV)),
+        _with_videos("a.gif", "b.gif", and_then=write("captions.csv", _CAPTIONS_CSV)),
         lambda folder: _read_videos(open_captioned(folder)),
         "captions.csv",
     ),
     "captions jsonl": Reader(
-        _with_films("a.gif", "b.gif", and_then=write("captions.jsonl", _CAPTIONS_JSONL)),
+        _with_videos("a.gif", "b.gif", and_then=write("captions.jsonl", _CAPTIONS_JSONL)),
         lambda folder: _read_videos(open_captioned(folder)),
         "captions.jsonl",
     ),
     "kinetics csv": Reader(
-        _with_films("test/abc_000001_000011.mp4", and_then=write("annotations/test.csv", _KINETICS)),
+        _with_videos("test/abc_000001_000011.mp4", and_then=write("annotations/test.csv", _KINETICS)),
         lambda folder: _read_videos(open_kinetics600(folder, "test")),
         "*.csv",
     ),
     "ucf101 lists": Reader(
-        _with_films("UCF-101/A/v_A.avi", "UCF-101/B/v_B.avi", and_then=_ucf101), _read_ucf101, "*.txt"
+        _with_videos("UCF-101/A/v_A.avi", "UCF-101/B/v_B.avi", and_then=_ucf101), _read_ucf101, "*.txt"
     ),
     "bair": Reader(_bair, _read_bair),
     "tfrecord": Reader(_records, _read_records),

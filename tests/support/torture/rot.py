@@ -22,13 +22,13 @@ from torture.works import (
     SCORE,
     TRAIN,
     Work,
-    films,
     made_up_weights,
     model,
     model_with_text,
     nothing,
     prediction,
     two_sides,
+    videos,
     weights_file,
     write_protocol,
 )
@@ -89,7 +89,7 @@ def unconditional(folder: Path) -> None:
 
 _VERIFY = ("verify", "run", "--samples", "run", "--protocol", "small.toml", "--seed", "3", "--workers", "1")
 _CHECK = ("check", "run", "--baseline", "baseline.json")
-_FILMS = ("run", "films.toml", "--sampler", "blurred", "--data-root", "prepared", "--out", "run", "--json")
+_VIDEOS = ("run", "videos.toml", "--sampler", "blurred", "--data-root", "prepared", "--out", "run", "--json")
 _STATS = (*RUN, "--reference-stats", "stats.safetensors")
 _ON_ARCHIVE = (*TRAIN, "--data", "run/samples", "--set", "model.classes=0", "--set", "training.joint_images=1")
 _REPORT = ("report", "run", "--format", "json")
@@ -126,17 +126,21 @@ TARGETS = (
         r"stats\.safetensors",
     ),
     Target(
-        Work("prepared", films, _FILMS, (PREPARE,), removed=("run", "cache")),
+        Work("prepared", videos, _VIDEOS, (PREPARE,), removed=("run", "cache")),
         r"prepared/.*",
         made=r"run/samples/.*",
     ),
     Target(
         Work(
-            "prepared-remembered", films, _FILMS, (PREPARE, _FILMS), removed=("run/run.json", "run/report.html")
+            "prepared-remembered",
+            videos,
+            _VIDEOS,
+            (PREPARE, _VIDEOS),
+            removed=("run/run.json", "run/report.html"),
         ),
         r"prepared/.*",
     ),
-    Target(Work("prepared-again", films, PREPARE, (PREPARE,)), r"prepared/.*"),
+    Target(Work("prepared-again", videos, PREPARE, (PREPARE,)), r"prepared/.*"),
     Target(Work("checkpoint", model, SAMPLE, removed=("samples",)), r"tiny\.safetensors", made=r"samples/.*"),
     Target(
         Work(

@@ -49,7 +49,7 @@ SCORE = (
 )
 SAMPLE = ("sample", "tiny.safetensors", "--count", str(COUNT), "--out", "samples", "--device", "cpu")
 EXPORT = ("data", "export-reference", "small.toml", "--out", "stats.safetensors", "--workers", "1")
-PREPARE = ("data", "prepare", "films.toml", "--data-root", "films", "--out", "prepared", "--workers", "1")
+PREPARE = ("data", "prepare", "videos.toml", "--data-root", "videos", "--out", "prepared", "--workers", "1")
 
 
 @dataclass(frozen=True)
@@ -176,17 +176,17 @@ def nothing(folder: Path) -> None:
     """A command that needs no files."""
 
 
-def films(folder: Path) -> None:
-    """Four films in the form of Kinetics-600, and a protocol of them."""
+def videos(folder: Path) -> None:
+    """Four videos in the form of Kinetics-600, and a protocol of them."""
     import miniatures
 
-    miniatures.write_kinetics600(folder / "films", count=4)
-    (folder / "films.toml").write_text(FILMS)
+    miniatures.write_kinetics600(folder / "videos", count=4)
+    (folder / "videos.toml").write_text(VIDEOS)
 
 
-FILMS = """
-name = "films"
-title = "four films"
+VIDEOS = """
+name = "videos"
+title = "four videos"
 task = "prediction"
 dataset = "kinetics600"
 frames = 16
@@ -241,9 +241,11 @@ WRITERS = (
     Work("run-clips", given_clips, ("run", "small.toml", "--clips", "generated.npy", *RUN[4:])),
     Work("score", two_sides, SCORE),
     Work("sample", model, SAMPLE),
-    Work("sample-films", model, (*SAMPLE[:2], "--count", "4", "--out", "films", "--format", "mp4", *SAMPLE[6:])),
+    Work(
+        "sample-videos", model, (*SAMPLE[:2], "--count", "4", "--out", "videos", "--format", "mp4", *SAMPLE[6:])
+    ),
     Work("train", nothing, TRAIN, growing=_STATES, passing=_PICTURES),
-    Work("prepare", films, PREPARE, growing=("prepared/.*/prepared.json",)),
+    Work("prepare", videos, PREPARE, growing=("prepared/.*/prepared.json",)),
     Work("export-reference", prediction, EXPORT),
     Work("report", prediction, ("report", "run", "--format", "html", "-o", "page.html"), (RUN,)),
     Work("leaderboard", prediction, ("leaderboard", "--runs", "run", "--html", "site"), (RUN,)),

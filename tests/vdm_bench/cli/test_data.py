@@ -69,8 +69,8 @@ def test_check_says_what_is_missing(kinetics: tuple[Path, Path]) -> None:
 
 def test_check_reads_every_clip_if_asked(kinetics: tuple[Path, Path]) -> None:
     root, protocol = kinetics
-    film = next((root / "test").rglob("id-1_*"))
-    film.write_bytes(film.read_bytes()[:700])
+    video = next((root / "test").rglob("id-1_*"))
+    video.write_bytes(video.read_bytes()[:700])
     result = call("data", "check", protocol, "--data-root", root, "--decode", "--json")
     assert result.exit_code == 3
     sides = json.loads(result.stdout)
@@ -78,7 +78,7 @@ def test_check_reads_every_clip_if_asked(kinetics: tuple[Path, Path]) -> None:
         ("reference", False, 1),
         ("conditions", False, 1),
     ]
-    assert sides[0]["broken"][0][0] == str(film)
+    assert sides[0]["broken"][0][0] == str(video)
 
 
 def test_check_of_complete_data(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     for module in (preparing, archive):
         monkeypatch.setattr(module, "SHARD_CLIPS", 2)
     root = miniatures.write_kinetics600(tmp_path / "data", count=5)
-    film = next((root / "test").rglob("id-2_*"))
-    film.write_bytes(film.read_bytes()[:700])
+    video = next((root / "test").rglob("id-2_*"))
+    video.write_bytes(video.read_bytes()[:700])
     protocol = small("kinetics600-prediction", reference_count=5, generated_count=5)
     read: list[int] = []
     stop_at = -1
@@ -210,19 +210,19 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_broken_clips_end_it_unless_they_may_be_left_out(tmp_path: Path) -> None:
     root = miniatures.write_kinetics600(tmp_path / "data", count=3)
-    film = next((root / "test").rglob("id-0_*"))
-    film.write_bytes(b"")
+    video = next((root / "test").rglob("id-0_*"))
+    video.write_bytes(b"")
     protocol = write_protocol(
         tmp_path / "p.toml", small("kinetics600-prediction", reference_count=3, generated_count=3)
     )
     command = ("data", "prepare", protocol, "--data-root", root)
     result = call(*command)
     assert result.exit_code == 2
-    assert f"{film}: is empty (0 bytes); fix the file, or pass --skip-broken" in result.stderr
+    assert f"{video}: is empty (0 bytes); fix the file, or pass --skip-broken" in result.stderr
     result = call(*command, "--skip-broken")
     assert result.exit_code == 0
     assert "2 of 3 clips of kinetics600" in result.stdout
-    assert f"  broken: {film} (is empty (0 bytes))" in result.stdout
+    assert f"  broken: {video} (is empty (0 bytes))" in result.stdout
     record = run(str(protocol), out=tmp_path / "run", sampler="real", data_root=root)
     assert record.protocol is not None
     assert record.protocol.departures == ["2 of 3 conditions", "2 of 3 reference clips"]
@@ -300,8 +300,8 @@ def incomplete(name: str, root: Path) -> tuple[str, list[str]]:
         return "1 of 4 videos of kinetics600/test are missing", ["id-1_000001_000011"]
     if name == "text-video":
         miniatures.write_captioned(root)
-        (root / "test/film1.mp4").unlink()
-        return "1 of 4 videos of captioned/test are missing", ["film1.mp4"]
+        (root / "test/video1.mp4").unlink()
+        return "1 of 4 videos of captioned/test are missing", ["video1.mp4"]
     miniatures.write_ucf101(root, count=8)
     shutil.rmtree(root / "UCF-101/HandstandPushups")
     gone = [f"HandstandPushups/v_HandStandPushups_g{number:02}_c01.avi" for number in (1, 3)]
@@ -330,8 +330,8 @@ def test_a_set_without_some_of_its_videos_runs_as_a_marked_departure(tmp_path: P
 def test_a_set_without_any_of_its_videos_is_refused(tmp_path: Path, name: str) -> None:
     root = tmp_path / "data"
     miniatures.write_captioned(root) if name == "text-video" else miniatures.write_ucf101(root)
-    for film in [*root.rglob("*g00_c01.avi"), *root.rglob("*g01_c01.avi"), *root.rglob("*.mp4")]:
-        film.unlink()
+    for video in [*root.rglob("*g00_c01.avi"), *root.rglob("*g01_c01.avi"), *root.rglob("*.mp4")]:
+        video.unlink()
     for form in ((), ("--json",)):
         result = call("data", "check", name, "--data-root", root, *form)
         assert (result.exit_code, result.stdout) == (2, "")
@@ -358,17 +358,17 @@ def test_an_archive_is_not_gone_on_with_from_other_videos(
         monkeypatch.setattr(module, "SHARD_CLIPS", 2)
     root, kept = tmp_path / "data", tmp_path / "kept.mp4"
     miniatures.write_captioned(root)
-    (root / "test/film1.mp4").rename(kept)
+    (root / "test/video1.mp4").rename(kept)
 
     def make(count: int) -> preparing.PreparedClips:
         protocol = small("text-video", reference_count=count, generated_count=count)
         (made,) = preparing.prepare(protocol, root, root, workers=1, skip_broken=False, reporter=Silent())
         return made
 
-    assert make(2).missing == ("film1.mp4",)
+    assert make(2).missing == ("video1.mp4",)
     assert make(3).clips == 3
-    kept.rename(root / "test/film1.mp4")
-    with pytest.raises(InputError, match=r", set of missing videos \(\['film1.mp4'\] and not \[\]\); delete"):
+    kept.rename(root / "test/video1.mp4")
+    with pytest.raises(InputError, match=r", set of missing videos \(\['video1.mp4'\] and not \[\]\); delete"):
         make(4)
 
 
@@ -376,10 +376,10 @@ def test_a_run_is_not_gone_on_with_after_other_videos_have_come(tmp_path: Path) 
     root, kept = tmp_path / "data", tmp_path / "kept.mp4"
     miniatures.write_captioned(root)
     protocol = small("text-video", reference_count=3, generated_count=3)
-    (root / "test/film2.mp4").rename(kept)
+    (root / "test/video2.mp4").rename(kept)
     run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
     run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
-    kept.rename(root / "test/film2.mp4")
+    kept.rename(root / "test/video2.mp4")
     with pytest.raises(InputError, match="holds a run with another set of missing videos; choose another `out`"):
         run(protocol, out=tmp_path / "run", sampler="noise", data_root=root)
 

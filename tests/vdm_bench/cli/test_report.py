@@ -77,9 +77,9 @@ def test_clips_beyond_the_budget_lie_beside_the_page(runs: Path, tmp_path: Path)
         "report", runs / "runs" / "sampler", "--format", "html", "-o", tmp_path / "x.html", "--embed", 0
     )
     assert result.exit_code == 0, result.output
-    films = {path.name for path in (tmp_path / "x-clips").iterdir()}
-    assert films == set(re.findall(r'src="x-clips/(\w+\.mp4)"', (tmp_path / "x.html").read_text("utf-8")))
-    assert len(films) == 12
+    videos = {path.name for path in (tmp_path / "x-clips").iterdir()}
+    assert videos == set(re.findall(r'src="x-clips/(\w+\.mp4)"', (tmp_path / "x.html").read_text("utf-8")))
+    assert len(videos) == 12
 
 
 def test_leaderboard_writes_a_site(runs: Path, tmp_path: Path) -> None:

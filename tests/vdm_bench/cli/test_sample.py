@@ -1,4 +1,4 @@
-"""`vdm-bench sample`: any checkpoint, any sampler and guidance, to clips, films and pictures."""
+"""`vdm-bench sample`: any checkpoint, any sampler and guidance, to clips, videos and pictures."""
 
 import dataclasses
 import json
@@ -167,15 +167,15 @@ def test_labels_and_captions_are_assigned_in_turn_and_archived(here: Path) -> No
 
 
 @pytest.mark.parametrize("form", ["mp4", "webm", "gif"])
-def test_films_are_written_one_a_clip(here: Path, form: str) -> None:
-    made(f"tiny.safetensors --count 2 --format {form} --out films")
-    assert sorted(path.name for path in Path("films").glob("0*")) == [f"000000.{form}", f"000001.{form}"]
+def test_videos_are_written_one_a_clip(here: Path, form: str) -> None:
+    made(f"tiny.safetensors --count 2 --format {form} --out videos")
+    assert sorted(path.name for path in Path("videos").glob("0*")) == [f"000000.{form}", f"000001.{form}"]
     made(f"tiny.safetensors --count 1 --out one.{form}")
-    assert Path(f"one.{form}").read_bytes() == Path(f"films/000000.{form}").read_bytes()
-    clip, film = clips_of("tiny.safetensors --count 1", "a")[0], read_video(Path(f"one.{form}"))
-    assert film.shape == clip.shape
+    assert Path(f"one.{form}").read_bytes() == Path(f"videos/000000.{form}").read_bytes()
+    clip, video = clips_of("tiny.safetensors --count 1", "a")[0], read_video(Path(f"one.{form}"))
+    assert video.shape == clip.shape
     if form == "gif":
-        assert np.abs(film.astype(int) - clip).mean() < 12  # 64 pixels have their colours in a palette of 256
+        assert np.abs(video.astype(int) - clip).mean() < 12  # 64 pixels have their colours in a palette of 256
 
 
 def test_a_grid_is_one_picture_with_two_clips_a_row(here: Path) -> None:

@@ -173,7 +173,7 @@ def test_animated_images_are_clips_and_still_ones_are_not(tmp_path: Path) -> Non
 
 
 def test_a_lossy_animation_is_marked_as_such(tmp_path: Path) -> None:
-    animate(tmp_path / "film.webp", CLIPS[0], quality=80)
+    animate(tmp_path / "video.webp", CLIPS[0], quality=80)
     assert FolderDataset(tmp_path)[0].lossy
 
 
@@ -265,7 +265,7 @@ def fill(folder: Path, names: list[str]) -> None:
     ("names", "words"),
     [
         (["a.mp4", "b.mp4", "previews/a.png", "previews/b.png"], "a.png and a.mp4: by their names pictures of"),
-        (["films/x/a.gif", "films/x/b.gif", "png/x/b.png"], "b.png and b.gif: by their names pictures of"),
+        (["videos/x/a.gif", "videos/x/b.gif", "png/x/b.png"], "b.png and b.gif: by their names pictures of"),
         (["a.npy", "b.npy", "c.npy", "look/a.png", "look/c.png"], "a.png and a.npy: by their names pictures of"),
         (
             ["b.mp4", "c.mp4", "look/a.png", "look/b.png", "look/c.png"],
@@ -273,11 +273,14 @@ def fill(folder: Path, names: list[str]) -> None:
         ),
         (["2 x samples.npy", "a.mp4", "b.mp4"], "2 clips in arrays, such as samples.npy, and as many others"),
         (
-            ["2 x one.npy", "1 x two.npy", *(f"films/{n}.mp4" for n in "abc")],
+            ["2 x one.npy", "1 x two.npy", *(f"videos/{n}.mp4" for n in "abc")],
             "3 clips in arrays, such as one.npy",
         ),
         (["gif/a.gif", "gif/b.gif", "mp4/a.mp4", "mp4/b.mp4"], "gif and .*mp4 hold clips of the same names"),
-        (["film/1/a.mp4", "film/2/a.mp4", "raw/1/a.npy", "raw/2/a.npy"], "film and .*raw hold clips of the same"),
+        (
+            ["video/1/a.mp4", "video/2/a.mp4", "raw/1/a.npy", "raw/2/a.npy"],
+            "video and .*raw hold clips of the same",
+        ),
         (["f/a/x.png", "f/b/x.png", "v/a.mp4", "v/b.mp4"], "v and .*f hold clips of the same names"),
     ],
 )

@@ -29,11 +29,11 @@ def keys(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../.."])
 def test_a_link_to_a_folder_that_it_lies_in_is_left_out(tmp_path: Path, target: str) -> None:
-    put(tmp_path / "a" / "set" / "films" / "0.npy", tmp_path / "a" / "alien.npy")
+    put(tmp_path / "a" / "set" / "videos" / "0.npy", tmp_path / "a" / "alien.npy")
     for name in ("all", "again"):
-        (tmp_path / "a" / "set" / "films" / name).symlink_to(target)
+        (tmp_path / "a" / "set" / "videos" / name).symlink_to(target)
     dataset = FolderDataset(tmp_path / "a" / "set")
-    assert [dataset.info(index).key for index in range(len(dataset))] == ["films/0.npy"]
+    assert [dataset.info(index).key for index in range(len(dataset))] == ["videos/0.npy"]
     assert [path.name for path in dataset.left_out] == ["again", "all"]
     assert dataset.notes == [f"{tmp_path / 'a' / 'set'}: 2 links to folders left out: again, all"]
 

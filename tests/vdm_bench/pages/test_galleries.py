@@ -39,20 +39,20 @@ def galleries(folder: Path, **named: Path) -> dict[str, Gallery]:
     return {found.title: found for found in make_galleries(read_runs([folder]), ClipPlaces(named=named))}
 
 
-def decoded(film: EncodedClip | None) -> NDArray[np.uint8]:
-    assert film is not None
-    with av.open(io.BytesIO(film.video)) as container:
+def decoded(video: EncodedClip | None) -> NDArray[np.uint8]:
+    assert video is not None
+    with av.open(io.BytesIO(video.video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return np.stack(frames)
 
 
-def assert_same(film: EncodedClip | None, clip: NDArray[np.uint8]) -> None:
-    """A film shows a clip, doubled, as nearly as H.264 does, and its poster a frame of it."""
-    frames = decoded(film)
+def assert_same(video: EncodedClip | None, clip: NDArray[np.uint8]) -> None:
+    """A video shows a clip, doubled, as nearly as H.264 does, and its poster a frame of it."""
+    frames = decoded(video)
     assert frames.shape == (len(clip), 2 * clip.shape[1], 2 * clip.shape[2], 3)
     assert np.abs(frames[:, ::2, ::2].astype(int) - clip).mean() < 4
-    assert film is not None
-    poster = np.asarray(Image.open(io.BytesIO(film.poster)))
+    assert video is not None
+    poster = np.asarray(Image.open(io.BytesIO(video.poster)))
     assert np.array_equal(poster[::2, ::2], clip[len(clip) // 2])
 
 
@@ -62,8 +62,8 @@ def test_real_clips_stand_first_and_the_best_run_next(runs: Path) -> None:
     assert len(gallery.rows) == MOST_ROWS
     for place, row in enumerate(gallery.rows):
         assert_same(row.clips[0], Shapes("test", seed=0)[place].frames)
-        for film, name in zip(row.clips[1:], gallery.columns[1:], strict=True):
-            assert_same(film, Archive(runs / "shapes-unconditional" / name / "samples")[place].frames)
+        for video, name in zip(row.clips[1:], gallery.columns[1:], strict=True):
+            assert_same(video, Archive(runs / "shapes-unconditional" / name / "samples")[place].frames)
 
 
 def test_of_a_prediction_what_really_followed_stands_first(runs: Path) -> None:

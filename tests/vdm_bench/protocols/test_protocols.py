@@ -372,7 +372,7 @@ def test_what_was_measured_is_found_again_and_broken_clips_are_left_out(
     protocol = get_protocol("shapes-prediction").model_copy(
         update={"reference_count": 64, "generated_count": 12, "metrics": ("embedded/is",)}
     )
-    made = tmp_path / "films"
+    made = tmp_path / "videos"
     conditions = open_dataset(protocol, protocol.conditions)
     for index in range(12):
         write_clip(made / f"{index:02}.mp4", conditions[index].frames)
@@ -434,7 +434,7 @@ def test_a_condition_that_cannot_be_read_is_named(tmp_path: Path, computing: Com
 def test_clips_without_label_or_caption_are_refused(tmp_path: Path, data: Mapping[str, Path]) -> None:
     counts = {"reference_count": 2, "generated_count": 2, "metrics": ("embedded/is",)}
     unlabelled = get_protocol("text-video").model_copy(update={**counts, "task": "class"})
-    with pytest.raises(InputError, match=r"film\d.mp4 has no label, and the protocol's task is"):
+    with pytest.raises(InputError, match=r"video\d.mp4 has no label, and the protocol's task is"):
         run(unlabelled, out=tmp_path / "a", sampler=Remembering(), data_root=data["captioned"])
 
 

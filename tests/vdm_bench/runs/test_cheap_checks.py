@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from vdm_bench.video.write import write_clip
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["VDM_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VDM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ class Gray:
 
 
 def write_clips(folder: Path, form: str, clips: list[Clip]) -> Path:
-    if form == "films":
+    if form == "videos":
         for number, clip in enumerate(clips):
             write_clip(folder / f"{number:02}.mp4", clip.frames)
     elif form == "archive":
@@ -79,7 +82,7 @@ def write_clips(folder: Path, form: str, clips: list[Clip]) -> Path:
 
 
 @pytest.mark.usefixtures("nothing_dear")
-@pytest.mark.parametrize("form", ["films", "archive", "array"])
+@pytest.mark.parametrize("form", ["videos", "archive", "array"])
 def test_existing_clips_of_another_resolution_are_refused_early(form: str, tmp_path: Path) -> None:
     clips = [Shapes("test", resolution=64)[index] for index in range(12)]
     write_clips(tmp_path / "clips", form, clips)
@@ -89,7 +92,7 @@ def test_existing_clips_of_another_resolution_are_refused_early(form: str, tmp_p
 
 
 @pytest.mark.usefixtures("nothing_dear")
-@pytest.mark.parametrize("form", ["films", "archive", "array"])
+@pytest.mark.parametrize("form", ["videos", "archive", "array"])
 def test_existing_clips_that_are_too_short_are_all_named_early(form: str, tmp_path: Path) -> None:
     clips = [Shapes("test", frames=9)[index] for index in range(12)]
     write_clips(tmp_path / "clips", form, clips)
@@ -100,7 +103,7 @@ def test_existing_clips_that_are_too_short_are_all_named_early(form: str, tmp_pa
 
 
 def test_the_size_is_that_of_the_first_clip_that_can_be_read(tmp_path: Path) -> None:
-    write_clips(tmp_path / "clips", "films", [Shapes("test")[index] for index in range(12)])
+    write_clips(tmp_path / "clips", "videos", [Shapes("test")[index] for index in range(12)])
     (tmp_path / "clips" / "00.mp4").write_bytes(b"")
     record = run(small(), out=tmp_path / "run", clips=tmp_path / "clips", skip_broken=True)
     assert record.generated.scored == 11

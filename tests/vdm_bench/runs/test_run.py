@@ -215,7 +215,7 @@ def test_a_run_does_not_go_on_with_other_code(tmp_path: Path, monkeypatch: pytes
     assert "holds a run with another sampler code" in str(caught.value)
 
 
-def test_predictions_may_come_as_lossy_films_but_not_in_another_order(tmp_path: Path) -> None:
+def test_predictions_may_come_as_lossy_videos_but_not_in_another_order(tmp_path: Path) -> None:
     protocol = small("shapes-prediction", 24)
     conditions = open_dataset(protocol, protocol.conditions)
     for suffix in ("mp4", "webm", "gif"):
@@ -261,7 +261,7 @@ def test_too_few_given_clips_are_a_departure(tmp_path: Path) -> None:
     assert given.generated.expected == 120
 
 
-@pytest.mark.parametrize("form", ["archive", "films", "array"])
+@pytest.mark.parametrize("form", ["archive", "videos", "array"])
 def test_longer_given_clips_are_a_departure(form: str, tmp_path: Path) -> None:
     protocol, real = small("shapes-unconditional", 12), Shapes("test", seed=1, frames=20)
     clips = [real[index] for index in range(12)]
@@ -279,7 +279,7 @@ def test_longer_given_clips_are_a_departure(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm", "gif"])
-def test_given_films_of_another_frame_rate_are_a_departure(suffix: str, tmp_path: Path) -> None:
+def test_given_videos_of_another_frame_rate_are_a_departure(suffix: str, tmp_path: Path) -> None:
     protocol = small("shapes-unconditional", 12).model_copy(update={"fps": 50.0, "stride": 2})
     for rate, departures in (
         (25.0, []),

@@ -385,11 +385,11 @@ def test_curves_are_compared_too(tmp_path: Path) -> None:
 def test_lossy_clips_of_which_one_is_broken_are_verified_as_they_are(tmp_path: Path) -> None:
     clips = Shapes("test", seed=5)
     for index in range(24):
-        write_clip(tmp_path / "films" / f"{index:02}.mp4", clips[index].frames)
-    (tmp_path / "films" / "05.mp4").write_bytes(b"")
+        write_clip(tmp_path / "videos" / f"{index:02}.mp4", clips[index].frames)
+    (tmp_path / "videos" / "05.mp4").write_bytes(b"")
     folder = tmp_path / "run"
-    run("shapes-unconditional", out=folder, clips=tmp_path / "films", skip_broken=True)
-    shutil.move(tmp_path / "films", tmp_path / "sent")
+    run("shapes-unconditional", out=folder, clips=tmp_path / "videos", skip_broken=True)
+    shutil.move(tmp_path / "videos", tmp_path / "sent")
     assert check(folder, tmp_path / "sent").fault is None
     assert note_of(folder).computed_again == 3
     (tmp_path / "sent" / "05.mp4").unlink()

@@ -343,12 +343,12 @@ def test_where_another_lock_lies_what_was_left_elsewhere_stays(tmp_path: Path) -
     """Another container may write into a part of the folder, or replace a file in it: its lock tells."""
     (tmp_path / "samples").mkdir()
     paths = [left_elsewhere(tmp_path), left_elsewhere(tmp_path / "samples")]
-    (tmp_path / ".film.mp4.lock").touch()
+    (tmp_path / ".video.mp4.lock").touch()
     (tmp_path / "samples" / FOLDER_LOCK).touch()
     with hold(tmp_path, "run"):
         remove_temporary_files(tmp_path, "samples")
         assert all(path.exists() for path in paths)
-        (tmp_path / ".film.mp4.lock").unlink()
+        (tmp_path / ".video.mp4.lock").unlink()
         (tmp_path / "samples" / FOLDER_LOCK).unlink()
         remove_temporary_files(tmp_path, "samples")
         assert not any(path.exists() for path in paths)

@@ -99,16 +99,16 @@ def test_a_view_of_a_dataset_keeps_its_name_only_where_it_keeps_its_clips() -> N
 
 
 def test_a_dataset_whose_clips_play_at_another_rate_is_refused(tmp_path: Path) -> None:
-    films = FolderDataset(write(tmp_path / "films", 1, 24))
+    videos = FolderDataset(write(tmp_path / "videos", 1, 24))
     assert marks(
-        score_record(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=24))), "generated", "fps"
+        score_record(videos, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=24))), "generated", "fps"
     )
     with pytest.raises(InputError, match=r"0\.mp4: plays at 24 fps, not at 12: open its video at that rate"):
-        score_record(films, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=12)))
+        score_record(videos, clips(2), ScoreOptions(metrics=METRIC, view=View(fps=12)))
 
 
 def test_both_sides_are_brought_to_the_rate_asked_for(tmp_path: Path) -> None:
-    """Each frame three times at 30 a second, taken at 10 a second, is the film of 10 a second."""
+    """Each frame three times at 30 a second, taken at 10 a second, is the video of 10 a second."""
     slow, fast = write(tmp_path / "slow", 1, 10), write(tmp_path / "fast", 1, 30, repeat=3)
     other = write(tmp_path / "other", 2, 10)
     at_ten = run(fast, other, fps=10).scores[0]
@@ -134,7 +134,7 @@ def test_marks_are_the_same_from_stored_features(tmp_path: Path) -> None:
     assert marks(again, "fps")
     run(slow, fast, out=tmp_path / "out", frames=16, fps=10)
     more = [path for path in (tmp_path / "out" / "features").rglob("*.safetensors") if path not in before]
-    # Films of 10 frames a second are the same clips at that rate, and features are found by what clips hold.
+    # Videos of 10 frames a second are the same clips at that rate, and features are found by what clips hold.
     assert [path.parent.name for path in more] == ["reference"]
 
 
@@ -167,13 +167,13 @@ def test_the_command_refuses_what_is_no_rate(tmp_path: Path, rate: str) -> None:
 
 
 def test_the_command_takes_rates_of_all_kinds(tmp_path: Path) -> None:
-    films = write(tmp_path / "films", 1, 10)
+    videos = write(tmp_path / "videos", 1, 10)
     for rate in ("5", "7.5", "30000/1001", "stored"):
         command = [
             "score",
-            str(films),
+            str(videos),
             "--reference",
-            str(films),
+            str(videos),
             "--metric",
             METRIC,
             "--frames",

@@ -1,4 +1,4 @@
-"""Small films made on the spot, for what the real files do not hold."""
+"""Small videos made on the spot, for what the real files do not hold."""
 
 from collections.abc import Callable
 from pathlib import Path

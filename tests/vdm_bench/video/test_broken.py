@@ -1,4 +1,4 @@
-"""A film that cannot be read whole says why in plain words; one that is merely unusual is read."""
+"""A video that cannot be read whole says why in plain words; one that is merely unusual is read."""
 
 import re
 from pathlib import Path
@@ -35,8 +35,8 @@ def test_file_that_cannot_be_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "ucf101_lists/data/ucfTrainTestlist/testlist01.txt",  # FFmpeg shows text as a film of a terminal
-        "weizmann_strips/data/actions/0/00000002.jpg",  # and a picture as a film of one frame
+        "ucf101_lists/data/ucfTrainTestlist/testlist01.txt",  # FFmpeg shows text as a video of a terminal
+        "weizmann_strips/data/actions/0/00000002.jpg",  # and a picture as a video of one frame
         "i3d/golden/fvd_golden.npz",
         f"{TORCHCODEC}/nasa_13013.mp4.audio.mp3",
     ],
@@ -46,9 +46,9 @@ def test_what_is_no_video(shared_data: Path, name: str) -> None:
 
 
 def test_play_list_is_not_followed(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264)
+    video = encode("video.mp4", textured, **H264)
     play_list = tmp_path / "list.m3u8"
-    play_list.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.4,\n{film}\n#EXT-X-ENDLIST\n")
+    play_list.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.4,\n{video}\n#EXT-X-ENDLIST\n")
     assert reason(play_list) == "not a video that can be read"
 
 
@@ -69,7 +69,7 @@ def make_sound(path: Path, cover: Clip | None) -> Path:
 
 
 @pytest.mark.parametrize("with_cover", [False, True])
-def test_sound_without_a_film(tmp_path: Path, textured: Clip, with_cover: bool) -> None:
+def test_sound_without_a_video(tmp_path: Path, textured: Clip, with_cover: bool) -> None:
     path = make_sound(tmp_path / "sound.mp4", textured[0] if with_cover else None)
     with av.open(str(path)) as container:
         assert len(container.streams.video) == with_cover
@@ -82,8 +82,8 @@ def test_stream_that_is_not_there(shared_data: Path) -> None:
 
 
 def test_unknown_codec(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264)
-    unknown = rewritten(film, tmp_path / "unknown.mp4", lambda data: data.replace(b"avc1", b"zzzz"))
+    video = encode("video.mp4", textured, **H264)
+    unknown = rewritten(video, tmp_path / "unknown.mp4", lambda data: data.replace(b"avc1", b"zzzz"))
     assert reason(unknown) == "is of a codec that this FFmpeg cannot decode"
 
 
@@ -91,19 +91,19 @@ def test_unknown_codec(tmp_path: Path, encode: Encode, textured: Clip) -> None:
 def test_cut_mp4_with_its_index_in_front(
     tmp_path: Path, encode: Encode, textured: Clip, indices: list[int] | None
 ) -> None:
-    film = encode("film.mp4", textured, **H264, container_options={"movflags": "+faststart"})
-    with av.open(str(film)) as container:
+    video = encode("video.mp4", textured, **H264, container_options={"movflags": "+faststart"})
+    with av.open(str(video)) as container:
         ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.pos is not None]
     # A few bytes into the 18th packet.
-    short = rewritten(film, tmp_path / "short.mp4", lambda data: data[: ends[16] + 5])
+    short = rewritten(video, tmp_path / "short.mp4", lambda data: data[: ends[16] + 5])
     assert reason(short, indices) == "truncated: 24 frames are declared, only 17 are there"
     with pytest.raises(BrokenClipError, match="truncated"):
         probe(short)
 
 
 def test_cut_between_packets_where_no_length_is_announced(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264, container_options={"movflags": "+faststart"})
-    with av.open(str(film)) as container:
+    video = encode("video.mp4", textured, **H264, container_options={"movflags": "+faststart"})
+    with av.open(str(video)) as container:
         ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.pos is not None]
 
     def change(data: bytearray) -> bytearray:
@@ -111,14 +111,14 @@ def test_cut_between_packets_where_no_length_is_announced(tmp_path: Path, encode
         data[at - 4 : at] = bytes(4)  # "up to the end of the file"
         return data
 
-    open_ended = rewritten(film, tmp_path / "open.mp4", change)
-    np.testing.assert_array_equal(read_video(open_ended), read_video(film))
+    open_ended = rewritten(video, tmp_path / "open.mp4", change)
+    np.testing.assert_array_equal(read_video(open_ended), read_video(video))
     short = rewritten(open_ended, tmp_path / "short.mp4", lambda data: data[: ends[16]])
     assert reason(short, [0]) == "truncated: 24 frames are declared, only 17 are there"
 
 
 def test_length_of_64_bits(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264)
+    video = encode("video.mp4", textured, **H264)
 
     def change(data: bytearray) -> bytearray:
         at = data.index(b"mdat")  # before it stands an empty box, left there for this
@@ -126,8 +126,8 @@ def test_length_of_64_bits(tmp_path: Path, encode: Encode, textured: Clip) -> No
         data[at - 12 : at + 4] = (1).to_bytes(4, "big") + b"mdat" + (length + 8).to_bytes(8, "big")
         return data
 
-    long = rewritten(film, tmp_path / "long.mp4", change)
-    np.testing.assert_array_equal(read_video(long), read_video(film))
+    long = rewritten(video, tmp_path / "long.mp4", change)
+    np.testing.assert_array_equal(read_video(long), read_video(video))
     short = rewritten(long, tmp_path / "short.mp4", cut(0.5))
     assert reason(short) == "truncated: the file ends before its index does"
 
@@ -175,8 +175,8 @@ def test_mp4_with_a_damaged_frame(shared_data: Path, indices: list[int] | None) 
 
 
 def test_frame_that_was_never_written(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264)
-    with av.open(str(film)) as container:
+    video = encode("video.mp4", textured, **H264)
+    with av.open(str(video)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][20]
     start, length = packet.pos or 0, packet.size
 
@@ -184,7 +184,7 @@ def test_frame_that_was_never_written(tmp_path: Path, encode: Encode, textured: 
         data[start : start + length] = bytes(length)
         return data
 
-    blank = rewritten(film, tmp_path / "blank.mp4", change)
+    blank = rewritten(video, tmp_path / "blank.mp4", change)
     assert reason(blank, [0]) == "damaged: packet 21 of 24 holds no valid h264 data"
 
 
@@ -206,7 +206,7 @@ def test_damage_in_the_middle(shared_data: Path, tmp_path: Path, name: str, expe
     assert reason(damaged, [0, 200]).startswith(expected)
 
 
-def test_encrypted_film(encode: Encode, textured: Clip) -> None:
+def test_encrypted_video(encode: Encode, textured: Clip) -> None:
     options = {
         "encryption_scheme": "cenc-aes-ctr",
         "encryption_key": "00112233445566778899aabbccddeeff",
@@ -218,12 +218,12 @@ def test_encrypted_film(encode: Encode, textured: Clip) -> None:
 
 @pytest.mark.parametrize(("frames", "words"), [(12, "12 frames"), (1, "1 frame")])
 def test_fewer_frames_than_asked_for(encode: Encode, textured: Clip, frames: int, words: str) -> None:
-    path = encode("film.mkv", textured[:frames])
+    path = encode("video.mkv", textured[:frames])
     assert reason(path, list(range(16))) == f"has {words}, 16 are needed"
 
 
-def test_film_without_frames(tmp_path: Path) -> None:
-    path = tmp_path / "film.avi"
+def test_video_without_frames(tmp_path: Path) -> None:
+    path = tmp_path / "video.avi"
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("rawvideo", rate=10)
         stream.width, stream.height, stream.pix_fmt = 8, 8, "bgr24"
@@ -245,14 +245,14 @@ def test_picture_size_that_changes(tmp_path: Path, encode: Encode, textured: Cli
 
 
 @pytest.mark.parametrize("name", ["moviepy/media/transparent.webm", "moviepy/media/pigs_in_a_polka.gif"])
-def test_transparent_film(shared_data: Path, name: str) -> None:
+def test_transparent_video(shared_data: Path, name: str) -> None:
     assert reason(shared_data / name) == "is partly transparent: lay it over a background first"
 
 
 def test_one_transparent_pixel_is_noticed(encode: Encode, textured: Clip) -> None:
     clip = np.concatenate([textured, np.full((*textured.shape[:3], 1), 255, np.uint8)], axis=-1)
     clip[3, 5, 7, 3] = 254
-    path = encode("film.avi", clip, codec="png", pixel_format="rgba", source_format="rgba")
+    path = encode("video.avi", clip, codec="png", pixel_format="rgba", source_format="rgba")
     assert reason(path) == "is partly transparent: lay it over a background first"
     np.testing.assert_array_equal(read_video(path, [2]), textured[2:3])
 
@@ -264,24 +264,24 @@ def test_alpha_without_its_decoder(shared_data: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("degrees", "mirrored"), [(0, True), (90, True), (45, False)])
-def test_mirrored_or_slanted_film(encode: Encode, textured: Clip, degrees: int, mirrored: bool) -> None:
+def test_mirrored_or_slanted_video(encode: Encode, textured: Clip, degrees: int, mirrored: bool) -> None:
     def prepare(stream: Any) -> None:
         stream.set_display_rotation(degrees, hflip=mirrored)
 
-    path = encode("film.mp4", textured, **H264, prepare=prepare)
+    path = encode("video.mp4", textured, **H264, prepare=prepare)
     assert reason(path) == "is to be shown mirrored or at an angle: only quarter turns are supported"
 
 
-def test_film_without_time_stamps(encode: Encode, textured: Clip) -> None:
-    path = encode("film.h264", textured[:4], **H264)
+def test_video_without_time_stamps(encode: Encode, textured: Clip) -> None:
+    path = encode("video.h264", textured[:4], **H264)
     assert read_video(path).shape == (4, 64, 96, 3)
     with pytest.raises(BrokenClipError, match="has no time stamps"):
         read_video_at(path, [0.0])
 
 
 def test_time_stamps_in_no_order(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.ts", textured[:5], **H264)
-    twice = rewritten(film, tmp_path / "twice.ts", lambda data: data + data)
+    video = encode("video.ts", textured[:5], **H264)
+    twice = rewritten(video, tmp_path / "twice.ts", lambda data: data + data)
     assert len(read_video(twice)) == 10
     with pytest.raises(BrokenClipError, match="its time stamps are in no order"):
         read_video_at(twice, [99.0])
@@ -299,11 +299,11 @@ def test_nothing_is_printed(shared_data: Path, tmp_path: Path, capfd: pytest.Cap
 
 @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
 @pytest.mark.parametrize("slices", [4, 9])
-def test_a_bit_that_flips_in_a_lossless_film_is_found(
+def test_a_bit_that_flips_in_a_lossless_video_is_found(
     encode: Encode, textured: Clip, suffix: str, slices: int
 ) -> None:
     """FFV1 has a checksum for each part of a picture; FFmpeg would show the picture before in its place."""
-    path = encode(f"film{suffix}", textured[:4], slices=str(slices))
+    path = encode(f"video{suffix}", textured[:4], slices=str(slices))
     whole, original = path.read_bytes(), read_video(path)
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
@@ -319,7 +319,7 @@ def test_a_bit_that_flips_in_a_lossless_film_is_found(
 
 
 def test_a_bit_that_flips_in_an_animated_png_is_found(tmp_path: Path, textured: Clip) -> None:
-    path = tmp_path / "film.png"
+    path = tmp_path / "video.png"
     first, *rest = map(Image.fromarray, textured[:3])
     first.save(path, save_all=True, append_images=rest, duration=100)
     whole = path.read_bytes()

@@ -21,10 +21,10 @@ Encode = Callable[..., Path]
 TORCHCODEC = "torchcodec/test/resources"
 NASA = f"{TORCHCODEC}/nasa_13013.mp4"
 
-# Frames and upright size of every film that can be read. The counts are those of an independent look at the
+# Frames and upright size of every video that can be read. The counts are those of an independent look at the
 # files: PyAV's packets, or FFmpeg's own where a header declares them. Where times differ they are those of
 # FFmpeg's `fps` filter; where pixels are not square, the width is that of the display aspect ratio.
-FILMS = {
+VIDEOS = {
     "decord/examples/flipping_a_pancake.mkv": (310, 240, 426),
     "decord/tests/test_data/unordered.mov": (4, 50, 50),
     "decord/tests/test_data/video_0.mov": (3, 320, 568),
@@ -81,9 +81,9 @@ def numbered(frames: int, height: int = 6, width: int = 8) -> NDArray[np.uint8]:
     return clip
 
 
-@pytest.mark.parametrize("name", FILMS)
-def test_every_film_has_exactly_its_frames(shared_data: Path, name: str) -> None:
-    count, height, width = FILMS[name]
+@pytest.mark.parametrize("name", VIDEOS)
+def test_every_video_has_exactly_its_frames(shared_data: Path, name: str) -> None:
+    count, height, width = VIDEOS[name]
     assert read_video(shared_data / name, [0]).shape == (1, height, width, 3)
     with pytest.raises(BrokenClipError) as error:
         read_video(shared_data / name, [count])
@@ -139,7 +139,7 @@ def test_colours_are_those_of_the_ffmpeg_program(shared_data: Path, name: str) -
 
 def test_all_frames_and_chosen_frames_are_the_same_frames(encode: Encode) -> None:
     clip = numbered(20)
-    path = encode("film.mkv", clip)
+    path = encode("video.mkv", clip)
     np.testing.assert_array_equal(read_video(path), clip)
     chosen = [19, 0, 7, 7, 3]
     np.testing.assert_array_equal(read_video(path, chosen), clip[chosen])
@@ -170,7 +170,7 @@ def test_frames_of_an_avi_with_b_frames_come_in_presentation_order(shared_data: 
 @pytest.mark.parametrize("indices", [[], [-1], [0, -2]])
 def test_indices_must_be_there_and_not_negative(encode: Encode, indices: list[int]) -> None:
     with pytest.raises(InputError, match="frame indices must be 0 or more"):
-        read_video(encode("film.mkv", numbered(3)), indices)
+        read_video(encode("video.mkv", numbered(3)), indices)
 
 
 def test_the_frame_at_a_time_equals_the_reference(shared_data: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_frame_is_shown_from_its_time_to_the_next(shared_data: Path, stream: i
         np.testing.assert_array_equal(read_video_at(shared_data / NASA, times, stream=stream), expected)
 
 
-def test_time_is_found_in_a_film_of_variable_frame_rate(shared_data: Path) -> None:
+def test_time_is_found_in_a_video_of_variable_frame_rate(shared_data: Path) -> None:
     path = shared_data / "moviepy/media/fire2.mp4"
     with av.open(str(path)) as container:
         stamps = sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
@@ -213,7 +213,7 @@ def test_times_of_an_avi_with_b_frames_are_in_order(shared_data: Path) -> None:
 
 
 def test_a_rounded_time_finds_the_frame_that_begins_there(encode: Encode) -> None:
-    path = encode("film.nut", numbered(60))
+    path = encode("video.nut", numbered(60))
     times = [float(np.nextafter(index / 10, 0)) for index in range(1, 60)]
     np.testing.assert_array_equal(read_video_at(path, times), numbered(60)[1:])
 
@@ -222,9 +222,9 @@ def test_a_rounded_time_finds_the_frame_that_begins_there(encode: Encode) -> Non
     ("second", "reason"),
     [(-0.01, "shows no frame at -0.01 s: it begins at 0 s"), (2.0, "shows no frame at 2 s: it ends at 2 s")],
 )
-def test_a_time_outside_the_film_is_an_error(encode: Encode, second: float, reason: str) -> None:
+def test_a_time_outside_the_video_is_an_error(encode: Encode, second: float, reason: str) -> None:
     with pytest.raises(BrokenClipError) as error:
-        read_video_at(encode("film.mp4", numbered(20), codec="libx264rgb", pixel_format="rgb24"), [1.0, second])
+        read_video_at(encode("video.mp4", numbered(20), codec="libx264rgb", pixel_format="rgb24"), [1.0, second])
     assert error.value.reason == reason
 
 
@@ -237,18 +237,18 @@ def test_time_counts_on_the_clock_of_the_stream(shared_data: Path) -> None:
 @pytest.mark.parametrize("seconds", [[], [float("nan")], [0.0, float("inf")]])
 def test_times_must_be_there_and_finite(encode: Encode, seconds: list[float]) -> None:
     with pytest.raises(InputError, match="times must be finite"):
-        read_video_at(encode("film.mkv", numbered(3)), seconds)
+        read_video_at(encode("video.mkv", numbered(3)), seconds)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_rotated_film_is_given_upright(encode: Encode, rotation: int) -> None:
+def test_rotated_video_is_given_upright(encode: Encode, rotation: int) -> None:
     clip = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 3), dtype=np.uint8)
     stored = np.rot90(clip, -rotation // 90, axes=(1, 2))
 
     def prepare(stream: Any) -> None:
         stream.set_display_rotation(rotation)
 
-    path = encode("film.mp4", stored, codec="libx264rgb", pixel_format="rgb24", qp="0", prepare=prepare)
+    path = encode("video.mp4", stored, codec="libx264rgb", pixel_format="rgb24", qp="0", prepare=prepare)
     np.testing.assert_array_equal(read_video(path), clip)
     info = probe(path)
     assert (info.rotation, info.width, info.height) == (rotation, 32, 16)
@@ -271,7 +271,7 @@ def likeness(picture: NDArray[np.float64], patch: NDArray[np.float64]) -> float:
         (90, np.s_[462:495, 270:318], 180),  # the label "PrtSc"
     ],
 )
-def test_letters_of_rotated_phone_films_stand_upright(
+def test_letters_of_rotated_phone_videos_stand_upright(
     shared_data: Path, source: int, patch: Any, rotation: int
 ) -> None:
     folder = shared_data / "decord/tests/test_data"
@@ -297,7 +297,7 @@ def test_pixels_that_are_not_square_are_made_so(encode: Encode, suffix: str, asp
         if rotation and suffix in (".mp4", ".mov"):
             stream.set_display_rotation(rotation)
 
-    path = encode(f"film{suffix}", clip, codec="libx264rgb", pixel_format="rgb24", qp="0", prepare=prepare)
+    path = encode(f"video{suffix}", clip, codec="libx264rgb", pixel_format="rgb24", qp="0", prepare=prepare)
     turned = probe(path).rotation % 180 == 90
     picture = read_video(path)[0]
     width = round(60 * wide / high)
@@ -314,7 +314,7 @@ def test_scaled_pixels_are_not_lossless_and_nearly_square_ones_are_left(encode: 
         def prepare(stream: Any, aspect: Fraction = aspect) -> None:
             stream.sample_aspect_ratio = aspect
 
-        path = encode("film.avi", numbered(2), codec="png", pixel_format="rgb24", prepare=prepare)
+        path = encode("video.avi", numbered(2), codec="png", pixel_format="rgb24", prepare=prepare)
         assert read_video(path).shape == (2, 6, width, 3)
         assert probe(path).lossless is (width == 8)
 
@@ -323,7 +323,7 @@ def test_a_pixel_that_cannot_be_is_refused(encode: Encode, textured: NDArray[np.
     def prepare(stream: Any) -> None:
         stream.sample_aspect_ratio = Fraction(20, 1)
 
-    path = encode("film.avi", textured[:2], codec="png", pixel_format="rgb24", prepare=prepare)
+    path = encode("video.avi", textured[:2], codec="png", pixel_format="rgb24", prepare=prepare)
     with pytest.raises(BrokenClipError, match="its pixels are 20 times as wide as high"):
         read_video(path)
 
@@ -350,7 +350,7 @@ def without_its_first(path: Path, packets: int, folder: Path) -> Path:
     ],
 )
 @pytest.mark.parametrize("packets", [0, 5, 8])
-def test_frames_are_counted_as_they_are_read_wherever_a_film_begins(
+def test_frames_are_counted_as_they_are_read_wherever_a_video_begins(
     tmp_path: Path,
     encode: Encode,
     textured: NDArray[np.uint8],
@@ -359,7 +359,7 @@ def test_frames_are_counted_as_they_are_read_wherever_a_film_begins(
     options: dict[str, str],
     packets: int,
 ) -> None:
-    """Cut within a group of pictures, a film begins with some that cannot be decoded."""
+    """Cut within a group of pictures, a video begins with some that cannot be decoded."""
     whole = encode(f"whole{suffix}", textured, codec=codec, pixel_format="yuv420p", **options)
     cut = without_its_first(whole, packets, tmp_path)
     with av.open(str(cut)) as container:
@@ -371,7 +371,7 @@ def test_frames_are_counted_as_they_are_read_wherever_a_film_begins(
 
 def test_pictures_that_repeat_the_one_before_are_counted_as_they_are_read(encode: Encode) -> None:
     still = np.full((30, 64, 96, 3), 90, np.uint8)
-    for name, codec in (("film.avi", "mpeg4"), ("film.webm", "libvpx"), ("film.mkv", "libvpx-vp9")):
+    for name, codec in (("video.avi", "mpeg4"), ("video.webm", "libvpx"), ("video.mkv", "libvpx-vp9")):
         path = encode(name, still, codec=codec, pixel_format="yuv420p")
         assert count_frames(path) == len(read_video(path)) == 30
 
@@ -397,9 +397,9 @@ def outcome(act: Callable[[], int]) -> int | str:
 
 def test_frames_are_counted_as_they_are_read_in_every_real_file(shared_data: Path) -> None:
     suffixes = {".avi", ".gif", ".mkv", ".mov", ".mp4", ".ts", ".webm"}
-    films = [path for path in sorted(shared_data.rglob("*")) if path.suffix in suffixes]
-    assert len(films) > 40
-    for path in films:
+    videos = [path for path in sorted(shared_data.rglob("*")) if path.suffix in suffixes]
+    assert len(videos) > 40
+    for path in videos:
         count = outcome(lambda path=path: count_frames(path))
         if isinstance(count, str):
             assert outcome(lambda path=path: len(read_video(path, [0]))) == count
@@ -467,11 +467,11 @@ def test_probe_tells_what_the_container_says(shared_data: Path) -> None:
         ("mjpeg", "yuvj444p", False),
     ],
 )
-def test_only_certain_films_are_called_lossless(
+def test_only_certain_videos_are_called_lossless(
     encode: Encode, codec: str, pixel_format: str, lossless: bool
 ) -> None:
     suffix = ".mkv" if codec in ("ffv1", "libx264rgb") else ".avi"
-    path = encode(f"film{suffix}", numbered(2), codec=codec, pixel_format=pixel_format)
+    path = encode(f"video{suffix}", numbered(2), codec=codec, pixel_format=pixel_format)
     assert probe(path).lossless is lossless
     if lossless:
         np.testing.assert_array_equal(read_video(path), numbered(2))
@@ -481,7 +481,7 @@ def test_a_gif_is_not_lossless(shared_data: Path) -> None:
     assert not probe(shared_data / "kinetics-i3d/data/v_CricketShot_g04_c01_rgb.gif").lossless
 
 
-@pytest.mark.parametrize("name", ["-film.mkv", "a:b.mkv", "Fünf Würfel %03d.mkv"])
+@pytest.mark.parametrize("name", ["-video.mkv", "a:b.mkv", "Fünf Würfel %03d.mkv"])
 def test_any_file_name_will_do(encode: Encode, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(name, numbered(3))
     monkeypatch.chdir(path.parent)

@@ -81,7 +81,7 @@ def test_a_broken_frame_is_named(tmp_path: Path, clip: Clip) -> None:
     assert (error.value.source, error.value.reason) == (str(tmp_path / "1.png"), "is empty (0 bytes)")
 
 
-def test_strip_of_a_real_film(shared_data: Path) -> None:
+def test_strip_of_a_real_video(shared_data: Path) -> None:
     path = shared_data / "weizmann_strips/data/actions/0/00000002.jpg"
     stored = np.asarray(Image.open(path))
     expected = stored.reshape(64, 61, 64, 4).transpose(1, 0, 2, 3)[..., :3]
@@ -108,8 +108,8 @@ def test_losslessness_is_judged_by_content(shared_data: Path, tmp_path: Path, cl
     assert is_lossless_image(shared_data / "weizmann_strips/data/actions/0/00000002.jpg")
     Image.fromarray(clip[0]).save(tmp_path / "jpeg.png", format="JPEG")
     assert not is_lossless_image(tmp_path / "jpeg.png")
-    Image.fromarray(clip[0]).save(tmp_path / "film.gif")
-    assert reason(is_lossless_image, tmp_path / "film.gif") == "is no PNG or JPEG image that can be read"
+    Image.fromarray(clip[0]).save(tmp_path / "video.gif")
+    assert reason(is_lossless_image, tmp_path / "video.gif") == "is no PNG or JPEG image that can be read"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA"])

@@ -29,7 +29,7 @@ def times_of(
     delays: Sequence[int], tick: Fraction, *, authored: bool = True, declared: Fraction | None = None
 ) -> FrameTimes:
     starts = np.cumsum([7, *delays[:-1]]).tolist()
-    return FrameTimes.of("film", zip(starts, delays, strict=True), tick, authored=authored, declared=declared)
+    return FrameTimes.of("video", zip(starts, delays, strict=True), tick, authored=authored, declared=declared)
 
 
 def drained(graph: av.filter.Graph) -> Iterator[int]:
@@ -60,7 +60,7 @@ def by_ffmpeg(delays: Sequence[int], tick: Fraction, rate: Fraction) -> list[int
 def test_frames_at_a_rate_are_those_of_ffmpegs_filter(delays: list[int], tick: Fraction, rate: Fraction) -> None:
     chosen = list(times_of(delays, tick).chosen(rate))
     expected = by_ffmpeg(delays, tick, rate)
-    assert chosen == expected or (not expected and len(chosen) == 1)  # a film has a frame, however short it is
+    assert chosen == expected or (not expected and len(chosen) == 1)  # a video has a frame, however short it is
 
 
 @settings(max_examples=150, deadline=None)
@@ -105,7 +105,7 @@ def test_dropped_frames_of_a_recording_are_filled_at_its_true_rate() -> None:
     """29.97 frames a second in milliseconds: by the commonest number, 33, a frame would be too many every 3 s."""
     kept = [number for number in range(600) if number % 50 != 7]
     starts = [round(number * Fraction(1001, 30)) for number in kept]
-    times = FrameTimes.of("film", [(start, None) for start in starts], Fraction(1, 1000))
+    times = FrameTimes.of("video", [(start, None) for start in starts], Fraction(1, 1000))
     assert not times.is_even
     expected = [kept.index(number if number % 50 != 7 else number - 1) for number in range(600)]
     assert list(times.chosen(None)) == expected
@@ -131,7 +131,7 @@ def test_of_two_delays_as_common_the_shorter_is_the_grid() -> None:
 
 def test_without_times_frames_are_counted() -> None:
     for stamps in ([(None, 1), (None, 1)], [(0, 1), (None, 1)], [(5, 1), (5, 1)]):
-        times = FrameTimes.of("film", stamps, Fraction(1, 10))
+        times = FrameTimes.of("video", stamps, Fraction(1, 10))
         assert (list(times.chosen(None)), times.rate, times.is_even) == ([0, 1], None, True)
         with pytest.raises(BrokenClipError, match="has no time stamps in order"):
             times.chosen(8)
@@ -177,13 +177,17 @@ def test_an_animation_of_pillow_comes_back_as_it_was_given(tmp_path: Path, suffi
     """Pillow merges equal frames; those that stand still are shown for longer, at the start and the end too."""
     source = moving(20)
     source[1:4], source[8:13], source[17:] = source[1], source[8], source[17]
-    path = save(tmp_path / f"film{suffix}", source, 60)
-    film = decode_video(path)
-    assert np.abs(film.frames.astype(int) - source).max() <= (4 if suffix == ".gif" else 0)
-    assert (film.lossless, film.fps, film.uneven) == (suffix != ".gif", pytest.approx(1000 / 60, rel=1e-3), False)
+    path = save(tmp_path / f"video{suffix}", source, 60)
+    video = decode_video(path)
+    assert np.abs(video.frames.astype(int) - source).max() <= (4 if suffix == ".gif" else 0)
+    assert (video.lossless, video.fps, video.uneven) == (
+        suffix != ".gif",
+        pytest.approx(1000 / 60, rel=1e-3),
+        False,
+    )
     assert count_frames(path) == 20
-    np.testing.assert_array_equal(read_video(path, [9, 2, 19]), film.frames[[9, 2, 19]])
-    np.testing.assert_array_equal(read_video_at(path, [0.06 * k + 0.03 for k in range(20)]), film.frames)
+    np.testing.assert_array_equal(read_video(path, [9, 2, 19]), video.frames[[9, 2, 19]])
+    np.testing.assert_array_equal(read_video_at(path, [0.06 * k + 0.03 for k in range(20)]), video.frames)
     stored = decode_video(path, fps="stored")
     assert (len(stored.frames), stored.fps, stored.uneven) == (12, None, True)
     with pytest.raises(BrokenClipError, match="has 20 frames, 21 are needed"):
@@ -193,7 +197,7 @@ def test_an_animation_of_pillow_comes_back_as_it_was_given(tmp_path: Path, suffi
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
 def test_delays_that_differ_are_shown_as_by_ffmpeg(tmp_path: Path, suffix: str) -> None:
     delays = [80, 200, 80, 80, 130, 80, 410, 80]
-    path = save(tmp_path / f"film{suffix}", moving(8), delays)
+    path = save(tmp_path / f"video{suffix}", moving(8), delays)
     expected = by_ffmpeg([delay // 10 for delay in delays], Fraction(1, 100), Fraction(25, 2))
     np.testing.assert_array_equal(read_video(path), read_video(path, fps="stored")[expected])
     slow = by_ffmpeg([delay // 10 for delay in delays], Fraction(1, 100), Fraction(5))
@@ -203,13 +207,13 @@ def test_delays_that_differ_are_shown_as_by_ffmpeg(tmp_path: Path, suffix: str) 
 @pytest.mark.parametrize("fps", [1, 8, 12.5, 15, 23.976, 24, 29.97, 30, 48, 60, 75, 100])
 def test_a_gif_of_any_rate_has_the_frames_that_were_written(tmp_path: Path, fps: float) -> None:
     """At 60 and 100 frames a second GIFs hold delays of a hundredth, which FFmpeg would take for a tenth."""
-    write_clip(tmp_path / "film.gif", moving(24), fps=fps)
-    times = frame_times(tmp_path / "film.gif")
+    write_clip(tmp_path / "video.gif", moving(24), fps=fps)
+    times = frame_times(tmp_path / "video.gif")
     assert list(times.chosen(None)) == list(range(24))
     assert float(times.rate or 0) == pytest.approx(fps, rel=0.02)
 
 
-def test_a_film_of_variable_frame_rate_is_read_by_time(shared_data: Path) -> None:
+def test_a_video_of_variable_frame_rate_is_read_by_time(shared_data: Path) -> None:
     path = shared_data / "moviepy/media/fire2.mp4"
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
@@ -223,7 +227,7 @@ def test_a_film_of_variable_frame_rate_is_read_by_time(shared_data: Path) -> Non
 
 
 def test_an_avi_shows_a_frame_for_longer_where_one_was_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "film.avi"
+    path = tmp_path / "video.avi"
     source = moving(12)
     kept = [0, 1, 2, 5, 6, 7, 8, 11]
     with av.open(str(path), "w") as container:
@@ -240,7 +244,7 @@ def test_an_avi_shows_a_frame_for_longer_where_one_was_dropped(tmp_path: Path) -
 
 
 def test_both_ways_to_a_frame_lead_to_the_same_pixels(encode: Encode, textured: NDArray[np.uint8]) -> None:
-    path = encode("film.mkv", textured)  # 24 frames at 10 a second
+    path = encode("video.mkv", textured)  # 24 frames at 10 a second
     np.testing.assert_array_equal(read_video(path, fps=10), textured)
     np.testing.assert_array_equal(read_video(path, fps=20), textured.repeat(2, axis=0))
     assert count_frames(path, fps=2.5) == 6

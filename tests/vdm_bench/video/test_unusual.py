@@ -17,8 +17,8 @@ from vdm_bench.video.decode import probe, read_video
 
 
 def test_edit_list_that_hides_frames_is_no_damage(tmp_path: Path, encode: Encode, textured: Clip) -> None:
-    film = encode("film.mp4", textured, **H264, bf="0", g="4")
-    with av.open(str(film)) as container:
+    video = encode("video.mp4", textured, **H264, bf="0", g="4")
+    with av.open(str(video)) as container:
         start = [packet.pts for packet in container.demux(video=0)][8]
     assert start is not None
 
@@ -27,12 +27,12 @@ def test_edit_list_that_hides_frames_is_no_damage(tmp_path: Path, encode: Encode
         data[at : at + 4] = start.to_bytes(4, "big")
         return data
 
-    edited = rewritten(film, tmp_path / "edited.mp4", change)
+    edited = rewritten(video, tmp_path / "edited.mp4", change)
     assert probe(edited).declared_frames == 24
-    np.testing.assert_array_equal(read_video(edited), read_video(film)[8:])
+    np.testing.assert_array_equal(read_video(edited), read_video(video)[8:])
 
 
-def test_fragmented_film_is_read_whole(encode: Encode, textured: Clip) -> None:
+def test_fragmented_video_is_read_whole(encode: Encode, textured: Clip) -> None:
     lossless = {**H264, "g": "4", "qp": "0"}  # at other settings x264 may choose other bits each time
     plain = encode("plain.mp4", textured, **lossless)
     options = {"movflags": "frag_keyframe"}
@@ -54,7 +54,7 @@ def test_fragmented_film_is_read_whole(encode: Encode, textured: Clip) -> None:
         ),
     ],
 )
-def test_what_stands_behind_a_film_does_no_harm(
+def test_what_stands_behind_a_video_does_no_harm(
     shared_data: Path, tmp_path: Path, name: str, change: Callable[[bytearray], bytes]
 ) -> None:
     longer = rewritten(shared_data / name, tmp_path / f"longer{Path(name).suffix}", change)
@@ -71,51 +71,51 @@ def still(path: Path, stored: int, seconds: int) -> Path:
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
 def test_pictures_that_stand_still_do_not_fill_the_memory(tmp_path: Path, name: str) -> None:
-    film = still(tmp_path / name, 30, 60)
-    assert film.stat().st_size < 20_000
+    video = still(tmp_path / name, 30, 60)
+    assert video.stat().st_size < 20_000
 
     def work() -> None:
-        assert reason(film) == "shows 30 frames as 60,020: take fewer by --frames, or --fps stored"
-        assert read_video(film, [0, 5_999, 6_000, 60_019]).shape == (4, 40, 40, 3)
-        assert read_video(film, fps="stored").shape == (30, 40, 40, 3)
+        assert reason(video) == "shows 30 frames as 60,020: take fewer by --frames, or --fps stored"
+        assert read_video(video, [0, 5_999, 6_000, 60_019]).shape == (4, 40, 40, 3)
+        assert read_video(video, fps="stored").shape == (30, 40, 40, 3)
 
     assert peak_memory(work) < 32 << 20
-    assert len(read_video(still(tmp_path / name, 9, 2))) == 606  # a film that is as it should be
+    assert len(read_video(still(tmp_path / name, 9, 2))) == 606  # a video that is as it should be
 
 
-def test_films_of_millions_of_still_frames_are_refused(tmp_path: Path) -> None:
-    film = still(tmp_path / "a.gif", 700, 90)
+def test_videos_of_millions_of_still_frames_are_refused(tmp_path: Path) -> None:
+    video = still(tmp_path / "a.gif", 700, 90)
     expected = "shows 700 frames as more than 2,000,000; take them as they are stored"
-    assert reason(film, [0]) == expected
+    assert reason(video, [0]) == expected
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mjpeg"])
 def test_pictures_that_would_fill_the_memory_are_refused(
     tmp_path: Path, encode: Encode, textured: Clip, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = encode("film.mkv", textured, codec=codec, pixel_format="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    video = encode("video.mkv", textured, codec=codec, pixel_format="yuvj420p" if codec == "mjpeg" else "yuv420p")
     height, width = textured.shape[1:3]
     monkeypatch.setattr(reader_module, "MOST_PIXELS", height * width - 1)
-    assert reason(film).startswith(f"says that its pictures are {width}x{height}: ")
+    assert reason(video).startswith(f"says that its pictures are {width}x{height}: ")
     monkeypatch.setattr(reader_module, "MOST_PIXELS", height * width)
-    assert read_video(film).shape == textured.shape
+    assert read_video(video).shape == textured.shape
     monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", height * width // 2)  # before anything is decoded
-    assert reason(film).startswith("damaged: decoding fails after 0 frames")
+    assert reason(video).startswith("damaged: decoding fails after 0 frames")
 
 
 def test_titles_in_other_encodings_are_no_damage(tmp_path: Path, textured: Clip) -> None:
-    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+    with av.open(str(tmp_path / "video.mkv"), "w") as container:
         container.metadata["title"] = "plain title"
         stream: Any = container.add_stream("libx264", rate=8)
         stream.height, stream.width, stream.pix_fmt = *textured.shape[1:3], "yuv420p"
         for pixels in textured:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
-    film = tmp_path / "film.mkv"
-    expected = read_video(film)
+    video = tmp_path / "video.mkv"
+    expected = read_video(video)
     other = b"pl\xe4in t\xeftl\xe9"
-    latin = rewritten(film, tmp_path / "latin.mkv", lambda data: data.replace(b"plain title", other))
-    assert latin.read_bytes() != film.read_bytes()
+    latin = rewritten(video, tmp_path / "latin.mkv", lambda data: data.replace(b"plain title", other))
+    assert latin.read_bytes() != video.read_bytes()
     np.testing.assert_array_equal(read_video(latin), expected)
 
 
@@ -123,7 +123,7 @@ LONGEST = (0x7FFFFFF0).to_bytes(4, "little")
 
 
 def with_long_lists(data: bytearray) -> bytearray:
-    """An AVI file, whose lists before the film hold 2 GB, by what they say."""
+    """An AVI file, whose lists before the video hold 2 GB, by what they say."""
     place = 0
     while (place := data.find(b"LIST", place, data.index(b"movi") - 8)) >= 0:
         if data[place + 8 : place + 12] != b"INFO":
@@ -158,9 +158,9 @@ def put_before(kind: bytes, chunk: bytes) -> Callable[[bytearray], bytearray]:
 def test_headers_that_are_longer_than_their_file_do_not_fill_the_memory(
     tmp_path: Path, encode: Encode, textured: Clip, change: Callable[[bytearray], bytearray], name: str
 ) -> None:
-    film = encode("film.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p", bitexact="1")
-    long = rewritten(film, tmp_path / "long.avi", lambda data: change(with_long_lists(data)))
-    assert long.read_bytes() != film.read_bytes()
+    video = encode("video.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p", bitexact="1")
+    long = rewritten(video, tmp_path / "long.avi", lambda data: change(with_long_lists(data)))
+    assert long.read_bytes() != video.read_bytes()
     assert reason(long) == f"damaged: its header {name} is longer than the file"
 
 
@@ -183,16 +183,16 @@ def written_live(data: bytearray) -> bytearray:
 def test_unusual_headers_of_an_avi_do_no_harm(
     tmp_path: Path, encode: Encode, textured: Clip, change: Callable[[bytearray], bytearray]
 ) -> None:
-    film = encode("film.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p")
-    other = rewritten(film, tmp_path / "other.avi", change)
-    assert np.array_equal(read_video(other), read_video(film))
+    video = encode("video.avi", textured[:3], codec="mpeg4", pixel_format="yuv420p")
+    other = rewritten(video, tmp_path / "other.avi", change)
+    assert np.array_equal(read_video(other), read_video(video))
 
 
-def test_no_picture_that_is_too_large_is_decoded_to_open_a_film(
+def test_no_picture_that_is_too_large_is_decoded_to_open_a_video(
     encode: Encode, textured: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FFmpeg finds the colours of such a film by decoding, and does not where it must not."""
-    film = encode("film.webm", textured[:4], codec="libvpx-vp9", pixel_format="yuv420p")
+    """FFmpeg finds the colours of such a video by decoding, and does not where it must not."""
+    video = encode("video.webm", textured[:4], codec="libvpx-vp9", pixel_format="yuv420p")
     formats: list[str | None] = []
 
     def spy(*arguments: Any, **keywords: Any) -> Any:
@@ -202,17 +202,19 @@ def test_no_picture_that_is_too_large_is_decoded_to_open_a_film(
 
     real = av.open
     monkeypatch.setattr(stream_module.av, "open", spy)
-    read_video(film)
+    read_video(video)
     assert set(formats) == {"yuv420p"}
     formats.clear()
     monkeypatch.setattr(stream_module, "_MOST_CODED_PIXELS", 64 * 96 // 2)
-    assert "decoding fails after 0 frames" in reason(film)
+    assert "decoding fails after 0 frames" in reason(video)
     assert set(formats) == {None}
 
 
 @pytest.mark.parametrize(
     "options", [{"level": "1"}, {"level": "3", "slicecrc": "0"}, {"level": "3", "slices": "6"}]
 )
-def test_films_of_every_version_of_ffv1_are_read(encode: Encode, textured: Clip, options: dict[str, str]) -> None:
+def test_videos_of_every_version_of_ffv1_are_read(
+    encode: Encode, textured: Clip, options: dict[str, str]
+) -> None:
     """The older ones have no checksums."""
-    np.testing.assert_array_equal(read_video(encode("film.mkv", textured[:3], **options)), textured[:3])
+    np.testing.assert_array_equal(read_video(encode("video.mkv", textured[:3], **options)), textured[:3])

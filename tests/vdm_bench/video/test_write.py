@@ -1,4 +1,4 @@
-"""Films for people: they play in browsers, keep their colours and frames, and are written whole or not."""
+"""Videos for people: they play in browsers, keep their colours and frames, and are written whole or not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +31,9 @@ def smooth() -> Clip:
     return np.stack([3 * x + 6 * t, 4 * y + 10 * t, 200 - 2 * x - 2 * y + 4 * t], axis=-1).astype(np.uint8)
 
 
-# Mean absolute error of 0 to 255: what halved colour and 256 colours cost on films of 8-bit noise and edges.
+# Mean absolute error of 0 to 255: what halved colour and 256 colours cost on videos of 8-bit noise and edges.
 @pytest.mark.parametrize(("suffix", "bound"), [(".mp4", 2.0), (".webm", 2.0), (".gif", 3.2)])
-def test_a_real_film_comes_back(shared_data: Path, tmp_path: Path, suffix: str, bound: float) -> None:
+def test_a_real_video_comes_back(shared_data: Path, tmp_path: Path, suffix: str, bound: float) -> None:
     clip = read_video(shared_data / "mmaction2/demo/test_video_structuralize.mp4", range(16))
     path = tmp_path / f"clip{suffix}"
     write_clip(path, clip)
@@ -46,7 +46,7 @@ def test_a_real_film_comes_back(shared_data: Path, tmp_path: Path, suffix: str, 
 
 
 @pytest.mark.parametrize(("suffix", "bound"), [(".mp4", 2.5), (".webm", 3.0), (".gif", 1.2)])
-def test_a_small_film_comes_back(shared_data: Path, tmp_path: Path, suffix: str, bound: float) -> None:
+def test_a_small_video_comes_back(shared_data: Path, tmp_path: Path, suffix: str, bound: float) -> None:
     clip = read_strip(shared_data / "weizmann_strips/data/actions/0/00000002.jpg")[:16]
     write_clip(tmp_path / f"clip{suffix}", clip)
     assert np.abs(error_of(read_video(tmp_path / f"clip{suffix}"), clip)).mean() < bound
@@ -73,7 +73,7 @@ def test_pure_colours_are_not_shifted(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".webm", "vp9")])
-def test_films_are_tagged_so_that_browsers_show_these_colours(
+def test_videos_are_tagged_so_that_browsers_show_these_colours(
     tmp_path: Path, smooth: Clip, suffix: str, codec: str
 ) -> None:
     path = tmp_path / f"clip{suffix}"
@@ -105,7 +105,7 @@ def test_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_film_that_stands_still_keeps_its_frames(tmp_path: Path, suffix: str) -> None:
+def test_a_video_that_stands_still_keeps_its_frames(tmp_path: Path, suffix: str) -> None:
     clip = np.full((16, 32, 32, 3), 77, np.uint8)
     write_clip(tmp_path / f"clip{suffix}", clip)
     shown = read_video(tmp_path / f"clip{suffix}")
@@ -165,7 +165,7 @@ def test_views_of_arrays_are_taken(tmp_path: Path, smooth: Clip, suffix: str) ->
     assert (tmp_path / f"view{suffix}").read_bytes() == (tmp_path / f"copy{suffix.upper()}").read_bytes()
 
 
-def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, smooth: Clip) -> None:
+def test_a_video_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, smooth: Clip) -> None:
     path = tmp_path / "clip.mp4"
     write_clip(path, smooth)
     before = path.read_bytes()
@@ -176,7 +176,7 @@ def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, smooth
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_interrupted_run_leaves_the_old_film(
+def test_an_interrupted_run_leaves_the_old_video(
     tmp_path: Path, textured: Clip, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     path = tmp_path / f"clip{suffix}"
