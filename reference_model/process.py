@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vdm_bench.errors import InputError
+from vdm_bench.runtime.choose import check_known
 
 __all__ = ["CosineSchedule", "Denoise", "Prediction", "Space", "from_uint8", "to_uint8"]
 
@@ -103,7 +104,13 @@ class Prediction:
             value: float [B, ...].
             z: of the shape of `value`.
             log_snr: of z: float64, a number or [B].
+
+        Raises:
+            InputError: there is no such space, or the shapes differ.
         """
+        check_known(space, SPACES, "prediction space", "a network predicts x, eps or v")
+        if value.shape != z.shape:
+            raise InputError(f"the predicted {space} has the shape {list(value.shape)}, z has {list(z.shape)}")
         alpha, sigma = alpha_sigma(log_snr, z)
         if space == "v":
             return cls(alpha * z - sigma * value, sigma * z + alpha * value, value)

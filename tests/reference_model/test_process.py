@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vdm_bench.errors import InputError
 from vdm_bench.reference_model.process import (
     SPACES,
     CosineSchedule,
@@ -256,3 +257,13 @@ def test_each_stratified_time_is_uniform_on_its_own() -> None:
     times = torch.stack([stratified_times(float(offset), 7) for offset in offsets])
     for column in times.T:
         assert torch.allclose(column.sort().values, offsets.double(), atol=1.01e-3)
+
+
+def test_a_prediction_of_another_space_or_shape_is_refused() -> None:
+    z, level = torch.zeros(2, 3, 4, 5, 5), number(0.0)
+    with pytest.raises(InputError, match="unknown prediction space 'epsilon'"):
+        Prediction.of("epsilon", z, z, level)  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"predicted eps has the shape \[1, 3, 4, 5, 5\], z has \[2, 3, 4, 5, 5\]"
+    ):
+        Prediction.of("eps", z[:1], z, level)

@@ -193,7 +193,7 @@ class VerifyOptions:
     recheck: bool = False
 
 
-def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = None) -> list[Check]:
+def verify(record: str | Path, options: VerifyOptions, reporter: Reporter | None = None) -> list[Check]:
     """Verify a record. If all checks pass, `verified.json` is written next to it; otherwise it is removed.
 
     Args:
@@ -207,6 +207,7 @@ def verify(record: Path, options: VerifyOptions, reporter: Reporter | None = Non
     Raises:
         InputError: the record cannot be read or follows no protocol, or clips or reference are missing.
     """
+    record = Path(record)
     path = RunFolder(record).record if record.is_dir() else record
     reporter = reporter or Silent()
     checks: list[Check] = []

@@ -116,9 +116,9 @@ class ArchiveWriter:
     """
 
     def __init__(
-        self, folder: Path, shape: tuple[int, int, int], *, fps: float = 8.0, maker: str | None = None
+        self, folder: str | Path, shape: tuple[int, int, int], *, fps: float = 8.0, maker: str | None = None
     ) -> None:
-        self.folder = folder
+        self.folder = folder = Path(folder)
         self._header = _Header(shape, fps, maker)
         if (folder / HEADER_FILE).exists():
             old = _read_header(folder)
@@ -197,8 +197,8 @@ class Archive:
 
     identity = None
 
-    def __init__(self, folder: Path, count: int | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path, count: int | None = None) -> None:
+        self.folder = folder = Path(folder)
         self._header = _read_header(folder)
         available = _count_clips(folder, self._header.maker)
         if count is not None and count > available:

@@ -51,7 +51,7 @@ _FORMATS = {
 }
 
 
-def write_clip(path: Path, clip: NDArray[np.uint8], *, fps: float = 8) -> None:
+def write_clip(path: str | Path, clip: NDArray[np.uint8], *, fps: float = 8) -> None:
     """Write a clip as a video; the suffix chooses `.mp4` (H.264), `.webm` (VP9) or `.gif`.
 
     MP4 and WebM halve the resolution of colour and need even sizes: if the height or width is odd, the last row
@@ -65,6 +65,7 @@ def write_clip(path: Path, clip: NDArray[np.uint8], *, fps: float = 8) -> None:
     Raises:
         InputError: wrong suffix, shape, dtype or rate; no frames; or the file cannot be written.
     """
+    path = Path(path)
     rate = _check(path, clip, fps)
     form = _FORMATS[path.suffix.lower()]
     if form.pixel_format == "yuv420p":

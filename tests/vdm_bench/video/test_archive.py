@@ -358,3 +358,9 @@ def test_threads_may_read_at_once(tmp_path: Path, archive: Path) -> None:
     finally:
         sys.setswitchinterval(interval)
         gc.set_threshold(*thresholds)
+
+
+def test_paths_may_be_texts(tmp_path: Path) -> None:
+    writer = ArchiveWriter(str(tmp_path / "clips"), (2, 4, 4))
+    writer.write_shard(0, [Clip(np.full((2, 4, 4, 3), 7, np.uint8), "a")])
+    assert (Archive(str(tmp_path / "clips"))[0].frames == 7).all()
