@@ -9,7 +9,7 @@ from vdm_bench.errors import BrokenClipError, InputError
 from vdm_bench.runtime.distributed import ProcessGroup
 from vdm_bench.runtime.progress import Silent
 from vdm_bench.scoring.headers import ClipHeader, Header
-from vdm_bench.scoring.proposal import ClipsDifferError, Lengths, SideHeaders, check_headers
+from vdm_bench.scoring.proposal import ClipsDifferError, FrameRange, SideHeaders, check_headers
 from vdm_bench.scoring.score import ScoreOptions, check_sources
 from vdm_bench.video.view import View
 
@@ -26,7 +26,7 @@ def side(name: str, *kinds: Kind, broken: int = 0) -> SideHeaders:
 
 
 def refused(
-    sides: Sequence[SideHeaders], view: View | None = None, accepted: Lengths = (1, None)
+    sides: Sequence[SideHeaders], view: View | None = None, accepted: FrameRange = (1, None)
 ) -> ClipsDifferError:
     with pytest.raises(ClipsDifferError) as error:
         check_headers(sides, view or View(), lambda: accepted)
