@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 GROUP = "vdm_bench.networks"
 BACKENDS = ("torch", "tensorflow")
+# Networks whose weights are part of the package, for listings that must not import torch. The catalogue of
+# weights describes the others.
+PACKAGED = {
+    "embedded": "a small classifier of `shapes`; layers features [128], logits [240]; from 4 frames; its scores "
+    "are not comparable with those of I3D, C3D or Inception"
+}
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ from vdm_bench.leaderboards.record import read_record
 from vdm_bench.protocols import get_protocol
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
-STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
+STEPS = {step["name"]: step for step in ACTION["runs"]["steps"] if "run" in step}
+OTHERS = [step for step in ACTION["runs"]["steps"] if "run" not in step]
 CI = ROOT / "examples" / "ci"
 GITHUB = yaml.safe_load((CI / "github.yml").read_text("utf-8"))
+COMMENT = yaml.safe_load((CI / "github-comment.yml").read_text("utf-8"))
 GITLAB = yaml.safe_load((CI / "gitlab.yml").read_text("utf-8"))
 SAMPLER = """
 import numpy as np
@@ -33,7 +35,7 @@ def sample(request, top="256"):
     shape = (request.frames, request.height, request.width, 3)
     return np.stack([np.random.default_rng(s).integers(0, int(top), shape, np.uint8) for s in request.seeds])
 """
-EXPRESSION = re.compile(r"\$\{\{ (inputs|github|steps)\.([\w.-]+) \}\}")
+EXPRESSION = re.compile(r"\$\{\{ (inputs|github|steps|runner)\.([\w.-]+) \}\}")
 
 
 def options_of(verb: str) -> set[str]:
@@ -56,16 +58,19 @@ def test_no_input_is_part_of_a_script() -> None:
 
 
 def test_every_input_reaches_a_script_and_every_expression_names_something() -> None:
-    used = set()
+    used: set[str] = set()
+    contexts = set()
     for step in STEPS.values():
         for name, value in step["env"].items():
             found = EXPRESSION.fullmatch(value)
             assert found, value
-            assert f"${name}" in step["run"]
-            assert found[1] != "inputs" or found[2] in ACTION["inputs"]
-            used.add(found[2])
+            assert name == "GH_TOKEN" or f"${name}" in step["run"]  # gh reads it itself
+            (used if found[1] == "inputs" else contexts).add(found[2])
         used |= set(re.findall(r"inputs\.([\w-]+)", step.get("if", "")))
-    assert set(ACTION["inputs"]) == used - {"action_path"}
+    assert set(ACTION["inputs"]) == used
+    event = "event.workflow_run"
+    head = {f"{event}.head_{name}" for name in ("repository.owner.login", "branch", "sha")}
+    assert contexts == {"action_path", "token", "repository", f"{event}.html_url", "temp", *head}
     output = ACTION["outputs"]["exit-code"]["value"]
     assert EXPRESSION.fullmatch(output)
     assert STEPS["Check it"]["id"] == output.split(".")[1]
@@ -86,18 +91,22 @@ def job(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     tools = tmp_path / "tools"
     tools.mkdir()
     script(tools / "vdm-bench", f'exec {shlex.quote(sys.executable)} -m vdm_bench "$@"')
-    script(tools / "python", 'printf "%s\\n" "$@" > asked')
+    script(tools / "python", 'printf "%s\\n" "$*" >> asked')
+    answers = 'case "$*" in *"repos/me/it/pulls "*) cat pull ;; *--jq*) cat comment ;; esac'
+    script(tools / "gh", f'printf "%s\\n" "$*" >> asked\n{answers}')
     work = tmp_path / "work"
     work.mkdir()
     environment = {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_ENV": str(tmp_path / "environment"),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
         "GITHUB_ACTIONS": "true",
     }
 
     def run(name: str, **given: str) -> subprocess.CompletedProcess[str]:
-        values = {key: str(value.get("default", "")) for key, value in ACTION["inputs"].items()} | given
+        defaults = {key: str(value.get("default", "")) for key, value in ACTION["inputs"].items()}
+        values = defaults | {"temp": str(tmp_path)} | given
         step = {key: resolved(text, values) for key, text in STEPS[name]["env"].items()}
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", STEPS[name]["run"]],
@@ -110,10 +119,14 @@ def job(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def resolved_in(text: str, values: dict[str, str]) -> str:
+    return EXPRESSION.sub(lambda found: values[found[2]], text)
+
+
 def resolved(text: str, values: dict[str, str]) -> str:
     found = EXPRESSION.fullmatch(text)
     assert found
-    return values[found[2]]
+    return values.get(found[2], f"the {found[2]}")
 
 
 def script(path: Path, line: str) -> None:
@@ -127,7 +140,63 @@ Job = Callable[..., subprocess.CompletedProcess[str]]
 def test_the_action_installs_itself(job: Job, tmp_path: Path) -> None:
     source = "/home/runner/work/_actions/some one's/vdm-bench/v1"
     assert job("Install vdm-bench", action_path=source).returncode == 0
-    assert (tmp_path / "work" / "asked").read_text().splitlines() == ["-m", "pip", "install", source]
+    installer, itself = (tmp_path / "work" / "asked").read_text().splitlines()
+    assert installer == "-m pip install --quiet uv"
+    python = tmp_path / "tools" / "python"
+    assert itself == f"-m uv pip install --python {python} --torch-backend=cpu {source}"
+
+
+def test_the_cache_is_named_after_the_version_and_the_run(job: Job, tmp_path: Path) -> None:
+    keys = []
+    for arguments in ("shapes-class\n", "shapes-class\n", "shapes-text\n"):
+        assert job("Name the cache", arguments=arguments).returncode == 0
+        keys.append((tmp_path / "output").read_text().splitlines()[-1])
+    assert keys[0] == keys[1] != keys[2]
+    assert re.fullmatch("key=vdm-bench-[0-9a-f]{16}", keys[0])
+    (restore,) = OTHERS
+    folder = resolved_in(restore["with"]["path"], {"temp": str(tmp_path)})
+    assert (tmp_path / "environment").read_text().splitlines()[-1] == f"VDM_BENCH_CACHE={folder}"
+    assert restore["with"]["key"] == "${{ steps.cache.outputs.key }}"
+    assert keys[0].removeprefix("key=").startswith(restore["with"]["restore-keys"])
+
+
+@pytest.mark.parametrize(
+    ("before", "call"),
+    [("", "--method POST repos/{}/issues/7/comments"), ("31", "--method PATCH repos/{}/issues/comments/31")],
+)
+def test_the_comment_is_written_once_and_then_replaced(job: Job, tmp_path: Path, before: str, call: str) -> None:
+    work = tmp_path / "work"
+    (work / "my_model.py").write_text(SAMPLER)
+    given = {"run": "runs/mine/run.json", "baseline": "baseline.json", "comment": "true"}
+    arguments = "shapes-unconditional\n--sampler\nmy_model:sample\n--limit\n20\n"
+    assert job("Make the run", arguments=arguments, run="runs/mine").returncode == 0
+    for path in sorted((work / "runs/mine").iterdir()):  # of a run, only the record comes with the artifact
+        if path.name != "run.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert job("Check it", **given).returncode == 0
+    assert (tmp_path / "output").read_text() == "exit-code=3\n"
+
+    (work / "pull").write_text("7\n")
+    (work / "comment").write_text(before)
+    names = {"repository": "me/it", "event.workflow_run.html_url": "https://x.org/runs/5"}
+    result = job("Comment", **given, **names)
+    assert result.returncode == 0, result.stderr
+    asked = (work / "asked").read_text().splitlines()
+    head = "head=the event.workflow_run.head_repository.owner.login:the event.workflow_run.head_branch"
+    assert asked[0].startswith(f"api --method GET repos/me/it/pulls -f state=open -f {head} --jq")
+    assert asked[-1] == f"api {call.format('me/it')} -F body=@{tmp_path}/vdm-bench-body.md"
+    text = (tmp_path / "vdm-bench-body.md").read_text()
+    assert text.startswith("<!-- vdm-bench check -->\n### vdm-bench check: ")
+    assert "no baseline" in text
+    assert text.endswith("[Records and report of this run](https://x.org/runs/5#artifacts)\n")
+
+
+def test_a_commit_that_no_pull_request_has_gets_no_comment(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "work" / "pull").write_text("")
+    result = job("Comment", repository="me/it")
+    assert result.returncode == 0
+    assert "no comment" in result.stdout
+    assert len((tmp_path / "work" / "asked").read_text().splitlines()) == 1
 
 
 def test_the_action_makes_a_run_and_holds_it_against_the_baseline(job: Job, tmp_path: Path) -> None:
@@ -164,7 +233,7 @@ def test_the_action_makes_a_run_and_holds_it_against_the_baseline(job: Job, tmp_
 
 @pytest.mark.parametrize("evil", ["$(touch hacked)", "`touch hacked`", '"; touch hacked; "', "'; touch hacked #"])
 def test_inputs_are_values_never_commands(job: Job, tmp_path: Path, evil: str) -> None:
-    names = ("run", "baseline", "fail-on", "strict", "junit", "arguments", "action_path")
+    names = (*ACTION["inputs"], "action_path", "repository", "event.workflow_run.head_branch")
     for step in STEPS:
         job(step, **dict.fromkeys(names, evil))
     left = [path.name for path in (tmp_path / "work").rglob("*")]
@@ -186,6 +255,25 @@ def test_the_workflow_for_github_uses_the_action_as_it_is() -> None:
     assert get_protocol(arguments[0])
     assert GITHUB["permissions"] == {"contents": "read"}
     assert "pull_request_target" not in GITHUB[True]  # YAML 1.1 reads `on` as true
+
+
+def test_the_workflow_that_comments_runs_none_of_the_code_it_comments_on() -> None:
+    (job,) = COMMENT["jobs"].values()
+    (run,) = [step for step in GITHUB["jobs"]["scores"]["steps"] if "vdm-bench@" in step.get("uses", "")]
+    checkout, _, artifact, action = job["steps"]
+    assert COMMENT["permissions"] == {"actions": "read", "contents": "read", "pull-requests": "write"}
+    assert COMMENT[True] == {"workflow_run": {"workflows": [GITHUB["name"]], "types": ["completed"]}}
+    assert "ref" not in checkout["with"]
+    assert "arguments" not in action["with"]
+    assert not any("run" in step for step in job["steps"])
+    (upload,) = [step for step in GITHUB["jobs"]["scores"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert artifact["with"]["name"] == upload["with"]["name"]
+    record = f"{run['with']['run']}/run.json"
+    assert record in upload["with"]["path"].split()
+    assert action["with"]["run"] == f"{artifact['with']['path']}/{record}"
+    assert {key: action["with"][key] for key in ("baseline", "fail-on")} == {
+        key: run["with"][key] for key in ("baseline", "fail-on")
+    }
 
 
 def test_the_pipeline_for_gitlab_calls_the_command_line_as_it_is() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Also fail on changes within noise.")
 @click.option("--junit", type=options.PATH, help="Write JUnit XML to a file.")
+@click.option("--markdown", type=options.PATH, help="Write the table as Markdown to a file, for a comment.")
 @click.option(
     "--update-baseline",
     is_flag=True,
@@ -52,6 +53,7 @@ def check(
     fail_on: tuple[str, ...],
     strict: bool,
     junit: Path | None,
+    markdown: Path | None,
     update_baseline: bool,
     add_new: bool,
     github: bool,
@@ -72,7 +74,7 @@ def check(
     """
     from vdm_bench.leaderboards.checks.check import check_runs, refuse_stream
     from vdm_bench.leaderboards.tables.ci import junit_xml
-    from vdm_bench.leaderboards.tables.comparisons import format_check, format_closing
+    from vdm_bench.leaderboards.tables.comparisons import format_check, format_closing, markdown_check
     from vdm_bench.runtime.files import remove_temporary_files_of, write_bytes
 
     if update_baseline and add_new:
@@ -91,6 +93,9 @@ def check(
     if junit:
         remove_temporary_files_of(junit, shared=True)
         write_bytes(junit, junit_xml(result))
+    if markdown:
+        remove_temporary_files_of(markdown, shared=True)
+        write_bytes(markdown, markdown_check(result).encode())
     if as_json:
         show_json(result.to_dict())
     else:

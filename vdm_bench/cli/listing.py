@@ -52,7 +52,7 @@ def _metrics() -> list[Row]:
 
 
 def _networks() -> list[Row]:
-    from vdm_bench.metrics.networks import load_network, network_names
+    from vdm_bench.metrics.networks import PACKAGED, load_network, network_names
     from vdm_bench.metrics.weights import catalogue
 
     known = catalogue()
@@ -60,6 +60,9 @@ def _networks() -> list[Row]:
     for name in network_names():
         if name in known:  # not loaded: that may download
             rows.append({"name": name, "description": f"{known[name].title}; `vdm-bench weights list` says more"})
+            continue
+        if name in PACKAGED:
+            rows.append({"name": name, "description": PACKAGED[name]})
             continue
         spec = load_network(name).spec
         layers = ", ".join(f"{layer} [{d}]" for layer, d in spec.layers.items())

@@ -1,5 +1,7 @@
 """Help in groups, sources and rules that are asked for, run folders in the place of files, exact plurals."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tiny_model import TINY
 
 from vdm_bench.cli import cli
 from vdm_bench.errors import InputError
+from vdm_bench.metrics.networks import PACKAGED, load_network
 from vdm_bench.reference_model import build_model
 from vdm_bench.reference_model.checkpoint import CheckpointInfo, save_model
 from vdm_bench.reference_model.config import SamplingConfig, get_preset
@@ -117,3 +120,19 @@ def test_verify_takes_the_clips_of_the_run_folder() -> None:
         True,
     )
     assert call("verify run --samples moved --workers 1").exit_code == 0
+
+
+def test_lists_load_no_torch_and_agree_with_the_packaged_network() -> None:
+    verbs = ["protocols", "metrics", "networks", "weights", "datasets", "samplers"]
+    code = f"""
+import sys
+from click.testing import CliRunner
+from vdm_bench.cli import cli
+for verb in {verbs}:
+    assert CliRunner().invoke(cli, ["list", verb]).exit_code == 0, verb
+    assert "torch" not in sys.modules, verb
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    spec = load_network("embedded").spec
+    layers = ", ".join(f"{layer} [{d}]" for layer, d in spec.layers.items())
+    assert f"layers {layers}; from {spec.min_frames} frames;" in PACKAGED["embedded"]
