@@ -61,6 +61,9 @@ class FeatureSet:
         repeated: clips whose pixels repeat an earlier clip's.
         refused: layer -> why it has no features; `blocks` must not be asked for these.
         frame_rates: frame rates of the clips.
+        view: stride and resizing of the clips as they were read, such as `stride2:antialias:stretch`; empty for
+            none.
+        windows: how the clips were cut from videos, such as `random-seed0-x4`; empty if they were not.
     """
 
     identity: str
@@ -72,6 +75,14 @@ class FeatureSet:
     repeated: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
     frame_rates: FrameRates = field(default_factory=FrameRates)
+    view: str = ""
+    windows: str = ""
+
+    @property
+    def shape_text(self) -> str:
+        """The shape of the clips, such as `16 frames of 64x48` (width x height)."""
+        frames, height, width = self.clip_shape
+        return f"{frames} frames of {width}x{height}"
 
     def part(self, start: int, stop: int) -> "FeatureSet":
         """Return the features of clips `start` to `stop - 1`."""
@@ -220,6 +231,9 @@ class Evaluation:
             recipe.needs_reference and self.reference.frame_rates.asked
         ):
             fields["fps"] = asked
+        # Those of the reference are part of its name: of a dataset, or of the content of the clips.
+        cut = {"view": self.generated.view, "windows": self.generated.windows}
+        fields |= {key: value for key, value in cut.items() if value}
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
             "src": "lossy" if self.generated.lossy else "lossless",
@@ -236,6 +250,8 @@ class Evaluation:
         if recipe.needs_reference and self.shared:
             are = "is a clip" if self.shared == 1 else "are clips"
             yield f"{count_of_clips(self.shared, 'generated')} {are} of the reference"
+        if recipe.needs_reference and self.generated.clip_shape != self.reference.clip_shape:
+            yield f"generated clips are {self.generated.shape_text}, reference clips {self.reference.shape_text}"
         rates, reference_rates = self.generated.frame_rates, self.reference.frame_rates
         if recipe.needs_reference and rates.differs(reference_rates):
             yield f"generated clips play at {rates}, reference clips at {reference_rates}"

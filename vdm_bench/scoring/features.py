@@ -420,6 +420,7 @@ class FeatureExtractor:
             return (self._read(block, array_name(number, layer)) for block in stored)
 
         dataset = stored[0].dataset
+        view = getattr(dataset, "view", None)
         return FeatureSet(
             identity=dataset.identity or (f"{name}@{content}" if name else f"sha256-{content}"),
             clip_shape=next(block.shape for block in facts if block.shape is not None),
@@ -429,14 +430,14 @@ class FeatureExtractor:
             skipped=sum(len(block.broken) for block in facts),
             repeated=len(digests) - len(set(digests)),
             refused=refused,
-            frame_rates=_frame_rates(dataset, facts),
+            frame_rates=_frame_rates(view, facts),
+            view=view.text if isinstance(view, View) else "",
         )
 
 
-def _frame_rates(dataset: ClipDataset, facts: Sequence[BlockMetadata]) -> FrameRates:
+def _frame_rates(view: object, facts: Sequence[BlockMetadata]) -> FrameRates:
     rates = [rate for block in facts for rate in block.fps]
     known = [rate for rate in rates if rate is not None]
-    view = getattr(dataset, "view", None)
     return FrameRates(
         slowest=min(known, default=None),
         fastest=max(known, default=None),

@@ -246,6 +246,8 @@ def score_frames(measures: FrameMeasures, conditions: Conditions) -> tuple[list[
             "src": "lossy" if measures.lossy else "lossless",
             "v": __version__,
         } | _OWN_FIELDS[name]
+        if view := protocol.scored_view.text:
+            fields["view"] = view
         of_clips = by_round.mean(axis=2)
         ways = {name: np.nanmean(of_clips, axis=0)}
         if rounds > 1 and not len(lacking):

@@ -59,6 +59,12 @@ class View:
         """The requested rate as exact text, such as `8`, `30000/1001` or `stored`; None if none is requested."""
         return None if self.fps is None else "stored" if self.fps == "stored" else str(exact_rate(self.fps))
 
+    @property
+    def text(self) -> str:
+        """Stride, resize rule and aspect rule, as in signatures: `stride2:antialias:stretch`; empty if unused."""
+        parts = [f"stride{self.stride}"] if self.stride > 1 else []
+        return ":".join([*parts, *([self.rule, self.aspect] if self.rule else [])])
+
     def indices(self) -> list[int] | None:
         """Return the selected frame indices; None for all frames of a clip of unknown length."""
         return None if self.frames is None else [i * self.stride for i in range(self.frames)]

@@ -37,6 +37,10 @@ def test_other_sizes_score_as_clips_resized_before(tmp_path: Path) -> None:
     fitted = run(small(), out=tmp_path / "fitted", clips=tmp_path / "wide.npy", fit=True)
     plain = run(small(), out=tmp_path / "plain", clips=tmp_path / "resized.npy")
     assert [score.value for score in fitted.scores] == [score.value for score in plain.scores]
+    assert ["|view:antialias:center-crop|" in record.scores[0].signature for record in (fitted, plain)] == [
+        True,
+        False,
+    ]
     assert fitted.protocol is not None
     assert fitted.protocol.departures == ["given clips resized to 32x32 by antialias, center-crop"]
     assert (fitted.sampler.settings, plain.sampler.settings) == ({"fit": True}, {})
