@@ -63,7 +63,6 @@ class FeatureSet:
         frame_rates: frame rates of the clips.
         view: stride and resizing of the clips as they were read, such as `stride2:antialias:stretch`; empty for
             none.
-        windows: how the clips were cut from videos, such as `random-seed0-x4`; empty if they were not.
     """
 
     identity: str
@@ -76,7 +75,6 @@ class FeatureSet:
     refused: Mapping[str, str] = field(default_factory=dict)
     frame_rates: FrameRates = field(default_factory=FrameRates)
     view: str = ""
-    windows: str = ""
 
     @property
     def shape_text(self) -> str:
@@ -231,9 +229,9 @@ class Evaluation:
             recipe.needs_reference and self.reference.frame_rates.asked
         ):
             fields["fps"] = asked
-        # Those of the reference are part of its name: of a dataset, or of the content of the clips.
-        cut = {"view": self.generated.view, "windows": self.generated.windows}
-        fields |= {key: value for key, value in cut.items() if value}
+        # The reference's needs no field: its pixels after resizing are hashed, or those of a named dataset.
+        if self.generated.view:
+            fields["view"] = self.generated.view
         fields |= {
             "in": f"{'/'.join(shapes)}>{spec.preprocessing}",
             "src": "lossy" if self.generated.lossy else "lossless",

@@ -9,7 +9,6 @@ _MEANINGS = {
     "net": "feature network, digest of its weights, and layer",
     "in": "clips: frames x height x width > how they are resized for the network",
     "view": "how clips are sampled and resized as they are read: stride, resize rule, aspect rule",
-    "windows": "clips that are cut from each generated video",
     "fps": "frame rate that videos are read at",
     "task": "what the model was given, and from which clips",
     "ref": "reference clips, and how many",

@@ -30,7 +30,6 @@ _PAPERS = (
 _STATISTICS = (("root", "Frechet distance"), ("splits", "inception score"), ("knn", "nearest-neighbour measure"))
 _WORDS = {
     "view": "generated clips read by {}",
-    "windows": "windows of the generated videos: {}",
     "fps": "sampled at {} frames per second",
     "task": "task {}",
     "src": "{} generated clips",
