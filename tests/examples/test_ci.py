@@ -184,6 +184,10 @@ def test_the_comment_is_written_once_and_then_replaced(job: Job, tmp_path: Path,
     asked = (work / "asked").read_text().splitlines()
     head = "head=the event.workflow_run.head_repository.owner.login:the event.workflow_run.head_branch"
     assert asked[0].startswith(f"api --method GET repos/me/it/pulls -f state=open -f {head} --jq")
+    assert "select(.head.sha == env.COMMIT)" in asked[0]  # a branch of that name may have moved on
+    assert (
+        'select(.user.type == "Bot" and (.body | startswith(env.MARK)))' in asked[1]
+    )  # never a person's comment
     assert asked[-1] == f"api {call.format('me/it')} -F body=@{tmp_path}/vdm-bench-body.md"
     text = (tmp_path / "vdm-bench-body.md").read_text()
     assert text.startswith("<!-- vdm-bench check -->\n### vdm-bench check: ")
